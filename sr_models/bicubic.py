@@ -1,0 +1,27 @@
+"""Bicubic as a model: MATLAB's `imresize`, the row that every table starts with (https://doi.org/10.1109/TASSP.1981.1163711)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sr_models.imaging import quantize, resize, resize_float, to_float, to_uint8
+from sr_models.network import SRNetwork
+
+
+class Bicubic(SRNetwork):
+    """No parameters. An 8-bit input (every value a multiple of 1/255) is treated as MATLAB treats uint8, with its
+    rounding between the passes; any other input takes the float path and is not clamped."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = self.feature_scale_to_go = scale
+        self.feature_channels = 3
+
+    def features(self, lr_BCHW: Tensor) -> Tensor:
+        return lr_BCHW
+
+    def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
+        if torch.allclose(quantize(lr_BCHW), lr_BCHW, rtol=0, atol=1e-6):
+            return torch.cat([to_float(resize(image, self.scale)) for image in to_uint8(lr_BCHW)]).to(lr_BCHW)
+        return resize_float(lr_BCHW, self.scale)

@@ -1,0 +1,210 @@
+"""Image operators that three packages share: MATLAB's bicubic resize, BT.601 luma, 8-bit rounding, shape checks.
+
+The resize follows MATLAB's documented `imresize` (https://www.mathworks.com/help/images/ref/imresize.html) with Keys'
+cubic, a = -0.5 (https://doi.org/10.1109/TASSP.1981.1163711); luma is MATLAB's `rgb2ycbcr` (ITU-R BT.601).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sr_models.errors import InputError
+from sr_models.params import nearest
+
+Border = Literal["replicate", "symmetric"]
+
+KERNEL = "matlab-bicubic-replicate-u8"
+"""The kernel that made the standard LR files of Set5, Set14, ...: largest difference 0."""
+
+KERNELS: dict[str, tuple[Border, bool]] = {  # id -> (border, rounded to uint8 between the two passes)
+    KERNEL: ("replicate", True),
+    "matlab-bicubic-symmetric-u8": ("symmetric", True),
+    "matlab-bicubic-replicate-float": ("replicate", False),
+    "matlab-bicubic-symmetric-float": ("symmetric", False),
+}
+
+
+def downscale(image: np.ndarray, scale: int, kernel: str = KERNEL) -> np.ndarray:
+    """The LR image that belongs to an HR image: cropped to a multiple of `scale`, then shrunk with a named kernel.
+
+    Args:
+        image: (H, W, C) uint8.
+        kernel: a key of `KERNELS`.
+
+    Raises:
+        InputError: unknown kernel, or an image smaller than `scale`.
+    """
+    if kernel not in KERNELS:
+        raise InputError(f"unknown kernel {kernel!r}{nearest(kernel, list(KERNELS))}")
+    border, round_between = KERNELS[kernel]
+    return resize(modcrop(image, scale), 1 / scale, border=border, round_between=round_between)
+
+
+def resize(
+    image: np.ndarray,
+    scale: float,
+    *,
+    out_shape: tuple[int, int] | None = None,
+    border: Border = "replicate",
+    round_between: bool = True,
+) -> np.ndarray:
+    """MATLAB-compatible bicubic resize of an 8-bit image, antialiased when it shrinks.
+
+    Args:
+        image: (H, W, C) uint8.
+        scale: factor on both sides, 1/2 halves. The result has ceil(side * scale) pixels a side.
+        out_shape: (height, width) of the result instead; each side's factor is then its own ratio, as in MATLAB.
+        border: what lies beyond the edge: the edge pixel, or the mirror image with the edge repeated.
+        round_between: clip and round to uint8 after the first pass too, as MATLAB does.
+
+    Returns:
+        (H', W', C) uint8, rounded half up.
+    """
+    if image.ndim != 3 or image.dtype != np.uint8:
+        raise ValueError(f"resize expects a (H, W, C) uint8 array, got shape {image.shape}, dtype {image.dtype}")
+    sides = _sides((image.shape[0], image.shape[1]), scale, out_shape)
+    values = image.astype(np.float64)
+    for axis in sorted((0, 1), key=lambda a: sides[a][2]):  # the smaller factor first; rows before columns when equal
+        values = _resize_axis(values, axis, *_taps(*sides[axis], border))
+        if round_between:
+            values = _round_u8(values)
+    return _round_u8(values).astype(np.uint8)
+
+
+def resize_float(
+    x_BCHW: Tensor, scale: float, *, out_shape: tuple[int, int] | None = None, border: Border = "replicate"
+) -> Tensor:
+    """The same bicubic on float images, differentiable: no rounding and no clipping anywhere.
+
+    Arguments as in `resize`; any range, any number of channels; computed in the input's own precision.
+    """
+    if x_BCHW.ndim != 4 or not x_BCHW.is_floating_point():
+        raise ValueError(f"resize_float expects float BCHW, got shape {tuple(x_BCHW.shape)}, dtype {x_BCHW.dtype}")
+    sides = _sides((x_BCHW.shape[2], x_BCHW.shape[3]), scale, out_shape)
+    rows, columns = (torch.from_numpy(_matrix(*side, border)).to(x_BCHW) for side in sides)
+    with torch.autocast(x_BCHW.device.type, enabled=False):
+        return rows @ x_BCHW @ columns.T
+
+
+def modcrop(image: np.ndarray, scale: int) -> np.ndarray:
+    """The top left part of a (H, W, C) image whose sides are multiples of `scale`.
+
+    Raises:
+        InputError: a side is smaller than `scale`.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < scale:
+        raise InputError(f"image of {height}x{width} pixels (height x width) is smaller than the scale {scale}")
+    return image[: height - height % scale, : width - width % scale]
+
+
+def rgb_to_y(x_BCHW: Tensor) -> Tensor:
+    """MATLAB luma of RGB in [0, 1]: (B, 1, H, W) in [16/255, 235/255], not rounded."""
+    check_images(x_BCHW, "rgb_to_y input")
+    weight = torch.tensor([65.481, 128.553, 24.966], dtype=x_BCHW.dtype, device=x_BCHW.device) / 255
+    return 16 / 255 + (x_BCHW * weight[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def quantize(x: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round half up to the nearest of the 256 levels; still float in [0, 1], same shape."""
+    return torch.floor(x.clamp(0, 1) * 255 + 0.5) / 255
+
+
+def to_uint8(x_BCHW: Tensor) -> np.ndarray:
+    """Float images in [0, 1] to a (B, H, W, C) uint8 array on the host: clamped, rounded half up; undoes `to_float`.
+
+    Raises:
+        ValueError: a value is not finite, which no picture can show.
+    """
+    if not torch.isfinite(x_BCHW).all():
+        raise ValueError("images hold NaN or infinite values and cannot be stored in 8 bits")
+    levels = (quantize(x_BCHW.detach().float()) * 255).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_float(images: np.ndarray | Tensor) -> Tensor:
+    """uint8 (H, W, C) or (B, H, W, C) to float32 (B, C, H, W) in [0, 1], on the device where a tensor lies."""
+    x = torch.from_numpy(np.array(images)) if isinstance(images, np.ndarray) else images
+    if x.dtype != torch.uint8 or x.ndim not in (3, 4):
+        raise ValueError(f"to_float expects uint8 (H, W, C) or (B, H, W, C), got {tuple(x.shape)}, dtype {x.dtype}")
+    x_BHWC = x if x.ndim == 4 else x[None]
+    return x_BHWC.permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def check_images(x: Tensor, name: str) -> None:
+    """Hold the public boundary: float RGB (B, 3, H, W), no side empty. The range [0, 1] is the caller's promise.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape or not x.is_floating_point():
+        raise ValueError(f"{name} must be float RGB of shape (B, 3, H, W), got shape {tuple(x.shape)}, dtype {x.dtype}")
+
+
+def _sides(
+    shape: tuple[int, int], scale: float, out_shape: tuple[int, int] | None
+) -> tuple[tuple[int, int, float], tuple[int, int, float]]:
+    """(size, size of the result, factor) of the rows and of the columns."""
+
+    def side(size: int, wanted: int | None) -> tuple[int, int, float]:
+        # 1e-9: 255 * (1 / 3) must not become 86 where the product rounds up
+        return (size, math.ceil(size * scale - 1e-9), scale) if wanted is None else (size, wanted, wanted / size)
+
+    if scale <= 0 or (out_shape and min(out_shape) < 1):
+        raise ValueError(f"a resize needs a positive factor and size, got scale {scale}, out_shape {out_shape}")
+    height, width = out_shape or (None, None)
+    return side(shape[0], height), side(shape[1], width)
+
+
+def _taps(size: int, out: int, factor: float, border: Border) -> tuple[np.ndarray, np.ndarray]:
+    """Source pixels (out, P) int64 and their weights (out, P) float64 for each pixel of the result along one side."""
+    stretch = min(factor, 1.0)  # < 1: the kernel is widened, which is the antialiasing
+    width = 4 / stretch
+    centre = (np.arange(1, out + 1) / factor + 0.5 * (1 - 1 / factor))[:, None]  # counted from 1, as MATLAB does
+    position = np.floor(centre - width / 2) + np.arange(math.ceil(width) + 2)
+    weight = _cubic(stretch * (centre - position))
+    weight /= weight.sum(axis=1, keepdims=True)
+    used = weight.any(axis=0)
+    return beyond(position[:, used].astype(np.int64) - 1, size, border), weight[:, used]
+
+
+def beyond(index: np.ndarray, size: int, border: Border) -> np.ndarray:
+    """Where an index outside [0, size) reads from: the edge pixel, or the mirror image with the edge repeated."""
+    folded = index % (2 * size)
+    mirrored = np.minimum(folded, 2 * size - 1 - folded)
+    return np.asarray(mirrored if border == "symmetric" else np.clip(index, 0, size - 1))
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' interpolation kernel with a = -0.5, support [-2, 2]."""
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
+
+
+def _resize_axis(values: np.ndarray, axis: int, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted sum along one axis, tap by tap: a fixed order of additions, so the same bits on every machine."""
+    source = np.moveaxis(values, axis, 0)
+    total = np.zeros((len(index), *source.shape[1:]))
+    for tap in range(index.shape[1]):
+        total += weight[:, tap, None, None] * source[index[:, tap]]
+    return np.moveaxis(total, 0, axis)
+
+
+def _matrix(size: int, out: int, factor: float, border: Border) -> np.ndarray:
+    """The same taps as a dense (out, size) float64 matrix."""
+    index, weight = _taps(size, out, factor, border)
+    matrix = np.zeros((out, size))
+    np.add.at(matrix, (np.arange(out)[:, None], index), weight)
+    return matrix
+
+
+def _round_u8(values: np.ndarray) -> np.ndarray:
+    rounded: np.ndarray = np.floor(np.clip(values, 0, 255) + 0.5)
+    return rounded

@@ -1,0 +1,143 @@
+"""Declared hyperparameters: frozen, typed, ranged; the one description that YAML, `--help` and the search space read.
+
+A component (a network, a target, a loss, an optimiser) declares its hyperparameters as fields of a `Params` subclass.
+Unknown keys are refused with the nearest valid one, values are checked when the object is made, and a field that a
+search may vary says so itself (`searchable`). No torch here: plans and `--help` must answer without importing it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from sr_models.errors import InputError
+
+
+class Params(BaseModel):
+    """Base of every declared set of hyperparameters: immutable, unknown keys refused, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Build from plain data (YAML), turning the first problem into one line that starts with `where`.
+
+        Raises:
+            InputError: unknown key (nearest valid key suggested), wrong type, value out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise InputError(f"{where}: expected a mapping of keys to values, got {type(values).__name__} {values!r}")
+        try:
+            return cls.model_validate(dict(values))
+        except pydantic.ValidationError as error:
+            raise InputError(explain(error, cls, where)) from None
+
+    @classmethod
+    def search_ranges(cls) -> dict[str, SearchRange]:
+        """The fields that may be searched, with their declared ranges."""
+        return {name: found for name, field in cls.model_fields.items() if (found := search_range(field)) is not None}
+
+
+class SearchRange(Params):
+    """Where a search may look for one hyperparameter: an interval (`low`, `high`) or a closed list (`choices`)."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _interval_or_choices(self) -> Self:
+        interval = self.low is not None and self.high is not None
+        if interval == (self.choices is not None):
+            raise ValueError("give either low and high, or choices")
+        if interval and not self.low < self.high:  # type: ignore[operator]
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.log and not (interval and self.low > 0):  # type: ignore[operator]
+            raise ValueError("a log range needs low > 0")
+        if self.choices is not None and not self.choices:
+            raise ValueError("choices must not be empty")
+        return self
+
+
+def searchable(default: Any, search: SearchRange, description: str, **constraints: Any) -> Any:
+    """A pydantic field that a search may vary over `search`; `constraints` (ge, le, ...) bound what a user may set."""
+    return Field(
+        default, description=description, json_schema_extra={"search": search.model_dump(mode="json")}, **constraints
+    )
+
+
+def search_range(field: FieldInfo) -> SearchRange | None:
+    """The range a field declares for searching, or None if it may not be searched."""
+    extra = field.json_schema_extra
+    return SearchRange.model_validate(extra["search"]) if isinstance(extra, dict) and "search" in extra else None
+
+
+def nearest(name: str, valid: Iterator[str] | list[str] | tuple[str, ...]) -> str:
+    """`; did you mean 'x'? (valid: a, b, c)`: the tail of every unknown-name message."""
+    names = sorted(map(str, valid))
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} (valid: {', '.join(names)})"
+
+
+def explain(error: pydantic.ValidationError, cls: type[BaseModel], where: str) -> str:
+    """The first problem of a pydantic error as one line: dotted place, rule, value given, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    place = ".".join([where, *location])
+    if first["type"] == "extra_forbidden":
+        owner = _owner_of(cls, list(first["loc"])[:-1])
+        known = list(owner.model_fields) if owner else []
+        parent = ".".join([where, *location[:-1]])
+        return f"{parent}: unknown key {location[-1]!r}{nearest(location[-1], known) if known else ''}"
+    message = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    if first["type"] == "missing":
+        return f"{place}: required, and not given"
+    if first["type"] == "value_error" and isinstance(first.get("input"), dict):
+        return f"{place}: {message}"  # a rule over several fields names its own values
+    return f"{place}: {message} (got {first.get('input')!r})"
+
+
+def _owner_of(cls: type[BaseModel], location: list[int | str]) -> type[BaseModel] | None:
+    """The model class that sits at `location` below `cls`; union tags and list or dict keys are walked through."""
+    candidates: list[Any] = [cls]
+    for part in location:
+        following: list[Any] = []
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                if part in candidate.model_fields:
+                    following += _unwrap(candidate.model_fields[str(part)].annotation)
+                else:  # the tag of a discriminated union
+                    following += [candidate] if part in _tags(candidate) else []
+            else:
+                following.append(candidate)
+        candidates = following or candidates
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _tags(cls: type[BaseModel]) -> set[Any]:
+    return {
+        tag
+        for f in cls.model_fields.values()
+        if typing.get_origin(f.annotation) is Literal
+        for tag in typing.get_args(f.annotation)
+    }
+
+
+def _unwrap(annotation: Any) -> list[Any]:
+    """The classes named inside Optional, Union, Annotated, list, tuple and dict annotations."""
+    origin = typing.get_origin(annotation)
+    if origin is None or origin is Literal:
+        return [annotation]
+    arguments = typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return [c for a in arguments for c in _unwrap(a)]
+    return [c for a in arguments[-1:] for c in _unwrap(a)]

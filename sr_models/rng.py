@@ -1,0 +1,51 @@
+"""Randomness as a function of (seed, step, sample, purpose), never of a process's history.
+
+Every draw comes from its own counter-based generator (Philox, Salmon et al. 2011, https://doi.org/10.1145/2063384.2063405)
+keyed by what it is for. So a resumed run draws what an unbroken one drew, and row i of a batch is the same whatever
+the batch size, the rank or the number of workers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+Purpose = Literal["crop", "loss_noise", "timestep", "diffusion_noise", "degrade", "sample", "init"]
+
+_PURPOSES: dict[Purpose, int] = {
+    "crop": 1, "loss_noise": 2, "timestep": 3, "diffusion_noise": 4, "degrade": 5, "sample": 6, "init": 7,
+}  # fmt: skip
+
+
+def keyed(seed: int, step: int, sample: int, purpose: Purpose) -> np.random.Generator:
+    """The generator that belongs to one (seed, step, sample, purpose); all three numbers are non-negative ints."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, sample, _PURPOSES[purpose]])))
+
+
+class SampleRng:
+    """Per-sample randomness of one training step.
+
+    Args:
+        seed: the trial's seed.
+        step: number of finished optimiser steps.
+        sample_ids: (B,) global sample numbers; row i of every draw depends on `sample_ids[i]` alone.
+    """
+
+    def __init__(self, seed: int, step: int, sample_ids: np.ndarray) -> None:
+        self.seed, self.step, self.sample_ids = seed, step, np.asarray(sample_ids)
+
+    def normal(self, purpose: Purpose, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard normal float32 of shape (B, *shape)."""
+        return np.stack([self._one(i, purpose).standard_normal(shape, dtype=np.float32) for i in self.sample_ids])
+
+    def uniform(self, purpose: Purpose, shape: tuple[int, ...] = ()) -> np.ndarray:
+        """Uniform float32 in [0, 1) of shape (B, *shape)."""
+        return np.stack([self._one(i, purpose).random(shape, dtype=np.float32) for i in self.sample_ids])
+
+    def integers(self, purpose: Purpose, low: int, high: int, shape: tuple[int, ...] = ()) -> np.ndarray:
+        """Uniform int64 in [low, high) of shape (B, *shape)."""
+        return np.stack([np.asarray(self._one(i, purpose).integers(low, high, shape)) for i in self.sample_ids])
+
+    def _one(self, sample: int, purpose: Purpose) -> np.random.Generator:
+        return keyed(self.seed, self.step, int(sample), purpose)

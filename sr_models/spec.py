@@ -1,0 +1,45 @@
+"""What is known of a network before torch is imported: its file, hyperparameters, scales and size. Ours, no paper."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from sr_models.params import Params
+
+if TYPE_CHECKING:
+    from sr_models.network import SRNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One row of `sr_models.MODELS`.
+
+    Attributes:
+        name: the row's key, as users write it.
+        family: which objectives fit.
+        module, cls: where the network's class is; imported late.
+        hyper: its hyperparameters; the class takes each field as a keyword.
+        scales: the upscaling factors it exists for.
+        paper: title and address.
+        window: sides of the LR input are padded to a multiple of this.
+        trainable: False for a row that is only ever scored.
+        counts: trainable parameters by scale at the default hyperparameters.
+    """
+
+    name: str
+    family: Literal["regression", "diffusion"]
+    module: str
+    cls: str
+    hyper: type[Params]
+    scales: tuple[int, ...]
+    paper: str
+    window: int = 1
+    trainable: bool = True
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def load(self) -> type[SRNetwork]:
+        """Import the network's class (and with it torch)."""
+        found: type[SRNetwork] = getattr(importlib.import_module(self.module), self.cls)
+        return found
