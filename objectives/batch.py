@@ -1,0 +1,31 @@
+"""One training batch, as the patch store hands it to an objective (ECO's four images, https://arxiv.org/abs/2312.17526)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Matching crops under the same flips and rotations; float32 RGB in [0, 1].
+
+    Shapes: B samples, C = 3 channels, LR patch h x w, scale s.
+    """
+
+    lr: Tensor
+    """x (B, C, h, w): the real LR."""
+    hr: Tensor
+    """y (B, C, s h, s w)."""
+    mu: Tensor | None = None
+    """mu (B, C, s h, s w): the teacher's SR of the real LR; given where the objective needs it."""
+    mu_lr: Tensor | None = None
+    """D(mu) (B, C, h, w): mu downscaled again; given where the objective needs it."""
+    sample_ids: np.ndarray
+    """(B,) int64, global: what row i holds, and draws, depends on seed, step and `sample_ids[i]` alone."""
+    step: int
+    """Number of finished optimiser steps."""
+    seed: int
+    """The trial's seed."""

@@ -1,0 +1,76 @@
+"""An objective at work: what one optimiser step minimises, for any target, loss and sigma branch.
+
+The composition is ours; the parts come from ECO (https://arxiv.org/abs/2312.17526) and He & Cheng
+(https://arxiv.org/abs/2201.10084).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from objectives import pixel, targets
+from objectives.batch import Batch
+from objectives.ramps import alpha
+from objectives.spec import CentroidMixup, ObjectiveSpec
+from sr_models.rng import SampleRng
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """What a step minimises, one value a sample; the trial does the one reduction.
+
+    `logs` are detached scalars, means over the batch: "alpha" where a ramp exists, and with a sigma branch "loss_main"
+    and "loss_aux" (before its weight beta).
+    """
+
+    per_sample: Tensor
+    logs: dict[str, Tensor]
+
+
+Update = Callable[[nn.Module, Batch, float, SampleRng], LossTerms]
+
+
+class Objective:
+    """The training steps that a spec describes."""
+
+    def __init__(self, spec: ObjectiveSpec) -> None:
+        self.spec = spec
+
+    def updates(self) -> list[tuple[str, Update]]:
+        """(parameter group, function) for each optimiser step of a batch, in order: here one, on the whole model."""
+        return [("model", self.loss)]
+
+    def loss(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> LossTerms:
+        """The loss of `model` on `batch`, computed in float32 whatever the model's precision.
+
+        Args:
+            model: input (B, C, h, w) -> SR, or (SR, sigma_hat) if the spec has a sigma branch; each (B, C, s h, s w).
+            batch: holds mu and mu_lr where `spec.needs` says so.
+            progress: finished optimiser steps / (full budget - 1), in [0, 1].
+            rng: draws z; row i depends on sample_ids[i] alone.
+        """
+        spec = self.spec
+        x, y = targets.BY_KIND[spec.target.kind](spec.target, batch, progress)
+        output = model(x)
+        mu = output[0] if spec.sigma else output
+        assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"
+        mu = mu.float()
+
+        z = torch.from_numpy(rng.normal("loss_noise", tuple(y.shape[1:]))).to(y.device) if spec.loss.noisy else None
+        loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z)
+        logs: dict[str, Tensor] = {}
+        if isinstance(spec.target, CentroidMixup):
+            logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=y.device)
+        if spec.sigma:
+            sigma_hat = output[1].float()
+            assert sigma_hat.shape == y.shape, f"sigma is {tuple(sigma_hat.shape)} for a target of {tuple(y.shape)}"
+            # mu is the auxiliary loss's target, so it is detached; alone, that loss must train the network too.
+            aux_mu = mu if spec.loss.kind == "none" else mu.detach()
+            aux = pixel.auxiliary(spec.sigma, aux_mu, sigma_hat, y)
+            logs["loss_main"], logs["loss_aux"] = loss.detach().mean(), aux.detach().mean()
+            loss = loss + spec.sigma.beta * aux
+        return LossTerms(loss, logs)

@@ -1,0 +1,199 @@
+"""What an objective is made of: target x loss x timesteps, plus an optional sigma branch, as declared hyperparameters.
+
+Sources: ECO (Lee & Heo 2023, https://arxiv.org/abs/2312.17526) for the targets, He & Cheng 2022
+(https://arxiv.org/abs/2201.10084) for the expectation loss and the sigma branch. No torch: plans and `--help` read
+this. All losses are measured on images in [0, 1].
+
+What a run must supply for an objective, its `needs`, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr"
+(that SR downscaled again), "sigma" (a network that also returns sigma).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from sr_models.errors import InputError
+from sr_models.params import Params, SearchRange, nearest, searchable
+
+Need = Literal["mu", "mu_lr", "sigma"]
+RampShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
+
+NOTHING: frozenset[Need] = frozenset()
+
+
+# ---- targets: what the network is asked to reach -------------------------------------------------------------------
+
+
+class TargetParams(Params):
+    """Base of the targets."""
+
+    needs: ClassVar[frozenset[Need]] = NOTHING
+
+
+class HR(TargetParams):
+    """The ordinary pair: x -> y."""
+
+    kind: Literal["hr"] = "hr"
+
+
+class Distillation(TargetParams):
+    """Knowledge distillation, x -> mu (ECO Eq. 9): only the target is replaced, there is no ground-truth term."""
+
+    kind: Literal["kd"] = "kd"
+    needs: ClassVar[frozenset[Need]] = frozenset({"mu"})
+
+
+class CentroidTarget(TargetParams):
+    """The noise-free pair, D(mu) -> mu (ECO Eq. 11)."""
+
+    kind: Literal["noise_free"] = "noise_free"
+    needs: ClassVar[frozenset[Need]] = frozenset({"mu", "mu_lr"})
+
+
+class CentroidMixup(TargetParams):
+    """From the noise-free pair to the real one, (1-alpha)(D(mu), mu) + alpha(x, y), as alpha goes 0 -> 1 (ECO Eq. 14).
+
+    The paper prints only that alpha grows smoothly from 0 to 1; the defaults are its literal reading, a linear ramp
+    over the whole run. The ramp is cut at the end of the run, so alpha always reaches 1: see `objectives.ramps`.
+    """
+
+    kind: Literal["mixup"] = "mixup"
+    needs: ClassVar[frozenset[Need]] = frozenset({"mu", "mu_lr"})
+    shape: RampShape = searchable("linear", SearchRange(choices=get_args(RampShape)), "how alpha grows from 0 to 1")
+    length: float = searchable(
+        1.0, SearchRange(low=0.25, high=1.0), "length of the ramp as a fraction of the run, in (0, 1]", gt=0, le=1
+    )
+    warm_hold: float = Field(
+        default=0.0, ge=0, le=0.9, description="fraction of the run held at alpha = 0 before the ramp"
+    )
+    power: float = Field(default=2.0, gt=0, description="exponent of the polynomial ramp, > 0 (1 is linear)")
+    steepness: float = Field(
+        default=10.0, ge=0.1, le=1000, description="logistic range of the sigmoid ramp, in [0.1, 1000]"
+    )
+
+
+# ---- losses: how the miss is measured ------------------------------------------------------------------------------
+
+
+class LossParams(Params):
+    """Base of the losses."""
+
+    noisy: ClassVar[bool] = False
+    """Whether the loss draws z, standard normal noise of the target's shape."""
+
+
+class L1(LossParams):
+    """Mean |y - mu|."""
+
+    kind: Literal["l1"] = "l1"
+
+
+class L2(LossParams):
+    """Mean (y - mu)^2."""
+
+    kind: Literal["l2"] = "l2"
+
+
+class Charbonnier(LossParams):
+    """Mean sqrt((y - mu)^2 + eps^2), a smooth L1 (LapSRN, https://arxiv.org/abs/1704.03915)."""
+
+    kind: Literal["charbonnier"] = "charbonnier"
+    eps: float = Field(default=1e-3, gt=0, description="radius of the rounded corner, in image units (1 = white), > 0")
+
+
+class ConstantSigma(LossParams):
+    """Mean |y + k z - mu|, z ~ N(0, 1) per element: L1 to a noisy target (He & Cheng Eq. 7; k is not printed there)."""
+
+    kind: Literal["constant_sigma"] = "constant_sigma"
+    noisy: ClassVar[bool] = True
+    k: float = searchable(
+        2 / 255,
+        SearchRange(low=0.5 / 255, high=8 / 255, log=True),
+        "standard deviation of the noise, in image units (1 = white), > 0",
+        gt=0,
+    )
+
+
+class Expectation(LossParams):
+    """The expectation loss, mean |y - (mu + |y - mu| z)|, z ~ N(0, 1) per element (He & Cheng Eq. 8)."""
+
+    kind: Literal["expectation"] = "expectation"
+    noisy: ClassVar[bool] = True
+    zero_below_average: bool = Field(
+        default=True,
+        description="zero the |y - mu| that scales z where it is below its image's average: plain L1 there",
+    )
+
+
+class NoLoss(LossParams):
+    """No main term: the sigma branch's auxiliary loss trains the network alone (He & Cheng Table 1, "Eq. 10 only")."""
+
+    kind: Literal["none"] = "none"
+
+
+class SigmaBranch(Params):
+    """A head that predicts |y - mu| from the network's features, trained by beta |target - sigma| (Eq. 10)."""
+
+    beta: float = searchable(
+        0.01,
+        SearchRange(low=1e-3, high=1e-1, log=True),
+        "weight of the auxiliary loss, both terms in [0, 1], > 0",
+        gt=0,
+    )
+    width: int = Field(default=160, ge=1, description="channels of the head's hidden convolutions, >= 1")
+    signed: bool = Field(default=False, description="target y - mu as printed (sigma collapses to 0), not |y - mu|")
+    zero_below_average: bool = Field(
+        default=True, description="zero the target where |y - mu| is below its image's average"
+    )
+
+
+# ---- the objective -------------------------------------------------------------------------------------------------
+
+Target = HR | Distillation | CentroidTarget | CentroidMixup
+Loss = L1 | L2 | Charbonnier | ConstantSigma | Expectation | NoLoss
+
+
+class ObjectiveSpec(Params):
+    """One point of target x loss x timesteps; immutable, comparable, and round-trips through `model_dump`."""
+
+    target: Annotated[Target, Field(discriminator="kind", description="what the network is asked to reach")]
+    loss: Annotated[Loss, Field(discriminator="kind", description="how the miss is measured")]
+    sigma: SigmaBranch | None = Field(default=None, description="the sigma branch, or null for none")
+    timesteps: None = Field(
+        default=None, description="which noise levels are practised (diffusion only; null for regression)"
+    )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What a run must supply: a subset of {"mu", "mu_lr", "sigma"}."""
+        return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
+
+
+def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:
+    """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length"."""
+    seats = {seat: getattr(spec, seat) for seat in ObjectiveSpec.model_fields}
+    return {
+        f"{seat}.{name}": found
+        for seat, component in seats.items()
+        if component is not None
+        for name, found in type(component).search_ranges().items()
+    }
+
+
+def with_values(spec: ObjectiveSpec, values: Mapping[str, Any], where: str = "objective") -> ObjectiveSpec:
+    """`spec` with some hyperparameters replaced, e.g. {"target.length": 0.5}; checked like user input.
+
+    Raises:
+        InputError: a name that this spec does not have, or a value out of range.
+    """
+    plain = spec.model_dump()
+    names = [f"{seat}.{name}" for seat, fields in plain.items() if fields for name in fields if name != "kind"]
+    for dotted, value in values.items():
+        if dotted not in names:
+            raise InputError(f"{where}: unknown hyperparameter {dotted!r}{nearest(dotted, names)}")
+        seat, name = dotted.split(".")
+        plain[seat][name] = value
+    return ObjectiveSpec.parse(plain, where)

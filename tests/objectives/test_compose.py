@@ -1,0 +1,144 @@
+"""Whole objectives on a tiny stand-in network: gradients, logs, noise, precision, every legal combination."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from objectives import LEGAL, LOSSES, RECIPES, TARGETS, LegalRow
+from objectives.batch import Batch
+from objectives.compose import LossTerms, Objective
+from objectives.spec import ObjectiveSpec, SigmaBranch
+from sr_models.rng import SampleRng
+
+SCALE = 2
+
+
+class Tiny(nn.Module):
+    """A body, an SR tail and, with `sigma`, a head on the body's features."""
+
+    def __init__(self, *, sigma: bool) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 8, 3, padding=1)
+        self.tail = nn.Sequential(nn.Conv2d(8, 3 * SCALE**2, 3, padding=1), nn.PixelShuffle(SCALE))
+        self.head = nn.Sequential(nn.Conv2d(8, 3 * SCALE**2, 3, padding=1), nn.PixelShuffle(SCALE)) if sigma else None
+        g = torch.Generator().manual_seed(0)
+        for p in self.parameters():
+            nn.init.normal_(p, std=0.1, generator=g)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        features = self.body(x)
+        return (self.tail(features), self.head(features).sigmoid()) if self.head else self.tail(features)
+
+
+def make_batch(ids: list[int]) -> Batch:
+    def images(size: int, purpose: str) -> Tensor:
+        return torch.from_numpy(SampleRng(3, 0, np.asarray(ids)).uniform(purpose, (3, size, size)))
+
+    return Batch(
+        lr=images(6, "crop"),
+        hr=images(6 * SCALE, "degrade"),
+        mu=images(6 * SCALE, "init"),
+        mu_lr=images(6, "sample"),
+        sample_ids=np.asarray(ids),
+        step=5,
+        seed=1,
+    )
+
+
+def run(spec: ObjectiveSpec, model: nn.Module, batch: Batch, progress: float = 0.5) -> LossTerms:
+    [(group, update)] = Objective(spec).updates()
+    assert group == "model"
+    return update(model, batch, progress, SampleRng(batch.seed, batch.step, batch.sample_ids))
+
+
+def gradients(spec: ObjectiveSpec, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    model.zero_grad()
+    run(spec, model, batch).per_sample.mean().backward()
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("row", "sigma"),
+    [(row, sigma) for row in LEGAL for sigma in (False, True) if sigma or "sigma" not in row.needs],
+    ids=lambda value: f"{value.target}-{value.loss}" if isinstance(value, LegalRow) else f"sigma={value}",
+)
+def test_every_legal_combination_trains_every_parameter(row: LegalRow, sigma: bool) -> None:
+    spec = ObjectiveSpec(target=TARGETS[row.target](), loss=LOSSES[row.loss](), sigma=SigmaBranch() if sigma else None)
+    model, batch = Tiny(sigma=sigma), make_batch([4, 8, 15])
+    terms = run(spec, model, batch)
+    assert terms.per_sample.shape == (3,) and terms.per_sample.isfinite().all()
+    logged = ({"alpha"} if row.target == "mixup" else set()) | ({"loss_main", "loss_aux"} if sigma else set())
+    assert set(terms.logs) == logged
+    assert all(v.shape == () and not v.requires_grad for v in terms.logs.values())
+    assert all(g.abs().max() > 0 for g in gradients(spec, model, batch).values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_row_does_not_depend_on_its_batch(recipe: str) -> None:
+    spec = RECIPES[recipe]
+    model = Tiny(sigma=spec.sigma is not None)
+    whole = run(spec, model, make_batch([4, 8, 15, 16])).per_sample
+    parts = torch.cat([run(spec, model, make_batch(ids)).per_sample for ids in ([4], [8, 15], [16])])
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=0)
+
+
+def test_eco_starts_as_noise_free_and_ends_as_l1() -> None:
+    model, batch = Tiny(sigma=False), make_batch([1, 2])
+    for progress, plain in ((0.0, "eco_noise_free"), (1.0, "l1")):
+        mixed = run(RECIPES["eco"], model, batch, progress)
+        assert torch.equal(mixed.per_sample, run(RECIPES[plain], model, batch).per_sample)
+        assert mixed.logs["alpha"].item() == progress
+
+
+def test_total_is_main_plus_beta_times_auxiliary() -> None:
+    model, batch = Tiny(sigma=True), make_batch([1, 2])
+    spec = RECIPES["l1+aux"].model_copy(update={"sigma": SigmaBranch(beta=0.3)})
+    terms = run(spec, model, batch)
+    torch.testing.assert_close(terms.per_sample.mean(), terms.logs["loss_main"] + 0.3 * terms.logs["loss_aux"])
+    sr, sigma_hat = model(batch.lr)
+    size = (batch.hr - sr).abs()
+    target = torch.where(size < size.mean(dim=(1, 2, 3), keepdim=True), 0, size)
+    torch.testing.assert_close(terms.logs["loss_aux"], (target - sigma_hat).abs().mean().detach())
+
+
+def test_auxiliary_loss_reaches_the_features_but_not_the_prediction() -> None:
+    model, batch = Tiny(sigma=True), make_batch([1, 2])
+    both = gradients(RECIPES["l1+aux"], model, batch)
+    plain = gradients(RECIPES["l1+aux"].model_copy(update={"sigma": SigmaBranch(beta=1e-30)}), model, batch)
+    for name in ("tail.0.weight", "tail.0.bias"):
+        assert torch.equal(both[name], plain[name])
+    assert (both["body.weight"] - plain["body.weight"]).abs().max() > 1e-6
+
+
+def test_alone_the_auxiliary_loss_trains_the_prediction_too() -> None:
+    assert gradients(RECIPES["aux_only"], Tiny(sigma=True), make_batch([1, 2]))["tail.0.weight"].abs().max() > 1e-6
+
+
+def test_noise_belongs_to_seed_step_and_sample() -> None:
+    model, batch = Tiny(sigma=False), make_batch([1, 2])
+    update = Objective(RECIPES["expectation_only"]).loss
+
+    def loss(seed: int, step: int) -> Tensor:
+        return update(model, batch, 0.5, SampleRng(seed, step, batch.sample_ids)).per_sample
+
+    assert torch.equal(loss(1, 5), loss(1, 5))
+    assert not torch.isclose(loss(1, 5), loss(1, 6)).any()
+    assert not torch.isclose(loss(1, 5), loss(2, 5)).any()
+
+
+@pytest.mark.parametrize("recipe", ["l2", "eco+expectation"])
+def test_loss_is_float32_under_autocast(recipe: str) -> None:
+    spec, batch = RECIPES[recipe], make_batch([1, 2])
+    model = Tiny(sigma=spec.sigma is not None)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(torch.lerp(batch.mu_lr, batch.lr, 0.5) if recipe.startswith("eco") else batch.lr)
+        mixed = run(spec, model, batch)
+    rounded = tuple(o.float() for o in outputs) if spec.sigma else outputs.float()
+    assert (outputs[0] if spec.sigma else outputs).dtype == torch.bfloat16 and mixed.per_sample.dtype == torch.float32
+    torch.testing.assert_close(mixed.per_sample, run(spec, lambda x: rounded, batch).per_sample, rtol=1e-6, atol=0)
+
+
+def test_a_network_of_another_scale_is_caught() -> None:
+    with pytest.raises(AssertionError, match=r"\(2, 3, 6, 6\) for a target of \(2, 3, 12, 12\)"):
+        run(RECIPES["l1"], nn.Identity(), make_batch([1, 2]))
