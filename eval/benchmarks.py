@@ -1,0 +1,124 @@
+"""Test sets on disk: HR images, with LR files that exist (Set5, Set14, ...) or LR made by a named bicubic kernel.
+
+HR is cropped to a multiple of the scale before anything else, as MATLAB's `modcrop` does in the SR literature
+(e.g. https://arxiv.org/abs/1501.00092). The hashes say which pixels a score was measured on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sr_models import images
+from sr_models.errors import InputError
+from sr_models.imaging import KERNEL, KERNELS, downscale, modcrop
+from sr_models.params import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One test image: its name, its HR file, and its LR file if there is one."""
+
+    name: str
+    hr: Path
+    lr: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A test set at one scale. `kernel` is "files" where LR files exist, else the id of the kernel that makes LR."""
+
+    name: str
+    scale: int
+    kernel: str
+    pairs: tuple[Pair, ...]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(lr, hr) of one pair: (H, W, 3) and (H * scale, W * scale, 3), both uint8 RGB.
+
+        Raises:
+            InputError: an unreadable file, an image smaller than the scale, an LR file of the wrong size.
+        """
+        pair = self.pairs[index]
+        whole = images.read(pair.hr)
+        if min(whole.shape[:2]) < self.scale:
+            raise InputError(f"image {str(pair.hr)!r}: a side is smaller than the scale {self.scale}")
+        hr = modcrop(whole, self.scale)
+        if pair.lr is None:
+            return downscale(hr, self.scale, self.kernel), hr
+        lr = images.read(pair.lr)
+        images.check_pair_sizes(hr, lr, self.scale, str(pair.lr))
+        return lr, hr
+
+    @cached_property
+    def hr_hashes(self) -> dict[str, str]:
+        """name -> hash of the HR file's pixels (not cropped), to be compared with those of training images."""
+        return {pair.name: images.pixels_sha256(images.read(pair.hr)) for pair in self.pairs}
+
+    @cached_property
+    def lr_hashes(self) -> dict[str, str]:
+        """name -> hash of the LR pixels that models are given."""
+        return {pair.name: images.pixels_sha256(self.read(i)[0]) for i, pair in enumerate(self.pairs)}
+
+    @property
+    def lr_hash(self) -> str:
+        """One hash of all LR pixels: scores with the same one had the same input."""
+        return _joined(self.lr_hashes)
+
+    @property
+    def hash(self) -> str:
+        """One hash of all names, HR and LR pixels: the identity of this test set at this scale."""
+        return _joined(self.hr_hashes, self.lr_hashes)
+
+
+def load(
+    name: str,
+    scale: int,
+    hr: Path,
+    lr: Path | None = None,
+    *,
+    kernel: str = KERNEL,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Benchmark:
+    """List a test set's files; pixels are read later, image by image.
+
+    Args:
+        name: what the set is called in scores.
+        scale: the upscaling factor.
+        hr, lr: folders (searched recursively). Files are paired by name; without `lr`, LR is made with `kernel`.
+        include, exclude: globs on file names, for both folders.
+
+    Raises:
+        InputError: a folder that is missing or empty, a file without partner, two of one name, an unknown kernel.
+    """
+    hr_files = images.find(hr, include, exclude)
+    files: Sequence[tuple[Path, Path | None]] = [(file, None) for file in hr_files]
+    if lr is not None:
+        files, kernel = images.pair(hr_files, images.find(lr, include, exclude), scale), "files"
+    elif kernel not in KERNELS:
+        raise InputError(f"benchmark {name!r}: unknown kernel {kernel!r}{nearest(kernel, list(KERNELS))}")
+    return Benchmark(name=name, scale=scale, kernel=kernel, pairs=_named(files, hr))
+
+
+def _named(files: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Pair, ...]:
+    """Name each image by its path below the folder without suffix; two images of one name are refused."""
+    pairs = tuple(Pair(name=file.relative_to(folder).with_suffix("").as_posix(), hr=file, lr=lr) for file, lr in files)
+    seen: dict[str, Path] = {}
+    for pair in pairs:
+        if pair.name in seen:
+            raise InputError(f"images {str(seen[pair.name])!r} and {str(pair.hr)!r} share a name; exclude one")
+        seen[pair.name] = pair.hr
+    return pairs
+
+
+def _joined(*hashes: dict[str, str]) -> str:
+    return hashlib.sha256(repr([sorted(each.items()) for each in hashes]).encode()).hexdigest()

@@ -1,0 +1,136 @@
+"""How close SR is to HR: PSNR and SSIM under an explicit protocol.
+
+SSIM is Wang et al. 2004 (https://doi.org/10.1109/TIP.2003.819861): 11x11 Gaussian window, sigma 1.5, K1 0.01, K2 0.03,
+biased local moments, the valid region only, no downsampling. Everything is float64.
+Shapes: B images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from eval.protocol import Luma, Protocol, get_metric
+from sr_models.errors import InputError
+from sr_models.imaging import check_images, quantize, rgb_to_y
+
+_RADIUS, _SIGMA, _K1, _K2 = 5, 1.5, 0.01, 0.03
+_STRIP_PX = 32768  # SSIM works through strips of rows about this large, which stay in a CPU's cache: 2-3x faster
+
+
+def psnr(sr_BCHW: Tensor, hr_BCHW: Tensor, *, data_range: float, shave: int, luma: Luma | None) -> Tensor:
+    """Peak signal-to-noise ratio in dB, one number an image.
+
+    Args:
+        sr_BCHW, hr_BCHW: RGB with values in [0, data_range], of one shape.
+        data_range: the peak value (1.0 or 255.0).
+        shave: pixels left out on each side.
+        luma: compare only Y ("y" in float, "y8" rounded to 8 bits); None compares R, G and B together.
+
+    Returns:
+        (B,) float64; infinity where the two are equal.
+
+    Raises:
+        InputError: shapes differ, or nothing is left after shaving.
+    """
+    sr, hr = _prepare(sr_BCHW, hr_BCHW, data_range, shave, luma, smallest=1)
+    return 10 * torch.log10(data_range**2 / (sr - hr).square().mean((1, 2, 3)))
+
+
+def ssim(sr_BCHW: Tensor, hr_BCHW: Tensor, *, data_range: float, shave: int, luma: Luma | None) -> Tensor:
+    """Structural similarity, one number an image; arguments and errors as in `psnr`.
+
+    Returns:
+        (B,) float64 in [-1, 1]; for RGB the mean over the channels. At least 11x11 pixels must be left.
+    """
+    x, y = _prepare(sr_BCHW, hr_BCHW, data_range, shave, luma, smallest=2 * _RADIUS + 1)
+    channels, height, width = x.shape[1], x.shape[2] - 2 * _RADIUS, x.shape[3] - 2 * _RADIUS
+    rows = max(_STRIP_PX // x.shape[3], 2 * _RADIUS)
+    total = x.new_zeros(len(x))
+    for top in range(0, height, rows):
+        strip = slice(top, top + rows + 2 * _RADIUS)
+        total += _similarity(x[:, :, strip], y[:, :, strip], data_range).sum((1, 2, 3))
+    return total / (channels * height * width)
+
+
+def _similarity(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """The SSIM map of two float64 images, smaller by the window's radius on each side."""
+    # The formula needs the two local energies only as their sum, so four maps are blurred, not five.
+    mean_x, mean_y, energy, product = _blur(_blur(torch.stack([x, y, x * x + y * y, x * y]), -2), -1)
+    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    mean_product, mean_energy = mean_x * mean_y, mean_x.square() + mean_y.square()
+    covariance, variances = product - mean_product, energy - mean_energy
+    return (2 * mean_product + c1) * (2 * covariance + c2) / ((mean_energy + c1) * (variances + c2))
+
+
+_MEASURES = {"psnr_y": (psnr, True), "psnr_rgb": (psnr, False), "ssim_y": (ssim, True), "ssim_rgb": (ssim, False)}
+
+
+def score(
+    sr_BCHW: Tensor, hr_BCHW: Tensor, *, scale: int, protocol: Protocol, metrics: Sequence[str]
+) -> dict[str, list[float]]:
+    """Compare float RGB images in [0, 1] as `protocol` says.
+
+    Returns:
+        metric -> one number an image, in the order of `metrics`; an infinite PSNR means equal images.
+
+    Raises:
+        InputError: unknown metric, shapes that differ, images too small for the protocol.
+        ValueError: not RGB images, or values that are not finite (rounding would hide them).
+    """
+    for name in metrics:
+        get_metric(name)
+    for image, what in ((sr_BCHW, "SR"), (hr_BCHW, "HR")):
+        check_images(image, what)
+        if not torch.isfinite(image).all():
+            raise ValueError(f"{what} holds values that are not finite")
+    sr, hr = (_as_saved(image) if protocol.uint8 else image.double().clamp(0, 1) for image in (sr_BCHW, hr_BCHW))
+    scores = {}
+    for name in metrics:
+        measure, on_luma = _MEASURES[name]
+        luma = protocol.luma if on_luma else None
+        scores[name] = measure(sr, hr, data_range=1.0, shave=protocol.shave(scale), luma=luma).tolist()
+    return scores
+
+
+def _as_saved(image: Tensor) -> Tensor:
+    """The float64 image that a PNG of it would hold (rounded as PNGs are, in float32, then made exact)."""
+    return quantize(quantize(image.float()).double())
+
+
+def _prepare(sr: Tensor, hr: Tensor, data_range: float, shave: int, luma: Luma | None, smallest: int) -> list[Tensor]:
+    """Both images in float64, shaved, as Y where asked."""
+    if sr.shape != hr.shape:
+        raise InputError(f"SR and HR must have one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}")
+    height, width = (size - 2 * shave for size in sr.shape[-2:])
+    if min(height, width) < smallest:
+        size = f"{sr.shape[-1]}x{sr.shape[-2]} px"
+        raise InputError(f"image of {size} is too small: {smallest} px must be left inside a border of {shave} px")
+    ready = []
+    for image in (sr, hr):
+        image = image[..., shave : shave + height, shave : shave + width].double()
+        if luma is not None:
+            y = rgb_to_y(image / data_range)
+            image = data_range * (y if luma == "y" else torch.floor(255 * y + 0.5) / 255)
+        ready.append(image)
+    return ready
+
+
+def _gaussian() -> list[float]:
+    offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
+    weights = torch.exp(-offsets.square() / (2 * _SIGMA**2))
+    return (weights / weights.sum()).tolist()
+
+
+_WINDOW = _gaussian()
+
+
+def _blur(maps: Tensor, dim: int) -> Tensor:
+    """Gaussian along one dimension, valid region only: a weighted sum of shifted views (far faster than conv2d)."""
+    length = maps.shape[dim] - 2 * _RADIUS
+    total = torch.zeros_like(maps.narrow(dim, 0, length))
+    for shift, weight in enumerate(_WINDOW):
+        total.add_(maps.narrow(dim, shift, length), alpha=weight)
+    return total

@@ -1,0 +1,95 @@
+"""Test sets on disk: pairing, cropping, hashes, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import benchmarks
+from sr_models.errors import InputError
+from sr_models.imaging import KERNEL, downscale
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+
+
+def picture(seed: int, height: int = 21, width: int = 26) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def hr(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("a.png", "b.bmp")):
+        write(tmp_path / "hr" / name, picture(seed))
+    return tmp_path / "hr"
+
+
+def test_lr_is_made_from_the_cropped_hr(hr: Path) -> None:
+    made = benchmarks.load("mine", 2, hr)
+    assert (made.kernel, [pair.name for pair in made.pairs]) == (KERNEL, ["a", "b"])
+    lr, cropped = made.read(1)
+    np.testing.assert_array_equal(cropped, picture(1)[:20, :26])
+    np.testing.assert_array_equal(lr, downscale(picture(1)[:20], 2))
+
+
+def test_lr_files_are_used_where_they_exist(hr: Path, tmp_path: Path) -> None:
+    for seed, name in ((10, "a.png"), (11, "b.png")):
+        write(tmp_path / "lr" / name, picture(seed, 7, 8))
+    files = benchmarks.load("mine", 3, hr, tmp_path / "lr")
+    lr, cropped = files.read(0)
+    assert (files.kernel, cropped.shape) == ("files", (21, 24, 3))
+    np.testing.assert_array_equal(lr, picture(10, 7, 8))
+
+
+def test_the_hash_follows_pixels_and_not_file_formats(hr: Path, tmp_path: Path) -> None:
+    write(tmp_path / "same" / "a.bmp", picture(0))
+    write(tmp_path / "same" / "b.png", picture(1))
+    first, same = benchmarks.load("one", 2, hr), benchmarks.load("two", 2, tmp_path / "same")
+    assert (first.hash, first.lr_hash) == (same.hash, same.lr_hash)
+    assert benchmarks.load("one", 3, hr).hash != first.hash
+    assert benchmarks.load("one", 2, hr, kernel="matlab-bicubic-replicate-float").lr_hash != first.lr_hash
+
+    changed = picture(1)
+    changed[20, 25] ^= 128  # a row that cropping removes: models see nothing of it
+    write(hr / "b.bmp", changed)
+    after = benchmarks.load("one", 2, hr)
+    assert after.lr_hash == first.lr_hash
+    assert after.hash != first.hash
+
+
+def test_an_index_and_a_filter_select_images(hr: Path) -> None:
+    assert [pair.name for pair in benchmarks.load("mine", 2, hr, exclude=["a*"]).pairs] == ["b"]
+    assert len(benchmarks.load("mine", 2, hr)) == 2
+
+
+def test_what_cannot_be_used_is_refused(hr: Path, tmp_path: Path) -> None:
+    write(tmp_path / "lr" / "a.png", picture(0, 10, 13))
+    with pytest.raises(InputError, match=r"b\.bmp"):
+        benchmarks.load("mine", 2, hr, tmp_path / "lr")
+    write(tmp_path / "lr" / "b.png", picture(0, 9, 13))
+    with pytest.raises(InputError, match=r"b\.png"):
+        benchmarks.load("mine", 2, hr, tmp_path / "lr").read(1)
+    with pytest.raises(InputError, match=r"a\.png.*smaller than the scale 32"):
+        benchmarks.load("mine", 32, hr).read(0)
+    with pytest.raises(InputError, match="unknown kernel 'bicubic'"):
+        benchmarks.load("mine", 2, hr, kernel="bicubic")
+    write(hr / "a.bmp", picture(3))
+    with pytest.raises(InputError, match=r"a\.bmp.*a\.png.*share a name"):
+        benchmarks.load("mine", 2, hr)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_set14_holds_a_grey_image_and_its_lr_is_our_kernel(scale: int) -> None:
+    folder = SHARED / "data" / "Set14" / f"X{scale}"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data/Set14")
+    files = benchmarks.load("Set14", scale, folder / "HR", folder / "LR", include=["img_003.png"])
+    made = benchmarks.load("Set14", scale, folder / "HR", include=["img_003.png"])
+    assert files.lr_hash == made.lr_hash
+    hr = files.read(0)[1]
+    np.testing.assert_array_equal(hr[..., 0], hr[..., 2])
