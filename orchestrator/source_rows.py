@@ -1,0 +1,72 @@
+"""From the files of image sources to the rows of a patch store: list and hash, then read, check and downscale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator.arrow_images import Row
+from orchestrator.sources import ImageSource
+from orchestrator.store_manifest import SourceFile
+from sr_models import images, imaging
+from sr_models.errors import InputError
+
+
+class Item(NamedTuple):
+    """One image: what the manifest says of it, and where its files are."""
+
+    file: SourceFile
+    hr: Path
+    lr: dict[int, Path]
+
+
+def list_items(sources: Sequence[ImageSource], scales: tuple[int, ...]) -> list[Item]:
+    """Every image of the sources with the hashes of its files."""
+    items = []
+    for source in sources:
+        for hr, lr in source.pairs(scales):
+            name = f"{source.label}/{hr.relative_to(source.folder).as_posix()}"
+            lr_hashes = {scale: images.sha256_file(path) for scale, path in lr.items()}
+            file = SourceFile(name=name, sha256=images.sha256_file(hr), lr=lr_hashes, kernel=source.kernel)
+            items.append(Item(file, hr, lr))
+    return items
+
+
+def make_rows(
+    items: list[Item], scales: tuple[int, ...], taken: Mapping[str, str], skipped: dict[str, str] | None, i: int
+) -> list[Row] | None:
+    """The rows of image i in the HR table and in each LR table, or None if it is left out.
+
+    Args:
+        taken: hashes of HR images that must not come again -> their names.
+        skipped: takes the name and fault of an unusable image; None: the fault is raised.
+    """
+    try:
+        rows = _read_rows(items[i], scales)
+    except InputError as error:
+        if skipped is None:
+            raise
+        skipped[items[i].file.name] = str(error)
+        return None
+    for sha in [rows[0].sha256, *(row.origin for row in rows[1:])]:
+        if sha in taken:
+            raise InputError(
+                f"validation image {rows[0].name} is a training image too ({taken[sha]}); exclude it from one"
+            )
+    return rows
+
+
+def _read_rows(item: Item, scales: tuple[int, ...]) -> list[Row]:
+    name, hr = item.file.name, images.read(item.hr)
+    rows = [Row(name, item.file.sha256, hr)]
+    for scale in scales:
+        if min(hr.shape[:2]) < scale:
+            raise InputError(f"image {str(item.hr)!r}: {hr.shape[1]}x{hr.shape[0]} is too small for x{scale}")
+        if scale in item.lr:
+            lr = images.read(item.lr[scale])
+            images.check_pair_sizes(hr, lr, scale, name)
+        else:
+            lr = imaging.downscale(hr, scale, item.file.kernel)
+        rows.append(Row(name, images.pixels_sha256(imaging.modcrop(hr, scale)), lr))
+    return rows
