@@ -1,0 +1,1 @@
+"""Where work runs: connecting to a Ray cluster or starting a local one. Knows nothing of super-resolution."""
