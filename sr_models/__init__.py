@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sr_models import hyper
 from sr_models.errors import InputError
-from sr_models.params import Params, nearest
+from sr_models.hyper import Network
+from sr_models.params import nearest
 from sr_models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -19,9 +20,34 @@ MODELS: dict[str, ModelSpec] = {
         scales=(2, 3, 4, 8), trainable=False, counts={2: 0, 3: 0, 4: 0, 8: 0},
         paper="Cubic convolution interpolation for digital image processing, https://doi.org/10.1109/TASSP.1981.1163711",
     ),
+    "vdsr": ModelSpec(
+        name="vdsr", family="regression", module="sr_models.vdsr", cls="VDSR", hyper=hyper.VDSR,
+        scales=(2, 3, 4, 8), counts={2: 664_704, 3: 664_704, 4: 664_704, 8: 664_704},
+        paper="Accurate image super-resolution using very deep convolutional networks, https://arxiv.org/abs/1511.04587",
+    ),
+    "idn": ModelSpec(
+        name="idn", family="regression", module="sr_models.idn", cls="IDN", hyper=hyper.IDN,
+        scales=(2, 3, 4), counts={2: 552_769, 3: 552_769, 4: 552_769},
+        paper="Fast and accurate single image SR via information distillation network, https://arxiv.org/abs/1803.09454",
+    ),
+    "carn": ModelSpec(
+        name="carn", family="regression", module="sr_models.carn", cls="CARN", hyper=hyper.CARN,
+        scales=(2, 3, 4, 8), counts={2: 964_163, 3: 1_148_803, 4: 1_111_875, 8: 1_259_587},
+        paper="Fast, accurate, and lightweight SR with cascading residual network, https://arxiv.org/abs/1803.08664",
+    ),
+    "carn_m": ModelSpec(
+        name="carn_m", family="regression", module="sr_models.carn", cls="CARN", hyper=hyper.CARNM,
+        scales=(2, 3, 4), counts={2: 257_027, 3: 303_427, 4: 294_147},
+        paper="Fast, accurate, and lightweight SR with cascading residual network, https://arxiv.org/abs/1803.08664",
+    ),
     "srresnet": ModelSpec(
         name="srresnet", family="regression", module="sr_models.srresnet", cls="MSRResNet", hyper=hyper.MSRResNet,
         scales=(2, 3, 4), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571},
+        paper="Photo-realistic single image super-resolution using a GAN, https://arxiv.org/abs/1609.04802",
+    ),
+    "srresnet_bn": ModelSpec(
+        name="srresnet_bn", family="regression", module="sr_models.srresnet", cls="SRResNet", hyper=hyper.SRResNet,
+        scales=(2, 3, 4, 8), counts={2: 1_401_749, 3: 1_586_389, 4: 1_549_462, 8: 1_697_175},
         paper="Photo-realistic single image super-resolution using a GAN, https://arxiv.org/abs/1609.04802",
     ),
     "edsr_baseline": ModelSpec(
@@ -34,10 +60,35 @@ MODELS: dict[str, ModelSpec] = {
         scales=(2, 3, 4, 8), counts={2: 40_729_603, 3: 43_680_003, 4: 43_089_923, 8: 45_450_243},
         paper="Enhanced deep residual networks for single image super-resolution, https://arxiv.org/abs/1707.02921",
     ),
+    "rcan": ModelSpec(
+        name="rcan", family="regression", module="sr_models.rcan", cls="RCAN", hyper=hyper.RCAN,
+        scales=(2, 3, 4, 8), counts={2: 15_444_643, 3: 15_629_283, 4: 15_592_355, 8: 15_740_067},
+        paper="Image super-resolution using very deep residual channel attention networks, https://arxiv.org/abs/1807.02758",
+    ),
     "imdn": ModelSpec(
         name="imdn", family="regression", module="sr_models.imdn", cls="IMDN", hyper=hyper.IMDN,
         scales=(2, 3, 4, 8), counts={2: 694_404, 3: 703_059, 4: 715_176, 8: 798_264},
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
+    ),
+    "imdn_as": ModelSpec(
+        name="imdn_as", family="regression", module="sr_models.imdn", cls="IMDNAS", hyper=hyper.IMDNAS, window=4,
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 752_104),
+        paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
+    ),
+    "rrdb": ModelSpec(
+        name="rrdb", family="regression", module="sr_models.rrdb", cls="RRDBNet", hyper=hyper.RRDB,
+        scales=(2, 3, 4, 8), counts={2: 16_661_059, 3: 16_661_059, 4: 16_697_987, 8: 16_734_915},
+        paper="ESRGAN: enhanced super-resolution generative adversarial networks, https://arxiv.org/abs/1809.00219",
+    ),
+    "swinir_light": ModelSpec(
+        name="swinir_light", family="regression", module="sr_models.swinir", cls="SwinIR", hyper=hyper.SwinIRLight,
+        scales=(2, 3, 4), window=8, counts={2: 910_152, 3: 918_267, 4: 929_628},
+        paper="SwinIR: image restoration using Swin Transformer, https://arxiv.org/abs/2108.10257",
+    ),
+    "swinir": ModelSpec(
+        name="swinir", family="regression", module="sr_models.swinir", cls="SwinIR", hyper=hyper.SwinIR,
+        scales=(2, 3, 4, 8), window=8, counts={2: 11_752_487, 3: 11_937_127, 4: 11_900_199, 8: 12_047_911},
+        paper="SwinIR: image restoration using Swin Transformer, https://arxiv.org/abs/2108.10257",
     ),
 }  # fmt: skip
 
@@ -53,24 +104,29 @@ def spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
-def check(name: str, scale: int, hyper: Mapping[str, Any]) -> Params:
+def check(name: str, scale: int, hyper: Mapping[str, Any]) -> Network:
     """The model's complete hyperparameters, if such a network can be built; imports no torch.
 
     Raises:
-        InputError: unknown model, a scale it lacks, an unknown or illegal hyperparameter.
+        InputError: unknown model, a scale it lacks (in general or with these values), an unknown or illegal
+            hyperparameter.
     """
     found = spec(name)
     if scale not in found.scales:
         raise InputError(f"model {name!r} has no scale {scale!r} (it has {', '.join(map(str, found.scales))})")
-    return found.hyper.parse(hyper, f"model {name!r}")
+    values = found.hyper.parse(hyper, f"model {name!r}")
+    values.check_scale(scale)
+    return values
 
 
 def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_width: int | None = None) -> float:
     """Multiply-adds of one forward pass per LR pixel, with a σ head of that width if there is one; imports no torch."""
     values = check(name, scale, given)
-    assert isinstance(values, hyper.Network)
-    head = hyper.Sigma(width=sigma_width).multiply_adds(values.feature_channels, scale) if sigma_width else 0.0
-    return values.multiply_adds(scale) + head
+    if not sigma_width:
+        return values.multiply_adds(scale)
+    to_go = values.scale_to_go(scale)
+    head = hyper.Sigma(width=sigma_width).multiply_adds(values.feature_channels, to_go)
+    return values.multiply_adds(scale) + head * (scale / to_go) ** 2
 
 
 def build(name: str, scale: int, **hyper: Any) -> SRNetwork:
@@ -85,6 +141,4 @@ def build(name: str, scale: int, **hyper: Any) -> SRNetwork:
         InputError: as `check`.
     """
     values = check(name, scale, hyper)
-    net = spec(name).load()(scale, **values.model_dump())
-    net.window = spec(name).window
-    return net
+    return spec(name).load()(scale, **values.model_dump())

@@ -6,11 +6,14 @@ block's fourth convolution has no activation). Input and output in [0, 1].
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_models.network import SRNetwork, conv
+from sr_models.imaging import resize_float
+from sr_models.network import SRNetwork, check_window, conv
 
 
 class ContrastAwareAttention(nn.Module):
@@ -67,7 +70,7 @@ class IMDN(SRNetwork):
         self.feature_channels = channels
         self.block_names = [f"IMDB{i + 1}" for i in range(blocks)]  # the release's keys
 
-        self.fea_conv = conv(3, channels)
+        self.fea_conv: nn.Module = conv(3, channels)
         for name in self.block_names:
             self.add_module(name, DistillationBlock(channels))
         self.c = nn.Sequential(conv(channels * blocks, channels, 1), nn.LeakyReLU(0.05, inplace=True))
@@ -86,6 +89,28 @@ class IMDN(SRNetwork):
     def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
         sr: Tensor = self.upsampler(feat_BCHW)
         return sr
+
+
+class IMDNAS(IMDN):
+    """IMDN_AS: two strided convolutions, then IMDN x4, so that the output is as large as the input.
+
+    The input is the bicubic enlargement of the LR image, or the image itself at scale 1. Its sides must be multiples of
+    4; other pictures go through the adaptive cropping strategy.
+    """
+
+    fit = "crop"
+
+    def __init__(self, scale: int, *, channels: int, blocks: int) -> None:
+        super().__init__(4, channels=channels, blocks=blocks)  # features stay at a quarter of the output's size
+        self.scale = scale
+        self.window = 4 // math.gcd(4, scale)
+        first, second = conv(3, channels), conv(channels, channels)
+        first.stride = second.stride = (2, 2)
+        self.fea_conv = nn.Sequential(first, nn.LeakyReLU(0.05, inplace=True), second)
+
+    def features(self, lr_BCHW: Tensor) -> Tensor:
+        check_window(lr_BCHW, self.window)
+        return super().features(resize_float(lr_BCHW, self.scale) if self.scale > 1 else lr_BCHW)
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ Shapes: B batch, C channels, H and W rows and columns of the LR image, r = `feat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,13 +20,16 @@ class SRNetwork(nn.Module, ABC):
         scale: upscaling factor of the whole network.
         feature_channels: channels of `features`.
         feature_scale_to_go: upscaling factor left between the features and the output.
-        window: sides of the input must be multiples of this; `super_resolve` pads, a training patch must fit.
+        window: sides of the input must be multiples of this; a training patch must fit.
+        fit: how `super_resolve` makes other images fit: "pad" to the next multiples; "pad_more" also pads a side that
+            fits, by one window; "crop" into overlapping parts (`sr_models.cropping`).
     """
 
     scale: int
     feature_channels: int
     feature_scale_to_go: int
     window: int = 1
+    fit: Literal["pad", "pad_more", "crop"] = "pad"
 
     @abstractmethod
     def features(self, lr_BCHW: Tensor) -> Tensor:
@@ -51,6 +56,25 @@ def upsampler(scale: int, channels: int) -> nn.Sequential:
     step, repeats = (3, 1) if scale == 3 else (2, scale.bit_length() - 1)
     stages = [(conv(channels, channels * step**2), nn.PixelShuffle(step)) for _ in range(repeats)]
     return nn.Sequential(*(layer for stage in stages for layer in stage))
+
+
+@torch.no_grad()
+def small_kaiming(module: nn.Module) -> None:
+    """Kaiming normal times 0.1 and zero bias for a convolution, as BasicSR starts residual networks; for `apply`."""
+    if isinstance(module, nn.Conv2d) and module.bias is not None:
+        nn.init.kaiming_normal_(module.weight).mul_(0.1)
+        module.bias.zero_()
+
+
+def check_window(x_BCHW: Tensor, window: int) -> None:
+    """Hold `SRNetwork.window`.
+
+    Raises:
+        ValueError: a side is no multiple of `window`.
+    """
+    height, width = x_BCHW.shape[2:]
+    if height % window or width % window:
+        raise ValueError(f"sides must be multiples of {window}, got {height}x{width}; super_resolve takes any size")
 
 
 def parameters(net: nn.Module) -> int:

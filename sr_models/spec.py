@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from sr_models.params import Params
+from sr_models.hyper import Network
 
 if TYPE_CHECKING:
     from sr_models.network import SRNetwork
@@ -32,7 +32,7 @@ class ModelSpec:
     family: Literal["regression", "diffusion"]
     module: str
     cls: str
-    hyper: type[Params]
+    hyper: type[Network]
     scales: tuple[int, ...]
     paper: str
     window: int = 1

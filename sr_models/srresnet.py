@@ -1,15 +1,15 @@
-"""MSRResNet: SRResNet (https://arxiv.org/abs/1609.04802) without batch normalisation, as BasicSR's model zoo has it.
+"""SRResNet (https://arxiv.org/abs/1609.04802), as published and as BasicSR's model zoo has it (MSRResNet).
 
-Numerics and state-dict keys follow https://github.com/XPixelGroup/BasicSR, commit 8d56e3a. Input and output in [0, 1].
+MSRResNet's numerics and state-dict keys follow https://github.com/XPixelGroup/BasicSR, commit 8d56e3a. No weights of
+the published network were released. Input and output in [0, 1].
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_models.network import SRNetwork, conv
+from sr_models.network import SRNetwork, conv, small_kaiming, upsampler
 
 
 class ResidualBlock(nn.Module):
@@ -43,7 +43,7 @@ class MSRResNet(SRNetwork):
         self.shuffle = nn.PixelShuffle(step)
         self.conv_hr = conv(channels, channels)
         self.conv_last = conv(channels, 3)
-        self.apply(_small_kaiming)
+        self.apply(small_kaiming)
 
     def features(self, lr_BCHW: Tensor) -> Tensor:
         features: Tensor = self.body(_leaky(self.conv_first(lr_BCHW)))
@@ -57,13 +57,45 @@ class MSRResNet(SRNetwork):
         return detail + functional.interpolate(lr_BCHW, scale_factor=self.scale, mode="bilinear", align_corners=False)
 
 
+class NormalizedBlock(nn.Module):
+    """x plus [conv, BN, PReLU, conv, BN] of x."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv(channels, channels), nn.BatchNorm2d(channels)
+        self.prelu = nn.PReLU()
+        self.conv2, self.bn2 = conv(channels, channels), nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(x)))))
+        return x + residual
+
+
+class SRResNet(SRNetwork):
+    """The network of 2017: batch normalisation, a long skip, 9x9 head and tail; the input is not added at the end."""
+
+    def __init__(self, scale: int, *, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.scale = self.feature_scale_to_go = scale
+        self.feature_channels = channels
+
+        self.head = nn.Sequential(conv(3, channels, 9), nn.PReLU())
+        self.body = nn.Sequential(*(NormalizedBlock(channels) for _ in range(blocks)))
+        self.body_end = nn.Sequential(conv(channels, channels), nn.BatchNorm2d(channels))
+        stages = list(upsampler(scale, channels))
+        activated = (layer for pair in zip(stages[::2], stages[1::2], strict=True) for layer in (*pair, nn.PReLU()))
+        self.upsample = nn.Sequential(*activated)
+        self.tail = conv(channels, 3, 9)
+
+    def features(self, lr_BCHW: Tensor) -> Tensor:
+        shallow: Tensor = self.head(lr_BCHW)
+        deep: Tensor = self.body_end(self.body(shallow))
+        return shallow + deep
+
+    def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
+        sr: Tensor = self.tail(self.upsample(feat_BCHW))
+        return sr
+
+
 def _leaky(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, 0.1)
-
-
-@torch.no_grad()
-def _small_kaiming(module: nn.Module) -> None:
-    """Kaiming normal times 0.1, zero bias."""
-    if isinstance(module, nn.Conv2d) and module.bias is not None:
-        nn.init.kaiming_normal_(module.weight).mul_(0.1)
-        module.bias.zero_()

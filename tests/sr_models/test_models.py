@@ -74,17 +74,22 @@ def test_state_dict_is_the_releases(name: str, scale: int) -> None:
     assert state == listed
 
 
-@pytest.mark.parametrize("name", [name for name, row in MODELS.items() if row.trainable])
+SMALL = {name: {"channels": 16, "blocks": 2} for name, row in MODELS.items() if row.trainable}
+SMALL["swinir"] = SMALL["swinir_light"] = {"channels": 16, "blocks": 2, "layers": 2, "heads": 4, "drop_path": 0}
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_forward_is_reconstruct_of_features_at_any_size(name: str) -> None:
-    small = {"channels": 16, "blocks": 2}
+    window = MODELS[name].window
+    height, width = (7, 10) if window == 1 else (window, 2 * window)
     for scale in MODELS[name].scales:
-        net = sr_models.build(name, scale, **small)
-        lr = torch.rand(2, 3, 7, 10)
+        net = sr_models.build(name, scale, **SMALL[name])
+        lr = torch.rand(2, 3, height, width)
         features = net.features(lr)
         go = net.feature_scale_to_go
-        assert features.shape == (2, net.feature_channels, 7 * scale // go, 10 * scale // go)
+        assert features.shape == (2, net.feature_channels, height * scale // go, width * scale // go)
         sr = net(lr)
-        assert sr.shape == (2, 3, 7 * scale, 10 * scale)
+        assert sr.shape == (2, 3, height * scale, width * scale)
         torch.testing.assert_close(sr, net.reconstruct(features, lr), rtol=0, atol=0)
         sr.square().mean().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
