@@ -1,0 +1,93 @@
+"""`python -m sr_models list`: every network with its size beside the papers', and its cost. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sr_models
+from sr_models import MODELS
+from sr_models.published_counts import SIZES, Size, agrees
+
+PIXELS_720P = 1280 * 720
+COLUMNS = ("name", "variant", "family", "scale", "parameters", "printed", "mult-adds 720p", "paper")
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """One row per model, variant and scale, in the order of `MODELS`.
+
+    `multiply_adds_720p` is of one forward pass that gives 1280x720 pixels; `agrees` is None where nothing is printed.
+    """
+    for name, spec in MODELS.items():
+        for size in [size for size in SIZES if size.model == name] or [Size(model=name)]:
+            for scale, count in (size.counts or spec.counts).items():
+                printed = size.printed.get(scale)
+                same = None if printed is None else agrees(count, printed)
+                yield {
+                    "name": name,
+                    "variant": dict(size.hyper),
+                    "family": spec.family,
+                    "scale": scale,
+                    "parameters": count,
+                    "printed": printed,
+                    "agrees": same,
+                    "differs": size.differs if same is False else None,
+                    "multiply_adds_720p": sr_models.multiply_adds(name, scale, size.hyper) * PIXELS_720P / scale**2,
+                    "paper": spec.paper,
+                }
+
+
+def table() -> str:
+    """The rows as text; what repeats from the line above is left out, a printed count that disagrees gets a `*`."""
+    lines: list[tuple[str, ...]] = [COLUMNS]
+    notes: dict[str, None] = {}
+    last: tuple[str, str] | None = None
+    for row in rows():
+        variant = ", ".join(f"{key}={_text(value)}" for key, value in row["variant"].items())
+        new_model = last is None or last[0] != row["name"]
+        new_variant = new_model or last != (row["name"], variant)
+        last = row["name"], variant
+        if row["agrees"] is False:
+            notes[f"* {' '.join(filter(None, last))}: {row['differs']}"] = None
+        lines.append((
+            row["name"] if new_model else "",
+            variant if new_variant else "",
+            row["family"] if new_model else "",
+            f"x{row['scale']}",
+            f"{row['parameters']:,}",
+            (row["printed"] or "-") + ("*" if row["agrees"] is False else ""),
+            f"{row['multiply_adds_720p'] / 1e9:,.1f} G" if row["multiply_adds_720p"] else "-",
+            row["paper"] if new_model else "",
+        ))  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    numeric = {"parameters", "printed", "mult-adds 720p"}
+    padded = (
+        "  ".join(
+            cell.rjust(width) if name in numeric else cell.ljust(width)
+            for name, cell, width in zip(COLUMNS, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+    return "\n".join([*padded, "", *notes])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sr_models", description="The networks of sr_models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="every network: scales, parameters, multiply-adds, paper")
+    listing.add_argument("--json", action="store_true", help="one JSON list, a row per model, variant and scale")
+    given = parser.parse_args(arguments)
+    print(json.dumps(list(rows()), indent=2) if given.json else table())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
