@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from eval.benchmarks import Benchmark
 from eval.fidelity import score
 from eval.protocol import Protocol
 from sr_models.errors import InputError
 from sr_models.images import pixels_sha256
-from sr_models.imaging import to_float
+from sr_models.imaging import to_float, to_uint8
 from sr_models.inference import Options, super_resolve
 from sr_models.network import SRNetwork
 from sr_models.sigma import WithSigma
@@ -34,8 +36,12 @@ def score_image(
     protocol: Protocol,
     metrics: Sequence[str],
     options: Options = _DEFAULTS,
+    save_in: Path | None = None,
 ) -> dict[str, Any]:
     """Super-resolve one image of a benchmark and score it, on the device that holds the model (`bicubic` is a model).
+
+    Args:
+        save_in: folder to write the SR image to, as a PNG of the image's name.
 
     Returns:
         The row: benchmark, image, index, scale, protocol (its id), kernel, width, height (of the cropped HR, in px),
@@ -53,7 +59,11 @@ def score_image(
     sr_BCHW = super_resolve(model, lr_BCHW, options=options).sr
     _finish(device)
     seconds = time.perf_counter() - start
-    hr_BCHW = to_float(hr).to(device)
+    if save_in is not None:
+        target = save_in / f"{benchmark.pairs[index].name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(to_uint8(sr_BCHW)[0]).save(target)
+    hr_BCHW = to_float(hr).to(sr_BCHW.device)
     try:
         scores = score(sr_BCHW, hr_BCHW, scale=benchmark.scale, protocol=protocol, metrics=metrics)
     except InputError as error:

@@ -110,16 +110,19 @@ def read(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
         raise refuse(f"cannot be read, truncated or corrupt ({cause})") from error
 
 
-def pair(hr_files: Sequence[Path], lr_files: Sequence[Path], scale: int) -> list[tuple[Path, Path]]:
+def pair(
+    hr_files: Sequence[Path], lr_files: Sequence[Path], scale: int, *, partner: str = "LR"
+) -> list[tuple[Path, Path]]:
     """Match each HR file with its LR file by name, in the order of `hr_files`.
 
     Names are compared without their extension; where that does not match all files, the endings that benchmark folders
-    add are ignored: `x2`, `_HR`, `_LR`, `_GT`, `_LR2`, `_SRF_2` (with this scale's number).
+    add are ignored: `x2`, `_HR`, `_LR`, `_SR`, `_GT`, `_LR2`, `_SRF_2` (with this scale's number). `partner` is what
+    messages call the second files.
 
     Raises:
         InputError: an HR file without an LR file or the reverse, or two files of one name on a side.
     """
-    ending = re.compile(rf"([_-]?x{scale}|[_-](HR|LR{scale}?|GT)|[_-]SRF[_-]{scale})$", re.IGNORECASE)
+    ending = re.compile(rf"([_-]?x{scale}|[_-](HR|SR|LR{scale}?|GT)|[_-]SRF[_-]{scale})$", re.IGNORECASE)
 
     def bare(path: Path) -> str:
         stem = path.stem
@@ -129,9 +132,9 @@ def pair(hr_files: Sequence[Path], lr_files: Sequence[Path], scale: int) -> list
 
     exact = {p.stem for p in hr_files} == {p.stem for p in lr_files}
     name = (lambda path: path.stem) if exact else bare
-    hr, lr = _by_name(hr_files, name, "HR"), _by_name(lr_files, name, "LR")
+    hr, lr = _by_name(hr_files, name, "HR"), _by_name(lr_files, name, partner)
     if alone := sorted(hr.keys() ^ lr.keys()):
-        side, other, path = ("HR", "LR", hr[alone[0]]) if alone[0] in hr else ("LR", "HR", lr[alone[0]])
+        side, other, path = ("HR", partner, hr[alone[0]]) if alone[0] in hr else (partner, "HR", lr[alone[0]])
         more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
         raise InputError(f"{side} image {str(path)!r} has no {other} image of the same name at scale {scale}{more}")
     return [(path, lr[key]) for key, path in hr.items()]

@@ -45,6 +45,10 @@ def test_a_row_says_what_its_numbers_depend_on(two_images: Benchmark) -> None:
         "hr_sha256": pixels_sha256(hr),
         "precision": "fp32",
         "channels_last": False,
+        "compile": False,
+        "tile": None,
+        "overlap": 32,
+        "self_ensemble": False,
         "psnr_y": by_hand["psnr_y"][0],
         "ssim_rgb": by_hand["ssim_rgb"][0],
     }

@@ -1,0 +1,185 @@
+"""`python -m eval`: the published bicubic rows, weights from file and folder, strict JSON, one line for bad input."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sr_models
+from eval.__main__ import main
+from sr_models import weights
+from sr_models.images import sha256_file
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+KEYS = {
+    "protocol", "model", "scale", "parameters", "weights_sha256", "lr_sha256", "versions", "seconds_per_image",
+    "means", "images", "not_computed", "options",
+}  # fmt: skip
+
+
+def write(path: Path, height: int = 33, width: int = 41, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def hr(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("a.png", "sub/b.bmp")):
+        write(tmp_path / "hr" / name, seed=seed)
+    return tmp_path / "hr"
+
+
+def report(tmp_path: Path, *arguments: object) -> dict:
+    assert main([*map(str, arguments), "--json", str(tmp_path / "out" / "report.json")]) == 0
+    return json.loads((tmp_path / "out" / "report.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(("scale", "db", "similarity"), [(2, 33.674, 0.9303), (3, 30.405, 0.8689), (4, 28.430, 0.8111)])
+def test_bicubic_rows_of_set5(
+    scale: int, db: float, similarity: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bicubic on RGB, then float Y. The printed 33.66/.9299, 30.39/.8682, 28.42/.8104 are of bicubic on a rounded Y."""
+    folder = SHARED / "data" / "Set5" / f"X{scale}"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data/Set5")
+    ask = ("--model", "bicubic", "--scale", scale, "--hr", folder / "HR")
+    made, read = report(tmp_path, *ask), report(tmp_path, *ask, "--lr", folder / "LR")
+    assert made["means"] == read["means"]
+    assert made["means"] == {"psnr_y": pytest.approx(db, abs=6e-4), "ssim_y": pytest.approx(similarity, abs=6e-5)}
+    assert made["lr_sha256"] == read["lr_sha256"]  # our LR is, pixel for pixel, the one that was published
+    means = made["means"]
+    assert f"mean of 5        {means['psnr_y']:.2f}  {means['ssim_y']:.4f}" in capsys.readouterr().out
+
+
+def test_saved_images_score_as_the_model_did(hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask = ("--scale", 2, "--hr", hr, "--metrics", "ssim_rgb,psnr_y,ssim_rgb", "--per-image")
+    saved = tmp_path / "new" / "sr"
+    model = report(tmp_path, "--model", "bicubic", "--save-images", saved, *ask)
+    model_text = capsys.readouterr().out
+    pictures = report(tmp_path, "--images", saved, *ask)
+    assert model.keys() == pictures.keys() == KEYS
+    assert pictures["images"] == model["images"]
+    assert pictures["means"] == model["means"]
+    assert [row["name"] for row in model["images"]] == ["a", "sub/b"]
+    assert list(model["means"]) == ["ssim_rgb", "psnr_y"]
+    assert (model["protocol"], model["parameters"], model["weights_sha256"]) == ("classical-y-b2", 0, None)
+    assert model["seconds_per_image"] > 0
+    assert (pictures["model"], pictures["lr_sha256"], pictures["seconds_per_image"]) == (None, None, None)
+    assert model_text.splitlines()[2:] == capsys.readouterr().out.splitlines()[2:]
+    assert f"a            {model['images'][0]['ssim_rgb']:.4f}" in model_text
+
+
+def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_path: Path) -> None:
+    """HR itself, not cropped, is a legal picture."""
+    got = report(tmp_path, "--images", hr, "--scale", 4, "--hr", hr)
+    assert got["means"] == {"ssim_y": pytest.approx(1)}
+    assert got["images"][0]["psnr_y"] is None
+    assert got["not_computed"] == {"psnr_y": "no finite mean: infinite for a, sub/b, equal to HR"}
+
+
+def test_weights_come_from_a_file_or_from_our_folder(hr: Path, tmp_path: Path) -> None:
+    hyper = {"channels": 16, "blocks": 1}
+    net = sr_models.build("imdn", 2, **hyper)
+    info = weights.save(
+        tmp_path / "ours", net, model="imdn", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None
+    )
+    torch.save({f"module.{key}": value for key, value in net.state_dict().items()}, tmp_path / "theirs.pth")
+    ask = ("--model", "imdn", "--scale", 2, "--hr", hr)
+    folder = report(tmp_path, *ask, "--weights", tmp_path / "ours")
+    file = report(tmp_path, *ask, "--weights", tmp_path / "theirs.pth", "--hyper", "channels=16", "--hyper", "blocks=1")
+    assert file["means"] == folder["means"]
+    assert folder["parameters"] == sum(p.numel() for p in net.parameters())
+    assert folder["weights_sha256"] == info.weights_sha256
+    assert file["weights_sha256"] == sha256_file(tmp_path / "theirs.pth")
+
+    changed = report(
+        tmp_path, *ask, "--weights", tmp_path / "ours", "--precision", "bf16", "--tile", 10, "--overlap", 4,
+        "--self-ensemble", "--channels-last",
+    )  # fmt: skip
+    assert changed["options"] == {
+        "precision": "bf16", "channels_last": True, "compile": False, "tile": 10, "overlap": 4, "self_ensemble": True,
+    }  # fmt: skip
+    assert changed["means"] != folder["means"]
+
+
+BICUBIC = ("--model", "bicubic", "--scale", "2", "--hr", "hr")
+PICTURES = ("--scale", "2", "--hr", "hr", "--images")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*BICUBIC, "--lr", "no_b"), "hr/sub/b.bmp' has no LR image of the same name at scale 2"),
+        ((*BICUBIC, "--lr", "two_a"), "two LR images share the name 'a'"),
+        ((*BICUBIC, "--lr", "small"), "small/a.png': LR is 10x13 pixels (height x width), but HR 32x40"),
+        ((*BICUBIC, "--hr", "twins"), "twins/a.png' share a name"),
+        ((*BICUBIC, "--hr", "empty"), "'empty' holds no PNG, JPEG, BMP or TIFF file"),
+        ((*BICUBIC, "--hr", "none"), "'none' does not exist"),
+        ((*BICUBIC, "--hr", "broken"), "image 'broken/a.png': "),
+        ((*BICUBIC, "--hr", "tiny"), "image 'tiny/a.png': image of 12x12 px is too small"),
+        ((*PICTURES, "no_b"), "hr/sub/b.bmp' has no SR image of the same name at scale 2"),
+        ((*PICTURES, "two_a"), "two SR images share the name 'a'"),
+        ((*PICTURES, "small"), "'small/a.png': SR and HR, cropped to a multiple of 2, have 13x10 and 40x32 pixels"),
+        ((*PICTURES, "empty"), "'empty' holds no PNG"),
+        ((*PICTURES, "sr", "--weights", "w"), "--weights goes with --model, not with --images"),
+        ((*PICTURES, "sr", "--tile", "8"), "--tile goes with --model"),
+        ((*PICTURES, "sr", "--model", "bicubic"), "--model: not allowed with argument --images"),
+        (PICTURES[:4], "one of the arguments --model --images is required"),
+        ((*BICUBIC, "--metrics", "psnr"), "--metrics: unknown metric 'psnr'; did you mean 'psnr_y'?"),
+        ((*BICUBIC, "--protocol", "clasical"), "--protocol: unknown protocol 'clasical'; did you mean 'classical'?"),
+        ((*BICUBIC, "--model", "bicubik"), "unknown model 'bicubik'; did you mean 'bicubic'?"),
+        ((*BICUBIC, "--scale", "5"), "model 'bicubic' has no scale 5 (it has 2, 3, 4, 8)"),
+        ((*PICTURES, "sr", "--scale", "0"), "--scale must be at least 1, got 0"),
+        ((*BICUBIC, "--scale", "two"), "argument --scale: invalid int value: 'two'"),
+        ((*BICUBIC, "--weights", "hr"), "model 'bicubic' has no weights; got --weights 'hr'"),
+        ((*BICUBIC, "--model", "imdn"), "model 'imdn' needs --weights"),
+        ((*BICUBIC, "--model", "imdn", "--weights", "none.pth"), "--weights: 'none.pth' does not exist"),
+        ((*BICUBIC, "--model", "imdn", "--weights", "hr/a.png"), "weights 'hr/a.png': "),
+        ((*BICUBIC, "--model", "imdn", "--weights", "hr"), "checkpoint 'hr': "),
+        ((*BICUBIC, "--hyper", "blocks"), "--hyper must be key=value, with a YAML value, got 'blocks'"),
+        ((*BICUBIC, "--hyper", "blocks=1"), "model 'bicubic': unknown key 'blocks'"),
+        ((*BICUBIC, "--precision", "fp16"), "argument --precision: invalid choice: 'fp16'"),
+        ((*BICUBIC, "--tile", "0"), "a tile needs a side >= 1 and an overlap >= 0, got 0 and 32"),
+        ((*BICUBIC, "--overlap", "8"), "--overlap has no effect without --tile"),
+        ((*BICUBIC, "--save-images", "hr/../hr"), "--save-images: 'hr/../hr' holds the images to be scored"),
+        ((*BICUBIC, "--save-images", "hr/a.png"), "--save-images: folder 'hr/a.png' cannot be made"),
+        ((*BICUBIC, "--json", "hr"), "--json: 'hr' is a folder"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("hr")
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("no_b/a.png", "two_a/a.png", "two_a/sub/a.png", "two_a/b.png", "twins/a.png", "twins/a.bmp"):
+        write(Path(name), 16, 20)
+    for name in ("small/a.png", "small/b.png"):
+        write(Path(name), 10, 13)
+    write(Path("tiny/a.png"), 12, 12)
+    Path("empty").mkdir()
+    Path("broken").mkdir()
+    Path("broken/a.png").write_bytes(Path("hr/a.png").read_bytes()[:500])
+
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.startswith("python -m eval: ")
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_help_and_mistakes_do_not_wait_for_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from eval.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    for arguments, exit_code in ((["--help"], 0), ([*BICUBIC, "--model", "imdn"], 2)):
+        run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert run.returncode == exit_code, run.stderr
