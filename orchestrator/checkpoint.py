@@ -35,6 +35,5 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any] | Non
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(
-            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); delete it to start over"
-        ) from None
+        reason = str(error).partition("\n")[0] or "it ends too early"
+        raise InputError(f"{path}: not a readable checkpoint ({reason}); delete it to start over") from None

@@ -92,7 +92,7 @@ class SearchConfig(Params):
     @field_validator("metric")
     @classmethod
     def _known(cls, name: str) -> str:
-        get_metric(name.removeprefix("ema."), "search.metric")
+        get_metric(name.removeprefix("ema."))
         return name
 
 
@@ -137,9 +137,9 @@ class EvaluationConfig(Params):
 
     @model_validator(mode="after")
     def _known(self) -> EvaluationConfig:
-        get_protocol(self.protocol, "evaluation.protocol")
+        get_protocol(self.protocol)
         for name in self.metrics:
-            get_metric(name, "evaluation.metrics")
+            get_metric(name)
         return self
 
 
@@ -265,6 +265,10 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
             raw[key] = _as_mapping(raw[key])
     for override in overrides:
         _override(raw, override)
+    try:
+        json.dumps(raw, default=str, skipkeys=True)
+    except ValueError:  # a YAML alias inside its own anchor
+        raise InputError(f"{path.name}: a value contains itself") from None
     return SweepConfig.parse(raw, path.name)
 
 

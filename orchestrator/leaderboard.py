@@ -144,7 +144,7 @@ def leading_metric(folder: Path, plan: Mapping[str, Any]) -> str:
     path = folder / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
     asked = ((config or {}).get("evaluation") or {}).get("metrics") or [plan["metric"]["name"].removeprefix("ema.")]
-    get_metric(asked[0], "evaluation.metrics")
+    get_metric(asked[0])
     return str(asked[0])
 
 

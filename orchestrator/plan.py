@@ -176,8 +176,6 @@ def make_plan(config: SweepConfig) -> Plan:
             )
     if config.teacher is not None and config.teacher.weights is None:
         teacher_train(config)
-        for scale in config.scales:
-            sr_models.check(config.teacher.model, scale, config.teacher.hyper)
     if config.search.metric.startswith("ema.") and config.train.ema is None:
         raise InputError(f"search.metric: {config.search.metric!r} needs train.ema")
 
@@ -200,13 +198,18 @@ def make_plan(config: SweepConfig) -> Plan:
                 else:
                     combinations.append(found)
     trainable = [label for label in config.models if sr_models.spec(config.network(label)[0]).trainable]
-    for (
-        name
-    ) in specs:  # an objective that fits some of the models is a table with a gap; one that fits none is a mistake
+    for name in specs:  # one that fits some of the models leaves a gap in the table; one that fits none is a mistake
         reasons = [reason for cell, reason in skipped if cell.endswith(f"/{name}")]
         if trainable and len(reasons) == len(trainable) * len(config.scales):
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
-    return Plan(config, tuple(combinations), tuple(skipped))
+    plan = Plan(config, tuple(combinations), tuple(skipped))
+    if config.teacher is not None and config.teacher.weights is None:
+        for scale in plan.teacher_scales or config.scales[:1]:
+            try:
+                sr_models.check(config.teacher.model, scale, config.teacher.hyper)
+            except InputError as error:
+                raise InputError(f"teacher: {error}") from None
+    return plan
 
 
 def trials_of(varied: Axes, config: SweepConfig) -> int:

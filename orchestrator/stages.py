@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,13 +50,16 @@ class Sweep:
 
     def __enter__(self) -> Self:
         self._check_data()
-        tracking.check(self.tracking_uri)
+        new = not self.run_dir.path.exists()
         self._lock()
         try:
+            tracking.check(self.tracking_uri)
             runtime = ray_runtime.connect(self.address, cpus=None)
             self.cluster = self._exit.enter_context(runtime)
             self._exit.enter_context(self._tracker())
-        except BaseException:
+        except BaseException as error:
+            if new and isinstance(error, InputError):
+                shutil.rmtree(self.run_dir.path)  # nothing was started: leave nothing behind
             self._exit.close()
             raise
         return self
@@ -108,9 +112,14 @@ class Sweep:
                 on_bad=data.on_bad,
                 progress=tick,
             )
-        for scale in self.config.scales:
-            store.check_patch(scale, self.config.train.patch)
-        check_leaks(store, self.test_hashes)
+        try:
+            for scale in self.config.scales:
+                store.check_patch(scale, self.config.train.patch)
+            check_leaks(store, self.test_hashes)
+        except InputError:
+            if not self.run_dir.plan.exists():
+                shutil.rmtree(self.run_dir.store)  # nothing was trained on it, so the mended images may take its place
+            raise
         if skipped := store.manifest.skipped:
             self._say(f"skipped {len(skipped)} unreadable training images: {', '.join(list(skipped)[:3])}")
         if self.run_dir.plan.exists() and read_json(self.run_dir.plan)["data_hash"] != store.data_hash:
@@ -235,6 +244,7 @@ class Sweep:
         print(report.rungs_text(self.run_dir.path))
         print(f"\nfinished in {time.time() - self.began:.0f} s; tables and pictures in {self.run_dir.path}")
         print(f"all runs and curves: {tracking.ui_command(self.tracking_uri)}")
+        print(f"the board in it: {tracking.board_link(self.run_dir.path) or 'not delivered yet, see tracking.log'}")
 
     # ---- what the stages share -------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         uri = arguments.tracking_uri or f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
         with Sweep(plan, folder, address=arguments.address, tracking_uri=uri) as sweep:
+            signal.signal(signal.SIGTERM, _interrupt)  # again: Ray put one of its own there, which aborts
             sweep.run()
     except InputError as error:
         print(f"{made.prog}: {error}", file=sys.stderr)
@@ -113,9 +115,9 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
 
 def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
     """The command that goes on with an interrupted run."""
-    given = [f"--address {arguments.address}"] if arguments.address else []
-    given += [f"--tracking-uri {arguments.tracking_uri}"] if arguments.tracking_uri else []
-    return " ".join(["python -m orchestrator.sweep --resume", str(folder), *given])
+    given = ["--address", arguments.address] if arguments.address else []
+    given += ["--tracking-uri", arguments.tracking_uri] if arguments.tracking_uri else []
+    return shlex.join(["python", "-m", "orchestrator.sweep", "--resume", str(folder), *given])
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

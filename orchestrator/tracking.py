@@ -27,6 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from eval.protocol import get_metric
 from orchestrator import journal, leaderboard
 from orchestrator.rundir import read_json, write_json, write_text
 from sr_models.errors import InputError
@@ -121,6 +122,17 @@ def ui_command(uri: str) -> str:
     program = "mlflow" if found and Path(found).samefile(beside) else str(beside)
     flags = ["--backend-store-uri", _absolute(uri), "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
     return shlex.join([program, "ui", *flags])
+
+
+def board_link(run_folder: Path) -> str:
+    """The page of `ui_command`'s server that shows the board sorted by its leading metric; "" until delivered."""
+    plan, path = leaderboard.read_plan(run_folder), run_folder / "tracking.json"
+    known = read_json(path)["experiments"] if path.exists() else {}
+    board = known.get(f"{plan['name']} leaderboard")
+    metric = leaderboard.leading_metric(run_folder, plan)
+    ascending = "false" if get_metric(metric).higher_is_better else "true"
+    query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
+    return f"http://127.0.0.1:5000/#/experiments/{board}/runs?{query}" if board else ""
 
 
 class Tracker:

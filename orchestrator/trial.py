@@ -144,10 +144,8 @@ class _Trial:
         self.objective = Objective(config.objective)
         torch.manual_seed(config.seed)
         self.net = build_network(config).to(self.device)
-        for (
-            parameter
-        ) in self.net.parameters():  # channels_last: 1.1x in fp32 and 1.9x in bf16 on CPU, equal losses to 1e-6
-            if parameter.ndim == 4:
+        for parameter in self.net.parameters():
+            if parameter.ndim == 4:  # channels_last: 1.1x in fp32 and 1.9x in bf16 on CPU, equal losses to 1e-6
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         parameters = [p for p in self.net.parameters() if p.requires_grad]
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.train.optimizer]
@@ -206,7 +204,7 @@ class _Trial:
                 average = self.ema[name]
                 average.lerp_(value, 1 - train.ema) if value.is_floating_point() else average.copy_(value)
         self.step += 1
-        if self.step % FINITE_CHECK_EVERY == 0 or self.step == train.steps:
+        if self.step % FINITE_CHECK_EVERY == 0 or self.step % train.validate_every == 0 or self.step == train.steps:
             loss = float(self.sums["loss"])
             if not math.isfinite(loss):
                 raise TrialFailure(
@@ -245,15 +243,14 @@ class _Trial:
         scale, names = self.config.scale, self.config.metrics
         totals = dict.fromkeys(names, 0.0)
         images = self.store.validation(scale)
-        for _name, lr, hr in images:
+        for name, lr, hr in images:
             sr = super_resolve(self.net, to_float(lr).to(self.device)).sr.cpu()
+            if not torch.isfinite(sr).all():
+                raise TrialFailure(f"{prefix}SR of validation image {name} is not finite at step {self.step}")
             scores = score(sr, to_float(hr), scale=scale, protocol=PROTOCOLS[self.config.protocol], metrics=names)
-            for name in names:
-                totals[name] += float(scores[name][0])
-        means = {f"{prefix}{name}": total / len(images) for name, total in totals.items()}
-        if bad := [name for name, value in means.items() if math.isnan(value)]:
-            raise TrialFailure(f"{', '.join(bad)} on the validation images is not a number at step {self.step}")
-        return means
+            for metric in names:
+                totals[metric] += float(scores[metric][0])
+        return {f"{prefix}{metric}": total / len(images) for metric, total in totals.items()}
 
     def _save(self) -> None:
         if self.rank == 0:
