@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,15 @@ from typing import Any
 import torch
 
 from sr_models.errors import InputError
+from sr_models.files import replacing
 
 CHECKPOINT = "checkpoint.pt"
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, dicts and lists of them) atomically: a crash leaves the old file."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any] | None:
@@ -34,6 +30,8 @@ def load(path: Path, device: str | torch.device = "cpu") -> dict[str, Any] | Non
         return None
     try:
         return torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).partition("\n")[0] or "it ends too early"
         raise InputError(f"{path}: not a readable checkpoint ({reason}); delete it to start over") from None

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -21,6 +22,9 @@ from objectives import ObjectiveSpec, resolve
 from orchestrator.sources import SKIMAGE, ImageSource
 from sr_models.errors import InputError
 from sr_models.params import Params, SearchRange, nearest, searchable
+
+LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+"""What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names."""
 
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
@@ -123,7 +127,9 @@ class DataConfig(Params):
 
     train: tuple[ImageSource, ...] = Field(min_length=1, description="training images")
     validation: tuple[ImageSource, ...] = Field(min_length=1, description="images that steer the search")
-    test: dict[str, BenchmarkSource] = Field(min_length=1, description="benchmarks: name -> images")
+    test: dict[Annotated[str, Field(pattern=f"^{LABEL}$")], BenchmarkSource] = Field(
+        min_length=1, description="benchmarks: name -> images"
+    )
     on_bad: Literal["fail", "skip"] = Field(default="fail", description="what an unreadable training image does")
 
 
@@ -157,7 +163,7 @@ class ResourceConfig(Params):
 class SweepConfig(Params):
     """A table of model x objective x scale, with the data, budget and search that every cell shares."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="first part of the run folder's name")
+    name: str = Field(pattern=f"^{LABEL}$", description="first part of the run folder's name")
     scales: tuple[int, ...] = Field(default=(2,), min_length=1, description="upscaling factors")
     models: dict[str, dict[str, Any]] = Field(
         min_length=1,
@@ -179,6 +185,18 @@ class SweepConfig(Params):
     @classmethod
     def _list_to_mapping(cls, value: Any) -> Any:
         return _as_mapping(value)
+
+    @field_validator("models", "objectives")
+    @classmethod
+    def _labels(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for label, entry in value.items():
+            if not re.fullmatch(LABEL, label):
+                raise ValueError(f"a label is letters, digits and _ . + -, got {label!r}")
+            if label == "bicubic" and entry.get("model", label) != label:
+                raise ValueError("the label 'bicubic' belongs to the row that every gain is measured from")
+            if not isinstance(entry.get("model", label), str):
+                raise ValueError(f"{label}.model names a network, got {entry['model']!r}")
+        return value
 
     @field_validator("scales")
     @classmethod
@@ -233,7 +251,6 @@ class TrialConfig(Params):
     teacher: str | None = Field(
         default=None, description="sha256 of the teacher's weights, where the objective needs mu"
     )
-    init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
     numerics_version: int = NUMERICS_VERSION
 
     @property

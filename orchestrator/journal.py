@@ -30,8 +30,8 @@ def steps(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def end(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The entry that says how the trial ended, or None while it is under way."""
-    return next((entry for entry in reversed(entries) if entry["kind"] == "end"), None)
+    """The entry that says how the trial ended; None while it is under way, or again after it was stopped."""
+    return entries[-1] if entries and entries[-1]["kind"] == "end" else None
 
 
 class Journal:

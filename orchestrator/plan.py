@@ -13,7 +13,7 @@ from typing import Any
 import sr_models
 from objectives import ObjectiveSpec, check_legal
 from orchestrator.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
-from orchestrator.space import Axes, apply, axes
+from orchestrator.space import TRAIN, Axes, apply, axes
 from sr_models.errors import InputError
 
 CPU_FLOPS = 100e9
@@ -59,6 +59,17 @@ class Plan:
         while rung < steps:
             found.append(rung)
             rung *= self.config.search.reduction
+        return found
+
+    @property
+    def patches(self) -> set[tuple[int, int]]:
+        """Every (scale, LR patch size) that some run cuts out of the training images."""
+        name = f"{TRAIN}patch"
+        found = {(one.scale, one.train.patch) for one in self.combinations}
+        found |= {(one.scale, int(size)) for one in self.combinations for size in one.axes.grid.get(name, ())}
+        teacher = self.config.teacher
+        if teacher is not None and teacher.weights is None:
+            found |= {(scale, teacher_train(self.config).patch) for scale in self.teacher_scales}
         return found
 
     @property
@@ -176,8 +187,9 @@ def make_plan(config: SweepConfig) -> Plan:
             )
     if config.teacher is not None and config.teacher.weights is None:
         teacher_train(config)
-    if config.search.metric.startswith("ema.") and config.train.ema is None:
-        raise InputError(f"search.metric: {config.search.metric!r} needs train.ema")
+    for label in config.models:
+        if config.search.metric.startswith("ema.") and config.network(label)[2].ema is None:
+            raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for model {label!r}")
 
     combinations, skipped = [], []
     for scale in config.scales:

@@ -59,9 +59,10 @@ def rungs_text(run: Path) -> str:
             found[row["combination"]].append(f"step {row['step']} {row['spearman']:+.2f} (n = {row['n']})")
     lines = ["rank correlation (Spearman) of a combination's trials between a validation and the end of the run:"]
     lines += [f"  {name}: {', '.join(values)}" for name, values in found.items()]
-    silent = set(missing) - set(found)
-    if silent:
-        lines.append(f"  not computed for {len(silent)} combinations: fewer than 3 of their trials ran in full")
+    silent = {name: reason for name, reason in missing.items() if name not in found}
+    for reason in sorted(set(silent.values())):
+        names = [name for name, why in silent.items() if why == reason]
+        lines.append(f"  not computed for {len(names)} combinations: {reason}")
     return "\n".join(lines)
 
 
@@ -113,7 +114,8 @@ def _curves(run: RunDir, plan: Plan, winners: dict[str, Any], scale: int) -> Non
 
 def _bars(run: RunDir, plan: Plan) -> None:
     """The board's leading metric per benchmark and scale, bars from bicubic's score."""
-    metric = plan.config.evaluation.metrics[0]
+    metric, seeds = plan.config.evaluation.metrics[0], plan.config.seeds
+    spread = f"mean ± spread over {seeds} seeds" if seeds > 1 else "one seed"
     boards: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in leaderboard.rows(run.path):
         if row["weights"] in ("raw", "none"):
@@ -121,7 +123,11 @@ def _bars(run: RunDir, plan: Plan) -> None:
     for (name, scale), found in boards.items():
         base = next(row for row in found if row["model"] == "bicubic")
         bars = [
-            (f"{row['model']} × {row['objective']}", row["metrics"][metric]["mean"], row["metrics"][metric]["std"])
+            (
+                f"{row['model']} × {row['objective']}",
+                row["metrics"][metric]["mean"],
+                row["metrics"][metric]["std"] or 0.0,
+            )
             for row in found
             if row is not base
         ]
@@ -133,5 +139,5 @@ def _bars(run: RunDir, plan: Plan) -> None:
                 title=f"{name} ×{scale}",
                 baseline=("bicubic", base["metrics"][metric]["mean"]),
                 decimals=get_metric(metric).decimals,
-                caption=f"{found[0]['protocol']}; mean ± spread over {plan.config.seeds} seeds",
+                caption=f"{found[0]['protocol']}; {spread}",
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from eval.protocol import METRICS
 from orchestrator.config import digest
+from sr_models.files import replacing
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Identity:
     def key(self, benchmark_hash: str, protocol: str, metrics: Sequence[str]) -> str:
         """The content key of this identity's rows on one benchmark."""
         what = self.fingerprint or self.network
-        return digest([what, self.weights, self.scale, benchmark_hash, protocol, list(metrics)])[:24]
+        return digest([self.combination, what, self.weights, self.scale, benchmark_hash, protocol, list(metrics)])[:24]
 
 
 SCHEMA = pa.schema(
@@ -63,7 +63,5 @@ def write_rows(path: Path, identity: Identity, rows: Sequence[Mapping[str, Any]]
     common = {**asdict(identity), "draws": 1, "versions": versions}
     full = [{**common, **row} for row in rows]
     table = pa.Table.from_pylist([{name: row.get(name) for name in SCHEMA.names} for row in full], schema=SCHEMA)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    pq.write_table(table, part)
-    part.replace(path)
+    with replacing(path) as part:
+        pq.write_table(table, part)

@@ -76,7 +76,7 @@ def _trial(config: dict[str, Any]) -> None:
 
     result = execute(config["trial"], config["run"], device=config["device"], threads=config["threads"], report=report)
     if result.status == "stopped":
-        raise SystemExit  # return instead, and Tune's wrapper would report once more, into the actor's next trial
+        raise SystemExit(0)  # return instead, and Tune's wrapper would report once more, into the actor's next trial
     tune.report({"step": result.step, "status": result.status, "metrics": result.metrics, "cause": result.cause})
 
 
@@ -86,6 +86,7 @@ class _Board:
     def __init__(self, studies: Studies, run: RunDir, device: str, threads: int, progress: Progress) -> None:
         self.studies, self.run, self.device, self.threads, self.progress = studies, run, device, threads, progress
         self.live: dict[str, Assignment] = {}
+        self.errors: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         """Tune pickles what it is given into a snapshot that is never read: leave database connections out of it."""
@@ -116,7 +117,7 @@ class _Board:
         """Take in a report; True if the trial is to stop."""
         assignment = self.live[trial_id]
         metrics = {key.removeprefix("metrics/"): value for key, value in result.items() if key.startswith("metrics/")}
-        if metrics:
+        if metrics and result["status"] != "failed":
             self.studies.hear(assignment, result["step"], metrics)
         if (
             result["status"] == "running"
@@ -148,6 +149,11 @@ class _StudyScheduler(FIFOScheduler):
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 
+    def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
+        """Keep why Tune gave up on a trial: it was restarted as often as `max_restarts` allows."""
+        lines = str(trial.get_error() or "its worker was lost").strip().splitlines()
+        self.board.errors[trial.trial_id] = lines[-1]
+
 
 class _StudySearcher(Searcher):
     """Hands out the studies' trials and tells the studies how they ended. It has no state of its own to save."""
@@ -164,7 +170,7 @@ class _StudySearcher(Searcher):
             return
         step = int(result["step"]) if result else 0
         if error or result is None:
-            self.board.close(trial_id, TrialState.FAIL, step, "the worker was lost more often than max_restarts allows")
+            self.board.close(trial_id, TrialState.FAIL, step, self.board.errors.get(trial_id, "its worker was lost"))
         elif result["status"] == "complete":
             self.board.hear(trial_id, result)
             self.board.close(trial_id, TrialState.COMPLETE, step)

@@ -67,10 +67,12 @@ def axes(config: SweepConfig, label: str) -> Axes:
         raise InputError(f"{where}.search: expected a list of names or a mapping of names to ranges, got {search!r}")
     ranges: dict[str, SearchRange] = {}
     for name in search:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise InputError(f"{where}.search: {name!r} cannot be searched{nearest(name, list(known))}")
         ranges[name] = _range(search[name], f"{where}.search.{name}") if isinstance(search, Mapping) else known[name]
     for name, values in grid.items():
+        if not isinstance(name, str):
+            raise InputError(f"{where}.grid: expected names of hyperparameters, got {name!r}")
         if name in ranges:
             raise InputError(f"{where}: {name!r} is in both search and grid")
         if not isinstance(values, list) or not values:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cluster import ray_runtime
 from orchestrator import journal, leaderboard, report, tracking
-from orchestrator.config import TrialConfig, expand
+from orchestrator.config import NUMERICS_VERSION, TrialConfig, expand
 from orchestrator.patches import PatchStore, build_store, check_leaks
 from orchestrator.plan import Combination, Plan
 from orchestrator.rows import Identity
@@ -56,6 +56,7 @@ class Sweep:
             tracking.check(self.tracking_uri)
             runtime = ray_runtime.connect(self.address, cpus=None)
             self.cluster = self._exit.enter_context(runtime)
+            _ = self.concurrency  # refuses trials that no node can hold, before one waits for ever
             self._exit.enter_context(self._tracker())
         except BaseException as error:
             if new and isinstance(error, InputError):
@@ -71,11 +72,12 @@ class Sweep:
 
     def run(self) -> None:
         """Run every stage that is not finished, then print the board."""
-        self._say(self.plan.text(int(self.cluster.cpus)))
+        self._say(self.plan.text(self.concurrency * self.config.resources.cpus_per_trial))
         self._say(f"run folder {self.run_dir.path}")
         self.store = self._build_store()
+        self._write_plan({})
         self.teachers = {scale: self._teacher(scale) for scale in self.plan.teacher_scales}
-        self._write_plan()
+        self._write_plan(self.teachers)
         self._search()
         self._finish_winners()
         self._evaluate()
@@ -113,8 +115,8 @@ class Sweep:
                 progress=tick,
             )
         try:
-            for scale in self.config.scales:
-                store.check_patch(scale, self.config.train.patch)
+            for scale, patch in self.plan.patches:
+                store.check_patch(scale, patch)
             check_leaks(store, self.test_hashes)
         except InputError:
             if not self.run_dir.plan.exists():
@@ -122,10 +124,6 @@ class Sweep:
             raise
         if skipped := store.manifest.skipped:
             self._say(f"skipped {len(skipped)} unreadable training images: {', '.join(list(skipped)[:3])}")
-        if self.run_dir.plan.exists() and read_json(self.run_dir.plan)["data_hash"] != store.data_hash:
-            raise InputError(
-                f"the images have changed since {self.run_dir.name} was started; take another name or --output"
-            )
         return store
 
     def _teacher(self, scale: int) -> str:
@@ -244,28 +242,33 @@ class Sweep:
         print(report.rungs_text(self.run_dir.path))
         print(f"\nfinished in {time.time() - self.began:.0f} s; tables and pictures in {self.run_dir.path}")
         print(f"all runs and curves: {tracking.ui_command(self.tracking_uri)}")
-        print(f"the board in it: {tracking.board_link(self.run_dir.path) or 'not delivered yet, see tracking.log'}")
+        link = tracking.board_link(self.run_dir.path, self.tracking_uri)
+        print(f"the board in it: {link or 'not delivered yet, see tracking.log'}")
 
     # ---- what the stages share -------------------------------------------------------------------------------------
 
     @cached_property
     def concurrency(self) -> int:
-        """Trials at a time: what the cluster's CPUs and GPUs hold, or fewer if the config says so."""
+        """Trials at a time: what the nodes hold, each for itself, or fewer if the config says so."""
         held = self.config.resources
-        fit = int(self.cluster.cpus // held.cpus_per_trial)
-        if held.gpus_per_trial:
-            fit = min(fit, int(self.cluster.gpus / held.gpus_per_trial + 1e-9))
+
+        def fits(node: ray_runtime.Node) -> int:
+            by_cpu = node.cpus // held.cpus_per_trial
+            return min(by_cpu, int(node.gpus / held.gpus_per_trial + 1e-9)) if held.gpus_per_trial else by_cpu
+
+        fit = sum(fits(node) for node in self.cluster.nodes)
         if fit < 1:
+            shapes = sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in self.cluster.nodes})
             raise InputError(
-                f"resources: a trial needs {held.cpus_per_trial} CPUs and {held.gpus_per_trial:g} GPUs; "
-                f"the cluster has {self.cluster.cpus:g} CPUs and {self.cluster.gpus:g} GPUs"
+                f"resources: a trial needs {held.cpus_per_trial} CPUs and {held.gpus_per_trial:g} GPUs on one node; "
+                f"the nodes have {', '.join(shapes) or 'nothing'}"
             )
         return min(fit, held.max_concurrent or fit)
 
     @property
     def _whole_node(self) -> int:
         """Cores of one worker that has the machine to itself."""
-        return max(self.config.resources.cpus_per_trial, int(self.cluster.cpus) // max(len(self.cluster.nodes), 1))
+        return max(node.cpus for node in self.cluster.nodes)
 
     @cached_property
     def benchmarks(self) -> dict[tuple[str, int], Any]:
@@ -342,18 +345,35 @@ class Sweep:
                     who, checkpoint_folder, name, self.config.data.test[name], self.config.evaluation, bench.hash
                 )
 
-    def _write_plan(self) -> None:
+    def _write_plan(self, teachers: Mapping[int, str]) -> None:
+        """Leave what the sweep is made of beside its results; a run goes on only with what it was started with.
+
+        Raises:
+            InputError: images, teacher weights or the meaning of the numbers have changed since.
+        """
         metric = self.config.search.metric
+        origin = {
+            "data_hash": self.store.data_hash,
+            "benchmarks": {f"{name} x{scale}": bench.hash for (name, scale), bench in self.benchmarks.items()},
+            "numerics_version": NUMERICS_VERSION,
+            "teachers": {f"x{scale}": sha for scale, sha in teachers.items()},
+        }
+        before = read_json(self.run_dir.plan) if self.run_dir.plan.exists() else {}
+        for key, now in origin.items():
+            if before.get(key) and now and before[key] != now:
+                what = key.replace("_", " ")
+                raise InputError(f"{what} changed since {self.run_dir.name} was started; take another name or --output")
+        origin["teachers"] = origin["teachers"] or before.get("teachers", {})
         write_json(
             self.run_dir.plan,
             {
+                **origin,
                 "name": self.config.name,
                 "run": self.run_dir.name,
                 "config_hash": self.config.hash,
                 "git_commit": _git_commit(),
                 "metric": {"name": metric, "higher_is_better": report.higher_is_better(metric)},
                 "protocol": self.config.evaluation.protocol,
-                "data_hash": self.store.data_hash,
                 "combinations": [
                     {
                         "id": one.id,
@@ -448,8 +468,13 @@ def _set(bar: Any) -> Any:
 
 
 def _git_commit() -> str | None:
-    """The commit of the code that runs, or None outside a checkout."""
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or None
+    """The commit of the code that runs, with `+changes` if files differ from it; None outside a checkout of ours."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}{'+changes' if git('status', '--porcelain', '--untracked-files=no') else ''}" if commit else None

@@ -13,13 +13,16 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.pruners import SuccessiveHalvingPruner
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from eval.protocol import get_metric
 from orchestrator.config import SweepConfig, TrialConfig
 from orchestrator.plan import Combination, Plan, first_rung
+
+LOCK_SECONDS = 60
+"""How long a write waits for another reader or writer of the study's database, optuna-dashboard for one."""
 
 MakeConfig = Callable[[Combination, dict[str, Any]], TrialConfig]
 
@@ -38,6 +41,36 @@ class Assignment:
         return self.trial.number
 
 
+class AsynchronousHalving(BasePruner):
+    """At each rung the best 1/reduction of the trials that have reached it goes on (Li et al. 2018, Algorithm 2).
+
+    A pure function of the values in the study: asked again after a crash it judges by what is known then, and it writes
+    nothing. (Optuna's own successive halving records the rungs it has judged, so a second look lets a trial pass.)
+
+    Args:
+        first: step of the first rung; rung k is at first * reduction ** k.
+        reduction: halving factor, >= 2.
+    """
+
+    def __init__(self, first: int, reduction: int) -> None:
+        self.first, self.reduction = first, reduction
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        step = trial.last_step
+        rung = self.first
+        while step is not None and rung < step:
+            rung *= self.reduction
+        if step is None or rung != step:
+            return False
+        values = [
+            t.intermediate_values[step] for t in study.get_trials(deepcopy=False) if step in t.intermediate_values
+        ]
+        values.sort(reverse=study.direction == optuna.study.StudyDirection.MAXIMIZE)
+        last_to_pass = values[max(len(values) // self.reduction, 1) - 1]
+        value = trial.intermediate_values[step]
+        return value < last_to_pass if study.direction == optuna.study.StudyDirection.MAXIMIZE else value > last_to_pass
+
+
 class Studies:
     """All studies of a sweep.
 
@@ -52,17 +85,14 @@ class Studies:
         self.plan, self.config, self._make_config = plan, plan.config, make_config
         self.metric = plan.config.search.metric
         higher = get_metric(self.metric.removeprefix("ema.")).higher_is_better
-        self.storage = optuna.storages.RDBStorage(url)
+        self.storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
         self._studies = {
             one.id: optuna.create_study(
                 storage=self.storage,
                 study_name=one.id,
                 load_if_exists=True,
                 direction="maximize" if higher else "minimize",
-                pruner=SuccessiveHalvingPruner(
-                    min_resource=first_rung(one.train, self.config.search),
-                    reduction_factor=self.config.search.reduction,
-                ),
+                pruner=AsynchronousHalving(first_rung(one.train, self.config.search), self.config.search.reduction),
             )
             for one in plan.combinations
         }

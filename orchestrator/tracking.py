@@ -119,12 +119,12 @@ def ui_command(uri: str) -> str:
         return uri
     beside = Path(sys.executable).parent / "mlflow"
     found = shutil.which("mlflow")
-    program = "mlflow" if found and Path(found).samefile(beside) else str(beside)
+    program = "mlflow" if found and Path(found).resolve() == beside.resolve() else str(beside)
     flags = ["--backend-store-uri", _absolute(uri), "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
     return shlex.join([program, "ui", *flags])
 
 
-def board_link(run_folder: Path) -> str:
+def board_link(run_folder: Path, uri: str) -> str:
     """The page of `ui_command`'s server that shows the board sorted by its leading metric; "" until delivered."""
     plan, path = leaderboard.read_plan(run_folder), run_folder / "tracking.json"
     known = read_json(path)["experiments"] if path.exists() else {}
@@ -132,7 +132,8 @@ def board_link(run_folder: Path) -> str:
     metric = leaderboard.leading_metric(run_folder, plan)
     ascending = "false" if get_metric(metric).higher_is_better else "true"
     query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
-    return f"http://127.0.0.1:5000/#/experiments/{board}/runs?{query}" if board else ""
+    server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/#/experiments/{board}/runs?{query}" if board else ""
 
 
 class Tracker:

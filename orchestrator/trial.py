@@ -39,6 +39,9 @@ from sr_models.sigma import SigmaHead, WithSigma
 Status = Literal["complete", "stopped", "failed"]
 Report = Callable[[int, dict[str, float]], Literal["continue", "stop"]]
 
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
+"""How a plain RuntimeError of torch, CUDA, cuDNN or cuBLAS says that memory ran out."""
+
 FINITE_CHECK_EVERY = 10
 """Steps between looks at the running loss sum: one NaN stays in a sum, and a look makes a GPU wait."""
 
@@ -84,8 +87,11 @@ def run_trial(
         The result; a failed trial is a result too, with its cause, and is not retried by running it again.
 
     Raises:
-        InputError: the store does not hold what the config names, or the checkpoint belongs to another config.
+        InputError: the store lacks a scale or teacher, or the checkpoint is damaged.
+        ValueError: the store or the checkpoint belongs to another config, or resume is off and the folder is in use.
     """
+    if world != 1:
+        raise ValueError(f"world = {world}: gradients are not exchanged between workers yet, so a trial runs on one")
     if store.data_hash != config.data_hash:
         raise ValueError(
             f"the store holds data {store.data_hash[:12]}, the trial was planned for {config.data_hash[:12]}"
@@ -93,7 +99,7 @@ def run_trial(
     out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock"):
         journal = Journal(out_dir / JOURNAL)
-        if not resume and journal.entries:
+        if not resume and (journal.entries or (out_dir / CHECKPOINT).exists()):
             raise ValueError(f"{out_dir} already holds a trial, and resume is off")
         heard = steps(journal.entries)
         last = heard[-1] if heard else None
@@ -107,7 +113,7 @@ def run_trial(
             assert last is not None
             journal.end("stopped", last["step"])
             return TrialResult("stopped", last["step"], last["metrics"])
-        with torch.random.fork_rng(), _tf32_off():
+        with torch.random.fork_rng(), _exact_arithmetic():
             trial = None
             try:
                 trial = _Trial(config, store, device, rank, world, out_dir)
@@ -128,7 +134,7 @@ def _cause(error: Exception, device: str) -> str | None:
     if isinstance(error, TrialFailure):
         return text
     # torch has no type of its own for host memory
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(s in text for s in OUT_OF_MEMORY):
         return f"out of memory on {device}: {text or 'no more is known'}"
     return None
 
@@ -331,11 +337,12 @@ def _weights(net: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _tf32_off() -> Iterator[None]:
-    """fp32 means fp32: TF32 turns 1e-5 differences into 1e-2."""
-    matmul, conv = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+def _exact_arithmetic() -> Iterator[None]:
+    """On a GPU: fp32 means fp32 (TF32 turns 1e-5 differences into 1e-2), and cuDNN adds in a fixed order."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, conv
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before

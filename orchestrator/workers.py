@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,9 @@ from orchestrator.config import BenchmarkSource, EvaluationConfig, ResourceConfi
 from orchestrator.journal import JOURNAL
 from orchestrator.rows import Identity, write_rows
 from orchestrator.rundir import RunDir
+from orchestrator.sources import SKIMAGE, ImageSource
 from orchestrator.trial import Report, TrialResult, run_trial
+from sr_models.errors import InputError
 
 POLL_SECONDS = 0.5
 """How often the driver looks at the journals of trials that run as plain tasks."""
@@ -62,17 +64,43 @@ def run_in_full(
     task = ray.remote(_execute).options(
         num_cpus=cpus, num_gpus=resources.gpus_per_trial, max_retries=resources.max_restarts
     )
-    refs = [task.remote(config.model_dump(mode="json"), str(run.path), device, cpus) for config in configs]
     journals = [run.trial(config.fingerprint) / JOURNAL for config in configs]
-    waiting = list(refs)
+    results = [ended(path) for path in journals]
+    refs = {
+        i: task.remote(config.model_dump(mode="json"), str(run.path), device, cpus)
+        for i, config in enumerate(configs)
+        if results[i] is None
+    }
+    waiting = list(refs.values())
     try:
         while waiting:
             _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
             progress(sum(max((e["step"] for e in journal.steps(journal.read(path))), default=0) for path in journals))
-        return ray.get(refs)
+        with _user_errors():
+            return [result or ray.get(refs[i]) for i, result in enumerate(results)]
     finally:
         for ref in waiting:  # only on the way out of an interrupted wait
             ray.cancel(ref, force=True)
+
+
+def ended(path: Path) -> TrialResult | None:
+    """How a journal says its trial ended in full or failed; None if there is something left to run."""
+    entries = journal.read(path)
+    done, heard = journal.end(entries), journal.steps(entries)
+    if done is None or done["status"] == "stopped":
+        return None
+    return TrialResult(done["status"], done["step"], heard[-1]["metrics"] if heard else {}, done["cause"])
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Raise what the user got wrong as itself, without Ray's traceback around it."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise
 
 
 def _execute(trial: dict[str, Any], run: str, device: str, threads: int) -> TrialResult:
@@ -83,11 +111,9 @@ def make_centroids(
     weights_folder: str, run: RunDir, teacher: str, scale: int, gpus: float, cpus: int, device: str
 ) -> None:
     """Fill the store with mu and D(mu) of a teacher, on one worker."""
-    ray.get(
-        ray.remote(_make_centroids)
-        .options(num_cpus=cpus, num_gpus=gpus)
-        .remote(weights_folder, str(run.store), teacher, scale, cpus, device)
-    )
+    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=gpus)
+    with _user_errors():
+        ray.get(task.remote(weights_folder, str(run.store), teacher, scale, cpus, device))
 
 
 def _make_centroids(weights_folder: str, store: str, teacher: str, scale: int, threads: int, device: str) -> None:
@@ -137,14 +163,14 @@ def evaluate(
         max_task_retries=resources.max_restarts,
     )  # fmt: skip
     pool = ray.util.ActorPool([actor.remote(resources.cpus_per_trial, device) for _ in range(min(workers, len(todo)))])
-    for done, _ in enumerate(
-        pool.map_unordered(lambda a, unit: a.score.remote(unit, str(run.evaluation)), todo), start=1
-    ):
-        progress(done)
+    scored = pool.map_unordered(lambda worker, unit: worker.score.remote(unit, str(run.evaluation)), todo)
+    with _user_errors():
+        for done, _ in enumerate(scored, start=1):
+            progress(done)
 
 
 class _EvalWorker:
-    """Keeps torch and the last network warm."""
+    """A process that has torch loaded, and scores one unit after the other."""
 
     def __init__(self, threads: int, device: str) -> None:
         import torch
@@ -177,19 +203,12 @@ def load_benchmark(name: str, source: BenchmarkSource, scale: int) -> Any:
         InputError: a folder that is missing or empty, a file without a partner.
     """
     from eval import benchmarks
-    from orchestrator.sources import PHOTOGRAPHS, SKIMAGE, skimage_folder
 
     where = f"data.test.{name}"
     if source.hr == SKIMAGE:
-        return benchmarks.load(
-            name, scale, skimage_folder(), include=source.include or PHOTOGRAPHS, exclude=source.exclude
-        )
+        files = ImageSource(hr=SKIMAGE, include=source.include, exclude=source.exclude).hr_files()
+        return benchmarks.load(name, scale, files[0].parent, include=[file.name for file in files])
     lr = Path(expand(source.lr, f"{where}.lr", scale)) if source.lr else None
     return benchmarks.load(
         name, scale, Path(expand(source.hr, f"{where}.hr", scale)), lr, include=source.include, exclude=source.exclude
     )
-
-
-def wait_seconds(began: float) -> str:
-    """Elapsed time as people write it."""
-    return f"{time.perf_counter() - began:.0f} s"

@@ -38,14 +38,14 @@ def test_a_write_that_fails_leaves_the_old_state(tmp_path, monkeypatch):
     checkpoint.save(path, STATE)
 
     def half(_state, file):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(torch, "save", half)
         checkpoint.save(path, {"step": 8})
     assert checkpoint.load(path)["step"] == 7
-    checkpoint.save(path, {"step": 9})  # the left-over part file is in nobody's way
+    checkpoint.save(path, {"step": 9})
     assert checkpoint.load(path) == {"step": 9} and list(tmp_path.iterdir()) == [path]
 
 
