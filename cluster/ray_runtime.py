@@ -130,7 +130,8 @@ def worker_environment(threads: int = 1) -> dict[str, str]:
     """Environment variables of every worker process: thread counts that do not fight, and a malloc that keeps memory.
 
     glibc hands large buffers back to the kernel, which costs a training step 10-15 % in page faults; these three
-    settings must stand before a process starts. Tune stays in the working directory, so relative paths keep meaning.
+    settings must stand before a process starts. Tune stays in the working directory, so relative paths keep meaning,
+    and waits for a stopped trial's last line: one that outlasts Tune's patience of 2 s would cost the next trial.
     """
     count = str(threads)
     return {
@@ -141,6 +142,7 @@ def worker_environment(threads: int = 1) -> dict[str, str]:
         "MALLOC_TRIM_THRESHOLD_": str(2**30),
         "MALLOC_TOP_PAD_": str(2**26),
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 

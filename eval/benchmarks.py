@@ -95,15 +95,17 @@ def load(
         name: what the set is called in scores.
         scale: the upscaling factor.
         hr, lr: folders (searched recursively). Files are paired by name; without `lr`, LR is made with `kernel`.
-        include, exclude: globs on file names, for both folders.
+        include, exclude: globs on HR file names; LR files, which may be named otherwise, follow their HR.
 
     Raises:
-        InputError: a folder that is missing or empty, a file without partner, two of one name, an unknown kernel.
+        InputError: a folder that is missing or empty, a file without partner in the whole folders, two of one name, an
+            unknown kernel.
     """
     hr_files = images.find(hr, include, exclude)
     files: Sequence[tuple[Path, Path | None]] = [(file, None) for file in hr_files]
     if lr is not None:
-        files, kernel = images.pair(hr_files, images.find(lr, include, exclude), scale), "files"
+        partner = dict(images.pair(images.find(hr), images.find(lr), scale))
+        files, kernel = [(file, partner[file]) for file in hr_files], "files"
     elif kernel not in KERNELS:
         raise InputError(f"benchmark {name!r}: unknown kernel {kernel!r}{nearest(kernel, list(KERNELS))}")
     return Benchmark(name=name, scale=scale, kernel=kernel, pairs=_named(files, hr))

@@ -80,15 +80,15 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def get_protocol(name: str, where: str = "protocol") -> Protocol:
+def get_protocol(name: str, where: str = "") -> Protocol:
     """The protocol called `name`. Raises InputError, starting with `where`, that names the nearest one."""
     if name not in PROTOCOLS:
-        raise InputError(f"{where}: unknown protocol {name!r}{nearest(name, list(PROTOCOLS))}")
+        raise InputError(f"{where and where + ': '}unknown protocol {name!r}{nearest(name, list(PROTOCOLS))}")
     return PROTOCOLS[name]
 
 
-def get_metric(name: str, where: str = "metric") -> Metric:
+def get_metric(name: str, where: str = "") -> Metric:
     """The metric called `name`. Raises InputError, starting with `where`, that names the nearest one."""
     if name not in METRICS:
-        raise InputError(f"{where}: unknown metric {name!r}{nearest(name, list(METRICS))}")
+        raise InputError(f"{where and where + ': '}unknown metric {name!r}{nearest(name, list(METRICS))}")
     return METRICS[name]

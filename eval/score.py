@@ -85,18 +85,6 @@ def score_image(
     }
 
 
-def row_key(weights: str, benchmark: Benchmark, index: int, *, protocol: Protocol, options: Options = _DEFAULTS) -> str:
-    """The identity of a row, known before it is computed: who finds it in the table need not score the image again.
-
-    Args:
-        weights: what was scored, such as a trial's fingerprint with "raw" or "ema".
-    """
-    name, scale = benchmark.pairs[index].name, benchmark.scale
-    pixels = f"{benchmark.hr_hashes[name][:16]}-{benchmark.lr_hashes[name][:16]}"
-    how = ",".join(f"{key}={value}" for key, value in asdict(options).items())
-    return f"{weights}/{benchmark.name}/{name}/x{scale}/{protocol.id(scale)}/{how}/{pixels}"
-
-
 def _device(model: SRNetwork | WithSigma) -> torch.device:
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")

@@ -63,7 +63,10 @@ class ImageTable:
         self.names: list[str] = table["name"].to_pylist()
         self.hashes: list[str] = table["sha256"].to_pylist()
         self.origins: list[str] = table["origin"].to_pylist()
-        self.images = [_pixels(batch) for batch in table.to_batches()]
+        try:
+            self.images = [_pixels(batch) for batch in table.to_batches()]
+        except ValueError as error:
+            raise InputError(f"{path} is not an image table ({error})") from error
 
     @cached_property
     def smallest(self) -> int:
@@ -181,6 +184,8 @@ def _whole_rows(part: Path) -> tuple[list[str], list[int]]:
 
 
 def _pixels(batch: pa.RecordBatch) -> np.ndarray:
-    """The one image of a record batch, as a view."""
+    """The one image of a record batch, as a view; ValueError if that is not what it holds."""
+    if batch.num_rows != 1 or any(column.null_count for column in batch.columns):
+        raise ValueError(f"a batch must hold one image without gaps, found {batch.num_rows} rows")
     shape = batch.column("height")[0].as_py(), batch.column("width")[0].as_py(), 3
     return np.frombuffer(batch.column("px")[0].as_buffer(), np.uint8).reshape(shape)

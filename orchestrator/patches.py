@@ -166,7 +166,7 @@ class PatchStore:
     ) -> None:
         """Make mu and D(mu) of every training image, on full images; both are kept as uint8, as LR is at test time.
 
-        D is the kernel that made LR, or the standard one where LR came as files or several kernels made it.
+        D is the kernel that made the image's LR, or the standard one where that came as a file.
         Does nothing if they are there; goes on where a killed run stopped.
 
         Args:
@@ -178,8 +178,7 @@ class PatchStore:
         """
         lr = self._table(f"lr_x{scale}")
         names = _centroids(scale, teacher)
-        kernels = self.manifest.kernels(scale)
-        kernel = kernels[0] if len(kernels) == 1 and kernels[0] in imaging.KERNELS else imaging.KERNEL
+        kernels = self._kernels(scale)
 
         def make(i: int) -> list[Row]:
             with torch.no_grad():
@@ -191,7 +190,7 @@ class PatchStore:
                 )
             mu = imaging.to_uint8(sr)[0]
             mu_row = Row(lr.names[i], lr.hashes[i], mu)
-            return [mu_row, Row(lr.names[i], mu_row.sha256, imaging.downscale(mu, scale, kernel))]
+            return [mu_row, Row(lr.names[i], mu_row.sha256, imaging.downscale(mu, scale, kernels[i]))]
 
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
@@ -201,6 +200,15 @@ class PatchStore:
                 manifest = list_products(self.folder, manifest, names, teacher=teacher)
         self.manifest = manifest
         self._tables |= {name: ImageTable(table_path(self.folder, name)) for name in names}
+
+    def _kernels(self, scale: int) -> list[str]:
+        """For each training image the kernel that made its LR, or the standard one where that came as a file."""
+        hr, files = self._table("hr"), iter(self.manifest.files["train"])  # the rows are the files, less those left out
+        made = [
+            next(file.kernel_at(scale) for file in files if (file.name, file.sha256) == row)
+            for row in zip(hr.names, hr.origins, strict=True)
+        ]
+        return [imaging.KERNEL if kernel == "files" else kernel for kernel in made]
 
     def _table(self, name: str) -> ImageTable:
         if name not in self._tables:
@@ -220,17 +228,20 @@ def build_store(
     """Build a store, or finish or open the one that is there; a second builder of the same folder waits for the first.
 
     Args:
-        on_bad: a file that cannot be read, or an LR file that does not fit its HR: stop, or leave the image out and
-            list it under `skipped` in the manifest.
+        on_bad: a file that cannot be read, an LR file that does not fit its HR, or a validation image of one colour:
+            stop, or leave the image out and list it under `skipped` in the manifest.
 
     Raises:
-        InputError: a source that cannot be used, a training image among the validation images, a folder that cannot
-            be written, holds something else, or was built from other images.
+        InputError: a source that cannot be used, a training image among the validation images, a split of which
+            nothing is left, a folder that cannot be written, holds something else, or was built from other images.
     """
     if not train:
         raise InputError("a store needs at least one source of training images, got none")
     folder, scales = Path(folder), tuple(sorted(set(scales)))
-    listed: dict[Split, list[Item]] = {"train": list_items(train, scales), "validation": list_items(validation, scales)}
+    listed: dict[Split, list[Item]] = {
+        "train": list_items(train, scales, on_bad),
+        "validation": list_items(validation, scales, on_bad),
+    }
     wanted = Manifest(
         scales=scales,
         files={split: tuple(item.file for item in items) for split, items in listed.items()},
@@ -245,15 +256,16 @@ def build_store(
             names = manifest.tables(split)
             if not set(names) <= set(manifest.products):
                 skipped = dict(manifest.skipped)
-                make = partial(make_rows, listed[split], scales, taken, None if on_bad == "fail" else skipped)
+                make = partial(make_rows, listed[split], scales, split, taken, None if on_bad == "fail" else skipped)
                 keys = [item.file.sha256 for item in listed[split]]
                 tick = _ticker(progress, f"{split} images", len(keys))
                 write_tables([table_path(folder, name) for name in names], keys, make, tick)
+                if listed[split] and not len(ImageTable(table_path(folder, names[0]))):
+                    faults = [skipped[item.file.name] for item in listed[split]]
+                    raise InputError(f"no usable image is left for {split}: {_some(faults)}")
                 manifest = list_products(folder, manifest.model_copy(update={"skipped": skipped}), names)
             if split == "train":
                 taken = PatchStore(folder, manifest).hashes("train")
-                if not taken:
-                    raise InputError(f"no usable training image is left: {_some(list(manifest.skipped.values()))}")
         return PatchStore.open(folder)
 
 

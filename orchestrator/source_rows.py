@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from orchestrator.arrow_images import Row
 from orchestrator.sources import ImageSource
-from orchestrator.store_manifest import SourceFile
+from orchestrator.store_manifest import SourceFile, Split
 from sr_models import images, imaging
 from sr_models.errors import InputError
 
@@ -19,22 +19,42 @@ class Item(NamedTuple):
     file: SourceFile
     hr: Path
     lr: dict[int, Path]
+    fault: str | None
+    """Why its files could not be hashed."""
 
 
-def list_items(sources: Sequence[ImageSource], scales: tuple[int, ...]) -> list[Item]:
-    """Every image of the sources with the hashes of its files."""
+def list_items(
+    sources: Sequence[ImageSource], scales: tuple[int, ...], on_bad: Literal["fail", "skip"] = "fail"
+) -> list[Item]:
+    """Every image of the sources with the hashes of its files.
+
+    Raises:
+        InputError: a source that cannot be used, or (unless `on_bad` is "skip") a file that cannot be read.
+    """
     items = []
     for source in sources:
         for hr, lr in source.pairs(scales):
             name = f"{source.label}/{hr.relative_to(source.folder).as_posix()}"
-            lr_hashes = {scale: images.sha256_file(path) for scale, path in lr.items()}
-            file = SourceFile(name=name, sha256=images.sha256_file(hr), lr=lr_hashes, kernel=source.kernel)
-            items.append(Item(file, hr, lr))
+            name = name.encode("utf-8", "backslashreplace").decode()  # a name that is not UTF-8 is a fault, but a name
+            sha256, lr_hashes, fault = "", dict.fromkeys(lr, ""), None
+            try:
+                sha256 = images.sha256_file(hr)
+                lr_hashes = {scale: images.sha256_file(path) for scale, path in lr.items()}
+            except InputError as error:
+                if on_bad == "fail":
+                    raise
+                fault = str(error)
+            items.append(Item(SourceFile(name=name, sha256=sha256, lr=lr_hashes, kernel=source.kernel), hr, lr, fault))
     return items
 
 
 def make_rows(
-    items: list[Item], scales: tuple[int, ...], taken: Mapping[str, str], skipped: dict[str, str] | None, i: int
+    items: list[Item],
+    scales: tuple[int, ...],
+    split: Split,
+    taken: Mapping[str, str],
+    skipped: dict[str, str] | None,
+    i: int,
 ) -> list[Row] | None:
     """The rows of image i in the HR table and in each LR table, or None if it is left out.
 
@@ -44,6 +64,11 @@ def make_rows(
     """
     try:
         rows = _read_rows(items[i], scales)
+        if split == "validation" and (rows[0].pixels == rows[0].pixels[0, 0]).all():
+            raise InputError(
+                f"validation image {str(items[i].hr)!r} has one colour only: every model makes it without error, "
+                "so no mean PSNR over it is finite; exclude it"
+            )
     except InputError as error:
         if skipped is None:
             raise
@@ -58,6 +83,8 @@ def make_rows(
 
 
 def _read_rows(item: Item, scales: tuple[int, ...]) -> list[Row]:
+    if item.fault:
+        raise InputError(item.fault)
     name, hr = item.file.name, images.read(item.hr)
     rows = [Row(name, item.file.sha256, hr)]
     for scale in scales:

@@ -32,10 +32,15 @@ class SourceFile(Params):
 
     name: str
     sha256: str
+    """Empty where the file could not be read."""
     lr: dict[int, str]
     """scale -> sha256 of the LR file, for the scales that have files."""
     kernel: str
     """How LR is made at the other scales."""
+
+    def kernel_at(self, scale: int) -> str:
+        """What made its LR image: a kernel id, or `files`."""
+        return "files" if scale in self.lr else self.kernel
 
 
 class Product(Params):
@@ -73,7 +78,7 @@ class Manifest(Params):
 
     def kernels(self, scale: int) -> list[str]:
         """What made the LR images at a scale: kernel ids, and `files` where LR files were given."""
-        return sorted({"files" if scale in file.lr else file.kernel for split in self.files.values() for file in split})
+        return sorted({file.kernel_at(scale) for split in self.files.values() for file in split})
 
 
 def table_path(folder: Path, name: str) -> Path:

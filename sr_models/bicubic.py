@@ -22,6 +22,10 @@ class Bicubic(SRNetwork):
         return lr_BCHW
 
     def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
-        if torch.allclose(quantize(lr_BCHW), lr_BCHW, rtol=0, atol=1e-6):
-            return torch.cat([to_float(resize(image, self.scale)) for image in to_uint8(lr_BCHW)]).to(lr_BCHW)
-        return resize_float(lr_BCHW, self.scale)
+        return torch.cat([self._resize(lr_1CHW) for lr_1CHW in lr_BCHW.split(1)])
+
+    def _resize(self, lr_1CHW: Tensor) -> Tensor:
+        """One image at a time: what it becomes must not depend on the others of its batch."""
+        if torch.allclose(quantize(lr_1CHW), lr_1CHW, rtol=0, atol=1e-6):
+            return to_float(resize(to_uint8(lr_1CHW)[0], self.scale)).to(lr_1CHW)
+        return resize_float(lr_1CHW, self.scale)

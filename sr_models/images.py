@@ -10,8 +10,10 @@ import fnmatch
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,6 +24,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 _DECODERS = ("PNG", "JPEG", "BMP", "TIFF")
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value; Pillow obeys it for 8 bits but not for 16
 
 
 def find(folder: Path | str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
@@ -36,13 +39,18 @@ def find(folder: Path | str, include: Sequence[str] = (), exclude: Sequence[str]
         InputError: the folder is missing, no folder, unreadable, or nothing in it is left.
     """
     root = Path(folder)
-    if not root.exists():
-        raise InputError(f"image folder {str(root)!r} does not exist")
-    if not root.is_dir():
-        raise InputError(f"image folder {str(root)!r} is not a folder")
 
-    def fail(error: OSError) -> None:
-        raise InputError(f"image folder {error.filename!r} cannot be read: {error.strerror}")
+    def fail(error: OSError) -> NoReturn:
+        raise InputError(f"image folder {str(error.filename)!r} cannot be read: {error.strerror}") from error
+
+    try:
+        exists, is_folder = root.exists(), root.is_dir()
+    except OSError as error:
+        fail(error)
+    if not exists:
+        raise InputError(f"image folder {str(root)!r} does not exist")
+    if not is_folder:
+        raise InputError(f"image folder {str(root)!r} is not a folder")
 
     def matches(name: str, globs: Sequence[str]) -> bool:
         return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
@@ -69,13 +77,17 @@ def read(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
     dropped if it is opaque everywhere. Of a phone's multi-picture JPEG the main picture is read.
 
     Raises:
-        InputError: missing, unreadable, no such image, truncated or corrupt, more than `max_pixels` pixels, animated
-            or multi-page, transparent, or another colour mode (CMYK, Lab, 32-bit, ...). The message names the file.
+        InputError: missing, unreadable, no regular file, a name that is not UTF-8, no such image, truncated, corrupt,
+            more than `max_pixels` pixels, animated or multi-page, transparent, or another colour mode (CMYK, Lab,
+            32-bit, ...). The message names the file. Missing pixels are always noticed; changed ones for certain
+            only where the format has checksums, as PNG has.
     """
 
     def refuse(reason: str) -> InputError:
         return InputError(f"image {str(path)!r}: {reason}")
 
+    if fault := _fault(path):
+        raise refuse(fault)
     try:
         with Image.open(path, formats=_DECODERS) as probe:
             width, height = probe.size
@@ -89,6 +101,8 @@ def read(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
             picture = ImageOps.exif_transpose(opened)
             if picture.mode.startswith("I;16") and "transparency" not in picture.info:
                 grey = np.asarray(picture).astype(np.float64)
+                if getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+                    grey = 65535 - grey
                 return np.repeat(np.floor(grey / 257 + 0.5).astype(np.uint8)[:, :, None], 3, axis=2)
             if picture.mode not in _EIGHT_BIT:
                 raise refuse(f"colour mode {picture.mode} (allowed: 8-bit RGB, grey, palette, 1-bit; 16-bit grey)")
@@ -99,8 +113,6 @@ def read(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
             return np.array(picture.convert("RGB"))
     except (InputError, MemoryError):
         raise
-    except FileNotFoundError:
-        raise refuse("no such file") from None
     except Image.DecompressionBombError:  # Pillow's own limit, met before its size can be asked
         raise refuse(f"more than the allowed {max_pixels} pixels") from None
     except UnidentifiedImageError:
@@ -115,6 +127,7 @@ def pair(
 ) -> list[tuple[Path, Path]]:
     """Match each HR file with its LR file by name, in the order of `hr_files`.
 
+    Where both sides have files in several folders, a pair lies in the same folder below each side's common one.
     Names are compared without their extension; where that does not match all files, the endings that benchmark folders
     add are ignored: `x2`, `_HR`, `_LR`, `_SR`, `_GT`, `_LR2`, `_SRF_2` (with this scale's number). `partner` is what
     messages call the second files.
@@ -132,7 +145,8 @@ def pair(
 
     exact = {p.stem for p in hr_files} == {p.stem for p in lr_files}
     name = (lambda path: path.stem) if exact else bare
-    hr, lr = _by_name(hr_files, name, "HR"), _by_name(lr_files, name, partner)
+    nested = all(len({path.parent for path in files}) > 1 for files in (hr_files, lr_files))
+    hr, lr = _by_name(hr_files, name, "HR", nested), _by_name(lr_files, name, partner, nested)
     if alone := sorted(hr.keys() ^ lr.keys()):
         side, other, path = ("HR", partner, hr[alone[0]]) if alone[0] in hr else (partner, "HR", lr[alone[0]])
         more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
@@ -140,10 +154,13 @@ def pair(
     return [(path, lr[key]) for key, path in hr.items()]
 
 
-def _by_name(files: Iterable[Path], name: Callable[[Path], str], side: str) -> dict[str, Path]:
+def _by_name(files: Sequence[Path], name: Callable[[Path], str], side: str, nested: bool) -> dict[str, Path]:
+    """The files by name; `nested`: by name and folder below the one that all share."""
+    root = os.path.commonpath([path.parent for path in files]) if nested else ""
     found: dict[str, Path] = {}
     for path in files:
-        if (key := name(path)) in found:
+        key = (path.parent.relative_to(root) / name(path)).as_posix() if nested else name(path)
+        if key in found:
             raise InputError(f"two {side} images share the name {key!r}: {str(found[key])!r} and {str(path)!r}")
         found[key] = path
     return found
@@ -164,9 +181,32 @@ def check_pair_sizes(hr: np.ndarray, lr: np.ndarray, scale: int, name: str) -> N
 
 
 def sha256_file(path: Path | str) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Hex SHA-256 of a file's bytes.
+
+    Raises:
+        InputError: missing, unreadable, no regular file, or a name that is not UTF-8.
+    """
+    if fault := _fault(path):
+        raise InputError(f"file {str(path)!r}: {fault}")
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"file {str(path)!r}: cannot be read: {error.strerror}") from error
+
+
+def _fault(path: Path | str) -> str | None:
+    """Why a file must not even be opened: reading a pipe could wait for ever, such a name can be written nowhere."""
+    try:
+        str(path).encode()
+        regular = stat.S_ISREG(Path(path).stat().st_mode)
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    except FileNotFoundError:
+        return "no such file, or a link to none"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if regular else "cannot be read: not a regular file"
 
 
 def pixels_sha256(image: np.ndarray) -> str:

@@ -140,4 +140,4 @@ def _unwrap(annotation: Any) -> list[Any]:
     arguments = typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType, typing.Annotated):
         return [c for a in arguments for c in _unwrap(a)]
-    return [c for a in arguments[-1:] for c in _unwrap(a)]
+    return [c for a in [a for a in arguments if a is not Ellipsis][-1:] for c in _unwrap(a)]

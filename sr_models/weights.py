@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pydantic import Field
 import sr_models
 from sr_models import hyper as hyperparameters
 from sr_models.errors import InputError
+from sr_models.files import replacing
 from sr_models.network import SRNetwork
 from sr_models.params import Params
 from sr_models.sigma import SigmaHead, WithSigma
@@ -118,9 +118,5 @@ def _module(info: Info, where: str) -> SRNetwork | WithSigma:
 
 
 def _write(path: Path, payload: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as stream:
-        stream.write(payload)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_bytes(payload)

@@ -67,6 +67,13 @@ def test_an_index_and_a_filter_select_images(hr: Path) -> None:
     assert len(benchmarks.load("mine", 2, hr)) == 2
 
 
+def test_lr_files_follow_their_hr_through_the_globs(hr: Path, tmp_path: Path) -> None:
+    for name in ("ax2.png", "bx2.png"):
+        write(tmp_path / "lr" / name, picture(0, 10, 13))
+    (pair,) = benchmarks.load("mine", 2, hr, tmp_path / "lr", include=["*.bmp"], exclude=["bx2*"]).pairs
+    assert (pair.name, pair.lr) == ("b", tmp_path / "lr" / "bx2.png")
+
+
 def test_what_cannot_be_used_is_refused(hr: Path, tmp_path: Path) -> None:
     write(tmp_path / "lr" / "a.png", picture(0, 10, 13))
     with pytest.raises(InputError, match=r"b\.bmp"):

@@ -43,8 +43,8 @@ def test_bad_protocols_are_refused(values: dict, message: str) -> None:
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"^lead: unknown metric 'psnr'; did you mean 'psnr_y'\? \(valid: psnr_rgb,"):
-        get_metric("psnr", "lead")
+    with pytest.raises(InputError, match=r"^unknown metric 'psnr'; did you mean 'psnr_y'\? \(valid: psnr_rgb,"):
+        get_metric("psnr")
     with pytest.raises(InputError, match=r"unknown protocol 'clasical'; did you mean 'classical'\?"):
         get_protocol("clasical")
 

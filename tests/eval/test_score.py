@@ -1,4 +1,4 @@
-"""The row of one model on one image, and the key that makes it unique."""
+"""The row of one model on one image."""
 
 from pathlib import Path
 
@@ -9,12 +9,11 @@ from PIL import Image
 from eval import PROTOCOLS, benchmarks
 from eval.benchmarks import Benchmark
 from eval.fidelity import score
-from eval.score import row_key, score_image
+from eval.score import score_image
 from sr_models import build
 from sr_models.errors import InputError
 from sr_models.images import pixels_sha256
 from sr_models.imaging import resize, to_float
-from sr_models.inference import Options
 
 CLASSICAL = PROTOCOLS["classical"]
 
@@ -52,22 +51,6 @@ def test_a_row_says_what_its_numbers_depend_on(two_images: Benchmark) -> None:
         "psnr_y": by_hand["psnr_y"][0],
         "ssim_rgb": by_hand["ssim_rgb"][0],
     }
-
-
-def test_keys_tell_rows_apart(two_images: Benchmark, tmp_path: Path) -> None:
-    def key(weights: str = "w", benchmark: Benchmark = two_images, index: int = 0, **how: object) -> str:
-        return row_key(weights, benchmark, index, **{"protocol": CLASSICAL} | how)
-
-    others = [
-        key("v"),
-        key(index=1),
-        key(protocol=PROTOCOLS["uncropped"]),
-        key(options=Options(precision="bf16")),
-        key(benchmark=benchmarks.load("mine", 3, tmp_path)),
-        key(benchmark=benchmarks.load("mine", 2, tmp_path, kernel="matlab-bicubic-replicate-float")),
-    ]
-    assert len({key(), *others}) == 1 + len(others)
-    assert key() == key(benchmark=benchmarks.load("mine", 2, tmp_path))
 
 
 def test_an_image_too_small_for_the_metric_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.arrow_images import ImageTable, Row, part_path, write_tables
+from orchestrator.arrow_images import SCHEMA, ImageTable, Row, part_path, write_tables
 from sr_models.errors import InputError
 
 PICTURES = [np.random.default_rng(i).integers(0, 256, (5 + i, 7, 3), np.uint8) for i in range(4)]
@@ -78,4 +78,16 @@ def test_other_files_are_refused_by_name(tmp_path, content):
     path = tmp_path / "hr.arrow"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"hr\.arrow (cannot be read as|is not) an image table"):
+        ImageTable(path)
+
+
+@pytest.mark.parametrize("change", [{"height": [4]}, {"px": [None]}, {"name": ["a", "b"]}])
+def test_a_foreign_table_of_our_columns_is_refused_by_name(tmp_path, change):
+    row = {"name": ["a"], "height": [5], "width": [7], "sha256": ["0"], "origin": ["0"], "px": [bytes(5 * 7 * 3)]}
+    rows = len(change.get("name", "1"))
+    columns = {key: (values * rows)[:rows] for key, values in row.items()} | change
+    path = tmp_path / "hr.arrow"
+    with pa.ipc.new_stream(path, SCHEMA) as stream:
+        stream.write_batch(pa.record_batch(columns, schema=SCHEMA))
+    with pytest.raises(InputError, match=r"hr\.arrow is not an image table \("):
         ImageTable(path)

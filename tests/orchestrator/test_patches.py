@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from orchestrator.patches import PatchStore, build_store, check_leaks, dihedral
+from orchestrator.patches import PatchStore, _centroids, build_store, check_leaks, dihedral
 from orchestrator.sources import ImageSource
 from sr_models import images, imaging
 from sr_models.errors import InputError
@@ -158,6 +158,29 @@ def test_centroids_are_clamped_and_rounded_half_up(store, tmp_path):
     assert (draw(mine, teacher="a" * 16).mu == 1).all()
     mine.add_centroids("b" * 16, 2, lambda lr: nearest(torch.full_like(lr, 10.6 / 255)))
     assert (draw(mine, teacher="b" * 16).mu_lr * 255).round().unique().tolist() == [11]
+
+
+def test_d_of_mu_is_the_kernel_that_made_the_lr_of_each_image(store, tmp_path):
+    train, other = str(store.folder.parent / "train"), "matlab-bicubic-symmetric-float"
+    noise = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)  # tells kernels apart
+    for folder in ("own", "filed", "lr"):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(noise[:, :20, :20] if folder == "lr" else noise):
+            Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
+    truncate(tmp_path / "own/1.png")
+    sources = [
+        ImageSource(hr=train),
+        ImageSource(hr=str(tmp_path / "own"), kernel=other),
+        ImageSource(hr=str(tmp_path / "filed"), kernel=other, lr={2: str(tmp_path / "lr")}),
+    ]
+    mine = build_store(tmp_path / "store", train=sources, validation=[], scales=(2,), on_bad="skip")
+    mine.add_centroids(TEACHER, 2, nearest)
+    hr, lr, mu, mu_lr = (mine._table(n).images for n in ("hr", "lr_x2", *_centroids(2, TEACHER)))
+    assert len(hr) == 4 + 3 + 4
+    for i, kernel in enumerate([imaging.KERNEL] * 4 + [other] * 3 + [imaging.KERNEL] * 4):
+        assert np.array_equal(mu_lr[i], imaging.downscale(mu[i], 2, kernel)), i
+        assert i >= 7 or np.array_equal(lr[i], imaging.downscale(hr[i], 2, kernel)), i
+    assert not np.array_equal(mu_lr[4], imaging.downscale(mu[4], 2))
 
 
 @pytest.mark.parametrize(
@@ -340,11 +363,50 @@ def test_a_truncated_file_is_skipped_when_asked_and_stays_known(folder):
         build(folder)
 
 
+def test_files_that_cannot_even_be_hashed_are_named_or_skipped(folder):
+    os.mkfifo(folder / "train/pipe.png")
+    (folder / "train/00.png").rename(os.fsdecode(os.fsencode(folder) + b"/train/caf\xe9.png"))
+    (folder / "val/link.png").symlink_to(folder / "nowhere")
+    with pytest.raises(InputError, match=r"caf\\udce9\.png': its name is not UTF-8"):
+        build(folder)
+    faults = {
+        "train/caf\\udce9.png": "not UTF-8",
+        "train/pipe.png": "not a regular file",
+        "val/link.png": "no such file",
+    }
+    for _ in range(2):
+        store = build(folder, on_bad="skip")
+        assert all(text in store.manifest.skipped[name] for name, text in faults.items())
+        assert len(store.manifest.skipped) == 3
+    assert store._table("hr").names == ["train/01.png", "train/02.png", "train/03.png"]
+    with pytest.raises(InputError, match="not UTF-8"):
+        build(folder)
+
+
+def test_a_validation_image_of_one_colour_is_refused(folder):
+    Image.new("RGB", (40, 40), (9, 8, 7)).save(folder / "val/06.png")
+    Image.new("RGB", (40, 40), (9, 8, 6)).save(folder / "train/06.png")  # harmless where nothing is scored
+    with pytest.raises(InputError, match=r"val/06\.png' has one colour only"):
+        build(folder)
+    assert [name for name, _, _ in build(folder, on_bad="skip").validation(2)] == ["val/04.png", "val/05.png"]
+
+
+def test_a_validation_set_without_a_usable_image_is_refused_and_mending_it_is_enough(folder):
+    whole = {path: path.read_bytes() for path in (folder / "val").iterdir()}
+    for path in whole:
+        truncate(path)
+    with pytest.raises(InputError, match=r"no usable image is left for validation: .*04\.png.*05\.png"):
+        build(folder, on_bad="skip")
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert len(build(folder).validation(2)) == 2
+
+
 def test_a_store_without_a_usable_training_image_is_refused(folder):
     for path in (folder / "train").iterdir():
         truncate(path)
     for _ in range(2):
-        with pytest.raises(InputError, match=r"no usable training image is left: .*00\.png.* and 1 more"):
+        with pytest.raises(InputError, match=r"no usable image is left for train: .*00\.png.* and 1 more"):
             build(folder, on_bad="skip")
 
 

@@ -1,5 +1,6 @@
 """Every kind of file a folder may hold: what is read becomes exact RGB, what is refused is named with its reason."""
 
+import errno
 import hashlib
 import os
 import struct
@@ -49,6 +50,8 @@ def test_find_refuses_folders_that_give_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no PNG, JPEG, BMP or TIFF file$"):
         images.find(tmp_path / "empty")
+    with pytest.raises(InputError, match=r"image folder '.*x' cannot be read: File name too long"):
+        images.find(tmp_path / ("x" * 300))
     locked = tmp_path / "tree" / "locked"
     write(tmp_path / "tree" / "1.png")
     locked.mkdir(mode=0)
@@ -78,6 +81,15 @@ def test_modes_become_rgb_by_the_stated_rule(tmp_path: Path) -> None:
     assert odd[0, :, 0].tolist() == [0, 1, 1, 2, 255]  # half of 257 is 128.5
     opaque = np.dstack([RGB, np.full(grey.shape, 255, np.uint8)])
     np.testing.assert_array_equal(images.read(write(tmp_path / "rgba.png", opaque)), RGB)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_16_bit_tiff_whose_zero_is_white_is_no_negative(tmp_path: Path, compression: str | None) -> None:
+    stored = np.array([[0, 257, 65535]], np.uint16)
+    path = write(tmp_path / "x.tif", stored, tiffinfo={262: 0}, compression=compression)
+    assert images.read(path)[0, :, 0].tolist() == [255, 254, 0]
+    path = write(tmp_path / "x.tif", stored, tiffinfo={262: 1}, compression=compression)
+    assert images.read(path)[0, :, 0].tolist() == [0, 1, 255]
 
 
 def png(width: int, height: int, depth: int, rows: bytes) -> bytes:
@@ -151,6 +163,10 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         write(path, format="GIF")
     elif kind == "folder":
         path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)  # to open it would wait for ever
+    elif kind == "dangling link":
+        path.symlink_to(tmp_path / "nowhere")
     return path
 
 
@@ -171,7 +187,9 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         ("animated", "animated or multi-page"),
         ("pages", "animated or multi-page"),
         ("missing", "no such file"),
-        ("folder", "cannot be read"),
+        ("folder", "cannot be read: not a regular file"),
+        ("pipe", "cannot be read: not a regular file"),
+        ("dangling link", "no such file, or a link to none"),
     ],
 )
 def test_bad_files_are_named_with_their_reason_in_one_line(tmp_path: Path, kind: str, reason: str) -> None:
@@ -180,6 +198,38 @@ def test_bad_files_are_named_with_their_reason_in_one_line(tmp_path: Path, kind:
         images.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("pipe", "not a regular"), ("dangling link", "a link to none")])
+def test_files_that_must_not_be_opened_are_found_but_not_hashed(tmp_path: Path, kind: str, reason: str) -> None:
+    path = damaged(tmp_path, kind)
+    assert path in images.find(tmp_path)
+    with pytest.raises(InputError, match=reason) as caught:
+        images.sha256_file(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+def test_a_file_that_the_system_fails_to_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    path = write(tmp_path / "x.png")
+    with pytest.raises(InputError) as caught:
+        images.sha256_file(path)
+    assert str(caught.value) == f"file {str(path)!r}: cannot be read: {os.strerror(code)}"
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_printable_words(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    assert images.find(tmp_path) == [path]
+    for reader in (images.read, images.sha256_file):
+        with pytest.raises(InputError, match="not UTF-8; rename it") as caught:
+            reader(path)
+        assert b"caf" in str(caught.value).encode()
 
 
 def test_pixel_limit(tmp_path: Path) -> None:
@@ -209,11 +259,15 @@ def test_the_grey_image_of_set14_is_read() -> None:
         (["img_001_SRF_2_HR.png"], ["img_001_SRF_2_LR.png"]),
         (["photo-x2.png"], ["photo-x2.png"]),
         (["x2.png"], ["x2_LR.png"]),
+        (["000/0.png", "001/0.png", "1.png"], ["000/0x2.png", "001/0x2.png", "1x2.png"]),
+        (["a/1.png", "b/2.png"], ["1.png", "2.png"]),
     ],
 )
 def test_pairs_are_found_by_name(hr: list[str], lr: list[str]) -> None:
     found = images.pair([Path("HR", name) for name in hr], [Path("LR", name) for name in lr], 2)
-    assert [(a.name, b.name) for a, b in found] == list(zip(hr, sorted(lr), strict=True))
+    assert [(a.relative_to("HR").as_posix(), b.relative_to("LR").as_posix()) for a, b in found] == list(
+        zip(hr, sorted(lr), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,6 +278,9 @@ def test_pairs_are_found_by_name(hr: list[str], lr: list[str]) -> None:
         (["a.png"], ["ax3.png"], "no LR image of the same name at scale 2"),
         (["a.png"], ["a.png", "ax2.png"], "two LR images share the name 'a'"),
         (["a.png", "a.jpg"], ["a.png"], "two HR images share the name 'a'"),
+        (["0/a.png", "1/a.png"], ["a.png"], "two HR images share the name 'a': 'HR/0/a.png' and 'HR/1/a.png'"),
+        (["0/a.png", "1/a.png"], ["0/a.png", "1/a.png", "1/a.bmp"], "two LR images share the name '1/a'"),
+        (["0/a.png", "1/a.png"], ["0/a.png", "2/a.png"], "HR image 'HR/1/a.png' has no LR image"),
     ],
 )
 def test_unmatched_names_are_refused(hr: list[str], lr: list[str], reason: str) -> None:

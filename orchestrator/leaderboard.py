@@ -1,0 +1,515 @@
+"""The board of a run folder: per-image scores -> tables that compare like with like.
+
+A score belongs to a column (scale, protocol, benchmark, LR inputs): rows are ranked inside a column, gains are over
+bicubic in the same column, and spread is the sample standard deviation over seeds. Needs neither Ray, MLflow nor torch.
+`python -m orchestrator.leaderboard RUN` prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import math
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from eval.protocol import METRICS, get_metric
+from orchestrator import journal
+from orchestrator.rundir import read_json, write_json, write_text
+from sr_models.errors import InputError
+
+WIDTH = 120
+"""Columns of the terminal table."""
+
+BICUBIC = "bicubic"
+"""The model whose rows every gain is measured from."""
+
+Column = tuple[str, str]
+"""(benchmark, first digits of the hash of its LR images): scores under different inputs are different columns."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one row in one column."""
+
+    mean: float
+    std: float | None
+    """Sample standard deviation over seeds; None with one seed."""
+    gain: float | None
+    """Mean minus bicubic's in the same column; None where bicubic was not scored."""
+    by_seed: dict[int, float]
+
+    def ties(self, other: Value) -> bool:
+        """Whether the seeds' spread is at least as large as the difference."""
+        spread = [value.std for value in (self, other) if value.std is not None]
+        return abs(self.mean - other.mean) <= max(spread, default=0.0)
+
+
+@dataclass
+class Entry:
+    """One row of a board: a combination with one kind of weights."""
+
+    combination: str
+    model: str
+    objective: str
+    target: str
+    loss: str
+    weights: str
+    precision: str
+    cells: dict[Column, dict[str, Value]] = field(default_factory=dict)
+    images: dict[Column, int] = field(default_factory=dict)
+    fingerprints: dict[int, str] = field(default_factory=dict)
+    """Of the trial behind each seed; "" where there is none."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """From plan and winners: parameters, train_seconds, number, params, trials, pruned, failed."""
+    lead: Value | None = None
+    """Mean of the leading metric over the board's leading columns; None if the row lacks one of them."""
+    rank: int | None = None
+    tie: bool = False
+    """Not told apart from the row above by the seeds' spread."""
+
+    @property
+    def seeds(self) -> int:
+        """The fewest seeds that any of its cells is a mean of."""
+        return min(len(value.by_seed) for cell in self.cells.values() for value in cell.values())
+
+
+@dataclass
+class Board:
+    """All rows of one scale under one protocol, best first by the mean of `metric` over the `lead` columns."""
+
+    scale: int
+    protocol: str
+    metric: str
+    columns: list[Column]
+    lead: list[Column]
+    entries: list[Entry]
+
+    def name(self, entry: Entry) -> str:
+        """`model × objective`, with the weights or precision where the board holds several for the combination."""
+        twins = [e for e in self.entries if e.combination == entry.combination]
+        title = entry.model if entry.objective == "-" else f"{entry.model} × {entry.objective}"
+        extra = [getattr(entry, key) for key in ("weights", "precision") if len({getattr(e, key) for e in twins}) > 1]
+        return f"{title} ({', '.join(extra)})" if extra else title
+
+    def title(self, column: Column) -> str:
+        """The benchmark's name, with the inputs' hash where the board holds it with several."""
+        return column[0] if sum(c[0] == column[0] for c in self.columns) == 1 else f"{column[0]}@{column[1]}"
+
+
+# ---- reading a run folder
+
+
+def boards(folder: Path) -> list[Board]:
+    """One board for each scale and protocol, by rising scale.
+
+    Raises:
+        InputError: no run folder, no scores in it yet, a Parquet file that cannot be read.
+    """
+    plan, winners = read_plan(folder), _optional(folder / "winners.json")
+    metric = leading_metric(folder, plan)
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in _scores(folder, winners):
+        groups[row["scale"], row["protocol"]].append(row)
+    return [
+        _board(scale, protocol, metric, groups[scale, protocol], plan, winners) for scale, protocol in sorted(groups)
+    ]
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """plan.json of a run folder. Raises InputError if there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected a run folder such as runs/quick-1a2b3c4d")
+    plan = _optional(folder / "plan.json")
+    if not plan:
+        raise InputError(f"{folder} is not a run folder: it has no plan.json")
+    return plan
+
+
+def leading_metric(folder: Path, plan: Mapping[str, Any]) -> str:
+    """The metric that orders the board: the config's first evaluation metric, else the one that steered the search."""
+    path = folder / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    asked = ((config or {}).get("evaluation") or {}).get("metrics") or [plan["metric"]["name"].removeprefix("ema.")]
+    get_metric(asked[0])
+    return str(asked[0])
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _scores(folder: Path, winners: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every image's scores, once; those of a combination's former winners are left out."""
+    key = ("combination", "seed", "weights", "precision", "protocol", "benchmark", "kernel", "image", "lr_sha256")
+    wanted = [*key, "model", "objective", "target", "loss", "scale", "fingerprint", *METRICS]
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for path in sorted((folder / "evaluation").glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and run again") from None
+        for row in table.select([name for name in wanted if name in table.column_names]).to_pylist():
+            current = winners.get(row["combination"], {}).get("fingerprints")
+            if row["fingerprint"] and current is not None and row["fingerprint"] not in current:
+                continue
+            found[tuple(row[name] for name in key)] = row
+    if not found:
+        raise InputError(f"{folder} holds no scores yet (evaluation/*.parquet)")
+    return list(found.values())
+
+
+# ---- comparing
+
+
+def _board(
+    scale: int,
+    protocol: str,
+    metric: str,
+    scores: list[dict[str, Any]],
+    plan: Mapping[str, Any],
+    winners: Mapping[str, Any],
+) -> Board:
+    planned = {one["id"]: one for one in plan["combinations"]}
+    runs: dict[tuple[str, str, str], dict[tuple[str, str, int], list[dict[str, Any]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for row in scores:
+        runs[row["combination"], row["weights"], row["precision"]][row["benchmark"], row["kernel"], row["seed"]].append(
+            row
+        )
+
+    entries: list[Entry] = []
+    for (combination, weights, precision), by_run in runs.items():
+        one = next(iter(by_run.values()))[0]
+        entry = Entry(combination, one["model"], one["objective"], one["target"], one["loss"], weights, precision)
+        entry.info = _info(planned.get(combination, {}), winners.get(combination, {}))
+        values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+        for (benchmark, _, seed), images in by_run.items():
+            column = (benchmark, _inputs(images))
+            entry.images[column] = len(images)
+            entry.fingerprints[seed] = images[0]["fingerprint"]
+            for name in METRICS:
+                if all(image.get(name) is not None for image in images):
+                    values[column][name][seed] = statistics.fmean(image[name] for image in images)
+        entry.cells = {c: {m: _value(v, None) for m, v in by_metric.items()} for c, by_metric in values.items()}
+        entries.append(entry)
+
+    base = next((entry for entry in entries if entry.model == BICUBIC), None)
+    for entry in entries:
+        for column, cell in entry.cells.items():
+            reference = base.cells.get(column, {}) if base else {}
+            entry.cells[column] = {m: _value(v.by_seed, reference.get(m)) for m, v in cell.items()}
+    columns = sorted({column for entry in entries for column in entry.cells})
+    board = Board(scale, protocol, metric, columns, _leading_columns(columns, entries, metric), entries)
+    _order(board, base)
+    return board
+
+
+def _info(planned: Mapping[str, Any], winner: Mapping[str, Any]) -> dict[str, Any]:
+    search = winner.get("search", {})
+    return {
+        "parameters": planned.get("parameters"), "searched": planned.get("searched", []),
+        "train_seconds": winner.get("train_seconds"), "number": winner.get("number"),
+        "params": winner.get("params", {}),
+        **{name: search.get(name) for name in ("trials", "pruned", "failed")},
+    }  # fmt: skip
+
+
+def _inputs(images: Iterable[Mapping[str, Any]]) -> str:
+    """Names what was super-resolved: the images and their LR pixels."""
+    listed = sorted((image["image"], image["lr_sha256"]) for image in images)
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:8]
+
+
+def _value(by_seed: Mapping[int, float], base: Value | None) -> Value:
+    values = list(by_seed.values())
+    mean = statistics.fmean(values)
+    std = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
+    return Value(mean, std, None if base is None else mean - base.mean, dict(sorted(by_seed.items())))
+
+
+def _leading_columns(columns: Sequence[Column], entries: Sequence[Entry], metric: str) -> list[Column]:
+    """The columns that all rows have; if there is none, the one that most have."""
+    holders = {column: sum(metric in entry.cells.get(column, {}) for entry in entries) for column in columns}
+    shared = [column for column in columns if holders[column] == len(entries)]
+    return shared or [max(columns, key=lambda column: holders[column])]
+
+
+def _order(board: Board, base: Entry | None) -> None:
+    """Fill lead, rank and tie, and sort; a row without all leading columns comes last, unranked."""
+    for entry in [base, *board.entries] if base else board.entries:
+        cells = [
+            entry.cells[column][board.metric] for column in board.lead if board.metric in entry.cells.get(column, {})
+        ]
+        seeds = set.intersection(*(set(cell.by_seed) for cell in cells)) if len(cells) == len(board.lead) else set()
+        if seeds:
+            by_seed = {seed: statistics.fmean(cell.by_seed[seed] for cell in cells) for seed in seeds}
+            entry.lead = _value(by_seed, base.lead if base else None)
+    if base and base.lead:
+        base.lead = _value(base.lead.by_seed, base.lead)
+    board.entries = _ranked(board.entries, lambda entry: entry.lead, board.metric)
+    above: Entry | None = None
+    for rank, entry in enumerate((e for e in board.entries if e.lead), start=1):
+        assert entry.lead is not None
+        entry.rank, entry.tie = rank, bool(above and above.lead and entry.lead.ties(above.lead))
+        above = entry
+
+
+def _ranked(entries: Sequence[Entry], value: Callable[[Entry], Value | None], metric: str) -> list[Entry]:
+    sign = -1 if METRICS[metric].higher_is_better else 1
+
+    def key(entry: Entry) -> tuple[bool, float, str, str]:
+        found = value(entry)
+        return found is None, sign * found.mean if found else 0.0, entry.combination, entry.weights
+
+    return sorted(entries, key=key)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """One row for each combination, kind of weights and column, ranked by the leading metric within its column.
+
+    Keys: scale, protocol, benchmark, lr_inputs, images, rank, tie (with the row above), combination, model, objective,
+    target, loss, weights, precision, seeds, what plan and winners say, and metrics {name: {mean, std, gain, by_seed}}.
+    """
+    return [row for board in boards(folder) for column in board.columns for row in _column_rows(board, column)]
+
+
+def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
+    holders = [entry for entry in board.entries if column in entry.cells]
+    above: Value | None = None
+    ranked = _ranked(holders, lambda entry: entry.cells[column].get(board.metric), board.metric)
+    for position, entry in enumerate(ranked, start=1):
+        value = entry.cells[column].get(board.metric)
+        tie = bool(value and above and value.ties(above))
+        yield {
+            "scale": board.scale, "protocol": board.protocol, "benchmark": column[0], "lr_inputs": column[1],
+            "images": entry.images[column], "rank": position if value else None, "tie": tie,
+            "combination": entry.combination, "model": entry.model, "objective": entry.objective,
+            "target": entry.target, "loss": entry.loss, "weights": entry.weights, "precision": entry.precision,
+            "seeds": max(len(v.by_seed) for v in entry.cells[column].values()), **entry.info,
+            "metrics": {name: vars(v) for name, v in entry.cells[column].items()},
+        }  # fmt: skip
+        above = value
+
+
+# ---- showing
+
+
+def write(folder: Path) -> str:
+    """Write leaderboard.csv, .md and .json into the run folder; returns the terminal table."""
+    found, flat = boards(folder), rows(folder)
+    write_text(folder / "leaderboard.csv", csv_text(flat))
+    write_text(folder / "leaderboard.md", "\n\n".join(_markdown(board) for board in found) + "\n")
+    metric = found[0].metric
+    head = {"run": folder.resolve().name, "metric": metric, "higher_is_better": METRICS[metric].higher_is_better}
+    write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
+    return text(found)
+
+
+def text(found: Sequence[Board]) -> str:
+    """The boards as aligned plain text, at most `WIDTH` columns wide; what does not fit goes into further tables."""
+    return "\n\n".join(_terminal(board) for board in found)
+
+
+def _terminal(board: Board) -> str:
+    fixed, moving = _cells(board, board.metric)
+    lines, start = [_caption(board, board.metric)], 0
+    while start < len(moving):
+        chosen = list(fixed) if start == 0 else fixed[:2]
+        first = len(chosen)
+        while start < len(moving) and (len(chosen) == first or _width([*chosen, moving[start]]) <= WIDTH):
+            chosen.append(moving[start])
+            start += 1
+        lines += ["", *_aligned(chosen)] if len(lines) > 1 else _aligned(chosen)
+    if any(entry.tie for entry in board.entries):
+        lines.append("≈ within the seeds' spread of the row above")
+    for entry in board.entries:
+        if set(entry.info["searched"]) & set(entry.info["params"]) and entry.weights in ("raw", "none"):
+            best = ", ".join(f"{name}={_short(value)}" for name, value in entry.info["params"].items())
+            lines.append(f"  {entry.model} × {entry.objective}: {best} (trial #{entry.info['number']})")
+    return "\n".join(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines)
+
+
+def _markdown(board: Board) -> str:
+    """One table for each metric that was computed, the leading one first."""
+    present = {name for entry in board.entries for cell in entry.cells.values() for name in cell}
+    parts = []
+    for metric in sorted(present, key=lambda name: (name != board.metric, list(METRICS).index(name))):
+        fixed, moving = _cells(board, metric)
+        table = [[cell.replace("|", "\\|") for cell in line] for line in zip(*fixed, *moving, strict=True)]
+        lines = [f"| {' | '.join(line)} |" for line in table]
+        parts.append(
+            "\n".join([f"### {_caption(board, metric)}", "", lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
+        )
+    return "\n\n".join(parts)
+
+
+def _caption(board: Board, metric: str) -> str:
+    unit = f" ({METRICS[metric].unit})" if METRICS[metric].unit else ""
+    order = f"ranked by mean {board.metric} over {', '.join(board.title(c) for c in board.lead)}"
+    return f"×{board.scale}, {board.protocol}: {metric}{unit}, mean ± sd over seeds, (gain over bicubic); {order}"
+
+
+def _cells(board: Board, metric: str) -> tuple[list[list[str]], list[list[str]]]:
+    """The table's columns, header first: those about the row, and one a benchmark."""
+    decimals = METRICS[metric].decimals
+    entries = board.entries
+    fixed = [
+        ["#", *(f"{'≈' if e.tie else ''}{e.rank or '-'}" for e in entries)],
+        ["model × objective", *(board.name(e) for e in entries)],
+        ["seeds", *("-" if e.model == BICUBIC else str(e.seeds) for e in entries)],
+        ["params", *(_count(e.info["parameters"]) for e in entries)],
+        ["train s", *("-" if e.info["train_seconds"] is None else f"{e.info['train_seconds']:.0f}" for e in entries)],
+        ["trials", *("-" if e.info["trials"] is None else str(e.info["trials"]) for e in entries)],
+    ]
+    moving = [
+        [board.title(column), *(_number(e.cells.get(column, {}).get(metric), decimals) for e in entries)]
+        for column in board.columns
+    ]
+    return fixed, moving
+
+
+def _number(value: Value | None, decimals: int) -> str:
+    if value is None:
+        return "-"
+    spread = "" if value.std is None else f" ±{value.std:.{decimals}f}"
+    return f"{value.mean:.{decimals}f}{spread}" + ("" if value.gain is None else f" ({value.gain:+.{decimals}f})")
+
+
+def _count(number: int | None) -> str:
+    if number is None:
+        return "-"
+    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table; names to the left, everything else to the right."""
+    widths = [max(map(len, column)) for column in columns]
+    lines = zip(*columns, strict=True)
+    padded = (
+        [c.ljust(w) if i == 1 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    )
+    return ["  ".join(line).rstrip() for line in padded]
+
+
+def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:
+    """`rows` as CSV: a line a row, with <metric>, <metric>_std and <metric>_gain columns for each metric computed."""
+    present = [name for name in METRICS if any(name in row["metrics"] for row in flat)]
+    lines: list[dict[str, Any]] = []
+    for row in flat:
+        plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items() if k != "metrics"}
+        for name in present:
+            value = row["metrics"].get(name, {})
+            plain |= {name: value.get("mean"), f"{name}_std": value.get("std"), f"{name}_gain": value.get("gain")}
+        lines.append(plain)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """The same, with null for numbers that JSON has no word for (PSNR of equal images is infinite)."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ---- how early can one tell
+
+
+def rung_correlation(folder: Path) -> list[dict[str, Any]]:
+    """Spearman's rank correlation between each validation step's value and the end's, within each combination.
+
+    Over the search trials that ran their full budget, by the metric that steers the search. Each dict has combination,
+    step, of (steps of a full run), spearman (None where undefined), n (trials), reason (why None, else "").
+    """
+    plan = read_plan(folder)
+    metric = plan["metric"]["name"]
+    curves: dict[str, list[dict[int, float]]] = {one["id"]: [] for one in plan["combinations"]}
+    for path in sorted(folder.glob("trials/*/trial.json")):
+        trial = read_json(path)
+        entries = journal.read(path.parent / journal.JOURNAL)
+        end = journal.end(entries)
+        if trial["role"] == "search" and end and end["status"] == "complete" and trial["combination"] in curves:
+            curve = {
+                e["step"]: e["metrics"][metric] for e in journal.steps(entries) if e["metrics"].get(metric) is not None
+            }
+            curves[trial["combination"]].append(curve)
+    found = []
+    for combination, group in curves.items():
+        last = max((max(curve) for curve in group if curve), default=0)
+        for step in sorted({step for curve in group for step in curve if step < last}):
+            pairs = [(curve[step], curve[last]) for curve in group if step in curve and last in curve]
+            value, reason = spearman(pairs)
+            row = {
+                "combination": combination,
+                "step": step,
+                "of": last,
+                "spearman": value,
+                "n": len(pairs),
+                "reason": reason,
+            }
+            found.append(row)
+    return found
+
+
+def spearman(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, str]:
+    """Pearson correlation of average ranks (Spearman 1904), or None and why there is none."""
+    if len(pairs) < 3:
+        return None, f"needs 3 trials that ran in full, has {len(pairs)}"
+    x, y = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return None, "a value is not finite"
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None, "all values are equal"
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1]), ""
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks (N,) of values (N,) from 0; equal values share the mean of theirs."""
+    return np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a run's board; 0, or 2 for a folder that has none."""
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.leaderboard", description="Print the leaderboard of a run."
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
+    try:
+        print(text(boards(parser.parse_args(argv).run)))
+    except InputError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

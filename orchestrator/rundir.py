@@ -1,0 +1,92 @@
+"""A sweep's folder: what lies where, written atomically, readable without Ray, MLflow or torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.config import TrialConfig
+from sr_models.files import replacing
+
+Role = Literal["search", "final", "teacher"]
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """`runs/<config name>-<hash8>`: config, plan, store, studies, trials, winners, evaluation rows, leaderboard."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store"
+
+    @property
+    def studies_url(self) -> str:
+        return f"sqlite:///{self.path.resolve() / 'studies.db'}"
+
+    @property
+    def winners(self) -> Path:
+        return self.path / "winners.json"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures"
+
+    def trial(self, fingerprint: str) -> Path:
+        """The folder of one trial: trial.json, journal.jsonl, checkpoint.pt, model/, model_ema/."""
+        return self.path / "trials" / fingerprint[:16]
+
+    def write_trial(
+        self, config: TrialConfig, *, combination: str | None, role: Role, number: int | None, params: Mapping[str, Any]
+    ) -> None:
+        """Leave a trial's description beside what it will compute; a second role of the same trial keeps the first."""
+        path = self.trial(config.fingerprint) / "trial.json"
+        if not path.exists():
+            write_json(
+                path,
+                {
+                    "fingerprint": config.fingerprint,
+                    "combination": combination,
+                    "role": role,
+                    "number": number,
+                    "seed": config.seed,
+                    "params": dict(params),
+                    "config": config.model_dump(mode="json"),
+                },
+            )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,186 @@
+"""Ray Tune places the search's trials; Optuna's studies decide what runs and what stops.
+
+Tune keeps no truth of its own: after a crash a new Tuner over the same studies goes on (restoring Tune's snapshot
+beside a database ran steps twice or crashed). Trials are functions in reused actors, so torch is imported once a slot.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from orchestrator import journal
+from orchestrator.config import ResourceConfig
+from orchestrator.journal import JOURNAL
+from orchestrator.rundir import RunDir
+from orchestrator.studies import Assignment, Studies
+from orchestrator.workers import execute
+
+Progress = Callable[[Assignment, int, str], None]
+"""Called with (trial, finished steps, "running" | "complete" | "stopped" | "failed")."""
+
+
+def search(
+    studies: Studies, run: RunDir, resources: ResourceConfig, concurrency: int, device: str, progress: Progress
+) -> None:
+    """Run every planned trial that has not been told yet; returns when all have."""
+    if not studies.open:
+        return
+    board = _Board(studies, run, device, resources.cpus_per_trial, progress)
+    trainable = tune.with_resources(_trial, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial})
+    with tempfile.TemporaryDirectory(
+        prefix="sr-sweep-tune-"
+    ) as scratch:  # Tune insists on a folder; nothing in it is read
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=_StudySearcher(board),
+                scheduler=_StudyScheduler(board),
+                num_samples=-1,
+                max_concurrent_trials=concurrency,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=run.name,
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
+            ),
+        )
+        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes ignore verbose=0
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the sweep's to handle
+        tuner.fit()
+    if studies.open:
+        raise RuntimeError(f"{studies.open} planned trials were not run; the same command goes on with them")
+
+
+def _trial(config: dict[str, Any]) -> None:
+    """What a Tune actor runs: one trial, reporting each validation; the driver may end it at any of them."""
+
+    def report(step: int, metrics: dict[str, float]) -> Literal["continue", "stop"]:
+        try:
+            tune.report({"step": step, "status": "running", "metrics": metrics})
+        except SystemExit:  # how Tune ends a function's thread
+            return "stop"
+        return "continue"
+
+    result = execute(config["trial"], config["run"], device=config["device"], threads=config["threads"], report=report)
+    if result.status == "stopped":
+        raise SystemExit(0)  # return instead, and Tune's wrapper would report once more, into the actor's next trial
+    tune.report({"step": result.step, "status": result.status, "metrics": result.metrics, "cause": result.cause})
+
+
+class _Board:
+    """The trials in flight, shared by Tune's searcher and scheduler: Tune's trial id -> assignment."""
+
+    def __init__(self, studies: Studies, run: RunDir, device: str, threads: int, progress: Progress) -> None:
+        self.studies, self.run, self.device, self.threads, self.progress = studies, run, device, threads, progress
+        self.live: dict[str, Assignment] = {}
+        self.errors: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        """Tune pickles what it is given into a snapshot that is never read: leave database connections out of it."""
+        return (object, ())
+
+    def start(self, trial_id: str) -> dict[str, Any] | None:
+        assignment = self.studies.next()
+        if assignment is None:
+            return None
+        self.live[trial_id] = assignment
+        self.run.write_trial(
+            assignment.config,
+            combination=assignment.combination.id,
+            role="search",
+            number=assignment.number,
+            params=assignment.trial.params,
+        )
+        for entry in journal.steps(journal.read(self.run.trial(assignment.config.fingerprint) / JOURNAL)):
+            self.studies.hear(assignment, entry["step"], entry["metrics"])  # what a dead driver did not hear
+        return {
+            "trial": assignment.config.model_dump(mode="json"),
+            "run": str(self.run.path),
+            "device": self.device,
+            "threads": self.threads,
+        }
+
+    def hear(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take in a report; True if the trial is to stop."""
+        assignment = self.live[trial_id]
+        metrics = {key.removeprefix("metrics/"): value for key, value in result.items() if key.startswith("metrics/")}
+        if metrics and result["status"] != "failed":
+            self.studies.hear(assignment, result["step"], metrics)
+        if (
+            result["status"] == "running"
+            and result["step"] < assignment.config.train.steps
+            and self.studies.should_stop(assignment)
+        ):
+            self.close(trial_id, TrialState.PRUNED, result["step"])
+            return True
+        self.progress(assignment, result["step"], "running")
+        return False
+
+    def close(self, trial_id: str, state: TrialState, step: int, cause: str | None = None) -> None:
+        assignment = self.live.pop(trial_id)
+        self.studies.tell(assignment, state, cause)
+        self.progress(
+            assignment, step, {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}.get(state, "failed")
+        )
+
+
+class _StudyScheduler(FIFOScheduler):
+    """Asks the trial's own study at each report whether it goes on."""
+
+    def __init__(self, board: _Board) -> None:
+        super().__init__()
+        self.board = board
+
+    def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:
+        if trial.trial_id in self.board.live and self.board.hear(trial.trial_id, result):
+            return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
+        """Keep why Tune gave up on a trial: it was restarted as often as `max_restarts` allows."""
+        lines = str(trial.get_error() or "its worker was lost").strip().splitlines()
+        self.board.errors[trial.trial_id] = lines[-1]
+
+
+class _StudySearcher(Searcher):
+    """Hands out the studies' trials and tells the studies how they ended. It has no state of its own to save."""
+
+    def __init__(self, board: _Board) -> None:
+        super().__init__()
+        self.board = board
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        return self.board.start(trial_id) or Searcher.FINISHED  # type: ignore[return-value]  # FINISHED is a string to Tune
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if trial_id not in self.board.live:  # stopped by the scheduler, which told the study
+            return
+        step = int(result["step"]) if result else 0
+        if error or result is None:
+            self.board.close(trial_id, TrialState.FAIL, step, self.board.errors.get(trial_id, "its worker was lost"))
+        elif result["status"] == "complete":
+            self.board.hear(trial_id, result)
+            self.board.close(trial_id, TrialState.COMPLETE, step)
+        elif result["status"] == "failed":
+            self.board.close(trial_id, TrialState.FAIL, step, result.get("cause"))
+        else:
+            raise AssertionError(f"trial {trial_id} ended while {result['status']!r}")
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise AssertionError("a search goes on from its studies, never from Tune's snapshot")

@@ -1,0 +1,128 @@
+"""`python -m orchestrator.sweep`: plan, prepare, search, finalise, evaluate, report.
+
+Every stage leaves its result in the run folder and is skipped when that is there, so the same command again goes on
+where the last one stopped. Heavy packages are imported by the stage that needs them: `--help` and `--dry-run` are
+quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from orchestrator.config import PRESETS, SweepConfig, load
+from orchestrator.plan import make_plan
+from sr_models.errors import InputError
+
+EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; hyperparameters are keys of the config, listed by `--keys`."""
+    presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+    made = argparse.ArgumentParser(
+        prog="python -m orchestrator.sweep",
+        description="Train every model x objective combination of a config, search the schedules, score the winners.",
+        epilog=f"presets: {presets}. The same command again resumes its run. All config keys: --keys",
+    )
+    made.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="a sweep's config (default: --preset quick)")
+    made.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="dotted overrides, e.g. train.steps=300 'scales=[2,4]'"
+    )
+    made.add_argument("--preset", metavar="NAME", help="a config that comes with the package")
+    made.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; start nothing")
+    made.add_argument(
+        "--resume", metavar="RUN", type=Path, help="go on with this run folder, whose config must not have changed"
+    )
+    made.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster to run on (default: start a local one)")
+    made.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: sqlite file mlflow.db in --output)")
+    made.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("runs"), help="where run folders go (default: %(default)s)"
+    )
+    made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    made = parser()
+    arguments = made.parse_intermixed_args(argv)
+    if arguments.config and "=" in arguments.config:  # the first override took the place of the config
+        arguments.overrides, arguments.config = [arguments.config, *arguments.overrides], None
+    resume = "the same command"
+    try:
+        if arguments.keys:
+            from orchestrator.reference import keys_text
+
+            print(keys_text())
+            return 0
+        config, folder = _config(arguments)
+        plan = make_plan(config)
+        if arguments.dry_run:
+            print(plan.text(os.cpu_count() or 1))
+            return 0
+        from orchestrator.stages import Sweep
+
+        resume = _resume_line(folder, arguments)
+        signal.signal(signal.SIGTERM, _interrupt)
+        uri = arguments.tracking_uri or f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
+        with Sweep(plan, folder, address=arguments.address, tracking_uri=uri) as sweep:
+            signal.signal(signal.SIGTERM, _interrupt)  # again: Ray put one of its own there, which aborts
+            sweep.run()
+    except InputError as error:
+        print(f"{made.prog}: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: {resume}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
+    """The config and its run folder.
+
+    Raises:
+        InputError: two sources of a config, or `--resume` of something else than this config's run.
+    """
+    if arguments.config and arguments.preset:
+        raise InputError(
+            f"give a config file or --preset, not both (got {arguments.config!r} and {arguments.preset!r})"
+        )
+    if arguments.resume is None:
+        config = load(arguments.config or arguments.preset or "quick", arguments.overrides)
+        return config, arguments.output / config.run_name
+    saved = arguments.resume / "config.yaml"
+    if not saved.is_file():
+        raise InputError(f"--resume: {arguments.resume} is not a run folder (it has no config.yaml)")
+    source = arguments.config or arguments.preset
+    if source is None and arguments.overrides:
+        source = saved
+    config = load(source or saved, arguments.overrides)
+    if config.hash != load(saved).hash:
+        raise InputError(
+            f"--resume: the config has changed since {arguments.resume.name} was started; "
+            "without --resume it starts a run of its own"
+        )
+    return config, arguments.resume
+
+
+def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
+    """The command that goes on with an interrupted run."""
+    given = ["--address", arguments.address] if arguments.address else []
+    given += ["--tracking-uri", arguments.tracking_uri] if arguments.tracking_uri else []
+    return shlex.join(["python", "-m", "orchestrator.sweep", "--resume", str(folder), *given])
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
