@@ -56,14 +56,16 @@ def score_model(
     ]
     return _report(
         {row["image"]: {metric: row[metric] for metric in metrics} for row in rows},
-        protocol=protocol.id(benchmark.scale),
-        model=name,
-        scale=benchmark.scale,
-        parameters=parameters(model.net if isinstance(model, WithSigma) else model),
-        weights_sha256=weights_sha256,
-        lr_sha256=benchmark.lr_hash,
-        seconds_per_image=math.fsum(row["seconds"] for row in rows) / len(rows),
-        options=asdict(options),
+        {
+            "protocol": protocol.id(benchmark.scale),
+            "model": name,
+            "scale": benchmark.scale,
+            "parameters": parameters(model.net if isinstance(model, WithSigma) else model),
+            "weights_sha256": weights_sha256,
+            "lr_sha256": benchmark.lr_hash,
+            "seconds_per_image": math.fsum(row["seconds"] for row in rows) / len(rows),
+            "options": asdict(options),
+        },
     )
 
 
@@ -90,20 +92,11 @@ def score_pictures(folder: Path, hr: Path, *, scale: int, protocol: Protocol, me
             raise InputError(f"image {str(sr_file)!r}: {error}") from None
         name = hr_file.relative_to(hr).with_suffix("").as_posix()
         scores[name] = {metric: values[metric][0] for metric in metrics}
-    return _report(
-        scores,
-        protocol=protocol.id(scale),
-        model=None,
-        scale=scale,
-        parameters=None,
-        weights_sha256=None,
-        lr_sha256=None,
-        seconds_per_image=None,
-        options=None,
-    )
+    unknown = ("model", "parameters", "weights_sha256", "lr_sha256", "seconds_per_image", "options")
+    return _report(scores, {"protocol": protocol.id(scale), "scale": scale, **dict.fromkeys(unknown)})
 
 
-def _report(scores: Mapping[str, Mapping[str, float]], **about: Any) -> Report:
+def _report(scores: Mapping[str, Mapping[str, float]], about: Mapping[str, Any]) -> Report:
     """Scores by image and metric, their means, and what is known `about` them; strict JSON, so no infinite number."""
     metrics = list(next(iter(scores.values())))
     means, not_computed = {}, {}

@@ -197,6 +197,11 @@ def make_plan(config: SweepConfig) -> Plan:
             network, given, train = config.network(label)
             hyper = sr_models.check(network, scale, given).model_dump()
             row = sr_models.spec(network)
+            if row.trainable and train.patch % row.window:
+                raise InputError(
+                    f"models.{label}: {network} works on windows of {row.window} pixels, so train.patch must be a "
+                    f"multiple of that (got {train.patch})"
+                )
             for name, spec in specs.items():
                 if not row.trainable:
                     continue

@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from optuna.trial import TrialState
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from orchestrator import journal
 from orchestrator.config import ResourceConfig
-from orchestrator.journal import JOURNAL
+from orchestrator.journal import JOURNAL, Journal
 from orchestrator.rundir import RunDir
 from orchestrator.studies import Assignment, Studies
 from orchestrator.workers import execute
@@ -53,6 +54,7 @@ def search(
                 name=run.name,
                 storage_path=scratch,
                 verbose=0,
+                callbacks=[_Losses(board)],
                 failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
             ),
         )
@@ -153,6 +155,25 @@ class _StudyScheduler(FIFOScheduler):
         """Keep why Tune gave up on a trial: it was restarted as often as `max_restarts` allows."""
         lines = str(trial.get_error() or "its worker was lost").strip().splitlines()
         self.board.errors[trial.trial_id] = lines[-1]
+
+
+class _Losses(tune.Callback):
+    """Tells a lost worker, whose trial goes on elsewhere, from a trial that would only fail again."""
+
+    def __init__(self, board: _Board) -> None:
+        self.board = board
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Tune starts the trial again: where that cannot help, its journal says so and the restart ends at once."""
+        error, text = trial.get_pickled_error(), str(trial.get_error()).strip()
+        if "OutOfMemory" in text:
+            cause = "out of memory: Ray ended the worker because its node ran low"
+        elif isinstance(error, RayActorError):
+            return
+        else:
+            cause = text.splitlines()[-1]
+        own = Journal(self.board.run.trial(self.board.live[trial.trial_id].config.fingerprint) / JOURNAL)
+        own.end("failed", own.last_step, cause)
 
 
 class _StudySearcher(Searcher):

@@ -31,7 +31,7 @@ from orchestrator.journal import JOURNAL, Journal, end, steps
 from orchestrator.patches import PatchStore
 from sr_models import weights
 from sr_models.imaging import to_float
-from sr_models.inference import super_resolve
+from sr_models.inference import exact_arithmetic, super_resolve
 from sr_models.network import SRNetwork
 from sr_models.rng import SampleRng, keyed
 from sr_models.sigma import SigmaHead, WithSigma
@@ -113,7 +113,7 @@ def run_trial(
             assert last is not None
             journal.end("stopped", last["step"])
             return TrialResult("stopped", last["step"], last["metrics"])
-        with torch.random.fork_rng(), _exact_arithmetic():
+        with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
                 trial = _Trial(config, store, device, rank, world, out_dir)
@@ -334,15 +334,3 @@ def _weights(net: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
         yield
     finally:
         net.load_state_dict(own)
-
-
-@contextlib.contextmanager
-def _exact_arithmetic() -> Iterator[None]:
-    """On a GPU: fp32 means fp32 (TF32 turns 1e-5 differences into 1e-2), and cuDNN adds in a fixed order."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before

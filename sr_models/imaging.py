@@ -76,6 +76,7 @@ def resize(
     return _round_u8(values).astype(np.uint8)
 
 
+@torch.compiler.disable  # numpy makes the taps: traced, they cost graph breaks and the last digits
 def resize_float(
     x_BCHW: Tensor, scale: float, *, out_shape: tuple[int, int] | None = None, border: Border = "replicate"
 ) -> Tensor:

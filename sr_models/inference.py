@@ -86,7 +86,8 @@ def super_resolve(
     if options.self_ensemble:
         forward = partial(_self_ensemble, forward)
     whole = partial(_clamped, forward)
-    with eval_mode(model), _arithmetic(lr_BCHW.device, options.precision):
+    bf16 = torch.autocast(lr_BCHW.device.type, torch.bfloat16, enabled=options.precision == "bf16")
+    with eval_mode(model), exact_arithmetic(), bf16:
         if options.tile is None:
             return Output(*whole(lr_BCHW))
         tiling = {"tile": options.tile, "overlap": options.overlap, "step": net.window}
@@ -147,16 +148,15 @@ def _clamped(forward: Forward, lr_BCHW: Tensor) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """Autocast for bf16; TF32 off, which turns differences of 1e-5 into 1e-2."""
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, convolution.allow_tf32
-    matmul.allow_tf32 = convolution.allow_tf32 = False
+def exact_arithmetic() -> Iterator[None]:
+    """On a GPU: fp32 means fp32 (TF32 turns 1e-5 differences into 1e-2), and cuDNN adds in a fixed order."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            yield
+        yield
     finally:
-        matmul.allow_tf32, convolution.allow_tf32 = before
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
 
 
 @contextmanager

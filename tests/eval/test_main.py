@@ -116,7 +116,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
     ("arguments", "message"),
     [
         ((*BICUBIC, "--lr", "no_b"), "hr/sub/b.bmp' has no LR image of the same name at scale 2"),
-        ((*BICUBIC, "--lr", "two_a"), "two LR images share the name 'a'"),
+        ((*BICUBIC, "--lr", "two_a"), "two_a/b.png' has no HR image of the same name"),
         ((*BICUBIC, "--lr", "small"), "small/a.png': LR is 10x13 pixels (height x width), but HR 32x40"),
         ((*BICUBIC, "--hr", "twins"), "twins/a.png' share a name"),
         ((*BICUBIC, "--hr", "empty"), "'empty' holds no PNG, JPEG, BMP or TIFF file"),
@@ -124,7 +124,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--hr", "broken"), "image 'broken/a.png': "),
         ((*BICUBIC, "--hr", "tiny"), "image 'tiny/a.png': image of 12x12 px is too small"),
         ((*PICTURES, "no_b"), "hr/sub/b.bmp' has no SR image of the same name at scale 2"),
-        ((*PICTURES, "two_a"), "two SR images share the name 'a'"),
+        ((*PICTURES, "two_a"), "two_a/b.png' has no HR image of the same name"),
         ((*PICTURES, "small"), "'small/a.png': SR and HR, cropped to a multiple of 2, have 13x10 and 40x32 pixels"),
         ((*PICTURES, "empty"), "'empty' holds no PNG"),
         ((*PICTURES, "sr", "--weights", "w"), "--weights goes with --model, not with --images"),
