@@ -1,5 +1,6 @@
 """The only training loop: what is computed (golden curves), that a killed run goes on bit for bit, how a trial ends."""
 
+import itertools
 import json
 import math
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from objectives import resolve
 from orchestrator import checkpoint, journal, trial
@@ -196,6 +198,35 @@ def test_a_run_cut_at_any_place_goes_on_bit_for_bit(place, name, plan, store, tm
     assert_equal_runs(out, tmp_path / "unbroken")
 
 
+def test_a_network_with_dropout_goes_on_bit_for_bit(plan, store, tmp_path, monkeypatch):
+    """What it leaves out follows from (seed, step), not from how often this process has drawn."""
+    original, draw, masks = trial.build_network, PatchStore.batch, []
+
+    def with_dropout(config: TrialConfig) -> nn.Module:
+        net = original(config)
+        dropout = nn.Dropout(0.3)
+        net.get_submodule("head").append(dropout)
+        dropout.register_forward_hook(lambda layer, _, out: masks.append(out == 0) if layer.training else None)
+        return net
+
+    def killed(self, **wanted):
+        if wanted["step"] == 8:
+            raise Killed
+        return draw(self, **wanted)
+
+    monkeypatch.setattr(trial, "build_network", with_dropout)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PatchStore, "batch", killed)
+        run_trial(plan(), store, go_on, out_dir=tmp_path / "cut")
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "cut")
+    cut = masks[:6] + masks[8:]  # steps 6 and 7 were drawn twice
+    masks.clear()
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    assert_equal_runs(tmp_path / "cut", tmp_path / "unbroken")
+    assert len(cut) == len(masks) == 12 and all(torch.equal(a, b) for a, b in zip(cut, masks, strict=True))
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(masks, 2))
+
+
 def test_a_lost_checkpoint_costs_time_but_changes_nothing(plan, store, tmp_path):
     out = tmp_path / "lost"
     run_trial(plan(), store, lambda step, _: "stop" if step == 10 else "continue", out_dir=out)
@@ -362,6 +393,46 @@ def test_golden_loss_curves(plan, store, tmp_path):
         assert sum(curve[-5:]) < 0.8 * sum(curve[:5]), name
 
 
+@pytest.mark.parametrize(("name", "rule"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
+    config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
+    made = trial._Trial(config, store, "cpu", 0, 1, tmp_path)
+    assert type(made.optimizer) is rule
+    (group,) = made.optimizer.param_groups
+    trained = [p for p in made.net.parameters() if p.requires_grad]
+    assert len(group["params"]) == len(trained) < len(list(made.net.parameters()))  # EDSR's mean shifts stay
+    assert all(a is b for a, b in zip(group["params"], trained, strict=True))
+    options = {key: group[key] for key in ("lr", "weight_decay", "betas", "eps", "amsgrad", "maximize")}
+    assert options == {
+        "lr": 3e-4, "weight_decay": 0.02, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False, "maximize": False,
+    }  # fmt: skip
+
+
+def test_each_update_has_its_learning_rate_and_a_bounded_gradient(plan, store, tmp_path, request):
+    seen: list[tuple[float, torch.Tensor]] = []
+
+    def look(optimizer, *_given) -> None:
+        (group,) = optimizer.param_groups
+        seen.append((group["lr"], torch.cat([p.grad.flatten() for p in group["params"]])))
+
+    def updates(bound: float | None) -> tuple[tuple[float, ...], tuple[torch.Tensor, ...]]:
+        seen.clear()
+        run_trial(plan(clip_norm=bound), store, go_on, out_dir=tmp_path / str(bound))
+        rates, gradients = zip(*seen, strict=True)
+        return rates, gradients
+
+    request.addfinalizer(register_optimizer_step_pre_hook(look).remove)
+    rates, free = updates(None)
+    assert rates == tuple(1e-3 * lr_factor(plan().train, step) for step in range(12))
+    norms = [float(gradient.norm()) for gradient in free]
+    bound = 0.5 * min(norms)
+    _, clipped = updates(bound)
+    assert [float(gradient.norm()) for gradient in clipped] == pytest.approx([bound] * 12, rel=1e-4)
+    torch.testing.assert_close(clipped[0], free[0] * bound / norms[0], rtol=1e-4, atol=1e-8)  # its direction stays
+    _, loose = updates(2 * max(norms))
+    assert all(torch.equal(a, b) for a, b in zip(loose, free, strict=True))
+
+
 def test_what_is_exported_is_what_was_trained(plan, store, tmp_path):
     config = plan("expectation")
     run_trial(config, store, go_on, out_dir=tmp_path)
@@ -398,24 +469,9 @@ def _initial(config: TrialConfig) -> dict[str, torch.Tensor]:
         return trial.build_network(config).state_dict()
 
 
-def test_two_workers_share_the_batches_of_one(plan, store, tmp_path, monkeypatch):
-    draw, drawn = PatchStore.batch, {}
-
-    def batch(self, **wanted):
-        found = draw(self, **wanted)
-        drawn.setdefault((wanted["rank"], wanted["world"]), []).append(found)
-        return found
-
-    monkeypatch.setattr(PatchStore, "batch", batch)
-    for rank, world in ((0, 1), (0, 2), (1, 2)):
-        out = tmp_path / f"{rank}of{world}"
-        run_trial(plan("eco", steps=2), store, go_on, rank=rank, world=world, out_dir=out)
-        assert (out / CHECKPOINT).exists() == (out / "model").exists() == (rank == 0)
-    for whole, *parts in zip(drawn[0, 1], drawn[0, 2], drawn[1, 2], strict=True):
-        assert len(parts[0].lr) == len(parts[1].lr) == 2
-        for name in ("lr", "hr", "mu", "mu_lr"):
-            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
-        assert np.array_equal(np.concatenate([part.sample_ids for part in parts]), whole.sample_ids)
+def test_several_workers_are_refused_while_they_cannot_exchange_gradients(plan, store, tmp_path):
+    with pytest.raises(ValueError, match="world = 2"):
+        run_trial(plan(steps=2), store, go_on, rank=1, world=2, out_dir=tmp_path)
 
 
 def test_a_trial_leaves_the_callers_generator_alone(plan, store, tmp_path):

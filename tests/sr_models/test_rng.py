@@ -19,6 +19,9 @@ def test_the_stream_is_pinned():
     pinned = [47, 200, 699, 330]
     assert keyed(3, 7, 11, "crop").integers(0, 1000, 4).tolist() == pinned
     assert SampleRng(3, 7, np.array([11])).integers("crop", 0, 1000, (4,))[0].tolist() == pinned
+    noise = np.array([-1.1167461, -1.1131127, -1.7410935, 0.6020253], np.float32)
+    drawn = SampleRng(3, 7, np.array([11])).normal("loss_noise", (4,))
+    assert drawn.dtype == np.float32 and np.array_equal(drawn, noise[None])
 
 
 @pytest.mark.parametrize("draw", DRAWS)
