@@ -8,16 +8,13 @@ bicubic in the same column, and spread is the sample standard deviation over see
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import json
 import math
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,88 +24,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from eval.protocol import METRICS, get_metric
-from orchestrator import journal
+from orchestrator import board_text, journal
+from orchestrator.board import BICUBIC, Board, Column, Entry, Value
 from orchestrator.rundir import read_json, write_json, write_text
 from sr_models.errors import InputError
-
-WIDTH = 120
-"""Columns of the terminal table."""
-
-BICUBIC = "bicubic"
-"""The model whose rows every gain is measured from."""
-
-Column = tuple[str, str]
-"""(benchmark, first digits of the hash of its LR images): scores under different inputs are different columns."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """One metric of one row in one column."""
-
-    mean: float
-    std: float | None
-    """Sample standard deviation over seeds; None with one seed."""
-    gain: float | None
-    """Mean minus bicubic's in the same column; None where bicubic was not scored."""
-    by_seed: dict[int, float]
-
-    def ties(self, other: Value) -> bool:
-        """Whether the seeds' spread is at least as large as the difference."""
-        spread = [value.std for value in (self, other) if value.std is not None]
-        return abs(self.mean - other.mean) <= max(spread, default=0.0)
-
-
-@dataclass
-class Entry:
-    """One row of a board: a combination with one kind of weights."""
-
-    combination: str
-    model: str
-    objective: str
-    target: str
-    loss: str
-    weights: str
-    precision: str
-    cells: dict[Column, dict[str, Value]] = field(default_factory=dict)
-    images: dict[Column, int] = field(default_factory=dict)
-    fingerprints: dict[int, str] = field(default_factory=dict)
-    """Of the trial behind each seed; "" where there is none."""
-    info: dict[str, Any] = field(default_factory=dict)
-    """From plan and winners: parameters, train_seconds, number, params, trials, pruned, failed."""
-    lead: Value | None = None
-    """Mean of the leading metric over the board's leading columns; None if the row lacks one of them."""
-    rank: int | None = None
-    tie: bool = False
-    """Not told apart from the row above by the seeds' spread."""
-
-    @property
-    def seeds(self) -> int:
-        """The fewest seeds that any of its cells is a mean of."""
-        return min(len(value.by_seed) for cell in self.cells.values() for value in cell.values())
-
-
-@dataclass
-class Board:
-    """All rows of one scale under one protocol, best first by the mean of `metric` over the `lead` columns."""
-
-    scale: int
-    protocol: str
-    metric: str
-    columns: list[Column]
-    lead: list[Column]
-    entries: list[Entry]
-
-    def name(self, entry: Entry) -> str:
-        """`model × objective`, with the weights or precision where the board holds several for the combination."""
-        twins = [e for e in self.entries if e.combination == entry.combination]
-        title = entry.model if entry.objective == "-" else f"{entry.model} × {entry.objective}"
-        extra = [getattr(entry, key) for key in ("weights", "precision") if len({getattr(e, key) for e in twins}) > 1]
-        return f"{title} ({', '.join(extra)})" if extra else title
-
-    def title(self, column: Column) -> str:
-        """The benchmark's name, with the inputs' hash where the board holds it with several."""
-        return column[0] if sum(c[0] == column[0] for c in self.columns) == 1 else f"{column[0]}@{column[1]}"
-
 
 # ---- reading a run folder
 
@@ -120,7 +39,7 @@ def boards(folder: Path) -> list[Board]:
         InputError: no run folder, no scores in it yet, a Parquet file that cannot be read.
     """
     plan, winners = read_plan(folder), _optional(folder / "winners.json")
-    metric = leading_metric(folder, plan)
+    metric = leading_metric(folder)
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in _scores(folder, winners):
         groups[row["scale"], row["protocol"]].append(row)
@@ -139,13 +58,14 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return plan
 
 
-def leading_metric(folder: Path, plan: Mapping[str, Any]) -> str:
-    """The metric that orders the board: the config's first evaluation metric, else the one that steered the search."""
+def leading_metric(folder: Path) -> str:
+    """The metric that orders a run's board: its config's first evaluation metric. Raises InputError if it has none."""
     path = folder / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-    asked = ((config or {}).get("evaluation") or {}).get("metrics") or [plan["metric"]["name"].removeprefix("ema.")]
-    get_metric(asked[0])
-    return str(asked[0])
+    if not path.exists():
+        raise InputError(f"{folder} is not a run folder: it has no config.yaml")
+    metric = str(yaml.safe_load(path.read_text(encoding="utf-8"))["evaluation"]["metrics"][0])
+    get_metric(metric)
+    return metric
 
 
 def _optional(path: Path) -> dict[str, Any]:
@@ -188,9 +108,8 @@ def _board(
         lambda: defaultdict(list)
     )
     for row in scores:
-        runs[row["combination"], row["weights"], row["precision"]][row["benchmark"], row["kernel"], row["seed"]].append(
-            row
-        )
+        by_run = runs[row["combination"], row["weights"], row["precision"]]
+        by_run[row["benchmark"], row["kernel"], row["seed"]].append(row)
 
     entries: list[Entry] = []
     for (combination, weights, precision), by_run in runs.items():
@@ -285,7 +204,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     Keys: scale, protocol, benchmark, lr_inputs, images, rank, tie (with the row above), combination, model, objective,
     target, loss, weights, precision, seeds, what plan and winners say, and metrics {name: {mean, std, gain, by_seed}}.
     """
-    return [row for board in boards(folder) for column in board.columns for row in _column_rows(board, column)]
+    return _rows(boards(folder))
+
+
+def _rows(found: Iterable[Board]) -> list[dict[str, Any]]:
+    return [row for board in found for column in board.columns for row in _column_rows(board, column)]
 
 
 def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
@@ -306,130 +229,19 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
         above = value
 
 
-# ---- showing
+# ---- writing
 
 
 def write(folder: Path) -> str:
     """Write leaderboard.csv, .md and .json into the run folder; returns the terminal table."""
-    found, flat = boards(folder), rows(folder)
-    write_text(folder / "leaderboard.csv", csv_text(flat))
-    write_text(folder / "leaderboard.md", "\n\n".join(_markdown(board) for board in found) + "\n")
+    found = boards(folder)
+    flat = _rows(found)
+    write_text(folder / "leaderboard.csv", board_text.csv_text(flat))
+    write_text(folder / "leaderboard.md", board_text.markdown(found))
     metric = found[0].metric
     head = {"run": folder.resolve().name, "metric": metric, "higher_is_better": METRICS[metric].higher_is_better}
     write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
-    return text(found)
-
-
-def text(found: Sequence[Board]) -> str:
-    """The boards as aligned plain text, at most `WIDTH` columns wide; what does not fit goes into further tables."""
-    return "\n\n".join(_terminal(board) for board in found)
-
-
-def _terminal(board: Board) -> str:
-    fixed, moving = _cells(board, board.metric)
-    lines, start = [_caption(board, board.metric)], 0
-    while start < len(moving):
-        chosen = list(fixed) if start == 0 else fixed[:2]
-        first = len(chosen)
-        while start < len(moving) and (len(chosen) == first or _width([*chosen, moving[start]]) <= WIDTH):
-            chosen.append(moving[start])
-            start += 1
-        lines += ["", *_aligned(chosen)] if len(lines) > 1 else _aligned(chosen)
-    if any(entry.tie for entry in board.entries):
-        lines.append("≈ within the seeds' spread of the row above")
-    for entry in board.entries:
-        if set(entry.info["searched"]) & set(entry.info["params"]) and entry.weights in ("raw", "none"):
-            best = ", ".join(f"{name}={_short(value)}" for name, value in entry.info["params"].items())
-            lines.append(f"  {entry.model} × {entry.objective}: {best} (trial #{entry.info['number']})")
-    return "\n".join(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines)
-
-
-def _markdown(board: Board) -> str:
-    """One table for each metric that was computed, the leading one first."""
-    present = {name for entry in board.entries for cell in entry.cells.values() for name in cell}
-    parts = []
-    for metric in sorted(present, key=lambda name: (name != board.metric, list(METRICS).index(name))):
-        fixed, moving = _cells(board, metric)
-        table = [[cell.replace("|", "\\|") for cell in line] for line in zip(*fixed, *moving, strict=True)]
-        lines = [f"| {' | '.join(line)} |" for line in table]
-        parts.append(
-            "\n".join([f"### {_caption(board, metric)}", "", lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
-        )
-    return "\n\n".join(parts)
-
-
-def _caption(board: Board, metric: str) -> str:
-    unit = f" ({METRICS[metric].unit})" if METRICS[metric].unit else ""
-    order = f"ranked by mean {board.metric} over {', '.join(board.title(c) for c in board.lead)}"
-    return f"×{board.scale}, {board.protocol}: {metric}{unit}, mean ± sd over seeds, (gain over bicubic); {order}"
-
-
-def _cells(board: Board, metric: str) -> tuple[list[list[str]], list[list[str]]]:
-    """The table's columns, header first: those about the row, and one a benchmark."""
-    decimals = METRICS[metric].decimals
-    entries = board.entries
-    fixed = [
-        ["#", *(f"{'≈' if e.tie else ''}{e.rank or '-'}" for e in entries)],
-        ["model × objective", *(board.name(e) for e in entries)],
-        ["seeds", *("-" if e.model == BICUBIC else str(e.seeds) for e in entries)],
-        ["params", *(_count(e.info["parameters"]) for e in entries)],
-        ["train s", *("-" if e.info["train_seconds"] is None else f"{e.info['train_seconds']:.0f}" for e in entries)],
-        ["trials", *("-" if e.info["trials"] is None else str(e.info["trials"]) for e in entries)],
-    ]
-    moving = [
-        [board.title(column), *(_number(e.cells.get(column, {}).get(metric), decimals) for e in entries)]
-        for column in board.columns
-    ]
-    return fixed, moving
-
-
-def _number(value: Value | None, decimals: int) -> str:
-    if value is None:
-        return "-"
-    spread = "" if value.std is None else f" ±{value.std:.{decimals}f}"
-    return f"{value.mean:.{decimals}f}{spread}" + ("" if value.gain is None else f" ({value.gain:+.{decimals}f})")
-
-
-def _count(number: int | None) -> str:
-    if number is None:
-        return "-"
-    return f"{number / 1e6:.2f} M" if number >= 1e6 else f"{number / 1e3:.1f} k"
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _width(columns: Sequence[Sequence[str]]) -> int:
-    return sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
-
-
-def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table; names to the left, everything else to the right."""
-    widths = [max(map(len, column)) for column in columns]
-    lines = zip(*columns, strict=True)
-    padded = (
-        [c.ljust(w) if i == 1 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-        for line in lines
-    )
-    return ["  ".join(line).rstrip() for line in padded]
-
-
-def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:
-    """`rows` as CSV: a line a row, with <metric>, <metric>_std and <metric>_gain columns for each metric computed."""
-    present = [name for name in METRICS if any(name in row["metrics"] for row in flat)]
-    lines: list[dict[str, Any]] = []
-    for row in flat:
-        plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items() if k != "metrics"}
-        for name in present:
-            value = row["metrics"].get(name, {})
-            plain |= {name: value.get("mean"), f"{name}_std": value.get("std"), f"{name}_gain": value.get("gain")}
-        lines.append(plain)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
+    return board_text.text(found)
 
 
 def _finite(value: Any) -> Any:
@@ -468,15 +280,8 @@ def rung_correlation(folder: Path) -> list[dict[str, Any]]:
         for step in sorted({step for curve in group for step in curve if step < last}):
             pairs = [(curve[step], curve[last]) for curve in group if step in curve and last in curve]
             value, reason = spearman(pairs)
-            row = {
-                "combination": combination,
-                "step": step,
-                "of": last,
-                "spearman": value,
-                "n": len(pairs),
-                "reason": reason,
-            }
-            found.append(row)
+            row = {"combination": combination, "step": step, "of": last, "spearman": value}
+            found.append({**row, "n": len(pairs), "reason": reason})
     return found
 
 
@@ -504,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
     try:
-        print(text(boards(parser.parse_args(argv).run)))
+        print(board_text.text(boards(parser.parse_args(argv).run)))
     except InputError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

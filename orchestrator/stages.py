@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,8 +17,10 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from cluster import ray_runtime
-from orchestrator import journal, leaderboard, report, tracking
-from orchestrator.config import NUMERICS_VERSION, TrialConfig, expand
+from orchestrator import journal, leaderboard, mlflow_store, report
+from orchestrator.config import TrialConfig, expand
+from orchestrator.follower import Follower
+from orchestrator.origin import write_plan
 from orchestrator.patches import PatchStore, build_store, check_leaks
 from orchestrator.plan import Combination, Plan
 from orchestrator.rows import Identity
@@ -28,9 +28,6 @@ from orchestrator.rundir import RunDir, read_json, write_json, write_text
 from orchestrator.studies import Studies
 from sr_models.errors import InputError
 from sr_models.images import pixels_sha256
-
-TRACKER_FAREWELL_SECONDS = 120
-"""How long the end of a sweep waits for the tracker to deliver what is left."""
 
 
 class Sweep:
@@ -53,11 +50,11 @@ class Sweep:
         new = not self.run_dir.path.exists()
         self._lock()
         try:
-            tracking.check(self.tracking_uri)
+            mlflow_store.check(self.tracking_uri)
             runtime = ray_runtime.connect(self.address, cpus=None)
             self.cluster = self._exit.enter_context(runtime)
             _ = self.concurrency  # refuses trials that no node can hold, before one waits for ever
-            self._exit.enter_context(self._tracker())
+            self.tracker = self._exit.enter_context(Follower(self.run_dir.path, self.tracking_uri))
         except BaseException as error:
             if new and isinstance(error, InputError):
                 shutil.rmtree(self.run_dir.path)  # nothing was started: leave nothing behind
@@ -237,12 +234,16 @@ class Sweep:
     def _report(self) -> None:
         board = leaderboard.write(self.run_dir.path)
         report.pictures(self.run_dir, self.plan, self.benchmarks)
-        self._stop_tracker()
+        if not self.tracker.finish():
+            self._say(
+                "tracking is behind (see tracking.log); deliver it with: "
+                f"python -m orchestrator.tracking {self.run_dir.path} --tracking-uri {self.tracking_uri}"
+            )
         print(f"\n{board}\n")
         print(report.rungs_text(self.run_dir.path))
         print(f"\nfinished in {time.time() - self.began:.0f} s; tables and pictures in {self.run_dir.path}")
-        print(f"all runs and curves: {tracking.ui_command(self.tracking_uri)}")
-        link = tracking.board_link(self.run_dir.path, self.tracking_uri)
+        print(f"all runs and curves: {mlflow_store.ui_command(self.tracking_uri)}")
+        link = mlflow_store.board_link(self.run_dir.path, self.tracking_uri)
         print(f"the board in it: {link or 'not delivered yet, see tracking.log'}")
 
     # ---- what the stages share -------------------------------------------------------------------------------------
@@ -273,10 +274,10 @@ class Sweep:
     @cached_property
     def benchmarks(self) -> dict[tuple[str, int], Any]:
         """Every test set at every scale."""
-        from orchestrator.workers import load_benchmark
+        from orchestrator.workers import load_benchmark, located
 
         return {
-            (name, scale): load_benchmark(name, source, scale)
+            (name, scale): load_benchmark(name, located(name, source, scale), scale)
             for name, source in self.config.data.test.items()
             for scale in self.config.scales
         }
@@ -312,7 +313,7 @@ class Sweep:
 
     def _units(self) -> Iterator[Any]:
         """What is to be scored: bicubic, and each winner's every finished seed, raw and averaged, on each benchmark."""
-        from orchestrator.workers import Unit
+        from orchestrator.workers import Unit, located
 
         winners = read_json(self.run_dir.winners)
         for (name, scale), bench in self.benchmarks.items():
@@ -341,54 +342,12 @@ class Sweep:
                         )
                         identities.append((who, str(checkpoint)))
             for who, checkpoint_folder in identities:
-                yield Unit(
-                    who, checkpoint_folder, name, self.config.data.test[name], self.config.evaluation, bench.hash
-                )
+                source = located(name, self.config.data.test[name], scale)
+                yield Unit(who, checkpoint_folder, name, source, self.config.evaluation, bench.hash)
 
     def _write_plan(self, teachers: Mapping[int, str]) -> None:
-        """Leave what the sweep is made of beside its results; a run goes on only with what it was started with.
-
-        Raises:
-            InputError: images, teacher weights or the meaning of the numbers have changed since.
-        """
-        metric = self.config.search.metric
-        origin = {
-            "data_hash": self.store.data_hash,
-            "benchmarks": {f"{name} x{scale}": bench.hash for (name, scale), bench in self.benchmarks.items()},
-            "numerics_version": NUMERICS_VERSION,
-            "teachers": {f"x{scale}": sha for scale, sha in teachers.items()},
-        }
-        before = read_json(self.run_dir.plan) if self.run_dir.plan.exists() else {}
-        for key, now in origin.items():
-            if before.get(key) and now and before[key] != now:
-                what = key.replace("_", " ")
-                raise InputError(f"{what} changed since {self.run_dir.name} was started; take another name or --output")
-        origin["teachers"] = origin["teachers"] or before.get("teachers", {})
-        write_json(
-            self.run_dir.plan,
-            {
-                **origin,
-                "name": self.config.name,
-                "run": self.run_dir.name,
-                "config_hash": self.config.hash,
-                "git_commit": _git_commit(),
-                "metric": {"name": metric, "higher_is_better": report.higher_is_better(metric)},
-                "protocol": self.config.evaluation.protocol,
-                "combinations": [
-                    {
-                        "id": one.id,
-                        "model": one.label,
-                        "objective": one.objective_label,
-                        "target": one.spec.target.kind,
-                        "loss": one.spec.loss.kind,
-                        "scale": one.scale,
-                        "trials": one.trials,
-                        "searched": [*one.axes.search, *one.axes.grid],
-                        "parameters": report.parameters(one),
-                    }
-                    for one in self.plan.combinations
-                ],
-            },
+        write_plan(
+            self.run_dir, self.plan, data_hash=self.store.data_hash, benchmarks=self.benchmarks, teachers=teachers
         )
 
     def _lock(self) -> None:
@@ -406,46 +365,6 @@ class Sweep:
             raise InputError(f"--output: another sweep is running in {self.run_dir.path}") from None
         except OSError as error:
             raise InputError(f"--output: {self.run_dir.path} cannot be written ({error.strerror})") from None
-
-    @contextmanager
-    def _tracker(self) -> Iterator[None]:
-        """The one process that writes to MLflow; it reads the run folder and never holds up a trial."""
-        self._stop = self.run_dir.path / "tracking.stop"
-        self._stop.unlink(missing_ok=True)
-        with (self.run_dir.path / "tracking.log").open("ab") as log:
-            command = [
-                sys.executable,
-                "-m",
-                "orchestrator.tracking",
-                str(self.run_dir.path),
-                "--tracking-uri",
-                self.tracking_uri,
-            ]
-            self._process = subprocess.Popen(
-                [*command, "--follow", str(os.getpid())],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        try:
-            yield
-        finally:
-            self._stop_tracker()
-
-    def _stop_tracker(self) -> None:
-        """Let the tracker deliver what is left; if it cannot, say so: the journals stay for the next time."""
-        if self._process.poll() is None:
-            self._stop.touch()
-            try:
-                self._process.wait(TRACKER_FAREWELL_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-        if self._process.wait() != 0:
-            self._say(
-                "tracking is behind (see tracking.log); deliver it with: "
-                f"python -m orchestrator.tracking {self.run_dir.path} --tracking-uri {self.tracking_uri}"
-            )
 
     def _say(self, text: str) -> None:
         tqdm.write(text, file=sys.stderr)
@@ -465,16 +384,3 @@ def _set(bar: Any) -> Any:
         bar.refresh()
 
     return move
-
-
-def _git_commit() -> str | None:
-    """The commit of the code that runs, with `+changes` if files differ from it; None outside a checkout of ours."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    return f"{commit}{'+changes' if git('status', '--porcelain', '--untracked-files=no') else ''}" if commit else None

@@ -196,19 +196,29 @@ class _EvalWorker:
         write_rows(Path(folder) / f"{unit.key}.parquet", unit.identity, rows, versions)
 
 
+def located(name: str, source: BenchmarkSource, scale: int) -> BenchmarkSource:
+    """A test set with its paths filled in and absolute: a worker may start in another folder.
+
+    Raises:
+        InputError: an environment variable that is not set.
+    """
+
+    def place(path: str) -> str:
+        return path if path == SKIMAGE else str(Path(expand(path, f"data.test.{name}", scale)).absolute())
+
+    return source.model_copy(update={"hr": place(source.hr), "lr": place(source.lr) if source.lr else None})
+
+
 def load_benchmark(name: str, source: BenchmarkSource, scale: int) -> Any:
-    """The test set that a config names, at one scale.
+    """The test set that a located source names, at one scale.
 
     Raises:
         InputError: a folder that is missing or empty, a file without a partner.
     """
     from eval import benchmarks
 
-    where = f"data.test.{name}"
     if source.hr == SKIMAGE:
         files = ImageSource(hr=SKIMAGE, include=source.include, exclude=source.exclude).hr_files()
         return benchmarks.load(name, scale, files[0].parent, include=[file.name for file in files])
-    lr = Path(expand(source.lr, f"{where}.lr", scale)) if source.lr else None
-    return benchmarks.load(
-        name, scale, Path(expand(source.hr, f"{where}.hr", scale)), lr, include=source.include, exclude=source.exclude
-    )
+    lr = Path(source.lr) if source.lr else None
+    return benchmarks.load(name, scale, Path(source.hr), lr, include=source.include, exclude=source.exclude)

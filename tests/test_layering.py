@@ -19,8 +19,8 @@ ALLOWED = {  # package -> the packages of ours that it may import beside itself
 ONLY_IN = {  # library -> the files (or folders) that may import it
     "ray": ("cluster/", "orchestrator/search.py", "orchestrator/train.py", "orchestrator/workers.py",
             "orchestrator/stages.py"),
-    "mlflow": ("orchestrator/tracking.py", "orchestrator/leaderboard.py"),
-    "sqlalchemy": ("orchestrator/tracking.py",),
+    "mlflow": ("orchestrator/mlflow_store.py",),
+    "sqlalchemy": ("orchestrator/mlflow_store.py",),
     "optuna": ("orchestrator/search.py", "orchestrator/space.py", "orchestrator/studies.py"),
     "pyarrow": ("orchestrator/",),
     "matplotlib": ("eval/pictures.py",),

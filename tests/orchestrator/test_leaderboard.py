@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import leaderboard
+from orchestrator import board_text, leaderboard
 from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,7 @@ def make(folder: Path, rows: list[dict[str, Any]], winners: dict[str, Any] | Non
     }  # fmt: skip
     (folder / "plan.json").write_text(json.dumps(plan))
     (folder / "winners.json").write_text(json.dumps(winners or {}))
+    (folder / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\n")
     for i, row in enumerate(rows):
         pq.write_table(pa.Table.from_pylist([row]), folder / "evaluation" / f"{i}.parquet")
     return folder
@@ -75,7 +76,7 @@ def test_neighbours_within_the_seeds_spread_are_ties(second: float, tie: bool, t
     ]
     [board] = leaderboard.boards(make(tmp_path / "run", rows))
     assert [(entry.model, entry.tie) for entry in board.entries] == [("a", False), ("b", tie), ("bicubic", False)]
-    assert ("≈2" in leaderboard.text([board])) == tie
+    assert ("≈2" in board_text.text([board])) == tie
 
 
 def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path: Path) -> None:
     gains = {row["metrics"]["psnr_y"]["mean"]: row["metrics"]["psnr_y"]["gain"] for row in flat if row["model"] == "a"}
     assert gains == {31.0: 1.0, 41.0: None, 51.0: None, 25.0: 1.0}
     assert [row["rank"] for row in flat if row["metrics"]["psnr_y"]["mean"] in (41.0, 51.0)] == [1, 1], "no rival there"
-    text = leaderboard.text(boards)
+    text = board_text.text(boards)
     assert text.count("Set5@") >= 2, "two kinds of LR inputs are two columns"
 
 
@@ -164,12 +165,12 @@ def test_folders_without_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert leaderboard.main([str(empty)]) == 2
     (empty / "evaluation" / "x.parquet").write_bytes(b"PAR1 cut")
     assert leaderboard.main([str(empty)]) == 2
+    (empty / "config.yaml").unlink()
+    assert leaderboard.main([str(empty)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
-    assert [
-        text in line
-        for text, line in zip(("not a folder", "plan.json", "no scores yet", "cannot be read"), lines, strict=True)
-    ] == [True] * 4
+    assert len(lines) == 5
+    expected = ("not a folder", "plan.json", "no scores yet", "cannot be read", "config.yaml")
+    assert all(text in line for text, line in zip(expected, lines, strict=True))
 
 
 def trial(run: Path, name: str, values: list[float], status: str = "complete", role: str = "search") -> None:

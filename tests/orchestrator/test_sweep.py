@@ -26,7 +26,7 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 
-from orchestrator import journal, leaderboard, tracking
+from orchestrator import journal, leaderboard, mlflow_store
 from orchestrator.checkpoint import CHECKPOINT
 from orchestrator.config import TrialConfig
 from orchestrator.journal import JOURNAL
@@ -99,6 +99,11 @@ def files(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+def hear_ctrl_c() -> None:
+    """A test run in the background of a shell ignores SIGINT and would hand that down to what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Launch:
     """One command in a process group of its own, as a terminal would start it."""
 
@@ -115,6 +120,7 @@ class Launch:
                 stderr=err,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=hear_ctrl_c,
             )
 
     def wait(self) -> int:
@@ -268,7 +274,7 @@ def test_the_board_is_printed_and_tracked_in_its_order(finished: Finished) -> No
     assert places == sorted(places)
     assert "mlflow ui --backend-store-uri" in finished.output
 
-    client = tracking.client(finished.uri)
+    client = mlflow_store.client(finished.uri)
     experiments = {one.name: one.experiment_id for one in client.search_experiments()}
     metric = "psnr_y"
     rows = client.search_runs([experiments["tiny leaderboard"]], order_by=[f"metrics.{metric} DESC"])
@@ -284,7 +290,7 @@ def test_the_board_is_printed_and_tracked_in_its_order(finished: Finished) -> No
 
 def test_the_same_command_again_does_nothing_new(finished: Finished, launch: Launcher) -> None:
     before = files(finished.run / "trials") | files(finished.run / "evaluation") | files(finished.run / "store")
-    client = tracking.client(finished.uri)
+    client = mlflow_store.client(finished.uri)
     experiments = [one.experiment_id for one in client.search_experiments()]
     runs = {one.info.run_id: one.data.metrics for one in client.search_runs(experiments)}
     again = launch(*finished.command)

@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from cluster.ray_runtime import Node, Resources
-from orchestrator import stages, tracking
+from orchestrator import mlflow_store, stages
 from orchestrator.patches import PatchStore
 from orchestrator.sweep import EXIT_INPUT, EXIT_INTERRUPTED, main
 
@@ -125,8 +125,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = Resources(cpus=2, gpus=0, nodes=(Node(address="127.0.0.1", cpus=2, gpus=0),))
     monkeypatch.setattr(stages.ray_runtime, "connect", lambda _address, *, cpus: nullcontext(found))
-    monkeypatch.setattr(stages.tracking, "check", lambda _uri: None)
-    monkeypatch.setattr(stages.Sweep, "_tracker", lambda _self: nullcontext())
+    monkeypatch.setattr(stages.mlflow_store, "check", lambda _uri: None)
+    monkeypatch.setattr(stages, "Follower", lambda _run, _uri: nullcontext())
     monkeypatch.setattr(stages.Sweep, "_search", interrupt)
 
 
@@ -167,7 +167,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_command_line(case: Case, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str) -> None:
-    monkeypatch.setattr(stages.tracking, "check", lambda _uri: None)
+    monkeypatch.setattr(stages.mlflow_store, "check", lambda _uri: None)
     if "--address" in arguments:  # known only after the run folder was claimed; it is taken back
         assert expected in case.refused(*arguments)
         assert list(case.output.iterdir()) == []
@@ -314,7 +314,7 @@ def test_a_run_folder_in_use(case: Case) -> None:
 
 
 def test_nobody_at_the_ray_address(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages.tracking, "check", lambda _uri: None)
+    monkeypatch.setattr(stages.mlflow_store, "check", lambda _uri: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     line = case.refused(str(case.config), "--address", address)
@@ -326,7 +326,7 @@ def test_nobody_at_the_ray_address(case: Case, monkeypatch: pytest.MonkeyPatch) 
 def test_nobody_at_the_tracking_server(case: Case, monkeypatch: pytest.MonkeyPatch, silent: bool) -> None:
     import mlflow.tracking  # noqa: F401  # not within the second that the server has
 
-    monkeypatch.setattr(tracking, "CHECK_TIMEOUT_S", 1.0 if silent else 10.0)
+    monkeypatch.setattr(mlflow_store, "CHECK_TIMEOUT_S", 1.0 if silent else 10.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         if not silent:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import leaderboard, tracking
-from orchestrator.tracking import Tracker, check, client, ui_command
+from orchestrator import leaderboard, mlflow_store, tracking
+from orchestrator.mlflow_store import check, client, ui_command
+from orchestrator.tracking import Tracker
 from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ def run(tmp_path: Path) -> Path:
         ],
     }  # fmt: skip
     (folder / "plan.json").write_text(json.dumps(plan))
-    (folder / "config.yaml").write_text("name: quick\n")
+    (folder / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\n")
     return folder
 
 
@@ -177,7 +178,7 @@ def test_each_value_once_when_killed_between_delivery_and_memory(
 
     killed = Tracker(run, uri)
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(mlflow_store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             killed.sync()
     # the whole machine went down: the trial goes on from step 50 and writes its later steps again, at another time
@@ -197,7 +198,7 @@ def test_mlflow_itself_stores_a_repeated_batch_once(uri: str, run: Path) -> None
     tracker = Tracker(run, uri)
     tracker.sync()
     found = one(uri, run, role="search").info.run_id
-    again = tracking._metrics({"psnr_y": 30.5, "train.loss": 0.1, "other": float("nan")}, 50, 1050.0)
+    again = mlflow_store.metric_rows({"psnr_y": 30.5, "train.loss": 0.1, "other": float("nan")}, 50, 1050.0)
     client(uri).log_batch(found, metrics=again)
     assert [len(points(uri, found, key)) for key in ("psnr_y", "train.loss", "other")] == [1, 1, 1]
 
@@ -210,7 +211,7 @@ def test_runs_are_found_again(killed: bool, uri: str, run: Path, monkeypatch: py
     end(trial, "complete")
     if killed:
         with monkeypatch.context() as patch:
-            patch.setattr(tracking, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(mlflow_store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 Tracker(run, uri).sync()
     else:
@@ -284,7 +285,7 @@ def test_names_that_mlflow_refuses(uri: str, run: Path) -> None:
 
 
 def test_more_metrics_than_a_batch_holds(uri: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "BATCH", 5)
+    monkeypatch.setattr(mlflow_store, "BATCH", 5)
     trial = add_trial(run, "9")
     for number in range(10):
         step(trial, number)
@@ -292,9 +293,11 @@ def test_more_metrics_than_a_batch_holds(uri: str, run: Path, monkeypatch: pytes
     assert len(points(uri, one(uri, run, role="search").info.run_id, "psnr_y")) == 10
 
 
-def follow(run: Path, uri: str, pid: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "orchestrator.tracking", str(run), "--tracking-uri", uri, "--follow", str(pid)]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def parent_of_a_tracker(run: Path, uri: str) -> "subprocess.Popen[str]":
+    """A shell that has started a tracker which follows it; its stderr ends when both have ended."""
+    command = [sys.executable, "-m", "orchestrator.tracking", str(run), "--tracking-uri", uri]
+    script = ["sh", "-c", '"$@" --follow $$ & wait', "sh", *command]
+    return subprocess.Popen(script, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_teacher_has_a_run_of_its_own(uri: str, run: Path) -> None:
@@ -306,17 +309,15 @@ def test_a_teacher_has_a_run_of_its_own(uri: str, run: Path) -> None:
 def test_follow_ends_with_its_parent_and_closes_what_is_open(uri: str, run: Path) -> None:
     trial = add_trial(run, "7")
     step(trial, 50)
-    with subprocess.Popen(["sleep", "60"]) as parent:
-        tracker = follow(run, uri, parent.pid)
+    with parent_of_a_tracker(run, uri) as parent:
         while not any(r.data.tags["role"] == "search" and r.data.metrics for r in runs(uri, run.parent.name)):
-            assert tracker.poll() is None
+            assert parent.poll() is None
             time.sleep(0.1)
         with pytest.raises(tracking.Timeout):
             tracking.FileLock(run / "tracking.lock").acquire(timeout=0)
         step(trial, 100)
         parent.kill()
-        assert tracker.wait(20) == 0, "a killed parent that nobody has buried is gone all the same"
-        assert tracker.stderr is not None and tracker.stderr.read() == ""
+        assert parent.stderr is not None and parent.stderr.read() == "", "ends before anyone buried its parent"
     found = one(uri, run, role="search")
     assert (found.info.status, found.data.tags["status"]) == ("KILLED", "interrupted")
     assert one(uri, run, role="sweep").info.status == "KILLED"
@@ -326,7 +327,7 @@ def test_follow_ends_with_its_parent_and_closes_what_is_open(uri: str, run: Path
     end(trial, "complete")
     add_scores(run, bicubic=30.0, seed0=31.0)
     (run / "tracking.stop").touch()
-    assert Tracker(run, uri).follow(os.getpid(), interval_s=0.1)
+    assert Tracker(run, uri).follow(os.getppid(), interval_s=0.1)
     assert one(uri, run, role="search").info.status == "FINISHED" == one(uri, run, role="sweep").info.status
 
 
@@ -344,11 +345,11 @@ def test_an_outage_is_one_line_and_loses_nothing(
             raise MlflowException("connection refused")
         return client(there)
 
-    monkeypatch.setattr(tracking, "client", flaky)
+    monkeypatch.setattr(mlflow_store, "client", flaky)
     tracker = Tracker(run, uri)
     watcher = threading.Timer(2.0, (run / "tracking.stop").touch)
     watcher.start()
-    assert tracker.follow(os.getpid(), interval_s=0.1)
+    assert tracker.follow(os.getppid(), interval_s=0.1)
     watcher.join()
     assert ["away" in r.message for r in caplog.records] == [True, False], "gone, and back"
     assert points(uri, one(uri, run, role="search").info.run_id, "psnr_y") == [(50, 30.5)]
@@ -360,7 +361,7 @@ def test_a_store_that_stays_away_leaves_the_rest_for_later(run: Path, monkeypatc
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    assert not Tracker(run, f"http://127.0.0.1:{port}").follow(os.getpid(), interval_s=0.01)
+    assert not Tracker(run, f"http://127.0.0.1:{port}").follow(os.getppid(), interval_s=0.01)
 
 
 def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +374,7 @@ def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="not a database"):
         check(f"sqlite:///{tmp_path}/file")
 
-    monkeypatch.setattr(tracking, "CHECK_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(mlflow_store, "CHECK_TIMEOUT_S", 1.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
