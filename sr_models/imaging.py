@@ -104,16 +104,28 @@ def modcrop(image: np.ndarray, scale: int) -> np.ndarray:
     return image[: height - height % scale, : width - width % scale]
 
 
-def rgb_to_y(x_BCHW: Tensor) -> Tensor:
-    """MATLAB luma of RGB in [0, 1]: (B, 1, H, W) in [16/255, 235/255], not rounded."""
+def rgb_to_y(x_BCHW: Tensor, *, data_range: float | None = None) -> Tensor:
+    """MATLAB luma of RGB in [0, 1]: (B, 1, H, W) in [16/255, 235/255], not rounded.
+
+    Args:
+        data_range: for metrics, the peak of images in another range; Y is then float64, in that range, and exact to
+            its last digits however the image was stored.
+    """
     check_images(x_BCHW, "rgb_to_y input")
-    weight = torch.tensor([65.481, 128.553, 24.966], dtype=x_BCHW.dtype, device=x_BCHW.device) / 255
-    return 16 / 255 + (x_BCHW * weight[:, None, None]).sum(dim=1, keepdim=True)
+    peak, dtype = (1.0, x_BCHW.dtype) if data_range is None else (data_range, torch.float64)
+    red, green, blue = (weight / 255 for weight in (65.481, 128.553, 24.966))
+    y = x_BCHW[:, 0:1].to(dtype) * red
+    return y.add_(x_BCHW[:, 1:2], alpha=green).add_(x_BCHW[:, 2:3], alpha=blue).add_(16 / 255 * peak)
+
+
+def levels(x: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round half up to the nearest of the 256 levels: whole numbers 0..255 in x's own type."""
+    return x.clamp(0, 1).mul_(255).add_(0.5).floor_()
 
 
 def quantize(x: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round half up to the nearest of the 256 levels; still float in [0, 1], same shape."""
-    return torch.floor(x.clamp(0, 1) * 255 + 0.5) / 255
+    """`levels` back in [0, 1], same shape."""
+    return levels(x) / 255
 
 
 def to_uint8(x_BCHW: Tensor) -> np.ndarray:
@@ -134,7 +146,7 @@ def to_float(images: np.ndarray | Tensor) -> Tensor:
     if x.dtype != torch.uint8 or x.ndim not in (3, 4):
         raise ValueError(f"to_float expects uint8 (H, W, C) or (B, H, W, C), got {tuple(x.shape)}, dtype {x.dtype}")
     x_BHWC = x if x.ndim == 4 else x[None]
-    return x_BHWC.permute(0, 3, 1, 2).contiguous().float() / 255
+    return x_BHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def check_images(x: Tensor, name: str) -> None:

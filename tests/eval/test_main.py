@@ -122,7 +122,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--hr", "empty"), "'empty' holds no PNG, JPEG, BMP or TIFF file"),
         ((*BICUBIC, "--hr", "none"), "'none' does not exist"),
         ((*BICUBIC, "--hr", "broken"), "image 'broken/a.png': "),
-        ((*BICUBIC, "--hr", "tiny"), "image 'tiny/a.png': image of 12x12 px is too small"),
+        ((*BICUBIC, "--hr", "tiny"), "image 'tiny/a.png': image is too small: SSIM's window is 11 px, 8 are left"),
         ((*PICTURES, "no_b"), "hr/sub/b.bmp' has no SR image of the same name at scale 2"),
         ((*PICTURES, "two_a"), "two_a/b.png' has no HR image of the same name"),
         ((*PICTURES, "small"), "'small/a.png': SR and HR, cropped to a multiple of 2, have 13x10 and 40x32 pixels"),
