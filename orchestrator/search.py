@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from optuna.trial import TrialState
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -153,8 +152,19 @@ class _StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
         """Keep why Tune gave up on a trial: it was restarted as often as `max_restarts` allows."""
-        lines = str(trial.get_error() or "its worker was lost").strip().splitlines()
-        self.board.errors[trial.trial_id] = lines[-1]
+        self.board.errors[trial.trial_id] = _cause(trial) or "its worker was lost more often than max_restarts allows"
+
+
+def _cause(trial: TuneTrial) -> str | None:
+    """Why a trial's last failure would only happen again; None if its worker or node was lost.
+
+    Tune's own `get_error` looks for this file where it will be copied later, and finds nothing yet.
+    """
+    text = Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2] if trial.error_file else ""
+    if "running low on memory" in text:
+        return "out of memory: Ray ended the worker because its node ran low"
+    raised = "ray::" in text and "  File " in text  # an exception of the trial's own code, with its traceback
+    return text.strip().splitlines()[-1] if raised else None
 
 
 class _Losses(tune.Callback):
@@ -165,13 +175,9 @@ class _Losses(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Tune starts the trial again: where that cannot help, its journal says so and the restart ends at once."""
-        error, text = trial.get_pickled_error(), str(trial.get_error()).strip()
-        if "OutOfMemory" in text:
-            cause = "out of memory: Ray ended the worker because its node ran low"
-        elif isinstance(error, RayActorError):
+        cause = _cause(trial)
+        if cause is None:
             return
-        else:
-            cause = text.splitlines()[-1]
         own = Journal(self.board.run.trial(self.board.live[trial.trial_id].config.fingerprint) / JOURNAL)
         own.end("failed", own.last_step, cause)
 

@@ -94,13 +94,18 @@ def ended(path: Path) -> TrialResult | None:
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
-    """Raise what the user got wrong as itself, without Ray's traceback around it."""
+    """Raise what the user can mend as one line, without Ray's traceback around it."""
     try:
         yield
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
         raise
+    except ray.exceptions.OutOfMemoryError:
+        raise InputError(
+            "out of memory: Ray ended a worker because its node ran low; set resources.max_concurrent lower, "
+            "then run the same command again"
+        ) from None
 
 
 def _execute(trial: dict[str, Any], run: str, device: str, threads: int) -> TrialResult:
