@@ -104,7 +104,7 @@ class TeacherConfig(Params):
     """Where mu = g(x) comes from: a network trained first by the same loop, or weights that exist."""
 
     weights: str | None = Field(
-        default=None, description="folder of a saved model (model.safetensors, model.json), one per {scale}"
+        default=None, description="a released file of `model`, or a checkpoint folder of ours, one per {scale}"
     )
     model: str = Field(default="edsr_baseline", description="network of a teacher that the sweep trains")
     hyper: dict[str, Any] = Field(default={}, description="the network's hyperparameters")
@@ -167,7 +167,8 @@ class SweepConfig(Params):
     scales: tuple[int, ...] = Field(default=(2,), min_length=1, description="upscaling factors")
     models: dict[str, dict[str, Any]] = Field(
         min_length=1,
-        description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what differs",
+        description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what "
+        "differs, `init:` weights to start from (a released file, a folder of ours; x2 ones start x3, x4, x8)",
     )
     objectives: dict[str, dict[str, Any]] = Field(
         min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`"
@@ -196,6 +197,8 @@ class SweepConfig(Params):
                 raise ValueError("the label 'bicubic' belongs to the row that every gain is measured from")
             if not isinstance(entry.get("model", label), str):
                 raise ValueError(f"{label}.model names a network, got {entry['model']!r}")
+            if not isinstance(entry.get("init"), str | None):
+                raise ValueError(f"{label}.init is a path, got {entry['init']!r}")
         return value
 
     @field_validator("scales")
@@ -222,7 +225,12 @@ class SweepConfig(Params):
         """
         hyper = dict(self.models[label])
         name, own = hyper.pop("model", label), hyper.pop("train", {})
+        hyper.pop("init", None)
         return name, hyper, self.train.changed(own, f"models.{label}.train")
+
+    def init(self, label: str) -> str | None:
+        """Where one entry of `models` starts: a released file or a checkpoint folder of ours; None: from scratch."""
+        return self.models[label].get("init")
 
     def objective(self, label: str) -> ObjectiveSpec:
         """The objective of one entry of `objectives`; an entry that names neither recipe nor target is called like one.
@@ -251,12 +259,16 @@ class TrialConfig(Params):
     teacher: str | None = Field(
         default=None, description="sha256 of the teacher's weights, where the objective needs mu"
     )
+    init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
     numerics_version: int = NUMERICS_VERSION
 
     @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all fields that move numbers."""
-        return digest(self.model_dump(mode="json", exclude={"train": {"checkpoint_every"}}))
+        fields = self.model_dump(mode="json", exclude={"train": {"checkpoint_every"}})
+        if self.init is None:
+            del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
+        return digest(fields)
 
 
 def digest(value: Any) -> str:

@@ -21,21 +21,24 @@ def write_plan(
     *,
     data_hash: str,
     benchmarks: Mapping[tuple[str, int], Benchmark],
+    inits: Mapping[tuple[str, int], str],
     teachers: Mapping[int, str],
 ) -> None:
     """Write RUN/plan.json: the combinations, and the hashes of everything that they are computed from.
 
     Args:
+        inits: (model's label, scale) -> sha256 of the weights that it starts from.
         teachers: scale -> sha256 of the weights; {} before they are known, which keeps what is written.
 
     Raises:
-        InputError: images, benchmarks, teacher weights or the numbers' meaning have changed since the run started.
+        InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.
     """
     metric = plan.config.search.metric
     origin = {
         "data_hash": data_hash,
         "benchmarks": {f"{name} x{scale}": bench.hash for (name, scale), bench in benchmarks.items()},
         "numerics_version": NUMERICS_VERSION,
+        "inits": {f"{label} x{scale}": sha for (label, scale), sha in inits.items()},
         "teachers": {f"x{scale}": sha for scale, sha in teachers.items()},
     }
     before = read_json(run.plan) if run.plan.exists() else {}

@@ -80,7 +80,13 @@ class Plan:
         )
 
     def trial(
-        self, combination: Combination, values: Mapping[str, Any], seed: int, data_hash: str, teacher: str | None
+        self,
+        combination: Combination,
+        values: Mapping[str, Any],
+        seed: int,
+        data_hash: str,
+        teacher: str | None,
+        init: str | None = None,
     ) -> TrialConfig:
         """The config of one trial of a combination, with the searched `values` filled in."""
         spec, train = apply(combination.spec, combination.train, values, combination.id)
@@ -95,6 +101,7 @@ class Plan:
             metrics=validation_metrics(self.config),
             data_hash=data_hash,
             teacher=teacher if "mu" in spec.needs else None,
+            init=init,
         )
 
     def teacher_trial(self, scale: int, data_hash: str) -> TrialConfig:

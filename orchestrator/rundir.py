@@ -52,6 +52,10 @@ class RunDir:
     def pictures(self) -> Path:
         return self.path / "pictures"
 
+    def init(self, sha256: str) -> Path:
+        """Weights that trials start from, under our key names."""
+        return self.path / "init" / f"{sha256[:16]}.safetensors"
+
     def trial(self, fingerprint: str) -> Path:
         """The folder of one trial: trial.json, journal.jsonl, checkpoint.pt, model/, model_ema/."""
         return self.path / "trials" / fingerprint[:16]

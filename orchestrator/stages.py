@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sys
 import time
@@ -12,10 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import safetensors.torch
 import yaml
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+import sr_models
 from cluster import ray_runtime
 from orchestrator import journal, leaderboard, mlflow_store, report
 from orchestrator.config import TrialConfig, expand
@@ -26,7 +29,9 @@ from orchestrator.plan import Combination, Plan
 from orchestrator.rows import Identity
 from orchestrator.rundir import RunDir, read_json, write_json, write_text
 from orchestrator.studies import Studies
+from sr_models import published
 from sr_models.errors import InputError
+from sr_models.files import replacing
 from sr_models.images import pixels_sha256
 
 
@@ -72,6 +77,12 @@ class Sweep:
         self._say(self.plan.text(self.concurrency * self.config.resources.cpus_per_trial))
         self._say(f"run folder {self.run_dir.path}")
         self.store = self._build_store()
+        self.inits = {
+            (label, scale): self._init(label, path, scale)
+            for label in self.config.models
+            for scale in self.config.scales
+            if (path := self.config.init(label))
+        }
         self._write_plan({})
         self.teachers = {scale: self._teacher(scale) for scale in self.plan.teacher_scales}
         self._write_plan(self.teachers)
@@ -123,6 +134,25 @@ class Sweep:
             self._say(f"skipped {len(skipped)} unreadable training images: {', '.join(list(skipped)[:3])}")
         return store
 
+    def _init(self, label: str, path: str, scale: int) -> str:
+        """The hash of the weights that a model starts from; afterwards they lie in the run folder, and they fit.
+
+        Raises:
+            InputError: weights that cannot be read, or are of another network.
+        """
+        network, given, _train = self.config.network(label)
+        where = f"models.{label}.init"
+        try:
+            state = published.read(expand(path, where, scale), model=network)
+            published.initialise(sr_models.build(network, scale, **given), state)
+        except InputError as error:
+            raise InputError(f"{where} at x{scale}: {error}") from None
+        payload = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
+        sha = hashlib.sha256(payload).hexdigest()
+        with replacing(self.run_dir.init(sha)) as part:
+            part.write_bytes(payload)
+        return sha
+
     def _teacher(self, scale: int) -> str:
         """The hash of the teacher at `scale`; afterwards its centroids are in the store."""
         from orchestrator import workers
@@ -133,6 +163,19 @@ class Sweep:
         cpus = self._whole_node
         if teacher.weights is not None:
             folder = Path(expand(teacher.weights, "teacher.weights", scale))
+            if not folder.is_dir():  # a released file: kept as a checkpoint of ours
+                net = published.load_weights(folder, model=teacher.model, scale=scale, hyper=teacher.hyper)
+                folder = self.run_dir.path / "teacher" / f"x{scale}"
+                weights.save(
+                    folder,
+                    net,
+                    model=teacher.model,
+                    scale=scale,
+                    hyper=teacher.hyper,
+                    sigma=None,
+                    ema=False,
+                    fingerprint=None,
+                )
         else:
             trial = self.plan.teacher_trial(scale, self.store.data_hash)
             self.run_dir.write_trial(trial, combination=None, role="teacher", number=None, params={})
@@ -302,7 +345,8 @@ class Sweep:
 
     def _trial_config(self, one: Combination, values: dict[str, Any], seed: int | None = None) -> TrialConfig:
         seed = self.config.seed if seed is None else seed
-        return self.plan.trial(one, values, seed, self.store.data_hash, self.teachers.get(one.scale))
+        init = self.inits.get((one.label, one.scale))
+        return self.plan.trial(one, values, seed, self.store.data_hash, self.teachers.get(one.scale), init)
 
     def _train_seconds(self, config: TrialConfig) -> float:
         return float(
@@ -347,7 +391,12 @@ class Sweep:
 
     def _write_plan(self, teachers: Mapping[int, str]) -> None:
         write_plan(
-            self.run_dir, self.plan, data_hash=self.store.data_hash, benchmarks=self.benchmarks, teachers=teachers
+            self.run_dir,
+            self.plan,
+            data_hash=self.store.data_hash,
+            benchmarks=self.benchmarks,
+            inits=self.inits,
+            teachers=teachers,
         )
 
     def _lock(self) -> None:

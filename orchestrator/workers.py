@@ -32,7 +32,14 @@ def execute(trial: dict[str, Any], run: str, *, device: str, threads: int, repor
 
     torch.set_num_threads(threads)
     config, folder = TrialConfig.model_validate(trial), RunDir(Path(run))
-    return run_trial(config, open_store(folder.store), report, device=device, out_dir=folder.trial(config.fingerprint))
+    return run_trial(
+        config,
+        open_store(folder.store),
+        report,
+        device=device,
+        out_dir=folder.trial(config.fingerprint),
+        init=folder.init(config.init) if config.init else None,
+    )
 
 
 def open_store(folder: Path) -> Any:

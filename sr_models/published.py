@@ -185,6 +185,25 @@ def warm_start(net: SRNetwork, state: Mapping[str, Tensor]) -> WarmStart:
     return WarmStart(taken=tuple(given), left=left)
 
 
+def initialise(net: SRNetwork, state: Mapping[str, Tensor]) -> WarmStart:
+    """Start a network from weights of its own kind: all of them where they fit, `warm_start` where the scale differs.
+
+    Args:
+        net: changed in place.
+        state: tensors under our keys, as `read` gives them.
+
+    Raises:
+        InputError: as `warm_start`.
+    """
+    wanted = net.state_dict()
+    missing = tuple(key for key in wanted if key not in state)
+    fits = all(key in wanted and wanted[key].shape == value.shape for key, value in state.items())
+    if not fits or any(not key.startswith(_MEAN_SHIFTS) for key in missing):
+        return warm_start(net, state)
+    net.load_state_dict(wanted | dict(state))
+    return WarmStart(taken=tuple(state), left=missing)
+
+
 def _misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: Mapping[str, str]) -> list[str]:
     """What is wrong with each tensor of a file, in its own words; `names` maps its keys to ours."""
     found = []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import nn
@@ -396,7 +397,7 @@ def test_golden_loss_curves(plan, store, tmp_path):
 @pytest.mark.parametrize(("name", "rule"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
 def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
     config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
-    made = trial._Trial(config, store, "cpu", 0, 1, tmp_path)
+    made = trial._Trial(config, store, "cpu", 0, 1, tmp_path, None)
     assert type(made.optimizer) is rule
     (group,) = made.optimizer.param_groups
     trained = [p for p in made.net.parameters() if p.requires_grad]
@@ -535,3 +536,19 @@ def test_every_network_resumes_bit_equal(plan, store, tmp_path, model, objective
     run_trial(config, store, go_on, out_dir=tmp_path / "cut")
     whole, cut = ((tmp_path / folder / "model" / "model.safetensors").read_bytes() for folder in ("whole", "cut"))
     assert whole == cut
+
+
+def test_a_trial_starts_from_given_weights_and_resumes_from_its_own(plan, store, tmp_path):
+    net = trial.build_network(plan())
+    first = tmp_path / "first.safetensors"
+    safetensors.torch.save_file(net.state_dict(), first)
+    config = plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).model_copy(update={"init": "ab" * 32})
+    assert config.fingerprint != plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).fingerprint
+    with pytest.raises(ValueError, match="planned with init"):
+        run_trial(config, store, go_on, out_dir=tmp_path / "none")
+    run_trial(config, store, lambda step, _m: "stop", out_dir=tmp_path / "cut", init=first)
+    run_trial(config, store, go_on, out_dir=tmp_path / "cut", init=first)
+    run_trial(config, store, go_on, out_dir=tmp_path / "whole", init=first)
+    cut, whole = (weights.load(tmp_path / folder / "model")[0].state_dict() for folder in ("cut", "whole"))
+    assert all(torch.equal(cut[key], whole[key]) for key in whole)
+    assert all(torch.allclose(whole[key], value, atol=1e-7) for key, value in net.state_dict().items())

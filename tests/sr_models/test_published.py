@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import sr_models
 from sr_models import published, weights
 from sr_models.errors import InputError
-from sr_models.published import load_weights, read, warm_start
+from sr_models.published import initialise, load_weights, read, warm_start
 from sr_models.sigma import SigmaHead, WithSigma
 
 KEYS = Path(__file__).resolve().parents[2].parent / "shared" / "spec" / "checkpoint_keys"
@@ -424,3 +424,16 @@ def test_warm_start_from_another_network_is_refused(model: str, hyper: dict[str,
 
 def test_namings_belong_to_models_of_the_table() -> None:
     assert published.NAMINGS.keys() <= sr_models.MODELS.keys()
+
+
+def test_initialise_takes_all_of_the_same_scale_and_all_but_the_upsampler_of_another() -> None:
+    x2, again, x4 = (sr_models.build("edsr_baseline", scale, channels=8, blocks=1) for scale in (2, 2, 4))
+    state = {k: v for k, v in x2.state_dict().items() if not k.startswith(("sub_mean.", "add_mean."))}  # as BasicSR's
+    initialise(again, state)
+    assert all(torch.equal(value, x2.state_dict()[key]) for key, value in again.state_dict().items())
+    fresh = x4.state_dict()["tail.0.0.weight"].clone()
+    report = initialise(x4, x2.state_dict())
+    assert torch.equal(x4.state_dict()["body.0.body.0.weight"], x2.state_dict()["body.0.body.0.weight"])
+    assert torch.equal(x4.state_dict()["tail.0.0.weight"], fresh) and "tail.0.0.weight" in report.left
+    with pytest.raises(InputError, match="weights are of another network"):
+        initialise(sr_models.build("edsr_baseline", 2, channels=16, blocks=1), x2.state_dict())
