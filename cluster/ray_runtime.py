@@ -129,7 +129,7 @@ def resources() -> Resources:
 def worker_environment(threads: int = 1) -> dict[str, str]:
     """Environment variables of every worker process: thread counts that do not fight, and a malloc that keeps memory.
 
-    glibc hands large buffers back to the kernel, which costs a training step 10-15 % in page faults; these three
+    glibc hands large buffers back to the kernel, which costs every training step page faults; these three
     settings must stand before a process starts. Tune stays in the working directory, so relative paths keep meaning,
     and waits for a stopped trial's last line: one that outlasts Tune's patience of 2 s would cost the next trial.
     """

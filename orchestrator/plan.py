@@ -18,7 +18,7 @@ from sr_models.errors import InputError
 
 CPU_FLOPS = 100e9
 """Floating-point operations per second that one core sustains on small 3x3 convolutions in fp32, forward and backward;
-measured on `edsr_baseline` at 32 channels, one thread a trial. An estimate is good to a factor of 2."""
+rounded down from what `quick` journals (train.seconds) on two EPYC cores. An estimate is good to a factor of 2."""
 
 TRIAL_SECONDS = 2.0
 """Start, validation and export of one short trial beside its steps."""

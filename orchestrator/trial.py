@@ -169,7 +169,7 @@ class _Trial:
             initialise(inner, safetensors.torch.load_file(init))
         self.net.to(self.device)
         for parameter in self.net.parameters():
-            if parameter.ndim == 4:  # channels_last: 1.1x in fp32 and 1.9x in bf16 on CPU, equal losses to 1e-6
+            if parameter.ndim == 4:  # channels_last: faster convolutions, equal to rounding
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         parameters = [p for p in self.net.parameters() if p.requires_grad]
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.train.optimizer]
