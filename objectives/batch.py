@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -29,3 +29,12 @@ class Batch:
     """Number of finished optimiser steps."""
     seed: int
     """The trial's seed."""
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Samples `start` to `stop`, as views."""
+        images = {name: getattr(self, name) for name in ("lr", "hr", "mu", "mu_lr")}
+        cut = {name: image[start:stop] for name, image in images.items() if image is not None}
+        return replace(self, **cut, sample_ids=self.sample_ids[start:stop])

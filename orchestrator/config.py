@@ -150,14 +150,34 @@ class EvaluationConfig(Params):
 
 
 class ResourceConfig(Params):
-    """What one trial holds; in no fingerprint, though bit-equality on one machine needs the same cpus_per_trial."""
+    """What one trial holds; in no fingerprint, though bit-equality needs the same machine, cores and workers."""
 
-    cpus_per_trial: int = Field(default=1, ge=1, description="CPU cores and threads of one trial")
-    gpus_per_trial: float = Field(default=0, ge=0, description="GPUs of one trial; a fraction shares a GPU")
+    workers_per_trial: int = Field(
+        default=1, ge=1, description="processes of one trial, over as many nodes as it takes; they share each batch"
+    )
+    min_workers: int | None = Field(
+        default=None, ge=1, description="go on with this many while nodes are missing; null waits for all of them"
+    )
+    cpus_per_worker: int = Field(default=1, ge=1, description="CPU cores and threads of one worker")
+    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs of one worker; a fraction shares a GPU")
+    placement: Literal["pack", "spread"] = Field(
+        default="pack", description="workers of a trial on few nodes (fast exchange) or on many (one loss costs less)"
+    )
+    micro_batch: int | None = Field(
+        default=None, ge=1, description="most patches in one forward pass of a worker; the rest of its share follows"
+    )
     max_concurrent: int | None = Field(
         default=None, ge=1, description="trials at a time; null lets the cluster's size decide"
     )
     max_restarts: int = Field(default=3, ge=0, description="restarts of a trial whose worker or node was lost")
+
+    @model_validator(mode="after")
+    def _possible(self) -> ResourceConfig:
+        if self.min_workers is not None and self.min_workers > self.workers_per_trial:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers_per_trial {self.workers_per_trial}")
+        if self.workers_per_trial > 1 and self.gpus_per_worker % 1:
+            raise ValueError(f"several workers of one trial need whole GPUs each, got {self.gpus_per_worker:g}")
+        return self
 
 
 class SweepConfig(Params):

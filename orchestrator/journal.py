@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,17 @@ def end(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 class Journal:
-    """Writer of one trial's journal; there is never more than one (the trial holds its folder's lock)."""
+    """Writer of one trial's journal; there is never more than one (the trial holds its folder's lock).
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        kept: called after each entry is on disk; None only remembers entries and writes nothing, for the further
+            workers of a trial.
+    """
+
+    def __init__(self, path: Path, kept: Callable[[], None] | None = lambda: None) -> None:
+        self.path, self.kept = path, kept
         self.entries = read(path)
-        if path.exists():  # drop a half line that a crash left, so that the next one starts clean
+        if kept and path.exists():  # drop a half line that a crash left, so that the next one starts clean
             data = path.read_bytes()
             if not data.endswith(b"\n") and data:
                 os.truncate(path, data.rfind(b"\n") + 1)
@@ -59,8 +65,11 @@ class Journal:
         self._append({"kind": "end", "status": status, "step": step, "cause": cause, "time": time.time()})
 
     def _append(self, entry: dict[str, Any]) -> None:
+        self.entries.append(entry)
+        if self.kept is None:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        self.entries.append(entry)
+        self.kept()

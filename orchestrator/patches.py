@@ -96,27 +96,26 @@ class PatchStore:
         """The training batch of one step: a pure function of (seed, step), whatever ran before.
 
         Args:
-            batch_size: samples over all ranks; rank r of `world` gets the r-th contiguous part.
+            batch_size: samples over all ranks; rank r of `world` gets the r-th contiguous part, as even as can be.
             patch: side of the LR crop in pixels; the HR crop is `scale` times that.
             teacher: hash of a teacher whose centroids are wanted too.
 
         Raises:
-            InputError: a scale or teacher the store lacks, an image smaller than the patch, a batch that the
-                ranks cannot share evenly.
+            InputError: a scale or teacher the store lacks, an image smaller than the patch, more ranks than samples.
         """
-        if batch_size % world:
-            raise InputError(f"batch_size must be a multiple of the number of workers, got {batch_size} for {world}")
+        if batch_size < world:
+            raise InputError(f"batch_size must be at least the number of workers, got {batch_size} for {world}")
         lr = self._table(f"lr_x{scale}")
         tables = {"lr": (lr, 1), "hr": (self._table("hr"), scale)}
         if teacher is not None:
             mu, mu_lr = _centroids(scale, teacher)
             tables |= {"mu": (self._table(mu), scale), "mu_lr": (self._table(mu_lr), 1)}
-        share = batch_size // world
-        sample_ids = step * batch_size + rank * share + np.arange(share, dtype=np.int64)
+        start, stop = rank * batch_size // world, (rank + 1) * batch_size // world
+        sample_ids = step * batch_size + np.arange(start, stop, dtype=np.int64)
         if lr.smallest < patch:
             self.check_patch(scale, patch)
-        crops = {name: np.empty((share, patch * s, patch * s, 3), np.uint8) for name, (_, s) in tables.items()}
-        codes = np.empty(share, np.int64)
+        crops = {name: np.empty((stop - start, patch * s, patch * s, 3), np.uint8) for name, (_, s) in tables.items()}
+        codes = np.empty(stop - start, np.int64)
         for i, sample_id in enumerate(sample_ids):
             rng = keyed(seed, step, int(sample_id), "crop")
             number = int(rng.integers(len(lr)))

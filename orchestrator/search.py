@@ -35,8 +35,8 @@ def search(
     """Run every planned trial that has not been told yet; returns when all have."""
     if not studies.open:
         return
-    board = _Board(studies, run, device, resources.cpus_per_trial, progress)
-    trainable = tune.with_resources(_trial, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial})
+    board = _Board(studies, run, device, resources.cpus_per_worker, progress)
+    trainable = tune.with_resources(_trial, {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker})
     with tempfile.TemporaryDirectory(
         prefix="sr-sweep-tune-"
     ) as scratch:  # Tune insists on a folder; nothing in it is read

@@ -47,7 +47,7 @@ class Sweep:
         self.plan, self.config, self.run_dir = plan, plan.config, RunDir(folder.absolute())
         self.address, self.tracking_uri = address, tracking_uri
         self.began = time.time()
-        self.device = "cuda" if self.config.resources.gpus_per_trial else "cpu"
+        self.device = "cuda" if self.config.resources.gpus_per_worker else "cpu"
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
@@ -74,7 +74,7 @@ class Sweep:
 
     def run(self) -> None:
         """Run every stage that is not finished, then print the board."""
-        self._say(self.plan.text(self.concurrency * self.config.resources.cpus_per_trial))
+        self._say(self.plan.text(self.concurrency * self.config.resources.cpus_per_worker))
         self._say(f"run folder {self.run_dir.path}")
         self.store = self._build_store()
         self.inits = {
@@ -199,7 +199,7 @@ class Sweep:
                     self.run_dir,
                     info.weights_sha256,
                     scale,
-                    self.config.resources.gpus_per_trial,
+                    self.config.resources.gpus_per_worker,
                     cpus,
                     self.device,
                 )
@@ -260,7 +260,7 @@ class Sweep:
                 self.config.resources,
                 self.device,
                 _set(bar),
-                cpus=self.config.resources.cpus_per_trial,
+                cpus=self.config.resources.cpus_per_worker,
             )
         for config, result in zip(runs, results, strict=True):
             if result.status != "complete":
@@ -297,14 +297,14 @@ class Sweep:
         held = self.config.resources
 
         def fits(node: ray_runtime.Node) -> int:
-            by_cpu = node.cpus // held.cpus_per_trial
-            return min(by_cpu, int(node.gpus / held.gpus_per_trial + 1e-9)) if held.gpus_per_trial else by_cpu
+            by_cpu = node.cpus // held.cpus_per_worker
+            return min(by_cpu, int(node.gpus / held.gpus_per_worker + 1e-9)) if held.gpus_per_worker else by_cpu
 
         fit = sum(fits(node) for node in self.cluster.nodes)
         if fit < 1:
             shapes = sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in self.cluster.nodes})
             raise InputError(
-                f"resources: a trial needs {held.cpus_per_trial} CPUs and {held.gpus_per_trial:g} GPUs on one node; "
+                f"resources: a trial needs {held.cpus_per_worker} CPUs and {held.gpus_per_worker:g} GPUs on one node; "
                 f"the nodes have {', '.join(shapes) or 'nothing'}"
             )
         return min(fit, held.max_concurrent or fit)

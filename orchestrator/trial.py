@@ -1,5 +1,8 @@
 """`run_trial`: the only training loop. A plain function; Ray Tune and Ray Train call it, a laptop without Ray can too.
 
+With k workers each one runs it on its slice of the same global batch: gradients are averaged, losses and scores summed,
+and the first worker keeps the files. One worker against k differ in the order of float additions and in nothing else.
+
 Everything random is keyed by (seed, step, sample), the learning rate is a closed form of the step, and a checkpoint
 holds weights, optimiser, weight average and running sums: so a resumed run equals an unbroken one bit for bit on the
 same machine with the same number of threads.
@@ -30,6 +33,7 @@ from orchestrator.checkpoint import CHECKPOINT
 from orchestrator.config import TrainConfig, TrialConfig
 from orchestrator.journal import JOURNAL, Journal, end, steps
 from orchestrator.patches import PatchStore
+from orchestrator.ranks import Ranks, without_exchange
 from sr_models import weights
 from sr_models.imaging import to_float
 from sr_models.inference import exact_arithmetic, super_resolve
@@ -73,6 +77,8 @@ def run_trial(
     world: int = 1,
     out_dir: Path,
     init: Path | None = None,
+    micro_batch: int | None = None,
+    kept: Callable[[], None] = lambda: None,
 ) -> TrialResult:
     """Train one network and leave its journal, checkpoint and weights in `out_dir`.
 
@@ -83,10 +89,13 @@ def run_trial(
             resumed trial first reports the last step its journal holds, so a caller that died hears of it again.
         resume: go on from `out_dir`'s checkpoint; False refuses a folder that has one.
         device: "cpu", "cuda" or "cuda:N".
-        rank, world: this worker's slice of each global batch.
-        out_dir: the trial's own folder; a second run in it waits until the first has ended.
+        rank, world: this worker's slice of each global batch. With world > 1 a process group of that size is open,
+            every worker calls this with the same arguments, and `report` must answer all of them alike.
+        out_dir: the trial's own folder; a second run in it waits until the first has ended. Rank 0 writes in it.
         init: safetensors of the weights that `config.init` is the hash of; those of another scale give all but the
             upsampler (`sr_models.published.initialise`).
+        micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
+        kept: called after files in `out_dir` have changed, to carry them elsewhere.
 
     Returns:
         The result; a failed trial is a result too, with its cause, and is not retried by running it again.
@@ -95,15 +104,14 @@ def run_trial(
         InputError: the store lacks a scale or teacher, or the checkpoint is damaged.
         ValueError: the store or the checkpoint belongs to another config, or resume is off and the folder is in use.
     """
-    if world != 1:
-        raise ValueError(f"world = {world}: gradients are not exchanged between workers yet, so a trial runs on one")
+    ranks = Ranks(rank, world)
     if store.data_hash != config.data_hash:
         raise ValueError(
             f"the store holds data {store.data_hash[:12]}, the trial was planned for {config.data_hash[:12]}"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(out_dir / ".lock"):
-        journal = Journal(out_dir / JOURNAL)
+    with FileLock(out_dir / ".lock") if ranks.first else contextlib.nullcontext():
+        journal = Journal(out_dir / JOURNAL, kept if ranks.first else None)
         if not resume and (journal.entries or (out_dir / CHECKPOINT).exists()):
             raise ValueError(f"{out_dir} already holds a trial, and resume is off")
         heard = steps(journal.entries)
@@ -121,19 +129,20 @@ def run_trial(
         with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
-                trial = _Trial(config, store, device, rank, world, out_dir, init)
+                trial = _Trial(config, store, device, ranks, out_dir, init, micro_batch, kept)
+                ranks.agree("last checkpoint and journal", trial.step, journal.last_step)
                 result = trial.run(journal, report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
-                cause = _cause(error, device)
-                if cause is None:
-                    raise
+                cause = failure_cause(error, device)
+                if cause is None or (world > 1 and not isinstance(error, TrialFailure)):
+                    raise  # with others waiting for this worker, whoever started them all decides
                 known = steps(journal.entries)
                 result = TrialResult("failed", trial.step if trial else 0, known[-1]["metrics"] if known else {}, cause)
         journal.end(result.status, result.step, result.cause)
         return result
 
 
-def _cause(error: Exception, device: str) -> str | None:
+def failure_cause(error: BaseException, device: str) -> str | None:
     """Why a trial failed, in one line; None for an error that is a defect and not an outcome of the trial."""
     text = str(error).partition("\n")[0]
     if isinstance(error, TrialFailure):
@@ -152,13 +161,15 @@ class _Trial:
         config: TrialConfig,
         store: PatchStore,
         device: str,
-        rank: int,
-        world: int,
+        ranks: Ranks,
         out_dir: Path,
         init: Path | None,
+        micro_batch: int | None,
+        kept: Callable[[], None],
     ) -> None:
         self.config, self.train, self.store = config, config.train, store
-        self.device, self.rank, self.world, self.out_dir = torch.device(device), rank, world, out_dir
+        self.device, self.ranks, self.out_dir, self.kept = torch.device(device), ranks, out_dir, kept
+        self.micro_batch = micro_batch or config.train.batch_size
         self.objective = Objective(config.objective)
         torch.manual_seed(config.seed)
         self.net = build_network(config)
@@ -176,15 +187,17 @@ class _Trial:
         self.optimizer = optimizer(parameters, lr=self.train.lr, weight_decay=self.train.weight_decay, fused=True)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()} if self.train.ema else None
         self.step = 0
-        self.sums: dict[str, Tensor] = {}  # of the losses since the last report
+        self.sums: dict[str, Tensor] = {}  # of the losses since the last report: this worker's part of them
         self.seconds = 0.0  # of training, validation excluded
         self._load()
+        self.model = ranks.share(self.net)
 
     def run(self, journal: Journal, report: Report) -> TrialResult:
         train = self.train
         while True:
             due = self.step and (self.step % train.validate_every == 0 or self.step == train.steps)
             if due:
+                self._add_up()
                 metrics = self._means() | self._validate() if self.step > journal.last_step else None
                 self._save()  # with its sums: a kill before the journal's line lets the resumed run measure again
                 self.sums = {}
@@ -193,6 +206,7 @@ class _Trial:
                     if self.step < train.steps and report(self.step, metrics) == "stop":
                         return TrialResult("stopped", self.step, metrics)
             elif self.step % train.checkpoint_every == 0 and self.step:
+                self._add_up()
                 self._save()
             if self.step == train.steps:
                 break
@@ -212,43 +226,59 @@ class _Trial:
             patch=train.patch,
             scale=config.scale,
             teacher=config.teacher,
-            rank=self.rank,
-            world=self.world,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
             device=self.device,
         )
-        torch.manual_seed(int(keyed(config.seed, self.step, self.rank, "init").integers(2**63)))  # dropout and the like
-        rng = SampleRng(config.seed, self.step, batch.sample_ids)
-        self.net.train()
+        dropout = keyed(config.seed, self.step, self.ranks.rank, "init")
+        torch.manual_seed(int(dropout.integers(2**63)))
+        self.model.train()
         for _group, loss_of in self.objective.updates():
             for group in self.optimizer.param_groups:
                 group["lr"] = train.lr * lr_factor(train, self.step)
-            self._update(loss_of, batch, rng)
+            self._update(loss_of, batch)
         if self.ema is not None and train.ema is not None:
             for name, value in self.net.state_dict().items():
                 average = self.ema[name]
                 average.lerp_(value, 1 - train.ema) if value.is_floating_point() else average.copy_(value)
         self.step += 1
         if self.step % FINITE_CHECK_EVERY == 0 or self.step % train.validate_every == 0 or self.step == train.steps:
-            loss = float(self.sums["loss"])
+            loss = float(self.ranks.sum(self.sums["loss"].clone()))  # so that all workers give up together
             if not math.isfinite(loss):
                 raise TrialFailure(
                     f"the loss is not finite ({loss}) within the {FINITE_CHECK_EVERY} steps before step {self.step}"
                 )
         self.seconds += time.perf_counter() - began
 
-    def _update(self, loss_of: Update, batch: Batch, rng: SampleRng) -> None:
+    def _update(self, loss_of: Update, batch: Batch) -> None:
         progress = self.step / (self.train.steps - 1)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
-            terms = loss_of(self.net, batch, progress, rng)
-        loss = terms.per_sample.mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for start in range(0, len(batch), self.micro_batch):
+            part = batch.part(start, start + self.micro_batch)
+            more = start + self.micro_batch < len(batch)
+            with without_exchange(self.model) if more else contextlib.nullcontext():
+                self._add_gradients(loss_of, part, progress)
         if self.train.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.train.clip_norm)
         self.optimizer.step()
-        for name, value in {"loss": loss.detach(), **terms.logs}.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
         self.sums["count"] = self.sums.get("count", torch.zeros(())) + 1
+
+    def _add_gradients(self, loss_of: Update, part: Batch, progress: float) -> None:
+        """Backward pass of some samples' share of the global batch's mean loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+            terms = loss_of(self.model, part, progress, SampleRng(part.seed, part.step, part.sample_ids))
+        loss = terms.per_sample.sum() / self.train.batch_size
+        (loss * self.ranks.world).backward()  # the workers' gradients are averaged, their losses add up
+        weight = len(part) / self.train.batch_size
+        for name, value in {"loss": loss.detach(), **{k: v * weight for k, v in terms.logs.items()}}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+
+    def _add_up(self) -> None:
+        """Gather the running sums of all workers in the first one."""
+        for name in sorted(self.sums.keys() - {"count"}):
+            self.ranks.sum(self.sums[name])
+            if not self.ranks.first:
+                self.sums[name].zero_()
 
     def _means(self) -> dict[str, float]:
         count = float(self.sums["count"])
@@ -263,21 +293,26 @@ class _Trial:
         return metrics
 
     def _scores(self, prefix: str) -> dict[str, float]:
-        """Mean of each validation metric over the validation images."""
+        """Mean of each validation metric over the validation images, which the workers share."""
         scale, names = self.config.scale, self.config.metrics
-        totals = dict.fromkeys(names, 0.0)
         images = self.store.validation(scale)
-        for name, lr, hr in images:
+        table = torch.zeros(len(images), len(names), dtype=torch.float64)
+        for i in range(self.ranks.rank, len(images), self.ranks.world):
+            _, lr, hr = images[i]
             sr = super_resolve(self.net, to_float(lr).to(self.device)).sr.cpu()
             if not torch.isfinite(sr).all():
-                raise TrialFailure(f"{prefix}SR of validation image {name} is not finite at step {self.step}")
+                table[i] = math.nan  # every worker must hear of it
+                continue
             scores = score(sr, to_float(hr), scale=scale, protocol=PROTOCOLS[self.config.protocol], metrics=names)
-            for metric in names:
-                totals[metric] += float(scores[metric][0])
-        return {f"{prefix}{metric}": total / len(images) for metric, total in totals.items()}
+            table[i] = torch.tensor([scores[metric][0] for metric in names], dtype=torch.float64)
+        table = self.ranks.sum(table.to(self.device)).cpu()
+        for (name, _, _), row in zip(images, table, strict=True):
+            if row.isnan().any():
+                raise TrialFailure(f"{prefix}SR of validation image {name} is not finite at step {self.step}")
+        return {f"{prefix}{metric}": sum(table[:, j].tolist()) / len(images) for j, metric in enumerate(names)}
 
     def _save(self) -> None:
-        if self.rank == 0:
+        if self.ranks.first:
             checkpoint.save(
                 self.out_dir / CHECKPOINT,
                 {
@@ -290,6 +325,7 @@ class _Trial:
                     "ema": self.ema,
                 },
             )
+            self.kept()
 
     def _load(self) -> None:
         state = checkpoint.load(self.out_dir / CHECKPOINT, self.device)
@@ -300,10 +336,13 @@ class _Trial:
         self.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema, self.step, self.seconds, self.sums = state["ema"], state["step"], state["seconds"], state["sums"]
+        if not self.ranks.first:
+            for name in self.sums.keys() - {"count"}:
+                self.sums[name].zero_()  # the first worker holds what all had added up
 
     def _export(self) -> None:
         """The finished weights as safetensors + JSON: raw, and averaged where there is an average."""
-        if self.rank:
+        if not self.ranks.first:
             return
         sigma = self.config.objective.sigma
         for folder, ema in (("model", None), ("model_ema", self.ema)):
@@ -320,6 +359,7 @@ class _Trial:
                     ema=ema is not None,
                     fingerprint=self.config.fingerprint,
                 )
+        self.kept()
 
 
 def build_network(config: TrialConfig) -> SRNetwork | WithSigma:

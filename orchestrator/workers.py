@@ -69,7 +69,7 @@ def run_in_full(
         cpus: cores (and threads) that each trial holds.
     """
     task = ray.remote(_execute).options(
-        num_cpus=cpus, num_gpus=resources.gpus_per_trial, max_retries=resources.max_restarts
+        num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=resources.max_restarts
     )
     journals = [run.trial(config.fingerprint) / JOURNAL for config in configs]
     results = [ended(path) for path in journals]
@@ -171,10 +171,10 @@ def evaluate(
     if not todo:
         return
     actor = ray.remote(_EvalWorker).options(
-        num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial, max_restarts=resources.max_restarts,
+        num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_restarts=resources.max_restarts,
         max_task_retries=resources.max_restarts,
     )  # fmt: skip
-    pool = ray.util.ActorPool([actor.remote(resources.cpus_per_trial, device) for _ in range(min(workers, len(todo)))])
+    pool = ray.util.ActorPool([actor.remote(resources.cpus_per_worker, device) for _ in range(min(workers, len(todo)))])
     scored = pool.map_unordered(lambda worker, unit: worker.score.remote(unit, str(run.evaluation)), todo)
     with _user_errors():
         for done, _ in enumerate(scored, start=1):

@@ -87,8 +87,8 @@ def test_a_sweep_comes_back_from_yaml_with_its_hash(write, tmp_path):
 @pytest.mark.parametrize(
     ("override", "moves"),
     [
-        ("resources.cpus_per_trial=4", False),
-        ("resources.gpus_per_trial=0.5", False),
+        ("resources.cpus_per_worker=4", False),
+        ("resources.gpus_per_worker=0.5", False),
         ("resources.max_concurrent=3", False),
         ("train.checkpoint_every=7", False),
         ("train.lr=1e-3", True),
