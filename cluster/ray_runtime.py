@@ -6,14 +6,16 @@ authentication mode is set in the environment first, and `ray` is only ever impo
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ CONNECT_TIMEOUT_S = 15.0
 OBJECT_STORE_BYTES = 200 * 2**20
 """Shared memory of a local cluster's object store; data travel through memory-mapped files, so little is needed."""
 
+TRIAL_SLOT = "trial_slot"
+"""The resource that a driver of several workers holds instead of CPUs; the head offers it (`ray start --resources`)."""
+
+LOCAL_SLOTS = 64
+"""Slots of a local cluster: more than it can ever run at a time."""
+
 # A throw-away driver that leaves again. `ray.init` on a dead address ends its process with SIGTERM after two minutes
 # (measured, Ray 2.60), so a child that can be given up tries first. The socket answers the common case at once.
 _PROBE = """
@@ -35,7 +43,8 @@ try:
         host, _, port = address.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), 5).close()
     import ray
-    ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+    context = ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+    print("gcs:", context.address_info["gcs_address"])
 except (OSError, ValueError, RuntimeError) as error:
     sys.exit(f"probe: {error}".replace(chr(10), " "))
 """
@@ -52,11 +61,18 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What the cluster offers: CPU cores and GPUs that Ray may place work on, in all and on each node that is alive."""
+    """What the cluster offers Ray to place work on, in all and on each node that is alive.
+
+    Attributes:
+        slots: how many `TRIAL_SLOT` it has.
+        may_add: nodes that an autoscaler may start, as far as the user has told (`parse_growth`).
+    """
 
     cpus: int
     gpus: int
     nodes: tuple[Node, ...]
+    slots: int = 0
+    may_add: tuple[Node, ...] = ()
 
 
 @contextmanager
@@ -66,6 +82,8 @@ def connect(
     cpus: int | None = None,
     object_store_bytes: int = OBJECT_STORE_BYTES,
     threads: int = 1,
+    allow_anonymous: bool = False,
+    may_add: str | None = None,
 ) -> Iterator[Resources]:
     """A Ray session for the length of the `with` block; it is always shut down at the end.
 
@@ -74,9 +92,12 @@ def connect(
         cpus: CPU cores a local cluster offers (>= 1); None: all of them. Not allowed with an address.
         object_store_bytes: size of a local cluster's object store (Ray's least is 75 MiB).
         threads: threads that the numerical libraries of each worker process start with (>= 1).
+        allow_anonymous: join a cluster that other machines reach and that asks nobody for a token.
+        may_add: nodes that its autoscaler may start (`parse_growth`).
 
     Raises:
-        InputError: an address of the wrong form, one that does not let us in within `CONNECT_TIMEOUT_S`, bad `cpus`.
+        InputError: an address of the wrong form, one that does not let us in within `CONNECT_TIMEOUT_S` or lets in
+            anyone who reaches it, bad `cpus`.
     """
     if address is not None:
         _check_form(address)
@@ -85,9 +106,15 @@ def connect(
     if cpus is not None and cpus < 1:
         raise InputError(f"cpus={cpus}: a local cluster needs at least 1")
 
+    growth = parse_growth(may_add) if may_add else ()
     secure(local=address is None)
     if address is not None:
-        _probe(address)
+        gcs = _probe(address)
+        if os.environ["RAY_AUTH_MODE"] == "disabled" and not allow_anonymous and not is_loopback(gcs):
+            raise InputError(
+                f"Ray address {address!r}: the cluster at {gcs} runs code for anyone who reaches it; start its nodes "
+                "with RAY_AUTH_MODE=token (docs/cluster.md), or say --allow-anonymous if its network is closed"
+            )
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
@@ -101,11 +128,12 @@ def connect(
                     num_cpus=cpus,
                     object_store_memory=object_store_bytes,
                     include_dashboard=False,
+                    resources={TRIAL_SLOT: LOCAL_SLOTS},
                     **quiet,
                 )
         else:
             ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
-        yield resources()
+        yield replace(resources(), may_add=growth)
     finally:
         ray.shutdown()
 
@@ -123,7 +151,55 @@ def resources() -> Resources:
         for node in ray.nodes()
         if node["Alive"]
     )
-    return Resources(cpus=sum(node.cpus for node in nodes), gpus=sum(node.gpus for node in nodes), nodes=nodes)
+    return Resources(
+        cpus=sum(node.cpus for node in nodes),
+        gpus=sum(node.gpus for node in nodes),
+        nodes=nodes,
+        slots=int(ray.cluster_resources().get(TRIAL_SLOT, 0)),
+    )
+
+
+def nodes_without(file: Path) -> list[str]:
+    """Addresses of the nodes on which a file is not to be seen."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @ray.remote(num_cpus=0)
+    def sees(path: str) -> bool:
+        return Path(path).exists()
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    asked = [
+        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(str(file))
+        for node in alive
+    ]
+    return [node["NodeManagerAddress"] for node, seen in zip(alive, ray.get(asked), strict=True) if not seen]
+
+
+def parse_growth(text: str) -> tuple[Node, ...]:
+    """Nodes that an autoscaler may start, from "8x16+1,2x64": up to 8 of 16 CPUs and 1 GPU, 2 of 64 CPUs.
+
+    Raises:
+        InputError: text of another form.
+    """
+    nodes: list[Node] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+))?", part.strip())
+        if not found or not int(found[1]):
+            raise InputError(f"--may-add: expected COUNTxCPUS or COUNTxCPUS+GPUS, such as 8x16+1, got {part.strip()!r}")
+        nodes += [Node(address="to come", cpus=int(found[2]), gpus=int(found[3] or 0))] * int(found[1])
+    return tuple(nodes)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port can only be reached from this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def worker_environment(threads: int = 1) -> dict[str, str]:
@@ -175,21 +251,23 @@ def _check_form(address: str) -> None:
         raise InputError(f"Ray address {address!r}: expected host:port (such as 10.0.0.5:6379) or auto")
 
 
-def _probe(address: str) -> None:
-    """Raise InputError unless a driver on this machine gets into the cluster within `CONNECT_TIMEOUT_S`."""
+def _probe(address: str) -> str:
+    """The address of the cluster's control store, once a driver on this machine got in within `CONNECT_TIMEOUT_S`.
+
+    Raises:
+        InputError: it did not.
+    """
     command = [sys.executable, "-c", _PROBE, address]
-    child = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        said = child.communicate(timeout=CONNECT_TIMEOUT_S)[1]
+        out, said = child.communicate(timeout=CONNECT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         said = child.communicate()[1]
         reason = f"no Ray answered within {CONNECT_TIMEOUT_S:.0f} s"
     else:
         if child.returncode == 0:
-            return
+            return next(line.removeprefix("gcs: ") for line in out.splitlines() if line.startswith("gcs: "))
         lines = said.strip().splitlines()
         own = [line.removeprefix("probe: ") for line in lines if line.startswith("probe: ")]
         reason = (own or lines or [f"exit code {child.returncode}"])[-1]

@@ -327,10 +327,17 @@ def expand(path: str, where: str, scale: int | None = None) -> str:
     Raises:
         InputError: an environment variable that is not set.
     """
-    full = os.path.expandvars(str(Path(path).expanduser())) if path != SKIMAGE else path
+    if path == SKIMAGE:
+        return path
+    full = os.path.expandvars(path if is_uri(path) else str(Path(path).expanduser()))
     if "$" in full:
         raise InputError(f"{where}: {path!r} uses an environment variable that is not set")
     return full.replace("{scale}", str(scale)) if scale is not None else full
+
+
+def is_uri(path: str) -> bool:
+    """Whether a path is one of a storage (s3://...) and not of this machine."""
+    return "://" in path
 
 
 def _as_mapping(value: Any) -> Any:

@@ -14,7 +14,10 @@ FAREWELL_SECONDS = 120
 
 
 class Follower:
-    """`python -m orchestrator.tracking RUN --follow` for the length of a `with` block, logging to RUN/tracking.log."""
+    """`python -m orchestrator.tracking RUN --follow` for the length of a `with` block, logging to RUN/tracking.log.
+
+    The URI goes by the environment: it may hold a password, and everyone on a machine sees a process's arguments.
+    """
 
     def __init__(self, run_folder: Path, uri: str) -> None:
         self.run_folder, self.uri = run_folder, uri
@@ -22,13 +25,14 @@ class Follower:
 
     def __enter__(self) -> Self:
         self._stop.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "orchestrator.tracking", str(self.run_folder), "--tracking-uri", self.uri]
+        command = [sys.executable, "-m", "orchestrator.tracking", str(self.run_folder)]
         with (self.run_folder / "tracking.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--follow", str(os.getpid())],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env=os.environ | {"SR_TRACKING_URI": self.uri},
                 start_new_session=True,  # Ctrl-C is for the sweep, which then lets the tracker finish
             )
         return self

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import sys
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from filelock import FileLock
 
 from eval.protocol import get_metric
 from orchestrator import leaderboard
-from orchestrator.rundir import read_json, write_json, write_text
+from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.services import shown
 from sr_models.errors import InputError
 
 CHECK_TIMEOUT_S = 10.0
@@ -47,7 +47,7 @@ def check(uri: str) -> None:
     scheme = uri.split(":", 1)[0].split("+", 1)[0]
     if ":" not in uri or scheme not in SCHEMES or (scheme == "sqlite" and _sqlite_file(uri) is None):
         raise InputError(
-            f"tracking URI {uri!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a postgresql or mysql URI"
+            f"tracking URI {shown(uri)!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a postgresql or mysql URI"
         )
     failure: list[Exception] = []
 
@@ -66,9 +66,9 @@ def check(uri: str) -> None:
     thread.start()
     thread.join(CHECK_TIMEOUT_S)
     if thread.is_alive():
-        raise InputError(f"tracking URI {uri!r}: no answer within {CHECK_TIMEOUT_S:.0f} s")
+        raise InputError(f"tracking URI {shown(uri)!r}: no answer within {CHECK_TIMEOUT_S:.0f} s")
     if failure:
-        raise InputError(f"tracking URI {uri!r}: {one_line(failure[0])}") from failure[0]
+        raise InputError(f"tracking URI {shown(uri)!r}: {one_line(failure[0])}") from failure[0]
 
 
 def client(uri: str) -> Any:
@@ -109,7 +109,7 @@ def ui_command(uri: str) -> str:
     beside = Path(sys.executable).parent / "mlflow"
     found = shutil.which("mlflow")
     program = "mlflow" if found and Path(found).resolve() == beside.resolve() else str(beside)
-    flags = ["--backend-store-uri", _absolute(uri), "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
+    flags = ["--backend-store-uri", shown(_absolute(uri)), "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
     return shlex.join([program, "ui", *flags])
 
 
@@ -121,7 +121,7 @@ def board_link(run_folder: Path, uri: str) -> str:
     metric = leaderboard.leading_metric(run_folder)
     ascending = "false" if get_metric(metric).higher_is_better else "true"
     query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
-    server = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    server = re.sub("://[^/]*@", "://", uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     return f"{server}/#/experiments/{board}/runs?{query}" if board else ""
 
 
@@ -129,7 +129,7 @@ class Store:
     """One run folder's runs in one tracking store, each made once and found again.
 
     `RUN/tracking.json` is `state`, what was delivered: "experiments" {name: id}, "runs" {key: record}, "files" and what
-    the caller adds. `RUN/tracking.id` names the folder in MLflow's tags, so that runs are found again if tracking.json
+    the caller adds. `RUN/run.id` names the folder in MLflow's tags, so that runs are found again if tracking.json
     is lost, and two folders of equal configs never share runs.
     """
 
@@ -147,14 +147,11 @@ class Store:
             return
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} is not a run folder")
-        if not (self.folder / "tracking.id").exists():
-            write_text(self.folder / "tracking.id", uuid.uuid4().hex + "\n")
-        self._folder_id = (self.folder / "tracking.id").read_text(encoding="utf-8").strip()
+        self._folder_id = RunDir(self.folder).id
         path = self.folder / "tracking.json"
         state = read_json(path) if path.exists() else {}
-        self.state = (
-            state if state.get("uri") == self.uri else {"uri": self.uri, "experiments": {}, "runs": {}, "files": {}}
-        )
+        fresh = {"uri": shown(self.uri), "experiments": {}, "runs": {}, "files": {}}
+        self.state = state if state.get("uri") == fresh["uri"] else fresh
         self._client = client(self.uri)
 
     def save(self) -> None:
@@ -304,7 +301,7 @@ def text(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return shown(" ".join(str(error).split())[:300]) or type(error).__name__
 
 
 def _sqlite_file(uri: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,14 @@ class RunDir:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def id(self) -> str:
+        """A random name of this folder, made at the first call: two folders of one config are two runs."""
+        path = self.path / "run.id"
+        if not path.exists():
+            write_text(path, secrets.token_hex(8) + "\n")
+        return path.read_text(encoding="utf-8").strip()
 
     @property
     def config(self) -> Path:

@@ -1,7 +1,8 @@
 """Ray Tune places the search's trials; Optuna's studies decide what runs and what stops.
 
 Tune keeps no truth of its own: after a crash a new Tuner over the same studies goes on (restoring Tune's snapshot
-beside a database ran steps twice or crashed). Trials are functions in reused actors, so torch is imported once a slot.
+beside a database ran steps twice or crashed). Trials are functions in reused actors, so torch is imported once a slot;
+a trial on several workers holds a slot on the head and drives a Ray Train run (`orchestrator.train`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import ray
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
@@ -20,23 +22,26 @@ from ray.tune.search import Searcher
 
 from orchestrator import journal
 from orchestrator.config import ResourceConfig
-from orchestrator.journal import JOURNAL, Journal
+from orchestrator.place import Place
 from orchestrator.rundir import RunDir
 from orchestrator.studies import Assignment, Studies
-from orchestrator.workers import execute
+from orchestrator.train import Job, Verdicts, fit
+from orchestrator.workers import execute, held_by_trial
 
 Progress = Callable[[Assignment, int, str], None]
 """Called with (trial, finished steps, "running" | "complete" | "stopped" | "failed")."""
 
 
 def search(
-    studies: Studies, run: RunDir, resources: ResourceConfig, concurrency: int, device: str, progress: Progress
+    studies: Studies, place: Place, resources: ResourceConfig, concurrency: int, device: str, progress: Progress
 ) -> None:
     """Run every planned trial that has not been told yet; returns when all have."""
     if not studies.open:
         return
-    board = _Board(studies, run, device, resources.cpus_per_worker, progress)
-    trainable = tune.with_resources(_trial, {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker})
+    board = _Board(studies, place, resources, device, progress)
+    held = held_by_trial(resources)
+    bundle = {"cpu": held["num_cpus"], "gpu": held.get("num_gpus", 0), **held.get("resources", {})}
+    trainable = tune.with_resources(_trial, {name: amount for name, amount in bundle.items() if amount})
     with tempfile.TemporaryDirectory(
         prefix="sr-sweep-tune-"
     ) as scratch:  # Tune insists on a folder; nothing in it is read
@@ -50,7 +55,7 @@ def search(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name=run.name,
+                name=board.run.name,
                 storage_path=scratch,
                 verbose=0,
                 callbacks=[_Losses(board)],
@@ -61,6 +66,7 @@ def search(
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the sweep's to handle
         tuner.fit()
+    board.close_journals()
     if studies.open:
         raise RuntimeError(f"{studies.open} planned trials were not run; the same command goes on with them")
 
@@ -75,17 +81,37 @@ def _trial(config: dict[str, Any]) -> None:
             return "stop"
         return "continue"
 
-    result = execute(config["trial"], config["run"], device=config["device"], threads=config["threads"], report=report)
-    if result.status == "stopped":
-        raise SystemExit(0)  # return instead, and Tune's wrapper would report once more, into the actor's next trial
+    job: Job = config["job"]
+    if job.verdicts is not None:
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        result = fit(job, [TuneReportCallback()])
+    else:
+        result = execute(
+            job.trial,
+            job.place,
+            device=job.device,
+            threads=job.resources.cpus_per_worker,
+            report=report,
+            micro_batch=job.resources.micro_batch,
+        )
+        if result.status == "stopped":
+            raise SystemExit(
+                0
+            )  # return instead, and Tune's wrapper would report once more, into the actor's next trial
     tune.report({"step": result.step, "status": result.status, "metrics": result.metrics, "cause": result.cause})
 
 
 class _Board:
     """The trials in flight, shared by Tune's searcher and scheduler: Tune's trial id -> assignment."""
 
-    def __init__(self, studies: Studies, run: RunDir, device: str, threads: int, progress: Progress) -> None:
-        self.studies, self.run, self.device, self.threads, self.progress = studies, run, device, threads, progress
+    def __init__(
+        self, studies: Studies, place: Place, resources: ResourceConfig, device: str, progress: Progress
+    ) -> None:
+        self.studies, self.place, self.resources = studies, place, resources
+        self.device, self.progress, self.run = device, progress, RunDir(Path(place.run))
+        several = resources.workers_per_trial > 1
+        self.verdicts: Any = ray.remote(Verdicts).options(num_cpus=0).remote() if several else None
         self.live: dict[str, Assignment] = {}
         self.errors: dict[str, str] = {}
 
@@ -105,14 +131,19 @@ class _Board:
             number=assignment.number,
             params=assignment.trial.params,
         )
-        for entry in journal.steps(journal.read(self.run.trial(assignment.config.fingerprint) / JOURNAL)):
+        for entry in journal.steps(self.place.look(assignment.config.fingerprint)):
             self.studies.hear(assignment, entry["step"], entry["metrics"])  # what a dead driver did not hear
-        return {
-            "trial": assignment.config.model_dump(mode="json"),
-            "run": str(self.run.path),
-            "device": self.device,
-            "threads": self.threads,
-        }
+        trial = assignment.config.model_dump(mode="json")
+        return {"job": Job(trial, self.place, self.resources, self.device, self.verdicts)}
+
+    def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take in a report; True if Tune is to stop the trial. Workers of a Ray Train run are told, and stop it."""
+        fingerprint, step = self.live[trial_id].config.fingerprint, int(result["step"])
+        stop = self.hear(trial_id, result)
+        if self.verdicts is None:
+            return stop
+        self.verdicts.give.remote(fingerprint, step, "stop" if stop else "continue")
+        return False
 
     def hear(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Take in a report; True if the trial is to stop."""
@@ -132,10 +163,18 @@ class _Board:
 
     def close(self, trial_id: str, state: TrialState, step: int, cause: str | None = None) -> None:
         assignment = self.live.pop(trial_id)
+        self.place.look(assignment.config.fingerprint)
         self.studies.tell(assignment, state, cause)
         self.progress(
             assignment, step, {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}.get(state, "failed")
         )
+
+    def close_journals(self) -> None:
+        """Write the end of stopped trials whose worker did not live to do so; nobody is working on them any more."""
+        for fingerprint, step in self.studies.pruned():
+            entries = self.place.look(fingerprint)
+            if entries and journal.end(entries) is None:
+                self.place.end(fingerprint, "stopped", step)
 
 
 class _StudyScheduler(FIFOScheduler):
@@ -146,7 +185,7 @@ class _StudyScheduler(FIFOScheduler):
         self.board = board
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:
-        if trial.trial_id in self.board.live and self.board.hear(trial.trial_id, result):
+        if trial.trial_id in self.board.live and self.board.judge(trial.trial_id, result):
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 
@@ -178,8 +217,7 @@ class _Losses(tune.Callback):
         cause = _cause(trial)
         if cause is None:
             return
-        own = Journal(self.board.run.trial(self.board.live[trial.trial_id].config.fingerprint) / JOURNAL)
-        own.end("failed", own.last_step, cause)
+        self.board.place.end(self.board.live[trial.trial_id].config.fingerprint, "failed", None, cause)
 
 
 class _StudySearcher(Searcher):

@@ -16,10 +16,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from eval.protocol import get_metric
 from orchestrator.config import SweepConfig, TrialConfig
 from orchestrator.plan import Combination, Plan, first_rung
+from orchestrator.rundir import RunDir
+from orchestrator.services import shown
+from sr_models.errors import InputError
 
 LOCK_SECONDS = 60
 """How long a write waits for another reader or writer of the study's database, optuna-dashboard for one."""
@@ -78,18 +82,23 @@ class Studies:
         url: an Optuna storage, e.g. "sqlite:////run/studies.db"; optuna-dashboard can open it.
         plan: the combinations and how many trials each gets.
         make_config: fills a combination's searched values into a trial config.
+        run: the run folder whose trials these are; a database may hold the studies of many.
+
+    Raises:
+        InputError: a database that cannot be used, studies that belong to another run folder.
     """
 
-    def __init__(self, url: str, plan: Plan, make_config: MakeConfig) -> None:
+    def __init__(self, url: str, plan: Plan, make_config: MakeConfig, run: RunDir) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.plan, self.config, self._make_config = plan, plan.config, make_config
         self.metric = plan.config.search.metric
         higher = get_metric(self.metric.removeprefix("ema.")).higher_is_better
-        self.storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
+        self.run = run
+        self.storage = _open(url)
         self._studies = {
             one.id: optuna.create_study(
                 storage=self.storage,
-                study_name=one.id,
+                study_name=self._name(one),
                 load_if_exists=True,
                 direction="maximize" if higher else "minimize",
                 pruner=AsynchronousHalving(first_rung(one.train, self.config.search), self.config.search.reduction),
@@ -100,6 +109,7 @@ class Studies:
         self._cut: list[Assignment] = []  # handed out by a driver that died
         for one in plan.combinations:
             study = self._studies[one.id]
+            self._claim(study)
             self._enqueue_grid(one, study)
             trials = study.get_trials(deepcopy=False)
             self._asked[one.id] = sum(t.state != TrialState.WAITING for t in trials)
@@ -164,15 +174,34 @@ class Studies:
         named = {"trials": None, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         return {name: len(states) if state is None else states.count(state) for name, state in named.items()}
 
+    def pruned(self) -> list[tuple[str, int]]:
+        """(fingerprint, last step) of every trial that was stopped early."""
+        stopped = (t for one in self.plan.combinations for t in self.trials(one) if t.state == TrialState.PRUNED)
+        return [(str(t.user_attrs["fingerprint"]), t.last_step or 0) for t in stopped]
+
     def failures(self, combination: Combination) -> list[str]:
         """The causes of a combination's failed trials."""
         return [str(t.user_attrs.get("cause")) for t in self.trials(combination) if t.state == TrialState.FAIL]
+
+    def _name(self, one: Combination) -> str:
+        return f"{self.run.name}/{one.id}"
+
+    def _claim(self, study: optuna.Study) -> None:
+        """Hold that a study's trials lie in this run folder: with another one's record theirs would never be run."""
+        owner = study.user_attrs.get("run_id")
+        if owner is None:
+            study.set_user_attr("run_id", self.run.id)
+        elif owner != self.run.id:
+            raise InputError(
+                f"--studies-uri: the studies of {self.run.name} there belong to another run folder of this name; "
+                "resume that one, or take another name"
+            )
 
     def _frozen(self, assignment: Assignment) -> FrozenTrial:
         return self._studies[assignment.combination.id].get_trials(deepcopy=False)[assignment.number]
 
     def _reopen(self, one: Combination, study: optuna.Study, frozen: FrozenTrial) -> Assignment:
-        study_id = self.storage.get_study_id_from_name(one.id)
+        study_id = self.storage.get_study_id_from_name(self._name(one))
         trial = Trial(study, self.storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number))
         # A driver that died inside `ask` may have stored only some of the parameters: asking again completes them.
         for name, found in one.axes.distributions().items():
@@ -191,6 +220,17 @@ class Studies:
         points = one.axes.points
         for i in range(len(study.get_trials(deepcopy=False)), one.trials):
             study.enqueue_trial(points[i % len(points)])
+
+
+def _open(url: str) -> optuna.storages.RDBStorage:
+    """Connect, and make the tables where they are missing: once, before any worker starts."""
+    if url.startswith("sqlite"):
+        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except (SQLAlchemyError, ImportError) as error:
+        reason = shown(" ".join(str(error).split())[:200])
+        raise InputError(f"--studies-uri {shown(url)!r}: {reason}") from None
 
 
 def _sampler(config: SweepConfig, one: Combination, asked: int) -> BaseSampler:

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from orchestrator.config import PRESETS, SweepConfig, load
 from orchestrator.plan import make_plan
+from orchestrator.services import Services, from_environment, output_folder, shown
 from sr_models.errors import InputError
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
@@ -41,11 +42,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--resume", metavar="RUN", type=Path, help="go on with this run folder, whose config must not have changed"
     )
-    made.add_argument("--address", metavar="HOST:PORT", help="a Ray cluster to run on (default: start a local one)")
-    made.add_argument("--tracking-uri", metavar="URI", help="MLflow store (default: sqlite file mlflow.db in --output)")
     made.add_argument(
-        "--output", metavar="DIR", type=Path, default=Path("runs"), help="where run folders go (default: %(default)s)"
+        "--tracking-uri", metavar="URI", help="MLflow store (default: file mlflow.db in --output; $SR_TRACKING_URI)"
     )
+    made.add_argument(
+        "--output", metavar="DIR", type=Path, help="where run folders go (default: runs, in a Ray job ~/sr-runs)"
+    )
+    cluster = made.add_argument_group("on a cluster (docs/cluster.md)")
+    cluster.add_argument(
+        "--address", metavar="HOST:PORT", help="a Ray cluster, or auto (default: $RAY_ADDRESS, else start a local one)"
+    )
+    cluster.add_argument(
+        "--storage", metavar="URI", help="where runs live if nodes share no disk: s3://, gs://, file:// ($SR_STORAGE)"
+    )
+    cluster.add_argument(
+        "--studies-uri", metavar="URI", help="Optuna's database (default: a file in the run folder; $SR_STUDIES_URI)"
+    )
+    cluster.add_argument(
+        "--may-add", metavar="NxCPUS+GPUS", help="nodes an autoscaler may start, such as 8x16+1 ($SR_MAY_ADD)"
+    )
+    cluster.add_argument("--allow-anonymous", action="store_true", help="join a cluster that asks nobody for a token")
     made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
     return made
 
@@ -72,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         resume = _resume_line(folder, arguments)
         signal.signal(signal.SIGTERM, _interrupt)
-        uri = arguments.tracking_uri or f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
-        with Sweep(plan, folder, address=arguments.address, tracking_uri=uri) as sweep:
+        with Sweep(plan, folder, _services(arguments, folder)) as sweep:
             signal.signal(signal.SIGTERM, _interrupt)  # again: Ray put one of its own there, which aborts
             sweep.run()
     except InputError as error:
@@ -97,7 +112,7 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
         )
     if arguments.resume is None:
         config = load(arguments.config or arguments.preset or "quick", arguments.overrides)
-        return config, arguments.output / config.run_name
+        return config, output_folder(arguments.output) / config.run_name
     saved = arguments.resume / "config.yaml"
     if not saved.is_file():
         raise InputError(f"--resume: {arguments.resume} is not a run folder (it has no config.yaml)")
@@ -113,11 +128,26 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
     return config, arguments.resume
 
 
+def _services(arguments: argparse.Namespace, folder: Path) -> Services:
+    """What the command line says, and the environment where it is silent."""
+    local = f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
+    return Services(
+        address=from_environment(arguments.address, "RAY_ADDRESS"),
+        tracking_uri=from_environment(arguments.tracking_uri, "SR_TRACKING_URI") or local,
+        storage=from_environment(arguments.storage, "SR_STORAGE"),
+        studies_uri=from_environment(arguments.studies_uri, "SR_STUDIES_URI"),
+        may_add=from_environment(arguments.may_add, "SR_MAY_ADD"),
+        allow_anonymous=arguments.allow_anonymous,
+    )
+
+
 def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
-    """The command that goes on with an interrupted run."""
-    given = ["--address", arguments.address] if arguments.address else []
-    given += ["--tracking-uri", arguments.tracking_uri] if arguments.tracking_uri else []
-    return shlex.join(["python", "-m", "orchestrator.sweep", "--resume", str(folder), *given])
+    """The command that goes on with an interrupted run; what came from the environment comes from it again."""
+    line = ["python", "-m", "orchestrator.sweep", "--resume", str(folder)]
+    for option in ("address", "tracking_uri", "storage", "studies_uri", "may_add"):
+        if value := getattr(arguments, option):
+            line += [f"--{option.replace('_', '-')}", shown(value)]
+    return shlex.join(line + ["--allow-anonymous"] * arguments.allow_anonymous)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

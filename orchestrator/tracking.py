@@ -26,6 +26,7 @@ from orchestrator import journal, leaderboard, mlflow_store
 from orchestrator.board import Board, Entry
 from orchestrator.mlflow_store import Store, check
 from orchestrator.rundir import read_json
+from orchestrator.services import from_environment, shown
 from sr_models.errors import InputError
 
 INTERVAL_S = 2.0
@@ -108,11 +109,12 @@ class Tracker:
         except mlflow_store.outages() as error:
             if not self._away:
                 text = mlflow_store.one_line(error)
-                _log.warning("tracking store %s is away, trying again until it is back: %s", self.store.uri, text)
+                where = shown(self.store.uri)
+                _log.warning("tracking store %s is away, trying again until it is back: %s", where, text)
             self._away = True
             return False
         if self._away:
-            _log.warning("tracking store %s is back", self.store.uri)
+            _log.warning("tracking store %s is back", shown(self.store.uri))
         self._away = False
         return True
 
@@ -278,21 +280,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m orchestrator.tracking", description="Deliver a run folder to MLflow."
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
-    parser.add_argument("--tracking-uri", required=True, metavar="URI", help="sqlite:///FILE or http://HOST:PORT")
+    parser.add_argument("--tracking-uri", metavar="URI", help="sqlite:///FILE, http://HOST:PORT ($SR_TRACKING_URI)")
     parser.add_argument(
         "--follow", type=int, metavar="PID", help="go on until this parent process ends or RUN/tracking.stop appears"
     )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     try:
-        tracker = Tracker(arguments.run, arguments.tracking_uri)
+        uri = from_environment(arguments.tracking_uri, "SR_TRACKING_URI")
+        if uri is None:
+            raise InputError("give --tracking-uri, or set SR_TRACKING_URI")
+        tracker = Tracker(arguments.run, uri)
         if arguments.follow is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to handle; it tells us when to stop
             signal.signal(signal.SIGTERM, lambda *_: setattr(tracker, "stopping", True))
             return 0 if tracker.follow(arguments.follow) else 1
         leaderboard.read_plan(arguments.run)
-        check(arguments.tracking_uri)
-        print(f"delivered {tracker.sync()} new values, runs and files to {tracker.store.uri}")
+        check(uri)
+        print(f"delivered {tracker.sync()} new values, runs and files to {shown(uri)}")
         tracker.finish()
     except Timeout:
         print(f"{parser.prog}: another process is delivering {arguments.run}", file=sys.stderr)

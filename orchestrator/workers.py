@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import ray
 
+from cluster.ray_runtime import TRIAL_SLOT
 from orchestrator import journal
-from orchestrator.config import BenchmarkSource, EvaluationConfig, ResourceConfig, TrialConfig, expand
-from orchestrator.journal import JOURNAL
+from orchestrator.config import BenchmarkSource, EvaluationConfig, ResourceConfig, TrialConfig
+from orchestrator.inputs import load_benchmark
+from orchestrator.place import Place, outcome
 from orchestrator.rows import Identity, write_rows
-from orchestrator.rundir import RunDir
-from orchestrator.sources import SKIMAGE, ImageSource
 from orchestrator.trial import Report, TrialResult, run_trial
 from sr_models.errors import InputError
 
@@ -26,55 +25,48 @@ POLL_SECONDS = 0.5
 """How often the driver looks at the journals of trials that run as plain tasks."""
 
 
-def execute(trial: dict[str, Any], run: str, *, device: str, threads: int, report: Report) -> TrialResult:
-    """Run one trial of a run folder in this process, with its own number of threads."""
+def execute(
+    trial: dict[str, Any],
+    place: Place,
+    *,
+    device: str,
+    threads: int,
+    report: Report,
+    rank: int = 0,
+    world: int = 1,
+    micro_batch: int | None = None,
+) -> TrialResult:
+    """Run one trial of a run in this process, or this process's part of it, with its own number of threads."""
     import torch
 
     torch.set_num_threads(threads)
-    config, folder = TrialConfig.model_validate(trial), RunDir(Path(run))
+    config = TrialConfig.model_validate(trial)
     return run_trial(
         config,
-        open_store(folder.store),
+        place.open_store(),
         report,
         device=device,
-        out_dir=folder.trial(config.fingerprint),
-        init=folder.init(config.init) if config.init else None,
+        rank=rank,
+        world=world,
+        out_dir=place.pull_trial(config.fingerprint),
+        init=place.init(config.init),
+        micro_batch=micro_batch,
+        kept=functools.partial(place.push_trial, config.fingerprint),
     )
-
-
-def open_store(folder: Path) -> Any:
-    """The patch store, kept open by this process until its manifest changes; the driver has verified its hashes."""
-    return _open_store(folder, (folder / "manifest.json").stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=2)
-def _open_store(folder: Path, _changed: int) -> Any:
-    from orchestrator.patches import PatchStore
-
-    return PatchStore.open(folder, verify=False)
 
 
 def run_in_full(
     configs: Sequence[TrialConfig],
-    run: RunDir,
+    place: Place,
     resources: ResourceConfig,
     device: str,
     progress: Callable[[int], None],
-    *,
-    cpus: int,
 ) -> list[TrialResult]:
-    """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together.
-
-    Args:
-        cpus: cores (and threads) that each trial holds.
-    """
-    task = ray.remote(_execute).options(
-        num_cpus=cpus, num_gpus=resources.gpus_per_worker, max_retries=resources.max_restarts
-    )
-    journals = [run.trial(config.fingerprint) / JOURNAL for config in configs]
-    results = [ended(path) for path in journals]
+    """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together."""
+    task = ray.remote(_execute).options(max_retries=resources.max_restarts, **held_by_trial(resources))
+    results = [_ended(place, config) for config in configs]
     refs = {
-        i: task.remote(config.model_dump(mode="json"), str(run.path), device, cpus)
+        i: task.remote(config.model_dump(mode="json"), place, resources, device)
         for i, config in enumerate(configs)
         if results[i] is None
     }
@@ -82,7 +74,7 @@ def run_in_full(
     try:
         while waiting:
             _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
-            progress(sum(max((e["step"] for e in journal.steps(journal.read(path))), default=0) for path in journals))
+            progress(sum(_step(place, config) for config in configs))
         with _user_errors():
             return [result or ray.get(refs[i]) for i, result in enumerate(results)]
     finally:
@@ -90,13 +82,36 @@ def run_in_full(
             ray.cancel(ref, force=True)
 
 
-def ended(path: Path) -> TrialResult | None:
-    """How a journal says its trial ended in full or failed; None if there is something left to run."""
-    entries = journal.read(path)
-    done, heard = journal.end(entries), journal.steps(entries)
-    if done is None or done["status"] == "stopped":
-        return None
-    return TrialResult(done["status"], done["step"], heard[-1]["metrics"] if heard else {}, done["cause"])
+def held_by_trial(resources: ResourceConfig) -> dict[str, Any]:
+    """What Ray sets aside for a trial, in `ray.remote`'s words: its cores, or a slot where its workers hold them."""
+    if resources.workers_per_trial > 1:
+        return {"num_cpus": 0, "resources": {TRIAL_SLOT: 1}}
+    return {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
+
+
+def _execute(trial: dict[str, Any], place: Place, resources: ResourceConfig, device: str) -> TrialResult:
+    if resources.workers_per_trial > 1:
+        from orchestrator.train import Job, fit
+
+        return fit(Job(trial, place, resources, device, verdicts=None))
+    return execute(
+        trial,
+        place,
+        device=device,
+        threads=resources.cpus_per_worker,
+        report=lambda _step, _metrics: "continue",
+        micro_batch=resources.micro_batch,
+    )
+
+
+def _ended(place: Place, config: TrialConfig) -> TrialResult | None:
+    """How a trial ended in full or failed; None if there is something left to run."""
+    result = outcome(place.look(config.fingerprint))
+    return None if result is None or result.status == "stopped" else result
+
+
+def _step(place: Place, config: TrialConfig) -> int:
+    return max((entry["step"] for entry in journal.steps(place.look(config.fingerprint))), default=0)
 
 
 @contextmanager
@@ -115,29 +130,28 @@ def _user_errors() -> Iterator[None]:
         ) from None
 
 
-def _execute(trial: dict[str, Any], run: str, device: str, threads: int) -> TrialResult:
-    return execute(trial, run, device=device, threads=threads, report=lambda _step, _metrics: "continue")
-
-
 def make_centroids(
-    weights_folder: str, run: RunDir, teacher: str, scale: int, gpus: float, cpus: int, device: str
+    checkpoint: str, place: Place, teacher: str, scale: int, resources: ResourceConfig, device: str
 ) -> None:
-    """Fill the store with mu and D(mu) of a teacher, on one worker."""
-    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=gpus)
+    """Fill the store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder in the run."""
+    cpus = resources.cpus_per_worker
+    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
     with _user_errors():
-        ray.get(task.remote(weights_folder, str(run.store), teacher, scale, cpus, device))
+        ray.get(task.remote(checkpoint, place, teacher, scale, cpus, device))
 
 
-def _make_centroids(weights_folder: str, store: str, teacher: str, scale: int, threads: int, device: str) -> None:
+def _make_centroids(checkpoint: str, place: Place, teacher: str, scale: int, threads: int, device: str) -> None:
     import torch
 
     from sr_models import weights
     from sr_models.inference import super_resolve
 
     torch.set_num_threads(threads)
-    net, _ = weights.load(weights_folder)
+    net, _ = weights.load(place.fetch_folder(checkpoint))
     net = net.to(device)
-    open_store(Path(store)).add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)
+    store = place.open_store()
+    store.add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)
+    place.publish(store)
 
 
 @dataclass(frozen=True)
@@ -146,7 +160,7 @@ class Unit:
 
     identity: Identity
     checkpoint: str | None
-    """Folder of the weights; None for a network that has none."""
+    """Name of the folder of the weights in the run; None for a network that has none."""
     benchmark: str
     source: BenchmarkSource
     evaluation: EvaluationConfig
@@ -160,14 +174,15 @@ class Unit:
 
 def evaluate(
     units: Iterable[Unit],
-    run: RunDir,
+    place: Place,
     resources: ResourceConfig,
     workers: int,
     device: str,
     progress: Callable[[int], None],
 ) -> None:
     """Score the units whose rows are not there yet, on `workers` warm actors; each writes its rows as it finishes."""
-    todo = [unit for unit in units if not (run.evaluation / f"{unit.key}.parquet").exists()]
+    there = place.rows()
+    todo = [unit for unit in units if unit.key not in there]
     if not todo:
         return
     actor = ray.remote(_EvalWorker).options(
@@ -175,7 +190,7 @@ def evaluate(
         max_task_retries=resources.max_restarts,
     )  # fmt: skip
     pool = ray.util.ActorPool([actor.remote(resources.cpus_per_worker, device) for _ in range(min(workers, len(todo)))])
-    scored = pool.map_unordered(lambda worker, unit: worker.score.remote(unit, str(run.evaluation)), todo)
+    scored = pool.map_unordered(lambda worker, unit: worker.score.remote(unit, place), todo)
     with _user_errors():
         for done, _ in enumerate(scored, start=1):
             progress(done)
@@ -190,14 +205,17 @@ class _EvalWorker:
         torch.set_num_threads(threads)
         self.device = device
 
-    def score(self, unit: Unit, folder: str) -> None:
+    def score(self, unit: Unit, place: Place) -> None:
         import sr_models
         from eval.protocol import get_protocol
         from eval.score import score_image
         from sr_models import weights
 
         scale = unit.identity.scale
-        net = weights.load(unit.checkpoint)[0] if unit.checkpoint else sr_models.build(unit.identity.network, scale)
+        if unit.checkpoint:
+            net = weights.load(place.fetch_folder(unit.checkpoint))[0]
+        else:
+            net = sr_models.build(unit.identity.network, scale)
         net = net.to(self.device)
         bench = load_benchmark(unit.benchmark, unit.source, scale)
         protocol = get_protocol(unit.evaluation.protocol)
@@ -205,32 +223,6 @@ class _EvalWorker:
             score_image(net, bench, i, protocol=protocol, metrics=unit.evaluation.metrics) for i in range(len(bench))
         ]
         versions = json.dumps({name: version(name) for name in ("torch", "numpy", "pillow")})
-        write_rows(Path(folder) / f"{unit.key}.parquet", unit.identity, rows, versions)
-
-
-def located(name: str, source: BenchmarkSource, scale: int) -> BenchmarkSource:
-    """A test set with its paths filled in and absolute: a worker may start in another folder.
-
-    Raises:
-        InputError: an environment variable that is not set.
-    """
-
-    def place(path: str) -> str:
-        return path if path == SKIMAGE else str(Path(expand(path, f"data.test.{name}", scale)).absolute())
-
-    return source.model_copy(update={"hr": place(source.hr), "lr": place(source.lr) if source.lr else None})
-
-
-def load_benchmark(name: str, source: BenchmarkSource, scale: int) -> Any:
-    """The test set that a located source names, at one scale.
-
-    Raises:
-        InputError: a folder that is missing or empty, a file without a partner.
-    """
-    from eval import benchmarks
-
-    if source.hr == SKIMAGE:
-        files = ImageSource(hr=SKIMAGE, include=source.include, exclude=source.exclude).hr_files()
-        return benchmarks.load(name, scale, files[0].parent, include=[file.name for file in files])
-    lr = Path(source.lr) if source.lr else None
-    return benchmarks.load(name, scale, Path(source.hr), lr, include=source.include, exclude=source.exclude)
+        path = place.here.evaluation / f"{unit.key}.parquet"
+        write_rows(path, unit.identity, rows, versions)
+        place.push(path)

@@ -20,7 +20,7 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "ray": ("cluster/", "orchestrator/search.py", "orchestrator/train.py", "orchestrator/workers.py",
             "orchestrator/stages.py"),
     "mlflow": ("orchestrator/mlflow_store.py",),
-    "sqlalchemy": ("orchestrator/mlflow_store.py",),
+    "sqlalchemy": ("orchestrator/mlflow_store.py", "orchestrator/studies.py"),
     "optuna": ("orchestrator/search.py", "orchestrator/space.py", "orchestrator/studies.py"),
     "pyarrow": ("orchestrator/",),
     "matplotlib": ("eval/pictures.py",),

@@ -144,3 +144,19 @@ def test_authentication_mode(
 def test_import_needs_no_ray() -> None:
     done = run("import sys; sys.modules['ray'] = None; import cluster.ray_runtime", Path.home())
     assert done.returncode == 0, done.stderr
+
+
+def test_growth_is_read() -> None:
+    nodes = ray_runtime.parse_growth("2x16+1, 1x64")
+    assert [(node.cpus, node.gpus) for node in nodes] == [(16, 1), (16, 1), (64, 0)]
+    for text in ("16", "x16", "0x16", "2x16+", "2x16+1gpu", ""):
+        with pytest.raises(InputError, match="--may-add: expected COUNTxCPUS"):
+            ray_runtime.parse_growth(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "closed"),
+    [("127.0.0.1:6379", True), ("localhost:1", True), ("[::1]:1", True), ("10.0.0.5:6379", False), ("head:1", False)],
+)
+def test_loopback(address: str, closed: bool) -> None:
+    assert ray_runtime.is_loopback(address) == closed

@@ -8,7 +8,9 @@ from optuna.trial import TrialState
 
 from orchestrator.config import SweepConfig
 from orchestrator.plan import make_plan
+from orchestrator.rundir import RunDir
 from orchestrator.studies import Assignment, Studies
+from sr_models.errors import InputError
 
 DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
 TRAIN = {"steps": 200, "validate_every": 50}
@@ -22,16 +24,38 @@ BASE = {
 }  # fmt: skip
 
 
-def in_memory(url: str = "sqlite:///:memory:", **changes: Any) -> Studies:
-    """The studies of one sweep, gone with the process."""
+def studies_at(url: str, run: RunDir, **changes: Any) -> Studies:
     plan = make_plan(SweepConfig.parse(BASE | changes, "test"))
-    return Studies(url, plan, lambda one, values: plan.trial(one, values, plan.config.seed, "d" * 64, "e" * 64))
+    return Studies(url, plan, lambda one, values: plan.trial(one, values, plan.config.seed, "d" * 64, "e" * 64), run)
+
+
+@pytest.fixture
+def in_memory(tmp_path):
+    """Makes the studies of one sweep, gone with the process."""
+    return lambda **changes: studies_at("sqlite:///:memory:", RunDir(tmp_path), **changes)
 
 
 @pytest.fixture
 def opened(tmp_path):
     """Opens the studies of one sweep; again with the same arguments for a driver that starts over."""
-    return lambda **changes: in_memory(f"sqlite:///{tmp_path / 'studies.db'}", **changes)
+    return lambda **changes: studies_at(f"sqlite:///{tmp_path / 'studies.db'}", RunDir(tmp_path), **changes)
+
+
+def test_studies_of_another_run_folder_in_the_same_database_are_refused(tmp_path):
+    url, name = f"sqlite:///{tmp_path / 'shared.db'}", "s-0123abcd"
+    first = studies_at(url, RunDir(tmp_path / "a" / name))
+    studies_at(url, RunDir(tmp_path / "a" / name))
+    assert first.next() is not None
+    with pytest.raises(InputError, match=f"studies of {name} there belong to another run folder"):
+        studies_at(url, RunDir(tmp_path / "b" / name))
+    assert studies_at(url, RunDir(tmp_path / "c" / "s-89abcdef")).open == first.open  # another run, its own studies
+
+
+def test_a_database_that_is_not_there_is_one_line_without_its_password(tmp_path):
+    with pytest.raises(InputError) as caught:
+        studies_at("postgresql+psycopg://sr:opensesame@127.0.0.1:1/sr", RunDir(tmp_path))
+    assert str(caught.value).startswith("--studies-uri 'postgresql+psycopg://***@127.0.0.1:1/sr': ")
+    assert "opensesame" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def ask(studies: Studies, combination: str) -> Assignment:
@@ -72,7 +96,7 @@ def test_every_planned_trial_is_handed_out_once_and_combinations_keep_step(opene
     assert opened().next() is None  # and a driver that starts over asks for no more
 
 
-def test_proposals_depend_on_the_seed_and_on_what_was_told_alone():
+def test_proposals_depend_on_the_seed_and_on_what_was_told_alone(in_memory):
     def proposals(**changes: Any) -> list[dict[str, Any]]:
         studies, found = in_memory(search=SEARCH | {"trials": 3}, **changes), []
         while (assignment := studies.next()) is not None:
@@ -126,7 +150,7 @@ def test_trials_of_a_dead_driver_come_first_with_their_parameters_and_reports(op
 
 def test_a_driver_that_died_while_asking_leaves_a_trial_that_is_completed(opened):
     before = opened()
-    study = optuna.load_study(study_name=ECO, storage=before.storage)
+    study = optuna.load_study(study_name=f"{before.run.name}/{ECO}", storage=before.storage)
     half = study.ask()
     half.suggest_float("target.length", 0.25, 1.0)
     found = opened().next()
@@ -158,7 +182,7 @@ def test_a_grid_is_enqueued_once_however_often_it_is_opened(opened):
 # ---- stopping ------------------------------------------------------------------------------------------------------
 
 
-def test_halving_follows_its_table():
+def test_halving_follows_its_table(in_memory):
     """Rungs at 50 and 100: at each, the better half of those that got there go on, and always the first."""
     studies = in_memory()
     table = [
@@ -175,7 +199,7 @@ def test_halving_follows_its_table():
     assert studies.counts(assignment.combination) == {"trials": 4, "pruned": 2, "failed": 0}
 
 
-def test_halving_compares_within_a_combination_only():
+def test_halving_compares_within_a_combination_only(in_memory):
     studies = in_memory()
     for _ in range(3):
         for level in (30.0, 10.0):  # every trial of the second combination is far below the first one's
@@ -199,7 +223,7 @@ def test_halving_survives_the_driver(opened):
 # ---- choosing ------------------------------------------------------------------------------------------------------
 
 
-def test_the_winner_is_the_best_that_ran_in_full():
+def test_the_winner_is_the_best_that_ran_in_full(in_memory):
     studies = in_memory()
     one = studies.plan.combinations[0]
     assert studies.winner(one) is None
@@ -215,7 +239,7 @@ def test_the_winner_is_the_best_that_ran_in_full():
     assert studies.counts(one) == {"trials": 4, "pruned": 1, "failed": 1}
 
 
-def test_the_steering_metric_is_the_one_that_is_named():
+def test_the_steering_metric_is_the_one_that_is_named(in_memory):
     studies = in_memory(search=SEARCH | {"metric": "ssim_y"})
     assignment = ask(studies, ECO)
     studies.hear(assignment, 200, {"psnr_y": 30.0, "ssim_y": 0.9})
@@ -223,7 +247,7 @@ def test_the_steering_metric_is_the_one_that_is_named():
     assert studies.winner(assignment.combination).value == 0.9
 
 
-def test_halving_asked_again_answers_the_same():
+def test_halving_asked_again_answers_the_same(in_memory):
     """A driver that dies between the decision and its record asks again: the worse trial must not slip through."""
     studies = in_memory()
     better, worse = (ask(studies, ECO) for _ in range(2))

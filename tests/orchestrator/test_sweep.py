@@ -212,7 +212,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Fini
 def told(run: Path) -> dict[str, list[optuna.trial.FrozenTrial]]:
     """The trials of each study of a run."""
     storage = optuna.storages.RDBStorage(f"sqlite:///{run / 'studies.db'}")
-    found = {s.study_name: storage.get_all_trials(s._study_id) for s in storage.get_all_studies()}
+    found = {s.study_name.partition("/")[2]: storage.get_all_trials(s._study_id) for s in storage.get_all_studies()}
     storage.engine.dispose()
     return found
 

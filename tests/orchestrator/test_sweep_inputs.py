@@ -124,7 +124,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     found = Resources(cpus=2, gpus=0, nodes=(Node(address="127.0.0.1", cpus=2, gpus=0),))
-    monkeypatch.setattr(stages.ray_runtime, "connect", lambda _address, *, cpus: nullcontext(found))
+    monkeypatch.setattr(stages.ray_runtime, "connect", lambda _address, **_options: nullcontext(found))
     monkeypatch.setattr(stages.mlflow_store, "check", lambda _uri: None)
     monkeypatch.setattr(stages, "Follower", lambda _run, _uri: nullcontext())
     monkeypatch.setattr(stages.Sweep, "_search", interrupt)

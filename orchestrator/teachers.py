@@ -1,0 +1,99 @@
+"""Weights that trials begin with: a model's start, and the teacher whose outputs are the centroids of kd and ECO."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import safetensors.torch
+
+import sr_models
+from orchestrator import workers
+from orchestrator.config import ResourceConfig, SweepConfig, expand
+from orchestrator.home import Home
+from orchestrator.plan import Plan
+from orchestrator.progress import bar, moves
+from sr_models import published, weights
+from sr_models.errors import InputError
+from sr_models.files import replacing
+
+
+def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale: int) -> str:
+    """The hash of the weights that a model starts from; afterwards they lie in the run folder, and they fit.
+
+    Raises:
+        InputError: weights that cannot be read, or are of another network.
+    """
+    network, given, _train = config.network(label)
+    where = f"models.{label}.init"
+    try:
+        state = published.read(expand(path, where, scale), model=network)
+        published.initialise(sr_models.build(network, scale, **given), state)
+    except InputError as error:
+        raise InputError(f"{where} at x{scale}: {error}") from None
+    payload = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
+    sha = hashlib.sha256(payload).hexdigest()
+    with replacing(home.run.init(sha)) as part:
+        part.write_bytes(payload)
+    return sha
+
+
+def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: ResourceConfig, device: str) -> str:
+    """The hash of the teacher at `scale`; afterwards its centroids are in the store.
+
+    Args:
+        resources: what the teacher's training and its outputs may hold.
+
+    Raises:
+        InputError: weights that do not fit, a training that failed.
+    """
+    teacher = plan.config.teacher
+    assert teacher is not None  # the plan refuses objectives that need one otherwise
+    name = _given(plan, home, scale) if teacher.weights else _trained(plan, home, scale, data_hash, resources, device)
+    _, info = weights.load(home.run.path / name)
+    if info.scale != scale:
+        raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
+    home.push()
+    if not home.place.open_store().has_centroids(info.weights_sha256, scale):
+        with bar(f"centroids x{scale}", 1):
+            workers.make_centroids(name, home.place, info.weights_sha256, scale, resources, device)
+    return info.weights_sha256
+
+
+def _given(plan: Plan, home: Home, scale: int) -> str:
+    """The folder, by its name in the run, of weights that the config names: kept there as a checkpoint of ours."""
+    teacher = plan.config.teacher
+    assert teacher is not None and teacher.weights is not None
+    source, name = Path(expand(teacher.weights, "teacher.weights", scale)), f"teacher/x{scale}"
+    if source.is_dir():
+        weights.load(source)  # refuses what is no checkpoint of ours
+        shutil.copytree(source, home.run.path / name, dirs_exist_ok=True)
+        return name
+    net = published.load_weights(source, model=teacher.model, scale=scale, hyper=teacher.hyper)
+    weights.save(
+        home.run.path / name,
+        net,
+        model=teacher.model,
+        scale=scale,
+        hyper=teacher.hyper,
+        sigma=None,
+        ema=False,
+        fingerprint=None,
+    )
+    return name
+
+
+def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: ResourceConfig, device: str) -> str:
+    """The folder, by its name in the run, of a teacher that the sweep trains itself."""
+    trial = plan.teacher_trial(scale, data_hash)
+    home.run.write_trial(trial, combination=None, role="teacher", number=None, params={})
+    with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
+        [result] = workers.run_in_full([trial], home.place, resources, device, moves(made))
+    if result.status != "complete":
+        raise InputError(
+            f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; change teacher.train"
+        )
+    home.pull_weights(trial.fingerprint)
+    folder = home.run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
+    return folder.relative_to(home.run.path).as_posix()
