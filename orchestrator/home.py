@@ -22,9 +22,10 @@ PUSH_SECONDS = 30
 _STUDIES = "studies.db"
 _OWN = (
     "config.yaml", "run.id", "plan.json", "init/*", "teacher/*", "trials/*/trial.json", "winners.json",
-    "tracking.json", "leaderboard.*", "pictures/*",
+    "leaderboard.*", "pictures/*",
 )  # fmt: skip
-"""What the driver writes; trials, evaluation and the patch store come to the storage by themselves."""
+"""What the driver writes; trials, evaluation and the patch store come to the storage by themselves. What MLflow holds
+is found again by its tags, and if its database was lost with the machine, delivered anew."""
 _RESULTS = ("trials/*/journal.jsonl", "evaluation/*.parquet")
 
 

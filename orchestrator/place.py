@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,13 +107,21 @@ class Place:
             pull_tree(self._remote(name), self.here.path / name, ["*"])
         return self.here.path / name
 
-    def pull_trial(self, fingerprint: str) -> Path:
-        """Bring a trial's folder to where the storage says it stands; it is returned."""
+    def pull_trial(self, fingerprint: str, rank: int = 0) -> Path:
+        """Bring a trial's folder to where the storage says it stands; it is returned.
+
+        Workers beside the first one get a fresh copy of their own: what an earlier group left on their node is of no
+        use to them, and the first worker may be writing on the same node.
+        """
         folder = self.here.trial(fingerprint)
         if self.storage:
             from orchestrator.nodecache import pull_tree
 
-            pull_tree(self._remote(f"trials/{folder.name}"), folder, [CHECKPOINT, JOURNAL])
+            remote = self._remote(f"trials/{folder.name}")
+            if rank:
+                folder = self.here.path / "ranks" / f"{folder.name}-{rank}"
+                shutil.rmtree(folder, ignore_errors=True)
+            pull_tree(remote, folder, [CHECKPOINT, JOURNAL])
         return folder
 
     def push_trial(self, fingerprint: str) -> None:

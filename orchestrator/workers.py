@@ -48,7 +48,7 @@ def execute(
         device=device,
         rank=rank,
         world=world,
-        out_dir=place.pull_trial(config.fingerprint),
+        out_dir=place.pull_trial(config.fingerprint, rank),
         init=place.init(config.init),
         micro_batch=micro_batch,
         kept=functools.partial(place.push_trial, config.fingerprint),
@@ -194,6 +194,7 @@ def evaluate(
     with _user_errors():
         for done, _ in enumerate(scored, start=1):
             progress(done)
+    place.rows()
 
 
 class _EvalWorker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,10 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it takes `path`'s place when the block ends well, and goes away when it does not.
 
-    A crash at any moment leaves the old file, or none. The name holds the process, so two writers do not mix.
+    A crash at any moment leaves the old file, or none. Two writers do not mix, on two machines of one disk neither.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield part
         with part.open("rb") as file:

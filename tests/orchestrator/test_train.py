@@ -1,0 +1,104 @@
+"""A node that goes away under a trial over two workers costs seconds and no result: real nodes, one of them killed."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator import journal
+from orchestrator.journal import JOURNAL
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LOSE_A_NODE = """
+import json, sys, time
+from pathlib import Path
+from cluster import ray_runtime
+
+given = json.loads(sys.argv[1])
+ray_runtime.secure(local=True)
+import ray
+from ray.cluster_utils import Cluster
+
+from orchestrator import workers
+from orchestrator.config import ResourceConfig, TrainConfig, TrialConfig
+from orchestrator.place import Place
+from orchestrator.patches import build_store
+from orchestrator.rundir import RunDir
+from orchestrator.sources import ImageSource
+from orchestrator.trial import run_trial
+from objectives import resolve
+
+run = RunDir(Path(given["run"]))
+run.path.mkdir()
+run.config.write_text("name: lost\\n")
+images = [ImageSource(hr="skimage:", include=(name,)) for name in ("coffee.png", "chelsea.png")]
+store = build_store(run.store, train=images[:1], validation=images[1:], scales=(2,))
+trial = TrialConfig(
+    model="edsr_baseline", scale=2, hyper={"channels": 8, "blocks": 1}, objective=resolve("l1"),
+    train=TrainConfig(steps=given["steps"], batch_size=4, patch=16, lr=3e-4, validate_every=50, checkpoint_every=10),
+    seed=1, protocol="classical", metrics=("psnr_y",), data_hash=store.data_hash,
+)
+alone = run_trial(trial, store, lambda *_: "continue", out_dir=run.path / "alone")
+
+cluster = Cluster(
+    initialize_head=True,
+    head_node_args={"num_cpus": 0, "resources": {"trial_slot": 2}, "include_dashboard": False},
+)
+nodes = [cluster.add_node(num_cpus=1) for _ in range(given["nodes"])]
+try:
+    with ray_runtime.connect(cluster.address, allow_anonymous=False) as found:
+        assert found.slots == 2 and found.cpus == given["nodes"], found
+        lost = None
+
+        def progress(step):
+            global lost
+            if lost is None and step >= 100:
+                free = ray._private.state.available_resources_per_node()
+                busy = [node for node in nodes if free.get(node.node_id, {}).get("CPU", 0) < 1]
+                cluster.remove_node(busy[-1], allow_graceful=False)
+                lost = step
+
+        resources = ResourceConfig(workers_per_trial=2, min_workers=given["min_workers"], placement="spread")
+        began = time.monotonic()
+        [result] = workers.run_in_full([trial], Place(str(run.path)), resources, "cpu", progress)
+        took = time.monotonic() - began
+finally:
+    cluster.shutdown()
+print(json.dumps({
+    "fingerprint": trial.fingerprint, "status": result.status, "cause": result.cause, "metrics": result.metrics,
+    "alone": alone.metrics, "lost_after_step": lost, "seconds_in_all": round(took, 1),
+}))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize(
+    ("nodes", "min_workers"), [(3, None), (2, 1)], ids=["a spare node takes over", "one worker is left"]
+)
+def test_a_node_lost_under_a_trial_over_two_workers(tmp_path, nodes, min_workers):
+    given = {"run": str(tmp_path / "run"), "steps": 400, "nodes": nodes, "min_workers": min_workers}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOSE_A_NODE, json.dumps(given)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=260,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["status"], said["cause"]) == ("complete", None)
+    assert said["lost_after_step"] < given["steps"]
+    for name, value in said["alone"].items():
+        if name != "train.seconds":
+            assert said["metrics"][name] == pytest.approx(value, abs=1e-3 if "psnr" in name else 1e-5), name
+    entries = journal.read(tmp_path / "run" / "trials" / said["fingerprint"][:16] / JOURNAL)
+    heard = journal.steps(entries)
+    assert [entry["step"] for entry in heard] == list(range(50, given["steps"] + 1, 50))
+    pause = max(b["time"] - a["time"] for a, b in itertools.pairwise(heard))
+    print({**said, "longest_pause_between_reports_s": round(pause, 1)})
+    assert pause > 1, "nothing was lost"
