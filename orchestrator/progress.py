@@ -9,11 +9,17 @@ from typing import Any
 
 from tqdm import tqdm
 
+LOG_SECONDS = 15.0
+"""Least time between two states of a bar in a log."""
+
 
 @contextmanager
 def bar(name: str, total: int, unit: str = "image") -> Iterator[Any]:
-    """A progress bar for the length of a `with` block."""
-    with tqdm(total=total, desc=f"{name:<16}", unit=unit, file=sys.stderr, dynamic_ncols=True, mininterval=0.5) as made:
+    """A progress bar for the length of a `with` block; in a log, where each state is a line, it moves seldom."""
+    pause = 0.5 if sys.stderr.isatty() else LOG_SECONDS
+    with tqdm(
+        total=total, desc=f"{name:<16}", unit=unit, file=sys.stderr, dynamic_ncols=True, mininterval=pause, miniters=0
+    ) as made:
         yield made
 
 
@@ -21,8 +27,7 @@ def moves(made: Any) -> Callable[[int], None]:
     """A callback that moves a bar to an absolute position."""
 
     def move(done: int) -> None:
-        made.n = done
-        made.refresh()
+        made.update(done - made.n)
 
     return move
 

@@ -108,8 +108,8 @@ class Sweep:
 
             def tick(what: str, done: int, total: int) -> None:
                 made.set_postfix_str(what, refresh=False)
-                made.total, made.n = total, done
-                made.refresh()
+                made.total = total
+                made.update(done - made.n)
 
             store = build_store(
                 self.run_dir.store,
@@ -151,7 +151,7 @@ class Sweep:
                 reached[name] = now
                 if status != "running":
                     ended[status] += 1
-                made.set_postfix(ended)
+                made.set_postfix(ended, refresh=False)
                 self.home.push(sometimes=True)
 
             search(self.studies, self.home.place, self.config.resources, self.concurrency, self.device, progress)

@@ -1,0 +1,91 @@
+"""A Ray head with a token, for tests that send jobs to one."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import submit
+from sr_models.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+TOKEN = "ab" * 32
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for made in sockets:
+            made.bind(("127.0.0.1", 0))
+        return [made.getsockname()[1] for made in sockets]
+    finally:
+        for made in sockets:
+            made.close()
+
+
+def with_argument(text: str) -> list[int]:
+    """Processes that have `text` in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and text.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:  # it has just ended
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[dict[str, str]]:
+    """The environment of a Ray head of its own (ports, folder, token) and, as ADDRESS, its dashboard.
+
+    Every process that names its folder ends with it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))  # short: Ray puts sockets below it
+    token = folder / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment = {
+        **clean,
+        "PATH": f"{Path(sys.executable).parent}:{clean['PATH']}", "HOME": str(folder), "PYTHONPATH": str(ROOT),
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0",
+    }  # fmt: skip
+    gcs, dashboard, client, agent = free_ports(4)
+    command = [
+        *["ray", "start", "--head", "--block", f"--port={gcs}", "--num-cpus=2", f"--temp-dir={folder}/ray"],
+        *[f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", f"--ray-client-server-port={client}"],
+        *[f"--dashboard-agent-listen-port={agent}", "--object-store-memory=100000000"],
+        *['--resources={"trial_slot": 4}'],
+    ]
+    with (folder / "out").open("w") as out:
+        started = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                submit.check_head(address, allow_anonymous=False)
+                break
+            except InputError:
+                assert time.monotonic() < until and started.poll() is None, (folder / "out").read_text()
+                time.sleep(0.3)
+        yield {**environment, "ADDRESS": address}
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait(10)
+        for pid in with_argument(str(folder)):
+            os.kill(pid, signal.SIGKILL)
+        until = time.monotonic() + 10
+        while with_argument(str(folder)) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not with_argument(str(folder))
+        shutil.rmtree(folder)
