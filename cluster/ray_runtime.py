@@ -13,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,9 @@ OBJECT_STORE_BYTES = 200 * 2**20
 
 TRIAL_SLOT = "trial_slot"
 """The resource that a driver of several workers holds instead of CPUs; the head offers it (`ray start --resources`)."""
+
+TO_COME = "to come"
+"""The address of a node that an autoscaler may start."""
 
 LOCAL_SLOTS = 64
 """Slots of a local cluster: more than it can ever run at a time."""
@@ -57,6 +60,7 @@ class Node:
     address: str
     cpus: int
     gpus: int
+    head: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class Resources:
 
     Attributes:
         slots: how many `TRIAL_SLOT` it has.
-        may_add: nodes that an autoscaler may start, as far as the user has told (`parse_growth`).
+        may_add: nodes that an autoscaler may still start, as far as the user has told (`parse_growth`).
     """
 
     cpus: int
@@ -93,7 +97,7 @@ def connect(
         object_store_bytes: size of a local cluster's object store (Ray's least is 75 MiB).
         threads: threads that the numerical libraries of each worker process start with (>= 1).
         allow_anonymous: join a cluster that other machines reach and that asks nobody for a token.
-        may_add: nodes that its autoscaler may start (`parse_growth`).
+        may_add: nodes that its autoscaler may start (`parse_growth`), those that are up already included.
 
     Raises:
         InputError: an address of the wrong form, one that does not let us in within `CONNECT_TIMEOUT_S` or lets in
@@ -133,7 +137,8 @@ def connect(
                 )
         else:
             ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
-        yield replace(resources(), may_add=growth)
+        found = resources()
+        yield replace(found, may_add=still_to_come(growth, found.nodes))
     finally:
         ray.shutdown()
 
@@ -147,6 +152,7 @@ def resources() -> Resources:
             address=node["NodeManagerAddress"],
             cpus=int(node["Resources"].get("CPU", 0)),
             gpus=int(node["Resources"].get("GPU", 0)),
+            head="node:__internal_head__" in node["Resources"],
         )
         for node in ray.nodes()
         if node["Alive"]
@@ -187,8 +193,18 @@ def parse_growth(text: str) -> tuple[Node, ...]:
         found = re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+))?", part.strip())
         if not found or not int(found[1]):
             raise InputError(f"--may-add: expected COUNTxCPUS or COUNTxCPUS+GPUS, such as 8x16+1, got {part.strip()!r}")
-        nodes += [Node(address="to come", cpus=int(found[2]), gpus=int(found[3] or 0))] * int(found[1])
+        nodes += [Node(address=TO_COME, cpus=int(found[2]), gpus=int(found[3] or 0))] * int(found[1])
     return tuple(nodes)
+
+
+def still_to_come(growth: Sequence[Node], nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Nodes of `growth` that are not up: an autoscaler that has started them for an earlier run does not start more."""
+    left = list(growth)
+    for node in nodes:
+        came = replace(node, address=TO_COME)  # a head of that shape differs by `head`: no autoscaler started it
+        if came in left:
+            left.remove(came)
+    return tuple(left)
 
 
 def is_loopback(address: str) -> bool:

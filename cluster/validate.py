@@ -112,6 +112,11 @@ def _cluster_file(raw: dict[str, Any]) -> Iterator[str]:
         yield from _machine(f"available_node_types.{name}", node_type, config["provider"]["type"])
     for rule in config["provider"].get("security_group", {}).get("IpPermissions", []):
         yield from _ingress(rule)
+    head = config["head_node_type"]
+    held = [(t["max_workers"], t["resources"]) for name, t in config["available_node_types"].items() if name != head]
+    told = re.search(r"\bSR_MAY_ADD=(\S+)", "\n".join(config["head_start_ray_commands"]))
+    shapes = [(most, has.get("CPU", 0), has.get("GPU", 0)) for most, has in held]
+    yield from _growth(shapes, told.group(1) if told else None)
     yield from _token(config)
     once = {command: key for key in reversed(COMMANDS) for command in config[key]}  # Ray copies setup_commands to both
     for command, key in once.items():
@@ -130,6 +135,19 @@ def _worker_counts(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"available_node_types.{name}: max_workers {most} > {total}, the whole cluster's"
     if total > (reachable := sum(most for _, most in types.values())):
         yield f"max_workers: {total}, but its node types allow {reachable} in all"
+
+
+def _growth(shapes: Sequence[tuple[int, Any, Any]], said: str | None) -> Iterator[str]:
+    """What the head tells sweeps may still come (`cluster.ray_runtime.parse_growth`), against what really may.
+
+    Args:
+        shapes: (most nodes, CPUs, GPUs) of each kind of worker.
+    """
+    may = ",".join(
+        f"{most}x{int(cpus)}" + (f"+{int(gpus)}" if int(gpus) else "") for most, cpus, gpus in shapes if most
+    )
+    if may and said != may:
+        yield f"SR_MAY_ADD={said or ''} on the head, but its workers are {may}; a sweep would plan for other nodes"
 
 
 def _machine(where: str, node_type: Mapping[str, Any], provider: str) -> Iterator[str]:
@@ -258,10 +276,21 @@ def _ray_cluster(spec: Mapping[str, Any]) -> Iterator[str]:
         yield f"headGroupSpec: type {service} or its Ingress opens the head to the outside; ClusterIP and no Ingress"
     for where, group in [("head", head), *((f"worker group {group.get('groupName')}", group) for group in workers)]:
         yield from _pod(where, (group.get("template") or {}).get("spec") or {})
+    containers = [_containers(group)[0] for group in (head, *workers) if _containers(group)]
+    if len(containers) == 1 + len(workers):
+        told = {variable.get("name"): variable.get("value") for variable in containers[0].get("env", [])}
+        limits = [(container.get("resources") or {}).get("limits") or {} for container in containers[1:]]
+        counts = [group.get("maxReplicas") or 0 for group in workers]
+        shapes = [(n, has.get("cpu", 0), has.get("nvidia.com/gpu", 0)) for n, has in zip(counts, limits, strict=True)]
+        yield from _growth(shapes, told.get("SR_MAY_ADD"))
     for group in workers:
         least, most = group.get("minReplicas", 0), group.get("maxReplicas")
         if most is None or not least <= group.get("replicas", least) <= most:
             yield f"worker group {group.get('groupName')}: not minReplicas {least} <= replicas <= maxReplicas {most}"
+
+
+def _containers(group: Mapping[str, Any]) -> list[Any]:
+    return ((group.get("template") or {}).get("spec") or {}).get("containers") or []
 
 
 def _pod(where: str, pod: Mapping[str, Any]) -> Iterator[str]:
