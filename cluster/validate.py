@@ -282,7 +282,8 @@ def _ray_cluster(spec: Mapping[str, Any]) -> Iterator[str]:
         limits = [(container.get("resources") or {}).get("limits") or {} for container in containers[1:]]
         counts = [group.get("maxReplicas") or 0 for group in workers]
         shapes = [(n, has.get("cpu", 0), has.get("nvidia.com/gpu", 0)) for n, has in zip(counts, limits, strict=True)]
-        yield from _growth(shapes, told.get("SR_MAY_ADD"))
+        if min(counts, default=0) >= 0:
+            yield from _growth(shapes, told.get("SR_MAY_ADD"))
     for group in workers:
         least, most = group.get("minReplicas", 0), group.get("maxReplicas")
         if most is None or not least <= group.get("replicas", least) <= most:
