@@ -5,13 +5,18 @@ A head that is lost then costs nothing: the same command on another machine find
 
 from __future__ import annotations
 
+import json
+import socket
 import sqlite3
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from orchestrator.nodecache import cache_folder, fetch_store, publish_store, pull_tree, push_tree
 from orchestrator.patches import PatchStore
 from orchestrator.place import Place
+from orchestrator.progress import say
 from orchestrator.rundir import RunDir
 from orchestrator.storage import Storage
 from sr_models.errors import InputError
@@ -19,7 +24,14 @@ from sr_models.errors import InputError
 PUSH_SECONDS = 30
 """Least time between two copies of the studies to the storage while the search runs."""
 
+BEAT_SECONDS = 20
+"""Time between two signs of life that a driver leaves on the storage."""
+
+LEASE_SECONDS = 120
+"""How long after its last sign of life another driver may not take a run over."""
+
 _STUDIES = "studies.db"
+_DRIVER = "driver.json"
 _OWN = (
     "config.yaml", "run.id", "plan.json", "init/*", "teacher/*", "trials/*/trial.json", "winners.json",
     "leaderboard.*", "pictures/*",
@@ -43,17 +55,52 @@ class Home:
         self.place = Place(str(run.path), self.storage.uri if self.storage else None)
         self._pushed = 0.0
 
-    def restore(self) -> None:
-        """Find the storage usable, and bring back a run that this machine does not know.
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the run's only driver for the length of a `with` block, and begin with what the last one knew.
 
         Raises:
-            InputError: the storage cannot be reached or written.
+            InputError: the storage cannot be reached or written, or another driver is at work.
         """
         if self.storage is None:
+            yield
             return
         self.storage.check()
-        if not self.run.config.exists() and self.storage.exists("config.yaml"):
-            pull_tree(self.storage, self.run.path, [*_OWN, _STUDIES, *_RESULTS])
+        me = f"{socket.gethostname()}:{self.run.path}"
+        last = json.loads(self.storage.read(_DRIVER) or '{"owner": null, "time": 0}')
+        age = time.time() - last["time"]
+        if last["owner"] not in (None, me):
+            if age < LEASE_SECONDS:
+                raise InputError(
+                    f"--storage: {last['owner']} drives this run, and was alive {age:.0f} s ago; stop it, or if it is "
+                    f"gone, try again in {LEASE_SECONDS - age:.0f} s"
+                )
+            (self.run.path / _STUDIES).unlink(missing_ok=True)  # what this machine knew is older
+        pull_tree(self.storage, self.run.path, [*_OWN, _STUDIES, *_RESULTS])
+        done = threading.Event()
+
+        def beat() -> None:
+            while True:
+                self._sign(me, time.time())
+                if done.wait(BEAT_SECONDS):
+                    return
+
+        alive = threading.Thread(target=beat, daemon=True)
+        alive.start()
+        try:
+            yield
+        finally:
+            done.set()
+            alive.join()
+            self._sign(me, 0)
+
+    def _sign(self, owner: str, when: float) -> None:
+        """Leave a sign of life; a storage that is away for a while keeps the last one."""
+        assert self.storage is not None
+        try:
+            self.storage.write(_DRIVER, json.dumps({"owner": owner, "time": when}).encode())
+        except OSError as error:
+            say(f"no sign of life left on the storage: {error}")
 
     def push(self, *, sometimes: bool = False) -> None:
         """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""

@@ -53,7 +53,7 @@ class Sweep:
         new = not self.run_dir.path.exists()
         try:
             self._lock()
-            self.home.restore()
+            self._exit.enter_context(self.home.held())
             self._write_config()
             mlflow_store.check(self.services.tracking_uri)
             self.cluster = self._exit.enter_context(
