@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test lint clean
+.PHONY: sweep test test-autoscaling lint clean
 
 sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep $(ARGS)
@@ -13,6 +13,9 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
+
+test-autoscaling: $(READY)
+	$(BIN)/python -m pytest tests/autoscaling -m autoscaling -s $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -19,6 +19,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator import journal
 from orchestrator.config import ResourceConfig
@@ -111,7 +112,7 @@ class _Board:
         self.studies, self.place, self.resources = studies, place, resources
         self.device, self.progress, self.run = device, progress, RunDir(Path(place.run))
         several = resources.workers_per_trial > 1
-        self.verdicts: Any = ray.remote(Verdicts).options(num_cpus=0).remote() if several else None
+        self.verdicts: Any = _here(Verdicts) if several else None
         self.live: dict[str, Assignment] = {}
         self.errors: dict[str, str] = {}
 
@@ -175,6 +176,12 @@ class _Board:
             entries = self.place.look(fingerprint)
             if entries and journal.end(entries) is None:
                 self.place.end(fingerprint, "stopped", step)
+
+
+def _here(actor: type) -> Any:
+    """Start an actor without CPUs on the sweep's own node: any other may leave under it, or stay up for it alone."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(actor).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
 class _StudyScheduler(FIFOScheduler):

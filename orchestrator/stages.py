@@ -232,7 +232,7 @@ class Sweep:
             many = f"{needed} workers with " if needed > 1 else ""
             raise InputError(
                 f"resources: a trial needs {many}{held.cpus_per_worker} CPUs and {held.gpus_per_worker:g} GPUs"
-                f"{' each, and each' if needed > 1 else ''} on one node; the {len(nodes)} nodes have "
+                f"{' each, and each' if needed > 1 else ''} on one node; the cluster's nodes ({len(nodes)}) have "
                 f"{', '.join(shapes) or 'nothing'}; name nodes that an autoscaler may start with --may-add"
             )
         fit = max(workers // held.workers_per_trial, 1)
