@@ -28,6 +28,9 @@ from sr_models.errors import InputError
 CHECK_TIMEOUT_S = 10.0
 """How long a tracking server may take to answer at the start."""
 
+TABLES_TIMEOUT_S = 120.0
+"""How long a database may take at the start: MLflow makes its tables the first time, slowly on a busy machine."""
+
 BATCH = 1000
 """MLflow's limit of metrics in one call."""
 
@@ -42,7 +45,7 @@ def check(uri: str) -> None:
     """Open the tracking store once, creating an SQLite database that is not there (two at a time would break it).
 
     Raises:
-        InputError: a URI of an unknown kind, a database that cannot be opened, no answer within `CHECK_TIMEOUT_S`.
+        InputError: a URI of an unknown kind, a database that cannot be opened, no answer in time.
     """
     scheme = uri.split(":", 1)[0].split("+", 1)[0]
     if ":" not in uri or scheme not in SCHEMES or (scheme == "sqlite" and _sqlite_file(uri) is None):
@@ -53,22 +56,36 @@ def check(uri: str) -> None:
 
     def probe() -> None:
         try:
-            if (file := _sqlite_file(uri)) is None:
-                client(uri).search_experiments(max_results=1)
-            else:
+            if file := _sqlite_file(uri):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with FileLock(f"{file}.lock"):
                     client(uri).search_experiments(max_results=1)
+                return
+            if not uri.startswith("http"):
+                _connect(uri)
+            client(uri).search_experiments(max_results=1)
         except Exception as error:  # handed to the caller's thread, which raises it
             failure.append(error)
 
     thread = threading.Thread(target=probe, daemon=True)  # a server may accept and stay silent; give up on it
     thread.start()
-    thread.join(CHECK_TIMEOUT_S)
+    patience = CHECK_TIMEOUT_S if uri.startswith("http") else TABLES_TIMEOUT_S
+    thread.join(patience)
     if thread.is_alive():
-        raise InputError(f"tracking URI {shown(uri)!r}: no answer within {CHECK_TIMEOUT_S:.0f} s")
+        raise InputError(f"tracking URI {shown(uri)!r}: no answer within {patience:.0f} s")
     if failure:
         raise InputError(f"tracking URI {shown(uri)!r}: {one_line(failure[0])}") from failure[0]
+
+
+def _connect(uri: str) -> None:
+    """Raise at once what MLflow would only warn of, and try again for many minutes: a wrong password, a closed port."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def client(uri: str) -> Any:
@@ -78,6 +95,7 @@ def client(uri: str) -> Any:
 
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else a line for every try of a long outage
     return MlflowClient(uri)
 
 
@@ -105,7 +123,7 @@ def ui_command(uri: str) -> str:
     The default server keeps MLflow's host and cross-origin checks on.
     """
     if uri.startswith("http"):
-        return uri
+        return _without_login(uri)
     beside = Path(sys.executable).parent / "mlflow"
     found = shutil.which("mlflow")
     program = "mlflow" if found and Path(found).resolve() == beside.resolve() else str(beside)
@@ -121,7 +139,7 @@ def board_link(run_folder: Path, uri: str) -> str:
     metric = leaderboard.leading_metric(run_folder)
     ascending = "false" if get_metric(metric).higher_is_better else "true"
     query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
-    server = re.sub("://[^/]*@", "://", uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    server = _without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     return f"{server}/#/experiments/{board}/runs?{query}" if board else ""
 
 
@@ -154,6 +172,10 @@ class Store:
         self.state = state if state.get("uri") == fresh["uri"] else fresh
         self._client = client(self.uri)
 
+    def doubt(self) -> None:
+        """Look up again what the store has, before anything is made in it."""
+        self._asked.clear()
+
     def save(self) -> None:
         """Remember `state`."""
         write_json(self.folder / "tracking.json", self.state)
@@ -174,9 +196,11 @@ class Store:
         return known[name]
 
     def _artifacts(self, name: str) -> str | None:
-        """Beside an SQLite file; wherever a server or another database puts them otherwise."""
-        file = _sqlite_file(self.uri)
-        return (file.parent / f"{file.stem}-artifacts" / _safe(name).replace("/", "_")).as_uri() if file else None
+        """Beside an SQLite file, beside the run folder for another database, and wherever a server puts them."""
+        if self.uri.startswith("http"):
+            return None
+        file = _sqlite_file(self.uri) or self.folder.absolute().parent / "mlflow.db"
+        return (file.parent / f"{file.stem}-artifacts" / _safe(name).replace("/", "_")).as_uri()
 
     def _recall(self, experiment: str) -> None:
         """Find this folder's runs that MLflow has and tracking.json has not."""
@@ -301,7 +325,12 @@ def text(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    return shown(" ".join(str(error).split())[:300]) or type(error).__name__
+    return shown(" ".join(str(error).split()))[:300] or type(error).__name__
+
+
+def _without_login(uri: str) -> str:
+    """A server's address as it may be printed and opened."""
+    return re.sub("://[^/]*@", "://", uri)
 
 
 def _sqlite_file(uri: str) -> Path | None:

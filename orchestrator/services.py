@@ -56,7 +56,7 @@ def output_folder(given: Path | None) -> Path:
 def shown(uri: str) -> str:
     """A URI, or a text that holds some, as it may be printed: without user names, passwords and secret query values."""
     uri = re.sub(r"://[^/\s]*@", "://***@", uri)
-    return re.sub(r"(?i)([?&](?:password|secret|token|key)[^=&\s]*=)[^&\s]*", r"\1***", uri)
+    return re.sub(r"(?i)([?&][^=&\s]*(?:password|secret|token|key)[^=&\s]*=)[^&\s]*", r"\1***", uri)
 
 
 def from_environment(given: str | None, name: str) -> str | None:

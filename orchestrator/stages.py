@@ -27,7 +27,7 @@ from orchestrator.progress import bar, moves, say
 from orchestrator.rows import Identity
 from orchestrator.rundir import RunDir, read_json, write_json, write_text
 from orchestrator.services import Services, shown
-from orchestrator.studies import Studies
+from orchestrator.studies import Studies, open_storage
 from sr_models.errors import InputError
 
 
@@ -56,6 +56,8 @@ class Sweep:
             self._exit.enter_context(self.home.held())
             self._write_config()
             mlflow_store.check(self.services.tracking_uri)
+            if self.services.studies_uri:
+                open_storage(self.services.studies_uri).engine.dispose()  # its tables are made before any worker starts
             self.cluster = self._exit.enter_context(
                 ray_runtime.connect(
                     self.services.address,

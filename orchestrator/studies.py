@@ -94,7 +94,7 @@ class Studies:
         self.metric = plan.config.search.metric
         higher = get_metric(self.metric.removeprefix("ema.")).higher_is_better
         self.run = run
-        self.storage = _open(url)
+        self.storage = open_storage(url)
         self._studies = {
             one.id: optuna.create_study(
                 storage=self.storage,
@@ -222,14 +222,14 @@ class Studies:
             study.enqueue_trial(points[i % len(points)])
 
 
-def _open(url: str) -> optuna.storages.RDBStorage:
+def open_storage(url: str) -> optuna.storages.RDBStorage:
     """Connect, and make the tables where they are missing: once, before any worker starts."""
     if url.startswith("sqlite"):
         return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except (SQLAlchemyError, ImportError) as error:
-        reason = shown(" ".join(str(error).split())[:200])
+        reason = shown(" ".join(str(error).split()))[:200]
         raise InputError(f"--studies-uri {shown(url)!r}: {reason}") from None
 
 

@@ -112,6 +112,8 @@ class Tracker:
                 where = shown(self.store.uri)
                 _log.warning("tracking store %s is away, trying again until it is back: %s", where, text)
             self._away = True
+            self._asked.clear()  # it may have stored what it did not live to confirm
+            self.store.doubt()
             return False
         if self._away:
             _log.warning("tracking store %s is back", shown(self.store.uri))
@@ -305,6 +307,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+    except mlflow_store.outages() as error:
+        said = mlflow_store.one_line(error)
+        print(f"{parser.prog}: interrupted, the same command delivers the rest: {said}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -140,6 +140,9 @@ def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batc
     assert all([s for s, _ in r["heard"]] == [*range(5, STEPS, 5), STEPS] for r in results)
 
     curve = losses(alone)
+    print(f"\n{objective}: step, loss on one worker, on {world}")
+    for step, one, many in zip(range(5, STEPS + 1, 5), curve, losses(shared), strict=True):
+        print(f"{step:3} {one:.8f} {many:.8f}")
     assert curve[-1] < 0.8 * curve[0], "a curve that does not move proves nothing"
     assert_same_training(alone, shared)
     slices = [json.loads((shared / f"ids{rank}.json").read_text()) for rank in range(world)]
