@@ -175,8 +175,10 @@ class ResourceConfig(Params):
     def _possible(self) -> ResourceConfig:
         if self.min_workers is not None and self.min_workers > self.workers_per_trial:
             raise ValueError(f"min_workers {self.min_workers} is more than workers_per_trial {self.workers_per_trial}")
-        if self.workers_per_trial > 1 and self.gpus_per_worker % 1:
-            raise ValueError(f"several workers of one trial need whole GPUs each, got {self.gpus_per_worker:g}")
+        if self.gpus_per_worker % 1 and (self.gpus_per_worker > 1 or self.workers_per_trial > 1):
+            raise ValueError(
+                f"gpus_per_worker must be whole, or below 1 where a trial has one worker, got {self.gpus_per_worker:g}"
+            )
         return self
 
 

@@ -5,6 +5,7 @@ A head that is lost then costs nothing: the same command on another machine find
 
 from __future__ import annotations
 
+import _thread
 import json
 import socket
 import sqlite3
@@ -12,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 from orchestrator.nodecache import cache_folder, fetch_store, publish_store, pull_tree, push_tree
 from orchestrator.patches import PatchStore
 from orchestrator.place import Place
 from orchestrator.progress import say
-from orchestrator.rundir import RunDir
+from orchestrator.rundir import RunDir, read_json, write_json
 from orchestrator.storage import Storage
 from sr_models.errors import InputError
 
@@ -29,6 +31,9 @@ BEAT_SECONDS = 20
 
 LEASE_SECONDS = 120
 """How long after its last sign of life another driver may not take a run over."""
+
+TIE_SECONDS = 1.0
+"""How long a driver that has signed looks whether another one did so at the same time."""
 
 _STUDIES = "studies.db"
 _DRIVER = "driver.json"
@@ -66,8 +71,7 @@ class Home:
             yield
             return
         self.storage.check()
-        me = f"{socket.gethostname()}:{self.run.path}"
-        last = json.loads(self.storage.read(_DRIVER) or '{"owner": null, "time": 0}')
+        me, last = f"{socket.gethostname()}:{self.run.path}", self._driver()
         age = time.time() - last["time"]
         if last["owner"] not in (None, me):
             if age < LEASE_SECONDS:
@@ -75,15 +79,26 @@ class Home:
                     f"--storage: {last['owner']} drives this run, and was alive {age:.0f} s ago; stop it, or if it is "
                     f"gone, try again in {LEASE_SECONDS - age:.0f} s"
                 )
-            (self.run.path / _STUDIES).unlink(missing_ok=True)  # what this machine knew is older
-        pull_tree(self.storage, self.run.path, [*_OWN, _STUDIES, *_RESULTS])
+            for path in self.run.path.glob(f"{_STUDIES}*"):
+                path.unlink()  # what this machine knew is older
+        studies = [] if (self.run.path / _STUDIES).exists() else [_STUDIES]
+        pull_tree(self.storage, self.run.path, [*_OWN, *studies, *_RESULTS])
+        self._sign(me, time.time())
+        time.sleep(TIE_SECONDS)  # of two that came at once, the one that signed last stays
+        if self._driver()["owner"] != me:
+            raise InputError(f"--storage: {self._driver()['owner']} has just begun to drive this run")
         done = threading.Event()
 
         def beat() -> None:
-            while True:
-                self._sign(me, time.time())
-                if done.wait(BEAT_SECONDS):
-                    return
+            while not done.wait(BEAT_SECONDS):
+                try:
+                    if (now := self._driver()["owner"]) != me:
+                        say(f"{now} drives this run now (no sign of life was left here for {LEASE_SECONDS} s)")
+                        _thread.interrupt_main()
+                        return
+                    self._sign(me, time.time())
+                except OSError as error:
+                    say(f"no sign of life left on the storage: {error}")
 
         alive = threading.Thread(target=beat, daemon=True)
         alive.start()
@@ -92,20 +107,45 @@ class Home:
         finally:
             done.set()
             alive.join()
-            self._sign(me, 0)
+            if self._driver()["owner"] == me:
+                self._sign(me, 0)
+
+    def _driver(self) -> dict[str, Any]:
+        assert self.storage is not None
+        found: dict[str, Any] = json.loads(self.storage.read(_DRIVER) or '{"owner": null, "time": 0}')
+        return found
 
     def _sign(self, owner: str, when: float) -> None:
-        """Leave a sign of life; a storage that is away for a while keeps the last one."""
         assert self.storage is not None
-        try:
-            self.storage.write(_DRIVER, json.dumps({"owner": owner, "time": when}).encode())
-        except OSError as error:
-            say(f"no sign of life left on the storage: {error}")
+        self.storage.write(_DRIVER, json.dumps({"owner": owner, "time": when}).encode())
+
+    def settle(self) -> None:
+        """Write down where the run lives, and hold it there: half of it would be missing anywhere else.
+
+        Raises:
+            InputError: it lives on another storage, or on none.
+        """
+        path, here = self.run.path / "home.json", self.storage.shown if self.storage else None
+        if path.exists() and (there := read_json(path)) != here:
+            raise InputError(
+                f"--storage: this run lives {f'at {there}' if there else 'in its folder alone'}, not {here}"
+            )
+        write_json(path, here)
 
     def push(self, *, sometimes: bool = False) -> None:
         """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""
         if self.storage is None or (sometimes and time.monotonic() - self._pushed < PUSH_SECONDS):
             return
+        self._pushed = time.monotonic()
+        try:
+            self._push()
+        except OSError as error:
+            if not sometimes:
+                raise
+            say(f"nothing copied to the storage: {error}")
+
+    def _push(self) -> None:
+        assert self.storage is not None
         push_tree(self.run.path, self.storage, _OWN)
         if (studies := self.run.path / _STUDIES).exists():
             copy = self.run.path / ".studies.copy"
@@ -113,7 +153,6 @@ class Home:
                 live.backup(whole)  # a consistent copy of a database in use
             self.storage.upload(copy, _STUDIES)
             copy.unlink()
-        self._pushed = time.monotonic()
 
     def pull_weights(self, fingerprint: str) -> None:
         """Bring a finished trial's journal and weights into the run folder."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from orchestrator import journal
 from orchestrator.checkpoint import CHECKPOINT
@@ -33,7 +35,7 @@ class Place:
 
     run: str
     """The run folder on the machine that drives the sweep, absolute."""
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)
     """URI of the run's shared home; None: every node sees `run`."""
 
     @property
@@ -107,22 +109,30 @@ class Place:
             pull_tree(self._remote(name), self.here.path / name, ["*"])
         return self.here.path / name
 
-    def pull_trial(self, fingerprint: str, rank: int = 0) -> Path:
-        """Bring a trial's folder to where the storage says it stands; it is returned.
+    def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
+        """Where a worker of a trial works.
 
-        Workers beside the first one get a fresh copy of their own: what an earlier group left on their node is of no
-        use to them, and the first worker may be writing on the same node.
+        With a storage the workers beside the first one have a folder of their own, which goes when they end: the first
+        may be writing on the same node, and what an earlier group left there is of no use to them.
         """
         folder = self.here.trial(fingerprint)
-        if self.storage:
-            from orchestrator.nodecache import pull_tree
+        return self.here.path / "ranks" / f"{folder.name}-{rank}" if rank and self.storage else folder
 
-            remote = self._remote(f"trials/{folder.name}")
-            if rank:
-                folder = self.here.path / "ranks" / f"{folder.name}-{rank}"
-                shutil.rmtree(folder, ignore_errors=True)
-            pull_tree(remote, folder, [CHECKPOINT, JOURNAL])
-        return folder
+    def pull_trial(self, fingerprint: str, rank: int = 0) -> None:
+        """Bring a trial's folder to where the storage says it stands.
+
+        What the first worker had written and not carried away when it was stopped is carried away now.
+        """
+        if self.storage is None:
+            return
+        from orchestrator.nodecache import pull_tree
+
+        folder = self.trial_folder(fingerprint, rank)
+        if rank:
+            shutil.rmtree(folder, ignore_errors=True)
+        pull_tree(self._remote(f"trials/{self.here.trial(fingerprint).name}"), folder, [CHECKPOINT, JOURNAL])
+        if not rank:
+            self.push_trial(fingerprint)
 
     def push_trial(self, fingerprint: str) -> None:
         """Carry what has changed in a trial's folder to the storage."""
@@ -143,15 +153,27 @@ class Place:
 
     def result(self, fingerprint: str) -> TrialResult | None:
         """How a trial that no worker is busy with ended; None if it has not."""
-        return outcome(journal.read(self.pull_trial(fingerprint) / JOURNAL))
+        return outcome(journal.read(self._pull_journal(fingerprint)))
 
     def end(self, fingerprint: str, status: str, step: int | None, cause: str | None = None) -> TrialResult:
         """Write the end of a trial that nobody is working on; `step`: None stands for its last one."""
-        own = Journal(self.pull_trial(fingerprint) / JOURNAL, lambda: self.push_trial(fingerprint))
-        own.end(status, own.last_step if step is None else step, cause)
+        path = self._pull_journal(fingerprint)
+        with FileLock(path.parent / ".lock"):  # a worker that was stopped may be writing its last line
+            own = Journal(path, lambda: self.push_trial(fingerprint))
+            if outcome(own.entries) is None:
+                own.end(status, own.last_step if step is None else step, cause)
         result = outcome(own.entries)
         assert result is not None
         return result
+
+    def _pull_journal(self, fingerprint: str) -> Path:
+        folder = self.here.trial(fingerprint)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.storage:
+            from orchestrator.nodecache import pull_tree
+
+            pull_tree(self._remote(f"trials/{folder.name}"), folder, [JOURNAL])
+        return folder / JOURNAL
 
     def _remote(self, name: str = "") -> Storage:
         from orchestrator.storage import Storage

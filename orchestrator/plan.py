@@ -73,6 +73,15 @@ class Plan:
         return found
 
     @property
+    def batch_sizes(self) -> set[int]:
+        """Every batch size that some run has."""
+        name = f"{TRAIN}batch_size"
+        found = {one.train.batch_size for one in self.combinations}
+        found |= {int(size) for one in self.combinations for size in one.axes.grid.get(name, ())}
+        teacher = self.config.teacher
+        return found | ({teacher_train(self.config).batch_size} if teacher and teacher.weights is None else set())
+
+    @property
     def teacher_scales(self) -> tuple[int, ...]:
         """Scales at which some objective needs a teacher's output."""
         return tuple(
@@ -227,6 +236,11 @@ def make_plan(config: SweepConfig) -> Plan:
         if trainable and len(reasons) == len(trainable) * len(config.scales):
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
     plan = Plan(config, tuple(combinations), tuple(skipped))
+    if (workers := config.resources.workers_per_trial) > min(plan.batch_sizes, default=workers):
+        raise InputError(
+            f"resources.workers_per_trial: {workers} workers cannot share a batch of {min(plan.batch_sizes)} "
+            "(train.batch_size)"
+        )
     if config.teacher is not None and config.teacher.weights is None:
         for scale in plan.teacher_scales or config.scales[:1]:
             try:

@@ -6,6 +6,7 @@ Whoever starts the workers opens the process group (Ray Train does); this only u
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -36,6 +37,17 @@ class Ranks:
             distributed.all_reduce(x)
         return x
 
+    def wait(self) -> None:
+        """Return when all workers have come here."""
+        if self.world > 1:
+            self.sum(torch.zeros(1, device=self._device))
+
+    def align(self, tensors: Iterable[Tensor]) -> None:
+        """Give all workers the first one's values, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
+
     def agree(self, what: str, *numbers: int) -> None:
         """Hold that all workers start from the same place.
 
@@ -44,10 +56,14 @@ class Ranks:
         """
         mine = torch.zeros(self.world, len(numbers), dtype=torch.int64)
         mine[self.rank] = torch.tensor(numbers)
-        device = "cuda" if self.world > 1 and distributed.get_backend() == "nccl" else "cpu"
-        seen = self.sum(mine.to(device)).tolist()
+        seen = self.sum(mine.to(self._device)).tolist()
         if any(each != seen[0] for each in seen):
             raise ValueError(f"the workers of a trial disagree on its {what}: {seen}; do they see one storage?")
+
+    @property
+    def _device(self) -> str:
+        """Where numbers must lie to be exchanged."""
+        return "cuda" if self.world > 1 and distributed.get_backend() == "nccl" else "cpu"
 
     def share(self, net: nn.Module) -> nn.Module:
         """The network as training steps must call it: its backward pass leaves the mean of all workers' gradients."""

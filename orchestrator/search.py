@@ -8,6 +8,7 @@ a trial on several workers holds a slot on the head and drives a Ray Train run (
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import ray
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -26,7 +28,7 @@ from orchestrator.config import ResourceConfig
 from orchestrator.place import Place
 from orchestrator.rundir import RunDir
 from orchestrator.studies import Assignment, Studies
-from orchestrator.train import Job, Verdicts, fit
+from orchestrator.train import Crew, Verdicts, fit
 from orchestrator.workers import execute, held_by_trial
 
 Progress = Callable[[Assignment, int, str], None]
@@ -42,7 +44,8 @@ def search(
     board = _Board(studies, place, resources, device, progress)
     held = held_by_trial(resources)
     bundle = {"cpu": held["num_cpus"], "gpu": held.get("num_gpus", 0), **held.get("resources", {})}
-    trainable = tune.with_resources(_trial, {name: amount for name, amount in bundle.items() if amount})
+    trial = tune.with_parameters(_trial, crew=board.crew)  # not in its config, which Tune writes down
+    trainable = tune.with_resources(trial, {name: amount for name, amount in bundle.items() if amount})
     with tempfile.TemporaryDirectory(
         prefix="sr-sweep-tune-"
     ) as scratch:  # Tune insists on a folder; nothing in it is read
@@ -72,7 +75,7 @@ def search(
         raise RuntimeError(f"{studies.open} planned trials were not run; the same command goes on with them")
 
 
-def _trial(config: dict[str, Any]) -> None:
+def _trial(config: dict[str, Any], crew: Crew) -> None:
     """What a Tune actor runs: one trial, reporting each validation; the driver may end it at any of them."""
 
     def report(step: int, metrics: dict[str, float]) -> Literal["continue", "stop"]:
@@ -82,24 +85,19 @@ def _trial(config: dict[str, Any]) -> None:
             return "stop"
         return "continue"
 
-    job: Job = config["job"]
-    if job.verdicts is not None:
-        from ray.tune.integration.ray_train import TuneReportCallback
-
-        result = fit(job, [TuneReportCallback()])
+    if crew.verdicts is not None:
+        result = fit(crew, config["trial"], config["key"], [TuneReportCallback()])
     else:
         result = execute(
-            job.trial,
-            job.place,
-            device=job.device,
-            threads=job.resources.cpus_per_worker,
+            config["trial"],
+            crew.place,
+            device=crew.device,
+            threads=crew.resources.cpus_per_worker,
             report=report,
-            micro_batch=job.resources.micro_batch,
+            micro_batch=crew.resources.micro_batch,
         )
-        if result.status == "stopped":
-            raise SystemExit(
-                0
-            )  # return instead, and Tune's wrapper would report once more, into the actor's next trial
+        if result.status == "stopped":  # a plain return has Tune's wrapper report once more, into the next trial
+            raise SystemExit(0)
     tune.report({"step": result.step, "status": result.status, "metrics": result.metrics, "cause": result.cause})
 
 
@@ -109,11 +107,14 @@ class _Board:
     def __init__(
         self, studies: Studies, place: Place, resources: ResourceConfig, device: str, progress: Progress
     ) -> None:
-        self.studies, self.place, self.resources = studies, place, resources
-        self.device, self.progress, self.run = device, progress, RunDir(Path(place.run))
-        several = resources.workers_per_trial > 1
-        self.verdicts: Any = _here(Verdicts) if several else None
+        self.studies, self.place, self.progress, self.run = studies, place, progress, RunDir(Path(place.run))
+        self.verdicts: Any = _here(Verdicts) if resources.workers_per_trial > 1 else None
+        self.crew = Crew(place, resources, device, self.verdicts)
         self.live: dict[str, Assignment] = {}
+        self.twins: list[Assignment] = []
+        """Proposed while a trial of the same fingerprint runs: two at a time would be in each other's way."""
+        self.given: dict[tuple[str, int], bool] = {}
+        """Whether a trial was told to stop after a step: workers that were started again must hear the same."""
         self.errors: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
@@ -121,7 +122,7 @@ class _Board:
         return (object, ())
 
     def start(self, trial_id: str) -> dict[str, Any] | None:
-        assignment = self.studies.next()
+        assignment = self._next()
         if assignment is None:
             return None
         self.live[trial_id] = assignment
@@ -134,16 +135,29 @@ class _Board:
         )
         for entry in journal.steps(self.place.look(assignment.config.fingerprint)):
             self.studies.hear(assignment, entry["step"], entry["metrics"])  # what a dead driver did not hear
-        trial = assignment.config.model_dump(mode="json")
-        return {"job": Job(trial, self.place, self.resources, self.device, self.verdicts)}
+        return {"trial": assignment.config.model_dump(mode="json"), "key": trial_id}
+
+    def _next(self) -> Assignment | None:
+        """The next trial whose twin is not running."""
+        busy = {one.config.fingerprint for one in self.live.values()}
+        for twin in self.twins:
+            if twin.config.fingerprint not in busy:
+                self.twins.remove(twin)
+                return twin
+        while (found := self.studies.next()) and found.config.fingerprint in busy:
+            self.twins.append(found)
+        return found
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Take in a report; True if Tune is to stop the trial. Workers of a Ray Train run are told, and stop it."""
-        fingerprint, step = self.live[trial_id].config.fingerprint, int(result["step"])
-        stop = self.hear(trial_id, result)
         if self.verdicts is None:
-            return stop
-        self.verdicts.give.remote(fingerprint, step, "stop" if stop else "continue")
+            return trial_id in self.live and self.hear(trial_id, result)
+        report = trial_id, int(result["step"])
+        if report not in self.given:
+            self.given[report] = trial_id in self.live and self.hear(trial_id, result)
+        elif trial_id in self.live and result["status"] != "running":
+            self.hear(trial_id, result)
+        self.verdicts.give.remote(*report, "stop" if self.given[report] else "continue")
         return False
 
     def hear(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -192,7 +206,7 @@ class _StudyScheduler(FIFOScheduler):
         self.board = board
 
     def on_trial_result(self, tune_controller: object, trial: TuneTrial, result: dict[str, Any]) -> str:
-        if trial.trial_id in self.board.live and self.board.judge(trial.trial_id, result):
+        if self.board.judge(trial.trial_id, result):
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 
@@ -209,8 +223,10 @@ def _cause(trial: TuneTrial) -> str | None:
     text = Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2] if trial.error_file else ""
     if "running low on memory" in text:
         return "out of memory: Ray ended the worker because its node ran low"
+    last = text.strip().rpartition("\n")[2]
     raised = "ray::" in text and "  File " in text  # an exception of the trial's own code, with its traceback
-    return text.strip().splitlines()[-1] if raised else None
+    away = re.match(r"(\w+\.)*(OSError|ConnectionError|TimeoutError)\b", last)  # a storage that may come back
+    return last if raised and not away else None
 
 
 class _Losses(tune.Callback):
@@ -222,7 +238,7 @@ class _Losses(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Tune starts the trial again: where that cannot help, its journal says so and the restart ends at once."""
         cause = _cause(trial)
-        if cause is None:
+        if cause is None or trial.trial_id not in self.board.live:
             return
         self.board.place.end(self.board.live[trial.trial_id].config.fingerprint, "failed", None, cause)
 
@@ -235,7 +251,10 @@ class _StudySearcher(Searcher):
         self.board = board
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        return self.board.start(trial_id) or Searcher.FINISHED  # type: ignore[return-value]  # FINISHED is a string to Tune
+        started = self.board.start(trial_id)
+        if started is None and self.board.twins:
+            return None  # ask again later
+        return started or Searcher.FINISHED  # type: ignore[return-value]  # FINISHED is a string to Tune
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id not in self.board.live:  # stopped by the scheduler, which told the study

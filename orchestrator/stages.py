@@ -53,6 +53,7 @@ class Sweep:
         new = not self.run_dir.path.exists()
         try:
             self._lock()
+            self.home.settle()
             self._exit.enter_context(self.home.held())
             self._write_config()
             mlflow_store.check(self.services.tracking_uri)
@@ -93,11 +94,13 @@ class Sweep:
             if (path := self.config.init(label))
         }
         self._write_plan({})
+        self.home.push()  # before anything that takes long
         self.teachers = {
             scale: teachers.teach(self.plan, self.home, scale, self.store.data_hash, self._one_at_a_time, self.device)
             for scale in self.plan.teacher_scales
         }
         self._write_plan(self.teachers)
+        self.home.push()
         self._search()
         self._finish_winners()
         self._evaluate()
@@ -186,7 +189,9 @@ class Sweep:
                 "train_seconds": self._train_seconds(configs[0]),
             }
         with bar("winners in full", sum(config.train.steps for config in runs), "step") as made:
-            results = workers.run_in_full(runs, self.home.place, self.config.resources, self.device, moves(made))
+            results = workers.run_in_full(
+                runs, self.home.place, self.config.resources, self.device, moves(made), at_a_time=self.concurrency
+            )
         for config, result in zip(runs, results, strict=True):
             if result.status != "complete":
                 say(f"{config.model} seed {config.seed}: {result.status} at step {result.step}: {result.cause}")
@@ -253,12 +258,20 @@ class Sweep:
         held = self.config.resources
         if held.workers_per_trial > 1:
             return held
-        nodes = (*self.cluster.nodes, *self.cluster.may_add)
-        return held.model_copy(update={"cpus_per_worker": max(n.cpus for n in nodes if _workers(n, held))})
+        up = [node.cpus for node in self.cluster.nodes if _workers(node, held)]
+        to_come = [node.cpus for node in self.cluster.may_add if _workers(node, held)]
+        return held.model_copy(update={"cpus_per_worker": max(up or to_come)})
 
     def _check_shared(self) -> None:
         """Refuse nodes that do not see the run folder when that is where trials are to work."""
-        if self.home.storage is not None or len(self.cluster.nodes) == 1:
+        if self.home.storage is not None:
+            return
+        if self.cluster.may_add:
+            raise InputError(
+                "--storage: nodes that are still to come (--may-add) must find the run; give a URI that all reach "
+                "(s3://, gs://, file:// on a shared disk)"
+            )
+        if len(self.cluster.nodes) == 1:
             return
         if blind := ray_runtime.nodes_without(self.run_dir.config):
             raise InputError(
@@ -339,6 +352,8 @@ class Sweep:
 
 
 def _workers(node: ray_runtime.Node, held: ResourceConfig) -> int:
-    """How many workers a node holds."""
-    by_cpu = node.cpus // held.cpus_per_worker
-    return min(by_cpu, int(node.gpus / held.gpus_per_worker + 1e-9)) if held.gpus_per_worker else by_cpu
+    """How many workers a node holds; Ray never takes shares of two GPUs for one."""
+    by_cpu, share = node.cpus // held.cpus_per_worker, held.gpus_per_worker
+    if not share:
+        return by_cpu
+    return min(by_cpu, node.gpus // int(share) if share >= 1 else node.gpus * int(1 / share + 1e-9))

@@ -89,7 +89,7 @@ def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: Reso
     trial = plan.teacher_trial(scale, data_hash)
     home.run.write_trial(trial, combination=None, role="teacher", number=None, params={})
     with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
-        [result] = workers.run_in_full([trial], home.place, resources, device, moves(made))
+        [result] = workers.run_in_full([trial], home.place, resources, device, moves(made), at_a_time=1)
     if result.status != "complete":
         raise InputError(
             f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; change teacher.train"

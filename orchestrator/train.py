@@ -9,6 +9,7 @@ held CPUs while waiting for their workers would fill a machine and wait for ever
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from orchestrator.config import ResourceConfig, TrialConfig
 from orchestrator.place import Place
 from orchestrator.trial import TrialResult, failure_cause
+from sr_models.errors import InputError
 
 Answer = Literal["continue", "stop"]
 
@@ -37,19 +39,14 @@ _QUICK = {
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the workers of one trial are to run."""
+class Crew:
+    """What the trials of a run have in common: where it lies, what one of them holds, who decides about it."""
 
-    trial: dict[str, Any]
     place: Place
     resources: ResourceConfig
     device: str
-    verdicts: Any
+    verdicts: Any = None
     """Asked after each report whether the trial goes on; None: it does."""
-
-    @property
-    def fingerprint(self) -> str:
-        return TrialConfig.model_validate(self.trial).fingerprint
 
 
 class Verdicts:
@@ -63,25 +60,30 @@ class Verdicts:
         self.answers: dict[tuple[str, int], Answer] = {}
         self.news = asyncio.Condition()
 
-    async def give(self, fingerprint: str, step: int, answer: Answer) -> None:
+    async def give(self, key: str, step: int, answer: Answer) -> None:
+        """Decide on a trial's report; the first decision stands, because some worker may have acted on it."""
         async with self.news:
-            self.answers[fingerprint, step] = answer
+            self.answers.setdefault((key, step), answer)
             self.news.notify_all()
 
-    async def wait(self, fingerprint: str, step: int) -> Answer:
+    async def wait(self, key: str, step: int) -> Answer:
+        """The decision on a trial's report, once there is one."""
         async with self.news:
-            await self.news.wait_for(lambda: (fingerprint, step) in self.answers)
-            return self.answers[fingerprint, step]
+            await self.news.wait_for(lambda: (key, step) in self.answers)
+            return self.answers[key, step]
 
 
-def fit(job: Job, callbacks: Sequence[Any] = ()) -> TrialResult:
+def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[Any] = ()) -> TrialResult:
     """Run one trial to its end; a trial that cannot be finished is a result too, with its cause.
 
     Args:
+        trial: the dump of its `TrialConfig`.
+        key: names the trial to `crew.verdicts`.
         callbacks: Ray Train's `UserCallback`s, told of every report of the first worker.
     """
     os.environ.update(_QUICK)
-    held = job.resources
+    fingerprint = TrialConfig.model_validate(trial).fingerprint
+    held = crew.resources
     per_worker: dict[str, float] = {"CPU": held.cpus_per_worker}
     if held.gpus_per_worker:
         per_worker["GPU"] = held.gpus_per_worker
@@ -89,8 +91,7 @@ def fit(job: Job, callbacks: Sequence[Any] = ()) -> TrialResult:
     count: Any = most if fewest == most else (fewest, most)  # a pair makes the group elastic
     with tempfile.TemporaryDirectory(prefix="sr-sweep-train-") as scratch:  # Ray wants a folder; nothing is kept in it
         trainer = TorchTrainer(
-            _loop,
-            train_loop_config={"job": job},
+            lambda: _loop(crew, trial, key),  # not as its config, which Ray may write down: a place holds credentials
             torch_config=TorchConfig(backend="nccl" if held.gpus_per_worker else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=count,
@@ -108,50 +109,52 @@ def fit(job: Job, callbacks: Sequence[Any] = ()) -> TrialResult:
         try:
             trainer.fit()
         except ray.train.TrainingFailedError as error:
-            return _given_up(job, error)
-    result = job.place.result(job.fingerprint)
+            return _given_up(crew, fingerprint, error)
+    result = crew.place.result(fingerprint)
     assert result is not None, "the workers ended, and the trial's journal does not say how"
     return result
 
 
-def _loop(given: dict[str, Any]) -> None:
+def _loop(crew: Crew, trial: dict[str, Any], key: str) -> None:
     """What each worker runs."""
     from orchestrator.workers import execute
 
-    job: Job = given["job"]
     context = ray.train.get_context()
-    fingerprint = job.fingerprint
+    share = math.ceil(trial["train"]["batch_size"] / crew.resources.workers_per_trial)
 
     def report(step: int, metrics: dict[str, float]) -> Answer:
         ray.train.report({"step": step, "status": "running", "metrics": metrics})
-        if job.verdicts is None:
+        if crew.verdicts is None:
             return "continue"
-        answer: Answer = ray.get(job.verdicts.wait.remote(fingerprint, step))
+        answer: Answer = ray.get(crew.verdicts.wait.remote(key, step))
         return answer
 
     execute(
-        job.trial,
-        job.place,
-        device=str(get_device()) if job.device == "cuda" else job.device,
-        threads=job.resources.cpus_per_worker,
+        trial,
+        crew.place,
+        device=str(get_device()) if crew.device == "cuda" else crew.device,
+        threads=crew.resources.cpus_per_worker,
         report=report,
         rank=context.get_world_rank(),
         world=context.get_world_size(),
-        micro_batch=job.resources.micro_batch,
+        micro_batch=crew.resources.micro_batch or share,  # fewer workers take longer, and no more memory
     )
 
 
-def _given_up(job: Job, error: ray.train.TrainingFailedError) -> TrialResult:
+def _given_up(crew: Crew, fingerprint: str, error: ray.train.TrainingFailedError) -> TrialResult:
     """Record in its journal why a trial was given up.
 
     Raises:
+        InputError: what the user can mend.
         TrainingFailedError: the cause is neither an outcome of the trial nor the loss of its workers.
     """
     causes = [getattr(each, "_base_exc", each) for each in getattr(error, "worker_failures", {}).values()]
     for cause in causes:
-        if said := failure_cause(cause, job.device):
-            return job.place.end(job.fingerprint, "failed", None, said)
-    if not causes or not all(isinstance(cause, ray.exceptions.RayError) for cause in causes):
+        if isinstance(cause, InputError):
+            raise cause from None
+        if said := failure_cause(cause, crew.device):
+            return crew.place.end(fingerprint, "failed", None, said)
+    if not any(isinstance(cause, ray.exceptions.RayError) for cause in causes):  # the others lose their connection
         raise error
     starved = any(isinstance(cause, ray.exceptions.OutOfMemoryError) for cause in causes)
-    return job.place.end(job.fingerprint, "failed", None, NODE_OUT_OF_MEMORY if starved else LOST)
+    return crew.place.end(fingerprint, "failed", None, NODE_OUT_OF_MEMORY if starved else LOST)

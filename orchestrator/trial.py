@@ -1,7 +1,8 @@
 """`run_trial`: the only training loop. A plain function; Ray Tune and Ray Train call it, a laptop without Ray can too.
 
 With k workers each one runs it on its slice of the same global batch: gradients are averaged, losses and scores summed,
-and the first worker keeps the files. One worker against k differ in the order of float additions and in nothing else.
+and the first worker keeps the files. One worker against k differ in the order of float additions and in nothing else,
+except where a network draws by itself (drop-path, dropout: a generator a worker) or looks at its batch (BatchNorm).
 
 Everything random is keyed by (seed, step, sample), the learning rate is a closed form of the step, and a checkpoint
 holds weights, optimiser, weight average and running sums: so a resumed run equals an unbroken one bit for bit on the
@@ -78,6 +79,7 @@ def run_trial(
     out_dir: Path,
     init: Path | None = None,
     micro_batch: int | None = None,
+    pull: Callable[[], object] = lambda: None,
     kept: Callable[[], None] = lambda: None,
 ) -> TrialResult:
     """Train one network and leave its journal, checkpoint and weights in `out_dir`.
@@ -95,7 +97,8 @@ def run_trial(
         init: safetensors of the weights that `config.init` is the hash of; those of another scale give all but the
             upsampler (`sr_models.published.initialise`).
         micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
-        kept: called after files in `out_dir` have changed, to carry them elsewhere.
+        pull: called before `out_dir` is read, to bring it up to date; by rank 0 first, and then by the others.
+        kept: called after rank 0 has changed files in `out_dir`, to carry them elsewhere.
 
     Returns:
         The result; a failed trial is a result too, with its cause, and is not retried by running it again.
@@ -111,7 +114,13 @@ def run_trial(
         )
     out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock") if ranks.first else contextlib.nullcontext():
+        if ranks.first:
+            pull()
+        ranks.wait()
+        if not ranks.first:
+            pull()
         journal = Journal(out_dir / JOURNAL, kept if ranks.first else None)
+        ranks.agree("journal", journal.last_step, len(journal.entries))  # before anyone acts on what it says
         if not resume and (journal.entries or (out_dir / CHECKPOINT).exists()):
             raise ValueError(f"{out_dir} already holds a trial, and resume is off")
         heard = steps(journal.entries)
@@ -130,7 +139,6 @@ def run_trial(
             trial = None
             try:
                 trial = _Trial(config, store, device, ranks, out_dir, init, micro_batch, kept)
-                ranks.agree("last checkpoint and journal", trial.step, journal.last_step)
                 result = trial.run(journal, report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
                 cause = failure_cause(error, device)
@@ -190,6 +198,7 @@ class _Trial:
         self.sums: dict[str, Tensor] = {}  # of the losses since the last report: this worker's part of them
         self.seconds = 0.0  # of training, validation excluded
         self._load()
+        ranks.agree("checkpoint", self.step)
         self.model = ranks.share(self.net)
 
     def run(self, journal: Journal, report: Report) -> TrialResult:
@@ -286,6 +295,8 @@ class _Trial:
         return means | {"train.lr": self.train.lr * lr_factor(self.train, self.step - 1), "train.seconds": self.seconds}
 
     def _validate(self) -> dict[str, float]:
+        averages = (self.ema or {}).items()
+        self.ranks.align([*self.net.buffers(), *(t for name, t in averages if name in dict(self.net.named_buffers()))])
         metrics = self._scores("")
         if self.ema is not None:
             with _weights(self.net, self.ema):

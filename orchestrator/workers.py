@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,18 +42,24 @@ def execute(
 
     torch.set_num_threads(threads)
     config = TrialConfig.model_validate(trial)
-    return run_trial(
-        config,
-        place.open_store(),
-        report,
-        device=device,
-        rank=rank,
-        world=world,
-        out_dir=place.pull_trial(config.fingerprint, rank),
-        init=place.init(config.init),
-        micro_batch=micro_batch,
-        kept=functools.partial(place.push_trial, config.fingerprint),
-    )
+    folder = place.trial_folder(config.fingerprint, rank)
+    try:
+        return run_trial(
+            config,
+            place.open_store(),
+            report,
+            device=device,
+            rank=rank,
+            world=world,
+            out_dir=folder,
+            init=place.init(config.init),
+            micro_batch=micro_batch,
+            pull=functools.partial(place.pull_trial, config.fingerprint, rank),
+            kept=functools.partial(place.push_trial, config.fingerprint),
+        )
+    finally:
+        if folder != place.here.trial(config.fingerprint):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_in_full(
@@ -61,24 +68,27 @@ def run_in_full(
     resources: ResourceConfig,
     device: str,
     progress: Callable[[int], None],
+    *,
+    at_a_time: int,
 ) -> list[TrialResult]:
     """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together."""
     task = ray.remote(_execute).options(max_retries=resources.max_restarts, **held_by_trial(resources))
     results = [_ended(place, config) for config in configs]
-    refs = {
-        i: task.remote(config.model_dump(mode="json"), place, resources, device)
-        for i, config in enumerate(configs)
-        if results[i] is None
-    }
-    waiting = list(refs.values())
+    todo = [i for i, result in enumerate(results) if result is None]
+    running: dict[Any, int] = {}
     try:
-        while waiting:
-            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS)
+        while todo or running:
+            while todo and len(running) < at_a_time:
+                i = todo.pop(0)
+                running[task.remote(configs[i].model_dump(mode="json"), place, resources, device)] = i
+            done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             progress(sum(_step(place, config) for config in configs))
-        with _user_errors():
-            return [result or ray.get(refs[i]) for i, result in enumerate(results)]
+            with _user_errors():
+                for ref in done:
+                    results[running.pop(ref)] = ray.get(ref)
+        return [result for result in results if result is not None]
     finally:
-        for ref in waiting:  # only on the way out of an interrupted wait
+        for ref in running:  # only on the way out of an interrupted wait
             ray.cancel(ref, force=True)
 
 
@@ -91,9 +101,9 @@ def held_by_trial(resources: ResourceConfig) -> dict[str, Any]:
 
 def _execute(trial: dict[str, Any], place: Place, resources: ResourceConfig, device: str) -> TrialResult:
     if resources.workers_per_trial > 1:
-        from orchestrator.train import Job, fit
+        from orchestrator.train import Crew, fit
 
-        return fit(Job(trial, place, resources, device, verdicts=None))
+        return fit(Crew(place, resources, device), trial)
     return execute(
         trial,
         place,

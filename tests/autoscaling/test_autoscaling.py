@@ -58,7 +58,7 @@ def sweep(cluster, tmp_path):
         path.write_text(yaml.safe_dump(config | changes))
         command = [sys.executable, "-m", "orchestrator.sweep", str(path), "--address", cluster.address]
         done = subprocess.run(
-            [*command, "--output", str(output), *options],
+            [*command, "--output", str(output), "--storage", f"file://{tmp_path / 'home'}", *options],
             cwd=tmp_path, env=cluster.environment, capture_output=True, text=True, timeout=SWEEP_SECONDS,
         )  # fmt: skip
         return done, output

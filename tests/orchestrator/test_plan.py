@@ -140,3 +140,16 @@ def test_cost_grows_with_the_work():
     assert twice == pytest.approx(2 * base) and base > 0
     assert trial_seconds(one.network, one.hyper, 2, one.train, 160) > 4 * base  # a full σ head beside a small network
     assert plan.seconds(4) == pytest.approx(plan.seconds(1) / 4)
+
+
+@pytest.mark.parametrize("where", ["train", "grid", "teacher"])
+def test_more_workers_than_samples_are_refused(where):
+    changes: dict[str, Any] = {"resources": {"workers_per_trial": 6}, "train": {"batch_size": 8}}
+    if where == "train":
+        changes["train"] = {"batch_size": 4}
+    elif where == "grid":
+        changes["objectives"] = {"l1": {"grid": {"train.batch_size": [8, 4]}}}
+    else:
+        changes["teacher"] = {"train": {"batch_size": 4}}
+    with pytest.raises(InputError, match="6 workers cannot share a batch of 4"):
+        planned(**changes)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS, BATCH = 50, 6
 
 WORKER = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 from orchestrator.config import TrialConfig
@@ -45,7 +45,7 @@ heard = []
 def report(step, metrics):
     heard.append((step, metrics))
     if step == given["die_at"]:
-        raise SystemExit(9)
+        os._exit(9)
     return "continue"
 result = run_trial(TrialConfig.model_validate(given["config"]), store, report, rank=given["rank"], world=given["world"],
                    out_dir=Path(given["out"]), micro_batch=given["micro_batch"])

@@ -28,3 +28,10 @@ def test_a_lost_worker_is_told_from_a_lost_cause(tmp_path: Path, failures: list[
     path = tmp_path / "error.txt"  # as Tune 2.60 writes it
     path.write_text("".join(f"Failure # {i} (occurred at 2026-11-20)\n{text}\n" for i, text in enumerate(failures, 1)))
     assert _cause(SimpleNamespace(error_file=str(path) if failures else None)) == cause
+
+
+def test_an_interrupted_storage_is_no_outcome_of_a_trial(tmp_path: Path) -> None:
+    path = tmp_path / "error.txt"
+    for last, cause in (("OSError: writing 'x' at s3://b failed", None), ("ValueError: wrong", "ValueError: wrong")):
+        path.write_text(f'Failure #1\nray::ImplicitFunc.train()\n  File "trial.py", line 1\n{last}\n')
+        assert _cause(SimpleNamespace(error_file=str(path))) == cause
