@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
+import sr_models
 from orchestrator import journal
 from orchestrator.journal import JOURNAL
+from sr_models import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,3 +105,85 @@ def test_a_node_lost_under_a_trial_over_two_workers(tmp_path, nodes, min_workers
     pause = max(b["time"] - a["time"] for a, b in itertools.pairwise(heard))
     print({**said, "longest_pause_between_reports_s": round(pause, 1)})
     assert pause > 1, "nothing was lost"
+
+
+SEARCH_LOSES_A_NODE = """
+import json, os, subprocess, sys, time
+from pathlib import Path
+from cluster import ray_runtime
+
+root, home = Path(sys.argv[1]), Path(sys.argv[1]) / "home"
+ray_runtime.secure(local=True)
+import ray
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(
+    initialize_head=True,
+    head_node_args={"num_cpus": 0, "resources": {"trial_slot": 4}, "include_dashboard": False},
+)
+nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
+command = [sys.executable, "-m", "orchestrator.sweep", str(root / "lost.yaml"), "--address", cluster.address,
+           "--storage", home.as_uri(), "--output", str(root / "runs")]
+try:
+    with (root / "out").open("w") as out:
+        sweep = subprocess.Popen(command, stdout=out, stderr=out)
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    lost = False
+    while sweep.poll() is None:
+        time.sleep(0.2)
+        lines = sum(path.read_text().count('"step"') for path in home.glob("lost-*/trials/*/journal.jsonl"))
+        if not lost and lines >= 3:
+            free = ray._private.state.available_resources_per_node()
+            busy = [node for node in nodes if free.get(node.node_id, {}).get("CPU", 0) < 1]
+            if busy:
+                cluster.remove_node(busy[-1], allow_graceful=False)
+                lost = True
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+print(json.dumps({"rc": sweep.returncode, "lost": lost}))
+"""
+LOST_YAML = """
+name: lost
+models: {edsr_baseline: {channels: 8, blocks: 1, init: START}}
+objectives: {expectation: {search: [sigma.beta]}}
+data:
+  train: [{hr: "skimage:", include: [coffee.png]}]
+  validation: [{hr: "skimage:", include: [chelsea.png]}]
+  test: {rocket: {hr: "skimage:", include: [rocket.jpg]}}
+train: {steps: 240, batch_size: 4, patch: 16, validate_every: 40, checkpoint_every: 20}
+search: {trials: 3, first_rung: 0.3}
+resources: {workers_per_trial: 2}
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(290)
+def test_a_search_over_two_workers_a_trial_loses_a_node_and_tells_every_trial_once(tmp_path):
+    """On a storage, from given weights: what each rank needs comes from there, also after it was placed anew."""
+    hyper = {"channels": 8, "blocks": 1}
+    start = {"model": "edsr_baseline", "scale": 2, "hyper": hyper, "sigma": None, "ema": False, "fingerprint": None}
+    weights.save(tmp_path / "start", sr_models.build("edsr_baseline", 2, **hyper), **start)
+    (tmp_path / "lost.yaml").write_text(LOST_YAML.replace("START", str(tmp_path / "start")))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SR_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH_LOSES_A_NODE, str(tmp_path)],
+        cwd=ROOT, env=environment | {"SR_CACHE": str(tmp_path / "cache")}, capture_output=True, text=True, timeout=270,
+    )  # fmt: skip
+    said, out = json.loads(done.stdout.splitlines()[-1]), (tmp_path / "out").read_text()
+    assert said == {"rc": 0, "lost": True}, out[-3000:]
+    [run] = (tmp_path / "runs").glob("lost-*/")
+    storage = optuna.storages.RDBStorage(f"sqlite:///{run / 'studies.db'}")
+    [study] = storage.get_all_studies()
+    trials = storage.get_all_trials(study._study_id)
+    storage.engine.dispose()
+    assert len(trials) == 3 and {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    for trial in trials:
+        path = tmp_path / "home" / run.name / "trials" / trial.user_attrs["fingerprint"][:16] / JOURNAL
+        entries = journal.read(path)
+        steps = [entry["step"] for entry in journal.steps(entries)]
+        assert steps == list(range(40, steps[-1] + 1, 40)) == sorted(trial.intermediate_values)
+        assert journal.end(entries)["status"] == {"COMPLETE": "complete", "PRUNED": "stopped"}[trial.state.name]
+    assert not list((tmp_path / "cache" / "runs").glob("*/ranks/*")), "a rank's copy goes when it ends"
+    assert "lost-" in out and "×2, classical-y-b2" in out
