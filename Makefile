@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test test-autoscaling lint clean
+.PHONY: sweep test test-cluster lint clean
 
 sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep $(ARGS)
@@ -14,8 +14,8 @@ test: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
 
-test-autoscaling: $(READY)
-	$(BIN)/python -m pytest tests/autoscaling -m autoscaling -s $(ARGS)
+test-cluster: $(READY)
+	$(BIN)/python -m pytest -m cluster -s $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,6 @@
 """A sweep on a cluster that starts with a head alone: nodes come for its trials, do the work, and leave.
 
-Run by `make test-autoscaling`, which shows the number of nodes over time.
+Run by `make test-cluster`, which shows the number of nodes over time.
 """
 
 import subprocess
@@ -28,7 +28,7 @@ TUNE_ACTOR = "ImplicitFunc"
 """What Tune calls the class of an actor that runs a function, here a trial or the driver of one."""
 TRAIN = {"steps": 40, "batch_size": 4, "patch": 8, "lr": 1e-3, "validate_every": 10, "checkpoint_every": 10}
 
-pytestmark = [pytest.mark.autoscaling, pytest.mark.slow, pytest.mark.timeout(SWEEP_SECONDS + 2 * LEAVE_SECONDS + 60)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(SWEEP_SECONDS + 2 * LEAVE_SECONDS + 60)]
 
 
 @pytest.fixture

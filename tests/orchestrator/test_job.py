@@ -21,7 +21,7 @@ data:
   train: [{hr: "skimage:", include: [coffee.png]}]
   validation: [{hr: "skimage:", include: [chelsea.png]}]
   test: {rocket: {hr: "skimage:", include: [rocket.jpg]}}
-train: {steps: 1200, batch_size: 4, patch: 16, validate_every: 100, checkpoint_every: 50}
+train: {steps: 800, batch_size: 4, patch: 16, validate_every: 100, checkpoint_every: 50}
 search: {trials: 2}
 """
 
@@ -39,6 +39,7 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(280)

@@ -51,6 +51,7 @@ result = run_trial(TrialConfig.model_validate(given["config"]), store, report, r
                    out_dir=Path(given["out"]), micro_batch=given["micro_batch"])
 Path(given["ids"]).write_text(json.dumps(ids))
 print(json.dumps({"status": result.status, "cause": result.cause, "heard": heard}))
+torch.distributed.destroy_process_group()
 """
 
 

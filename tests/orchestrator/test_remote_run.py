@@ -19,17 +19,18 @@ CONFIG = """
 name: far
 models: {edsr_baseline: {channels: 8, blocks: 1}}
 objectives: {l1: {}, kd: {}, expectation: {search: [sigma.beta]}}
-teacher: {model: edsr_baseline, hyper: {channels: 8, blocks: 1}, train: {steps: 20}}
+teacher: {model: edsr_baseline, hyper: {channels: 8, blocks: 1}, train: {steps: 10}}
 data:
   train: [{hr: "TRAIN"}]
   validation: [{hr: "skimage:", include: [chelsea.png]}]
   test: {here: {hr: TESTS}}
-train: {steps: 40, batch_size: 4, patch: 16, validate_every: 20, checkpoint_every: 10}
+train: {steps: 20, batch_size: 4, patch: 16, validate_every: 10, checkpoint_every: 10}
 search: {trials: 2}
 seeds: 2
 """
 
 pytestmark = [
+    pytest.mark.cluster,
     pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("moto") is None, reason="moto, which plays S3, is not installed"),

@@ -52,6 +52,7 @@ PATIENCE = 240
 """Longest wait for one thing, in s; an idle machine needs a tenth."""
 
 MARKS = (
+    pytest.mark.cluster,
     pytest.mark.ray,
     pytest.mark.slow,
     pytest.mark.timeout(4 * PATIENCE),

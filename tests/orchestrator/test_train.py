@@ -79,6 +79,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(280)
@@ -157,6 +158,7 @@ resources: {workers_per_trial: 2}
 """
 
 
+@pytest.mark.cluster
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(290)
