@@ -60,6 +60,11 @@ MODELS: dict[str, ModelSpec] = {
         scales=(2, 3, 4, 8), counts={2: 40_729_603, 3: 43_680_003, 4: 43_089_923, 8: 45_450_243},
         paper="Enhanced deep residual networks for single image super-resolution, https://arxiv.org/abs/1707.02921",
     ),
+    "noisy_edsr": ModelSpec(
+        name="noisy_edsr", family="regression", module="sr_models.noisy_edsr", cls="NoisyEDSR", hyper=hyper.NoisyEDSR,
+        scales=(2, 3, 4, 8), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571, 8: 1_665_283},
+        paper="EDSR-baseline, https://arxiv.org/abs/1707.02921, with noise on its features (ours)",
+    ),
     "rcan": ModelSpec(
         name="rcan", family="regression", module="sr_models.rcan", cls="RCAN", hyper=hyper.RCAN,
         scales=(2, 3, 4, 8), counts={2: 15_444_643, 3: 15_629_283, 4: 15_592_355, 8: 15_740_067},

@@ -83,6 +83,14 @@ class EDSR(EDSRBaseline):
     res_scale: float = Field(default=0.1, gt=0, le=1, description="factor on each block's residual, in (0, 1]")
 
 
+class NoisyEDSR(EDSRBaseline):
+    """EDSR-baseline with noise on its features."""
+
+    noise: float = Field(
+        default=10.0, ge=0, description="standard deviation of the noise on each feature; the layers work in [0, 255]"
+    )
+
+
 class IMDN(Network):
     """Information multi-distillation network."""
 

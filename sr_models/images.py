@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import stat
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -82,7 +83,12 @@ def read(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
             32-bit, ...). The message names the file. Missing pixels are always noticed; changed ones for certain
             only where the format has checksums, as PNG has.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` refuses such a file by name
+        return _read(path, max_pixels)
 
+
+def _read(path: Path | str, max_pixels: int) -> np.ndarray:
     def refuse(reason: str) -> InputError:
         return InputError(f"image {str(path)!r}: {reason}")
 

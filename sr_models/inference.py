@@ -19,6 +19,7 @@ from sr_models.cropping import adaptive_crops, cut, paste
 from sr_models.errors import InputError
 from sr_models.imaging import beyond, check_images
 from sr_models.network import SRNetwork
+from sr_models.rng import noise_field
 from sr_models.sigma import WithSigma
 from sr_models.tiling import largest_tile, run_tiles
 
@@ -71,16 +72,19 @@ def super_resolve(
     Args:
         model: on the device where `lr_BCHW` lies.
         lr_BCHW: (B, 3, H, W) float RGB in [0, 1], any H and W.
-        seeds: one noise seed a result, for stochastic networks; all networks here are deterministic and run once.
+        seeds: of a stochastic network's noise: one for each image of the batch, or one for all. An image's noise
+            depends on its seed and its size alone, whatever the batch, the tiles or the ensemble. Deterministic
+            networks ignore them.
         options: arithmetic, tiles, self-ensemble. Tiled results lie on the CPU, others where the input does.
 
     Raises:
-        ValueError: `lr_BCHW` is not a batch of float RGB images, or `seeds` is empty.
+        ValueError: `lr_BCHW` is not a batch of float RGB images, or `seeds` is neither one nor one an image.
     """
     check_images(lr_BCHW, "lr")
-    if not seeds:
-        raise ValueError("super_resolve needs at least one seed, got none")
+    if len(seeds) not in (1, len(lr_BCHW)):
+        raise ValueError(f"super_resolve needs one seed, or one for each of {len(lr_BCHW)} images, got {len(seeds)}")
     net = model.net if isinstance(model, WithSigma) else model
+    x_BCHW = with_noise(lr_BCHW, seeds, net.noise_channels) if net.noise_channels else lr_BCHW
     run = torch.compile(model) if options.compile else model
     forward: Forward = partial(_forward, run, net, channels_last=options.channels_last)
     if options.self_ensemble:
@@ -89,9 +93,9 @@ def super_resolve(
     bf16 = torch.autocast(lr_BCHW.device.type, torch.bfloat16, enabled=options.precision == "bf16")
     with eval_mode(model), exact_arithmetic(), bf16:
         if options.tile is None:
-            return Output(*whole(lr_BCHW))
+            return Output(*whole(x_BCHW))
         tiling = {"tile": options.tile, "overlap": options.overlap, "step": net.window}
-        return Output(*run_tiles(whole, lr_BCHW, scale=net.scale, **tiling))
+        return Output(*run_tiles(whole, x_BCHW, scale=net.scale, **tiling))
 
 
 def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options = Options()) -> int:
@@ -113,6 +117,20 @@ def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options =
     if tile < 1:
         raise InputError(f"{max_bytes} bytes are too few for one tile with an overlap of {options.overlap} pixels")
     return tile
+
+
+def with_noise(lr_BCHW: Tensor, seeds: Sequence[int], channels: int) -> Tensor:
+    """Whole pictures with their noise behind the colours: padding, tiles and the self-ensemble treat both alike.
+
+    Args:
+        seeds: one for each picture, or one for all.
+
+    Returns:
+        (B, 3 + channels, H, W).
+    """
+    fields = [torch.from_numpy(noise_field(seed, (channels, *lr_BCHW.shape[2:]))) for seed in seeds]
+    noise_BCHW = torch.stack(fields).to(lr_BCHW).expand(len(lr_BCHW), -1, -1, -1)
+    return torch.cat([lr_BCHW, noise_BCHW], 1)
 
 
 def _forward(

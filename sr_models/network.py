@@ -23,6 +23,9 @@ class SRNetwork(nn.Module, ABC):
         window: sides of the input must be multiples of this; a training patch must fit.
         fit: how `super_resolve` makes other images fit: "pad" to the next multiples; "pad_more" also pads a side that
             fits, by one window; "crop" into overlapping parts (`sr_models.cropping`).
+        noise_channels: 0 for a deterministic network. A stochastic one reads this many channels of standard normal
+            noise behind the three of RGB, (B, 3 + noise_channels, H, W); given RGB alone, as in training, it draws the
+            noise itself from torch's current generator.
     """
 
     scale: int
@@ -30,6 +33,7 @@ class SRNetwork(nn.Module, ABC):
     feature_scale_to_go: int
     window: int = 1
     fit: Literal["pad", "pad_more", "crop"] = "pad"
+    noise_channels: int = 0
 
     @abstractmethod
     def features(self, lr_BCHW: Tensor) -> Tensor:

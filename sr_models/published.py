@@ -93,6 +93,7 @@ _ESRGAN_OLD = Naming(  # x4 only
 NAMINGS: dict[str, tuple[Naming, ...]] = {
     "edsr_baseline": (_BASICSR_EDSR,),
     "edsr": (_BASICSR_EDSR,),
+    "noisy_edsr": (_BASICSR_EDSR,),
     "rcan": (_BASICSR_RCAN,),
     "rrdb": (_ESRGAN_NEW, _ESRGAN_OLD),
 }

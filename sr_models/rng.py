@@ -7,6 +7,7 @@ the batch size, the rank or the number of workers.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,19 @@ _PURPOSES: dict[Purpose, int] = {
 def keyed(seed: int, step: int, sample: int, purpose: Purpose) -> np.random.Generator:
     """The generator that belongs to one (seed, step, sample, purpose); all three numbers are non-negative ints."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, sample, _PURPOSES[purpose]])))
+
+
+def noise_seed(seed: int, picture: str, draw: int) -> int:
+    """The seed, in [0, 2**63), of one draw of a stochastic network on the picture of that name or hash.
+
+    Neither the order of pictures nor the number of draws counts. `seed` and `draw` are non-negative ints.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}/{picture}/{draw}".encode()).digest()[:8]) >> 1
+
+
+def noise_field(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The standard normal float32 noise that belongs to a seed, for a whole picture; tiles are cut from it."""
+    return keyed(seed, 0, 0, "sample").standard_normal(shape, dtype=np.float32)
 
 
 class SampleRng:

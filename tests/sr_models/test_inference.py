@@ -237,5 +237,6 @@ def test_bad_options_are_refused(values: dict) -> None:
 def test_bad_calls_are_refused() -> None:
     with pytest.raises(ValueError, match="lr must be float RGB"):
         super_resolve(Windowed(), torch.zeros(1, 1, 8, 8))
-    with pytest.raises(ValueError, match="at least one seed"):
-        super_resolve(Windowed(), torch.zeros(1, 3, 8, 8), seeds=())
+    for seeds in ((), (1, 2)):
+        with pytest.raises(ValueError, match=f"one seed, or one for each of 3 images, got {len(seeds)}"):
+            super_resolve(Windowed(), torch.zeros(3, 3, 8, 8), seeds=seeds)

@@ -58,6 +58,8 @@ def test_each_count_is_the_networks(size: Size, scale: int) -> None:
 
 def test_every_model_and_scale_is_held_to_an_entry() -> None:
     held = {(size.model, scale) for size in SIZES if not size.hyper for scale in size.entries}
+    assert sr_models.MODELS["noisy_edsr"].counts == sr_models.MODELS["edsr_baseline"].counts  # ours, of the same layers
+    held |= {("noisy_edsr", scale) for name, scale in held if name == "edsr_baseline"}
     assert held == {(name, scale) for name, row in sr_models.MODELS.items() if row.trainable for scale in row.scales}
     for size in SIZES:
         assert bool(size.counts) == bool(size.hyper)

@@ -84,7 +84,7 @@ def test_forward_is_reconstruct_of_features_at_any_size(name: str) -> None:
     height, width = (7, 10) if window == 1 else (window, 2 * window)
     for scale in MODELS[name].scales:
         net = sr_models.build(name, scale, **SMALL[name])
-        lr = torch.rand(2, 3, height, width)
+        lr = torch.rand(2, 3 + net.noise_channels, height, width)
         features = net.features(lr)
         go = net.feature_scale_to_go
         assert features.shape == (2, net.feature_channels, height * scale // go, width * scale // go)

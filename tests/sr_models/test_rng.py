@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sr_models.rng import _PURPOSES, SampleRng, keyed
+from sr_models.rng import _PURPOSES, SampleRng, keyed, noise_field, noise_seed
 
 DRAWS = {
     "normal": lambda rng: rng.normal("loss_noise", (2, 3)),
@@ -40,6 +40,15 @@ def test_every_part_of_the_key_counts():
     draws = [keyed(*key, purpose).integers(2**63) for key in keys for purpose in _PURPOSES]
     assert len(set(draws)) == len(keys) * len(_PURPOSES)
     assert all(a != b for a, b in itertools.combinations(_PURPOSES.values(), 2))
+
+
+def test_the_noise_of_a_picture_is_pinned_and_belongs_to_seed_picture_and_draw():
+    assert noise_seed(0, "a" * 64, 3) == 5885520398772752408
+    field = np.array([[-1.2257649, 1.4022619], [-0.10388119, 0.9003306]], np.float32)
+    assert np.array_equal(noise_field(5885520398772752408, (2, 2)), field)
+    names = ("a", "b", "1", "11")
+    seeds = [noise_seed(seed, name, draw) for seed in (0, 1, 11) for name in names for draw in range(12)]
+    assert len(set(seeds)) == len(seeds) and min(seeds) >= 0 and max(seeds) < 2**63
 
 
 def test_draws_have_the_moments_they_promise():
