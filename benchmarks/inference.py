@@ -21,6 +21,7 @@ from benchmarks.timing import interleaved, machine, markdown, parser, ratio
 from eval import PROTOCOLS, benchmarks
 from eval.fidelity import psnr
 from eval.score import score_image
+from eval.scorer import Scorer
 from sr_models.inference import Options, super_resolve, tile_for
 from sr_models.network import SRNetwork
 from sr_models.published import load_weights
@@ -64,10 +65,9 @@ def options(net: SRNetwork, lr: Tensor, rounds: int, set5: benchmarks.Benchmark 
         apart = psnr(super_resolve(net, lr, options=how).sr, whole, data_range=1.0, shave=0, luma=None).item()
         change = "-"
         if set5 is not None:
-            mean = statistics.mean(
-                score_image(net, set5, i, protocol=PROTOCOLS["classical"], metrics=["psnr_y"], options=how)["psnr_y"]
-                for i in range(len(set5))
-            )
+            scorer = Scorer(PROTOCOLS["classical"], ["psnr_y"], scale=SCALE, kernel=set5.kernel)
+            scores = [score_image(net, set5, i, scorer=scorer, draws=1, options=how) for i in range(len(set5))]
+            mean = statistics.mean(scored.row["psnr_y"] for scored in scores)
             reference = reference or mean
             change = f"{mean - reference:+.4f}"
         times = f"{1000 * statistics.median(seconds[name]):.1f}", f"{ratio(seconds[name], seconds['fp32']):.2f}"

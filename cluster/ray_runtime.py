@@ -62,6 +62,12 @@ class Node:
     gpus: int
     head: bool = False
 
+    def holds(self, cpus: int, gpus: float) -> int:
+        """How many processes of so many CPUs and GPUs fit; Ray never makes one GPU of shares of two."""
+        if not gpus:
+            return self.cpus // cpus
+        return min(self.cpus // cpus, self.gpus // int(gpus) if gpus >= 1 else self.gpus * int(1 / gpus + 1e-9))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:

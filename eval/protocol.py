@@ -7,29 +7,193 @@ Every score carries its protocol's id, so numbers of different protocols never s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sr_models.errors import InputError
 from sr_models.params import Params, nearest
 
 Luma = Literal["y", "y8"]
-Reads = Literal["sr", "hr", "lr", "sigma"]
+Ssim = Literal["gaussian", "uniform7", "y8"]
+Reads = Literal["sr", "hr", "lr", "sigma", "draws"]
+Cost = Literal["light", "backbone", "set", "extra"]
+Level = Literal["image", "draws", "set"]
+
+STABILITY = "g_std."
+"""What the name of a metric's spread over draws starts with: `g_std.psnr_y`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What a column of scores holds.
+
+    unit: "dB", "nat" or "" (a pure number). higher_is_better: which end wins. reads: the images it needs.
+    decimals: digits worth printing. cost: "light" arithmetic; a "backbone" network an image; features of a whole "set";
+    "extra" packages. level: one number an image and draw, one an image over all "draws", or one a "set".
+    """
+
+    unit: str
+    higher_is_better: bool
+    reads: tuple[Reads, ...]
+    decimals: int
+    description: str
+    cost: Cost = "light"
+    level: Level = "image"
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether score `a` beats score `b`."""
+        return a > b if self.higher_is_better else a < b
+
+
+_PAIR: tuple[Reads, ...] = ("sr", "hr")
+_EXTRA = "no reference; needs the extra [pyiqa] (PolyForm Noncommercial)"
+METRICS: dict[str, Metric] = {
+    "psnr_y": Metric(unit="dB", higher_is_better=True, reads=_PAIR, decimals=2, description="PSNR of the luma Y"),
+    "psnr_rgb": Metric(unit="dB", higher_is_better=True, reads=_PAIR, decimals=2, description="PSNR over R, G and B"),
+    "ssim_y": Metric(unit="", higher_is_better=True, reads=_PAIR, decimals=4, description="SSIM of the luma Y"),
+    "ssim_rgb": Metric(unit="", higher_is_better=True, reads=_PAIR, decimals=4, description="mean SSIM of R, G and B"),
+    "consistency": Metric(
+        unit="", higher_is_better=False, reads=("sr", "lr"), decimals=3,
+        description="MSE x 1e5 of SR, shrunk again, against LR; images in [0, 1]",
+    ),
+    "lpips_alex": Metric(
+        unit="", higher_is_better=False, reads=_PAIR, decimals=4, cost="backbone", description="LPIPS 0.1, AlexNet",
+    ),
+    "lpips_vgg": Metric(
+        unit="", higher_is_better=False, reads=_PAIR, decimals=4, cost="backbone", description="LPIPS 0.1, VGG16",
+    ),
+    "dists": Metric(unit="", higher_is_better=False, reads=_PAIR, decimals=4, cost="backbone", description="DISTS"),
+    "niqe": Metric(
+        unit="", higher_is_better=False, reads=("sr",), decimals=3, cost="extra", description=f"NIQE of Y; {_EXTRA}",
+    ),
+    "musiq": Metric(
+        unit="", higher_is_better=True, reads=("sr",), decimals=2, cost="extra", description=f"MUSIQ, KonIQ; {_EXTRA}",
+    ),
+    "clipiqa": Metric(
+        unit="", higher_is_better=True, reads=("sr",), decimals=4, cost="extra", description=f"CLIP-IQA; {_EXTRA}",
+    ),
+    "fid": Metric(
+        unit="", higher_is_better=False, reads=_PAIR, decimals=2, cost="set", level="set",
+        description="Frechet distance of Inception features; biased upward for small sets",
+    ),
+    "kid": Metric(
+        unit="", higher_is_better=False, reads=_PAIR, decimals=5, cost="set", level="set",
+        description="unbiased squared MMD of Inception features, cubic kernel",
+    ),
+    "l_std": Metric(
+        unit="", higher_is_better=False, reads=("draws",), decimals=4, level="draws",
+        description="std of a pixel's channel over draws, mean over the image; RGB in [0, 1]",
+    ),
+    "pll": Metric(
+        unit="nat", higher_is_better=True, reads=("sr", "hr", "sigma"), decimals=3,
+        description="mean log likelihood of HR's values under N(SR, sigma^2), RGB in [0, 1]",
+    ),
+    "psnr_sigma": Metric(
+        unit="dB", higher_is_better=True, reads=("sr", "hr", "sigma"), decimals=2,
+        description="PSNR of sigma against |HR - SR|, as luma",
+    ),
+}  # fmt: skip
+"""Every metric but the `g_std.*`, which `get_metric` derives from those that are one number an image and draw."""
+
+FIDELITY = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")
+"""The metrics that `eval.fidelity.score` computes, with neither weights nor anything but SR and HR."""
+
+
+def all_metrics() -> list[str]:
+    """The name of every column of scores: the table's, then the `g_std.*` derived from it."""
+    return [*METRICS, *_derived()]
+
+
+def get_metric(name: str, where: str = "") -> Metric:
+    """The metric called `name`, one of `all_metrics`.
+
+    `g_std.<metric>` is CCSR's G-STD (https://arxiv.org/abs/2401.00877, Eq. 4): an image's population standard deviation
+    over draws, in the metric's unit.
+
+    Raises:
+        InputError: no such metric; starts with `where` and names the nearest one.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    derived = _derived()
+    if name in derived:
+        base = METRICS[name.removeprefix(STABILITY)]
+        return Metric(
+            unit=base.unit,
+            higher_is_better=False,
+            reads=(*base.reads, "draws"),
+            decimals=base.decimals + 2,
+            description=f"std over draws of: {base.description}",
+            cost=base.cost,
+            level="draws",
+        )
+    valid: Sequence[str] = derived if name.startswith(STABILITY) else [*METRICS, f"{STABILITY}<metric>"]
+    raise InputError(f"{where and where + ': '}unknown metric {name!r}{nearest(name, list(valid))}")
+
+
+def _derived() -> list[str]:
+    return [f"{STABILITY}{name}" for name, metric in METRICS.items() if metric.level == "image"]
 
 
 class Protocol(Params):
-    """How SR and HR are prepared before a metric compares them."""
+    """How SR and HR are prepared before a metric compares them, and which variant of a metric is meant."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$", description="First part of the id that is stamped on every score.")
-    border: Literal["scale"] | int = Field(default="scale", description="Pixels cropped a side; 'scale' = the factor.")
+    name: str = Field(
+        pattern=r"^[a-z0-9]+([_-][a-z0-9]+)*$", description="First part of the id that is stamped on every score."
+    )
+    border: Literal["scale"] | int = Field(
+        default="scale",
+        description="Pixels cropped a side before images are compared; 'scale' = the factor. Consistency, FID and KID "
+        "see whole images.",
+    )
     luma: Luma = Field(
         default="y",
         description="Y for the *_y metrics: 'y' in float; 'y8' rounded to uint8 first, as some released scripts do "
         "(on IMDN, Set5: -0.085 dB at x2, -0.036 at x3, -0.022 at x4).",
     )
-    uint8: bool = Field(default=True, description="Clamp and round SR to uint8 first, as a PNG would; else only clamp.")
+    uint8: bool = Field(
+        default=True,
+        description="Clamp and round SR to uint8 first, as a PNG would; else only clamp. pll and psnr_sigma compare "
+        "what the network predicts, so they never round.",
+    )
+    ssim: Ssim = Field(
+        default="gaussian",
+        description="SSIM's window: 'gaussian' 11x11 of Wang et al.; 'uniform7' 7x7 with sample covariance, "
+        "scikit-image's default; 'y8' gaussian on Y rounded to uint8 with negative structure set to 0, as in pyiqa.",
+    )
+    mse_floor: float = Field(
+        default=0.0,
+        ge=0,
+        description="Added to the MSE of images in [0, 1] before PSNR takes its logarithm: 1e-8 in pyiqa.",
+    )
+    lpips_range: Literal["signed", "unit"] = Field(
+        default="signed", description="What LPIPS is fed: [-1, 1] as it was trained, or [0, 1] as some scripts do."
+    )
+    consistency: Literal["kernel", "pil"] = Field(
+        default="kernel",
+        description="How SR is shrunk again: by the kernel that made LR (MATLAB's bicubic where LR came as files), or "
+        "by Pillow's bicubic, whose rounding adds about 0.13 (MSE x 1e5).",
+    )
+    fid_patch: int | None = Field(
+        default=None, ge=16, description="Side of the square patches, in px, that FID and KID see; null: whole images."
+    )
+    fid_stride: int | None = Field(default=None, ge=1, description="Pixels from one patch to the next.")
+    draws: int = Field(
+        default=10, ge=1, description="Samples of a stochastic network that scores are means of; others have one."
+    )
+    steps: int | None = Field(
+        default=None, ge=1, description="Network calls a sampler makes; null: the network's own, or no sampler."
+    )
+    tile: int | None = Field(default=None, ge=1, description="Side, in LR px, of the tiles that SR is computed in.")
+    metrics: tuple[str, ...] = Field(
+        default=("psnr_y", "ssim_y"),
+        min_length=1,
+        description="What is reported unless asked otherwise; not in the id.",
+    )
+    traps: str = Field(default="", description="What to know before comparing with the printed numbers; not in the id.")
 
     @field_validator("border")
     @classmethod
@@ -38,46 +202,95 @@ class Protocol(Params):
             raise ValueError("border must be 'scale' or a number of pixels >= 0")
         return border
 
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        for name in metrics:
+            get_metric(name)
+        return metrics
+
+    @model_validator(mode="after")
+    def _patches_have_a_stride(self) -> Protocol:
+        if (self.fid_patch is None) != (self.fid_stride is None):
+            raise ValueError(f"fid_patch and fid_stride go together, got {self.fid_patch} and {self.fid_stride}")
+        return self
+
     def shave(self, scale: int) -> int:
         """Pixels cropped from each side at `scale`."""
         return scale if self.border == "scale" else self.border
 
     def id(self, scale: int) -> str:
-        """Name of the exact recipe at `scale`, such as `classical-y-b4`; different recipes have different ids."""
-        return f"{self.name}-{self.luma}-b{self.shave(scale)}{'' if self.uint8 else '-float'}"
+        """Name of the exact recipe at `scale`, such as `classical-y-b4`; different recipes have different ids.
+
+        Luma and border are always spelt out; everything else where it differs from the default.
+        """
+        plain = Protocol.model_fields
+        parts = [self.name, self.luma, f"b{self.shave(scale)}"]
+        if not self.uint8:
+            parts.append("float")
+        if self.ssim != plain["ssim"].default:
+            parts.append(f"ssim.{self.ssim}")
+        if self.mse_floor:
+            parts.append(f"floor.{self.mse_floor:g}")
+        if self.lpips_range != plain["lpips_range"].default:
+            parts.append(f"lpips.{self.lpips_range}")
+        if self.consistency != plain["consistency"].default:
+            parts.append(f"consistency.{self.consistency}")
+        if self.fid_patch is not None:
+            parts.append(f"fid.{self.fid_patch}s{self.fid_stride}")
+        if self.draws != plain["draws"].default:
+            parts.append(f"n{self.draws}")
+        if self.steps is not None:
+            parts.append(f"steps{self.steps}")
+        if self.tile is not None:
+            parts.append(f"tile{self.tile}")
+        return "-".join(parts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """What a column of scores holds.
-
-    unit: "dB" or "" (a pure number). higher_is_better: which end wins. reads: the images it needs.
-    decimals: digits worth printing.
-    """
-
-    unit: str
-    higher_is_better: bool
-    reads: tuple[Reads, ...]
-    decimals: int
-    description: str
-
-    def better(self, a: float, b: float) -> bool:
-        """Whether score `a` beats score `b`."""
-        return a > b if self.higher_is_better else a < b
-
-
+_CLASSICAL_TRAPS = (
+    "Also the protocol of ECO, IMDN and the expectation loss (Y, border = scale); rounding Y to uint8 would cost up to "
+    "0.085 dB."
+)
 PROTOCOLS: dict[str, Protocol] = {
-    "classical": Protocol(name="classical"),
+    "classical": Protocol(name="classical", traps=_CLASSICAL_TRAPS),
     "uncropped": Protocol(name="uncropped", border=0),
-}
-
-_PAIR: tuple[Reads, ...] = ("sr", "hr")
-METRICS: dict[str, Metric] = {
-    "psnr_y": Metric(unit="dB", higher_is_better=True, reads=_PAIR, decimals=2, description="PSNR of the luma Y"),
-    "psnr_rgb": Metric(unit="dB", higher_is_better=True, reads=_PAIR, decimals=2, description="PSNR over R, G and B"),
-    "ssim_y": Metric(unit="", higher_is_better=True, reads=_PAIR, decimals=4, description="SSIM of the luma Y"),
-    "ssim_rgb": Metric(unit="", higher_is_better=True, reads=_PAIR, decimals=4, description="mean SSIM of R, G and B"),
-}
+    "patches": Protocol(
+        name="patches", fid_patch=256, fid_stride=128, metrics=("fid", "kid"),
+        traps="FID and KID of 256x256 px patches on a grid of 128 px, from the top left; a rest that holds no whole "
+        "patch is left out. Comparable only with numbers from the same images, patches and count.",
+    ),
+    "imdn-realsr": Protocol(
+        name="imdn-realsr", border=0, metrics=("psnr_rgb", "ssim_rgb"), traps="RGB, uncropped; all else of IMDN is Y.",
+    ),
+    "dream-face": Protocol(
+        name="dream-face", border=0, lpips_range="unit", consistency="pil", draws=1,
+        metrics=("psnr_rgb", "ssim_rgb", "lpips_vgg", "consistency", "fid", "kid"),
+        traps="DREAM's code feeds LPIPS [0, 1] without normalize=True: not comparable with other papers' LPIPS; score "
+        "`uncropped` too for the standard one. Its consistency shrinks 8-bit SR by Pillow, as its LR was made; LR "
+        "files of MATLAB's bicubic give even HR 0.33 (Set5 x4). FID: 100 whole images against 100, covariances of rank "
+        "99, so only equal counts compare; printed with pytorch-fid's resize, not torch-fidelity's.",
+    ),
+    "dream-div2k": Protocol(
+        name="dream-div2k", border=0, draws=1, metrics=("psnr_rgb", "ssim_rgb", "lpips_alex", "fid", "kid"),
+        traps="Neither the bicubic kernel (here MATLAB's), nor the SSIM (here 11x11 gaussian; `srflow-div2k` has the "
+        "7x7), nor how FID was taken (here whole images, 100 against 100) is printed.",
+    ),
+    "srflow-div2k": Protocol(
+        name="srflow-div2k", border=0, ssim="uniform7", draws=1, metrics=("psnr_rgb", "ssim_rgb", "lpips_alex"),
+        traps="SRFlow's Measure.py, which DREAM's baseline rows are inferred to come from: scikit-image's default "
+        "SSIM on RGB, nothing cropped, LPIPS in [-1, 1].",
+    ),
+    "ccsr-real": Protocol(
+        name="ccsr-real", border=4, ssim="y8", mse_floor=1e-8,
+        metrics=("psnr_y", "ssim_y", "lpips_alex", "dists", "niqe", "musiq", "clipiqa", "fid", "kid",
+                 "g_std.psnr_y", "g_std.ssim_y", "g_std.lpips_alex", "l_std"),
+        traps="CCSR's cal_iqa.py through pyiqa: 4 px cropped at any scale, Y in float for PSNR but rounded for SSIM, "
+        "whose negative structure is set to 0. DISTS, NIQE, MUSIQ, CLIP-IQA and FID are not in the released script: "
+        "variants are inferred, and pyiqa's defaults moved between versions. Means over 10 noises; G-STD is not "
+        "defined for FID. DIV2K rows use StableSR's 512 px crops as whole images.",
+    ),
+}  # fmt: skip
+"""The printed protocols of the papers by name, each with what spoils a comparison (`traps`)."""
 
 
 def get_protocol(name: str, where: str = "") -> Protocol:
@@ -85,10 +298,3 @@ def get_protocol(name: str, where: str = "") -> Protocol:
     if name not in PROTOCOLS:
         raise InputError(f"{where and where + ': '}unknown protocol {name!r}{nearest(name, list(PROTOCOLS))}")
     return PROTOCOLS[name]
-
-
-def get_metric(name: str, where: str = "") -> Metric:
-    """The metric called `name`. Raises InputError, starting with `where`, that names the nearest one."""
-    if name not in METRICS:
-        raise InputError(f"{where and where + ': '}unknown metric {name!r}{nearest(name, list(METRICS))}")
-    return METRICS[name]

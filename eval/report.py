@@ -1,33 +1,45 @@
-"""A folder of pictures scored into one report: the JSON of `python -m eval`, and its table on the terminal.
+"""A folder of pictures scored into one report, the JSON of `python -m eval`, and the rows behind it.
 
-PSNR and SSIM as in `eval.fidelity` (https://doi.org/10.1109/TIP.2003.819861). A report says what its numbers depend on:
-protocol, weights, LR pixels, options and library versions.
+PSNR and SSIM as in `eval.fidelity` (https://doi.org/10.1109/TIP.2003.819861), spreads as in `eval.stability`. A report
+says what its numbers depend on: protocol, weights, LR pixels, noise, options and library versions.
 """
 
 from __future__ import annotations
 
 import math
 import platform
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from eval.benchmarks import Benchmark
-from eval.fidelity import score
-from eval.protocol import METRICS, Protocol
-from eval.score import score_image
+from eval.protocol import STABILITY, get_metric
+from eval.report_text import INFINITE, Report
+from eval.score import Row, needs_features, over_draws, score_image, set_row
+from eval.scorer import Scorer
 from sr_models import images
 from sr_models.errors import InputError
+from sr_models.images import pixels_sha256
 from sr_models.imaging import modcrop, to_float
 from sr_models.inference import Options
 from sr_models.network import SRNetwork, parameters
 from sr_models.sigma import WithSigma
 
-Report = dict[str, Any]
-
 _LIBRARIES = ("torch", "numpy", "pillow")
+_ALWAYS_READ_PX = 4_000_000  # a picture up to this large is decoded before its size is compared with HR's
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is printed and saved as JSON, and the rows behind it, one an image and, for FID and KID, one for the set."""
+
+    report: Report
+    rows: list[Row]
 
 
 def score_model(
@@ -36,105 +48,265 @@ def score_model(
     *,
     name: str,
     weights_sha256: str | None,
-    protocol: Protocol,
+    scorer: Scorer,
     metrics: Sequence[str],
+    seed: int,
     options: Options,
     save_in: Path | None,
-) -> Report:
+    pictures_in: Path | None,
+) -> Evaluation:
     """Super-resolve and score every image of a test set, on the device that holds the model.
 
     Args:
         name, weights_sha256: what the model is called, and the hash of the file its weights came from, for the report.
+        scorer: its protocol says how many draws a stochastic network gets.
+        metrics: what is reported; of a stochastic network also the spread of each, and L-STD.
+        seed: of the noise.
         save_in: folder for the SR images.
+        pictures_in: folder for pictures of each image and of the set.
 
     Raises:
         InputError: as `eval.score.score_image`.
     """
-    rows = [
-        score_image(model, benchmark, i, protocol=protocol, metrics=metrics, options=options, save_in=save_in)
-        for i in range(len(benchmark))
-    ]
-    return _report(
-        {row["image"]: {metric: row[metric] for metric in metrics} for row in rows},
-        {
-            "protocol": protocol.id(benchmark.scale),
-            "model": name,
-            "scale": benchmark.scale,
-            "parameters": parameters(model.net if isinstance(model, WithSigma) else model),
-            "weights_sha256": weights_sha256,
-            "lr_sha256": benchmark.lr_hash,
-            "seconds_per_image": math.fsum(row["seconds"] for row in rows) / len(rows),
-            "options": asdict(options),
-        },
+    rows: list[Row] = []
+    features: list[Sequence[Tensor]] = []
+    draws = scorer.protocol.draws
+    for i in range(len(benchmark)):
+        scored = score_image(
+            model, benchmark, i, scorer=scorer, draws=draws, seed=seed, options=options, save_in=save_in
+        )
+        rows.append(scored.row)
+        features.append(scored.features)
+        if pictures_in is not None:
+            from eval.result_pictures import draw_image
+
+            draw_image(pictures_in, benchmark, scored, name=name, scorer=scorer)
+    if pictures_in is not None:
+        from eval.result_pictures import draw_set
+
+        draw_set(pictures_in, benchmark, rows, name=name)
+    if needs_features(scorer):
+        reference = scorer.reference_features([row["hr_sha256"] for row in rows], lambda i: benchmark.read(i)[1])
+        rows.append({**set_row(rows, features, reference, scorer.metrics), "lr_sha256": benchmark.lr_hash})
+    return model_report(
+        rows,
+        metrics,
+        name=name,
+        parameters=parameters(model.net if isinstance(model, WithSigma) else model),
+        weights_sha256=weights_sha256,
+        lr_sha256=benchmark.lr_hash,
+        options=options,
+        refused=[],
     )
 
 
-def score_pictures(folder: Path, hr: Path, *, scale: int, protocol: Protocol, metrics: Sequence[str]) -> Report:
+def model_report(
+    rows: list[Row],
+    metrics: Sequence[str],
+    *,
+    name: str,
+    parameters: int,
+    weights_sha256: str | None,
+    lr_sha256: str | None,
+    options: Options,
+    refused: Sequence[str],
+) -> Evaluation:
+    """The report of rows that exist, wherever they were computed.
+
+    Args:
+        rows: of at least one image, in the set's order; then the row of the set if there is one.
+        lr_sha256: of all LR pixels; None if some could not be read.
+        refused: a line on each image that has no row.
+    """
+    of_images = [row for row in rows if row["image"]]
+    about = {
+        "protocol": rows[0]["protocol"],
+        "model": name,
+        "scale": rows[0]["scale"],
+        "parameters": parameters,
+        "weights_sha256": weights_sha256,
+        "lr_sha256": lr_sha256,
+        "seconds_per_image": math.fsum(row["seconds"] for row in of_images) / len(of_images),
+        "options": asdict(options),
+        "draws": rows[0]["draws"],
+        "deterministic": rows[0]["deterministic"],
+        "noise_seed": rows[0]["noise_seed"],
+    }
+    return _evaluation(rows, metrics, about, refused)
+
+
+def score_pictures(
+    folder: Path,
+    hr: Path,
+    *,
+    lr: Path | None,
+    name: str,
+    scale: int,
+    scorer: Scorer,
+    metrics: Sequence[str],
+    strict: bool,
+) -> Evaluation:
     """Score SR pictures that exist already, matched with HR by name.
 
-    A picture is as large as its HR image, before or after cropping to a multiple of `scale`.
+    A picture is as large as its HR image, before or after cropping to a multiple of `scale`. One that cannot be scored
+    is refused by name and the others go on; what is decoded at a time is bounded by HR's size.
+
+    Args:
+        lr: folder of LR images for the metrics that read them.
+        name: what the set is called in rows.
+        strict: a refusal is an error.
 
     Raises:
-        InputError: a folder that is missing or empty, no partner or two, a picture of another size.
+        InputError: a folder that is missing or empty, several files without partner on both sides, or nothing to score.
     """
     hr_files = images.find(hr)
-    scores = {}
-    for hr_file, sr_file in images.pair(hr_files, images.find(folder), scale, partner="SR"):
-        whole, sr = images.read(hr_file), images.read(sr_file)
+    lr_of = dict(images.pair(hr_files, images.find(lr), scale)) if lr else {}
+    pairs, refused = _matched(hr_files, hr, images.find(folder), folder, scale)
+    if strict and refused:
+        raise InputError(refused[0])
+    rows: list[Row] = []
+    features: list[Sequence[Tensor]] = []
+    used: list[Path] = []
+    for hr_file, sr_file in pairs:
         try:
-            cropped = modcrop(whole, scale)
-            if sr.shape not in (whole.shape, cropped.shape):
-                sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (sr, cropped))
-                raise InputError(f"SR and HR, cropped to a multiple of {scale}, have {sizes} pixels (width x height)")
-            pair = to_float(modcrop(sr, scale)), to_float(cropped)
-            values = score(*pair, scale=scale, protocol=protocol, metrics=metrics)
+            row, seen = _score_picture(sr_file, hr_file, lr_of.get(hr_file), scale, scorer)
         except InputError as error:
-            raise InputError(f"image {str(sr_file)!r}: {error}") from None
-        name = hr_file.relative_to(hr).with_suffix("").as_posix()
-        scores[name] = {metric: values[metric][0] for metric in metrics}
-    unknown = ("model", "parameters", "weights_sha256", "lr_sha256", "seconds_per_image", "options")
-    return _report(scores, {"protocol": protocol.id(scale), "scale": scale, **dict.fromkeys(unknown)})
+            if strict:
+                raise
+            refused.append(str(error))
+            continue
+        rows.append({"benchmark": name, "image": hr_file.relative_to(hr).with_suffix("").as_posix(), **row})
+        features.append(seen)
+        used.append(hr_file)
+    if not rows:
+        more = f" (and {len(refused) - 1} more refused; nothing was scored)" if len(refused) > 1 else ""
+        raise InputError(refused[0] + more)
+    rows = [{**row, "images": len(rows)} for row in rows]
+    if needs_features(scorer):
+        hashes = [row["hr_sha256"] for row in rows]
+        reference = scorer.reference_features(hashes, lambda i: modcrop(images.read(used[i]), scale))
+        rows.append(set_row(rows, features, reference, scorer.metrics))
+    unknown = ("model", "parameters", "weights_sha256", "lr_sha256", "seconds_per_image", "options",
+               "deterministic", "noise_seed")  # fmt: skip
+    about = {"protocol": rows[0]["protocol"], "scale": scale, "draws": 1, **dict.fromkeys(unknown)}
+    return _evaluation(rows, metrics, about, refused)
 
 
-def _report(scores: Mapping[str, Mapping[str, float]], about: Mapping[str, Any]) -> Report:
+def _matched(
+    hr_files: Sequence[Path], hr: Path, sr_files: Sequence[Path], folder: Path, scale: int
+) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """(HR, SR) pairs, and a line on each file that has no partner or shares its name.
+
+    Files of one place and name below the two folders are a pair; those left on both sides are paired as
+    `sr_models.images.pair` does, which must then leave none.
+    """
+    refused: list[str] = []
+
+    def named(files: Sequence[Path], root: Path) -> dict[str, Path]:
+        found: dict[str, list[Path]] = defaultdict(list)
+        for file in files:
+            found[file.relative_to(root).with_suffix("").as_posix()].append(file)
+        for first, *others in found.values():
+            refused.extend(f"image {str(other)!r}: shares its name with {str(first)!r}" for other in others)
+        return {name: first for name, (first, *_) in found.items()}
+
+    of_hr, of_sr = named(hr_files, hr), named(sr_files, folder)
+    pairs = [(of_hr[name], of_sr[name]) for name in of_hr if name in of_sr]
+    alone = {"SR": [of_hr[name] for name in of_hr if name not in of_sr]}
+    alone["HR"] = [of_sr[name] for name in of_sr if name not in of_hr]
+    if alone["SR"] and alone["HR"]:
+        pairs += images.pair(alone["SR"], alone["HR"], scale, partner="SR")
+    else:
+        for other, files in alone.items():
+            refused += [f"image {str(file)!r}: has no {other} image of the same name" for file in files]
+    return pairs, refused
+
+
+def _score_picture(
+    sr_file: Path, hr_file: Path, lr_file: Path | None, scale: int, scorer: Scorer
+) -> tuple[Row, list[Tensor]]:
+    """One picture's row, and what the metrics of a whole set see of it: one draw, or nothing if none was asked for."""
+    whole = images.read(hr_file)
+    pixels = whole.shape[0] * whole.shape[1]
+    sr = images.read(sr_file, max_pixels=max(pixels, _ALWAYS_READ_PX))
+    lr = None if lr_file is None else images.read(lr_file)
+    try:
+        hr = modcrop(whole, scale)
+        if sr.shape not in (whole.shape, hr.shape):
+            sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (sr, hr))
+            raise InputError(f"SR and HR, cropped to a multiple of {scale}, have {sizes} pixels (width x height)")
+        if lr is not None:
+            images.check_pair_sizes(hr, lr, scale, str(lr_file))
+        sr_BCHW, hr_BCHW = to_float(modcrop(sr, scale)), to_float(hr)
+        values = scorer.image(sr_BCHW, hr_BCHW, None if lr is None else to_float(lr))
+        features = [scorer.features(sr_BCHW)] if needs_features(scorer) else []
+    except InputError as error:
+        raise InputError(f"image {str(sr_file)!r}: {error}") from None
+    per_draw = {name: [float(value[0])] for name, value in values.items()}
+    row = {
+        "scale": scale,
+        "protocol": scorer.protocol.id(scale),
+        "kernel": None if lr is None else "files",
+        "width": hr.shape[1],
+        "height": hr.shape[0],
+        "lr_sha256": None if lr is None else pixels_sha256(lr),
+        "hr_sha256": pixels_sha256(hr),
+        "draws": 1,
+        **{name: value for name, value in over_draws(per_draw).items() if name in per_draw},
+        "per_draw": per_draw,
+        "not_computed": scorer.not_computed | scorer.lacking(lr=lr is not None, sigma=False),
+    }
+    return row, features
+
+
+def _evaluation(
+    rows: list[Row], metrics: Sequence[str], about: Mapping[str, Any], refused: Sequence[str]
+) -> Evaluation:
     """Scores by image and metric, their means, and what is known `about` them; strict JSON, so no infinite number."""
-    metrics = list(next(iter(scores.values())))
-    means, not_computed = {}, {}
-    for metric in metrics:
-        values = {name: row[metric] for name, row in scores.items()}
-        if infinite := [name for name, value in values.items() if not math.isfinite(value)]:
-            not_computed[metric] = f"no finite mean: infinite for {', '.join(infinite)}, equal to HR"
+    columns = list(metrics)
+    if about["deterministic"] is False:
+        columns += [f"{STABILITY}{name}" for name in metrics if get_metric(name).level == "image"] + ["l_std"]
+    of_images = [row for row in rows if row["image"]]
+    of_set = next((row for row in rows if not row["image"]), {})
+    means: dict[str, float] = {}
+    not_computed: dict[str, str] = {}
+    for metric in dict.fromkeys(columns):
+        found = [of_set] if get_metric(metric).level == "set" else of_images
+        values = {row["image"]: row[metric] for row in found if row.get(metric) is not None}
+        if len(values) < len(found) or not values:
+            not_computed[metric] = _reason(metric, [*found, *of_images], about)
+        elif odd := [name for name, value in values.items() if not math.isfinite(value)]:
+            not_computed[metric] = f"{INFINITE}{', '.join(odd)}, equal to HR"
         else:
             means[metric] = math.fsum(values.values()) / len(values)
-    return {
+    shown = [metric for metric in dict.fromkeys(columns) if get_metric(metric).level != "set"]
+    report = {
         **about,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        "versions": versions(),
         "means": means,
         "images": [
-            {"name": name, **{metric: value if math.isfinite(value) else None for metric, value in row.items()}}
-            for name, row in scores.items()
+            {"name": row["image"], **{metric: _finite(row.get(metric)) for metric in shown}} for row in of_images
         ],
+        "set": of_set.get("details", {}),
         "not_computed": not_computed,
+        "refused": list(refused),
     }
+    return Evaluation(report, rows)
 
 
-def table(report: Report, *, per_image: bool) -> str:
-    """The report as text: a line on what was scored, then the means, after one line an image if asked."""
-    metrics = [key for key in report["images"][0] if key != "name"]
-    heads = [f"{name} ({METRICS[name].unit})" if METRICS[name].unit else name for name in metrics]
-    count = len(report["images"])
-    rows = report["images"] if per_image else []
-    lines = [["image", *heads]]
-    for name, values in [*((row["name"], row) for row in rows), (f"mean of {count}", report["means"])]:
-        lines.append([name, *(_number(values.get(metric), METRICS[metric].decimals) for metric in metrics)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    body = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-    what = f"{report['model'] or 'pictures'} x{report['scale']}, protocol {report['protocol']}"
-    if report["model"]:
-        what += f", {report['parameters']:,} parameters, {report['seconds_per_image']:.3g} s an image"
-    notes = [f"{metric}: {reason}" for metric, reason in report["not_computed"].items()]
-    return "\n".join([what, "", *body, *notes])
+def versions() -> dict[str, str]:
+    """Of what computes scores."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
-def _number(value: float | None, decimals: int) -> str:
-    return "inf" if value is None else f"{value:.{decimals}f}"
+def _reason(metric: str, rows: Sequence[Row], about: Mapping[str, Any]) -> str:
+    """Why a metric has no mean: what a row without it says."""
+    base = metric.removeprefix(STABILITY)
+    reasons = [row["not_computed"][base] for row in rows if base in row.get("not_computed", {})]
+    if not reasons and about["model"] is None:
+        return "needs draws of a network; pictures are one"
+    return str(reasons[0])
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,31 +1,130 @@
-"""One model on one test image: the smallest unit of evaluation, and the row that it leaves.
+"""One model on one test image: the smallest unit of evaluation, and the row that it leaves; then the row of a set.
 
 A row says everything its numbers depend on besides the weights (https://arxiv.org/abs/1909.11856 and its successors
-differ in exactly these): test set, image, scale, protocol, where LR came from, and the hashes of its pixels.
+differ in exactly these): test set, image, scale, protocol, where LR came from, the hashes of its pixels, and for a
+stochastic network how many draws of which noise its means are over.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from eval import distribution
 from eval.benchmarks import Benchmark
-from eval.fidelity import score
-from eval.protocol import Protocol
+from eval.protocol import STABILITY, get_metric
+from eval.scorer import Scorer
+from eval.stability import Spread, g_std
 from sr_models.errors import InputError
 from sr_models.images import pixels_sha256
-from sr_models.imaging import to_float, to_uint8
-from sr_models.inference import Options, super_resolve
+from sr_models.imaging import quantize, to_float, to_uint8
+from sr_models.inference import Options, Output, super_resolve
 from sr_models.network import SRNetwork
+from sr_models.rng import noise_seed
 from sr_models.sigma import WithSigma
 
+Row = dict[str, Any]
+
 _DEFAULTS = Options()
+_LEVEL = 0.95  # of the interval beside FID
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """One super-resolution of an image: the output, the seconds it took, whether its network has no noise."""
+
+    out: Output
+    seconds: float
+    deterministic: bool
+
+
+Sampler = Callable[[np.ndarray], Iterable[Sampled]]
+"""LR pixels (H, W, 3) uint8 to draw after draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One draw worth showing: its number, its score, and SR as (H, W, 3) uint8."""
+
+    number: int
+    score: float
+    picture: np.ndarray
+
+
+@dataclass(kw_only=True)
+class Scored:
+    """What one image leaves; it grows draw by draw, but not in memory.
+
+    Attributes:
+        lr, hr: (H, W, 3) uint8.
+        by: the metric that says which draw is best, PSNR if there is one; "" without any.
+        row: see `score_image`.
+        per_draw: metric -> one number a draw.
+        spread: of SR over draws, in [0, 1], inside the protocol's border.
+        features: for each draw, what the metrics of a whole set see of SR; empty if none was asked for.
+        first: the first draw as the network gave it.
+        best, worst: by `by`.
+    """
+
+    lr: np.ndarray
+    hr: np.ndarray
+    by: str
+    row: Row = field(default_factory=dict)
+    per_draw: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    spread: Spread = field(default_factory=Spread)
+    features: list[Tensor] = field(default_factory=list)
+    first: Output | None = None
+    best: Draw | None = None
+    worst: Draw | None = None
+
+    def add(self, out: Output, hr_BCHW: Tensor, lr_BCHW: Tensor, scorer: Scorer) -> np.ndarray:
+        """Score one draw; returns its picture, (H, W, 3) uint8."""
+        number, picture, device = self.spread.count, to_uint8(out.sr)[0], out.sr.device  # tiles come on the CPU
+        for name, value in scorer.image(out.sr, hr_BCHW.to(device), lr_BCHW.to(device), out.sigma).items():
+            self.per_draw[name].append(float(value[0]))
+        shave = scorer.protocol.shave(scorer.scale)
+        seen = quantize(out.sr) if scorer.protocol.uint8 else out.sr
+        self.spread.add(seen[..., shave : seen.shape[2] - shave, shave : seen.shape[3] - shave])
+        if needs_features(scorer):
+            self.features.append(scorer.features(out.sr))
+        if self.by in self.per_draw:
+            draw = Draw(number=number, score=self.per_draw[self.by][-1], picture=picture)
+            better = get_metric(self.by).better
+            self.best = draw if self.best is None or better(draw.score, self.best.score) else self.best
+            self.worst = draw if self.worst is None or better(self.worst.score, draw.score) else self.worst
+        self.first = self.first or out
+        return picture
+
+
+def sample(
+    model: SRNetwork | WithSigma, lr: np.ndarray, *, draws: int, seed: int = 0, options: Options = _DEFAULTS
+) -> Iterator[Sampled]:
+    """Super-resolve one image draw by draw, on the device that holds the model; a deterministic one has one draw.
+
+    The noise of each depends on `seed`, the image's LR pixels and the draw's number alone.
+
+    Args:
+        lr: (H, W, 3) uint8.
+    """
+    deterministic = (model.net if isinstance(model, WithSigma) else model).noise_channels == 0
+    device, lr_sha256 = _device(model), pixels_sha256(lr)
+    lr_BCHW = to_float(lr).to(device)
+    for number in range(1 if deterministic else draws):
+        _finish(device)
+        start = time.perf_counter()
+        out = super_resolve(model, lr_BCHW, seeds=(noise_seed(seed, lr_sha256, number),), options=options)
+        _finish(device)
+        yield Sampled(out=out, seconds=time.perf_counter() - start, deterministic=deterministic)
 
 
 def score_image(
@@ -33,45 +132,86 @@ def score_image(
     benchmark: Benchmark,
     index: int,
     *,
-    protocol: Protocol,
-    metrics: Sequence[str],
+    scorer: Scorer,
+    draws: int,
+    seed: int = 0,
     options: Options = _DEFAULTS,
     save_in: Path | None = None,
-) -> dict[str, Any]:
+) -> Scored:
     """Super-resolve one image of a benchmark and score it, on the device that holds the model (`bicubic` is a model).
 
+    Draws are computed one by one, and memory does not grow with them.
+
     Args:
-        save_in: folder to write the SR image to, as a PNG of the image's name.
+        draws: samples of a stochastic network; the protocol's id says so. A deterministic one is run once.
+        seed: of the noise (`sample`).
+        save_in: folder to write SR to: `<image>.png`, of a stochastic network `draw_<n>/<image>.png`.
 
     Returns:
-        The row: benchmark, image, index, scale, protocol (its id), kernel, width, height (of the cropped HR, in px),
-        lr_sha256, hr_sha256 (of the pixels used), seconds (wall clock of super-resolution alone, not warmed up),
-        the fields of `options`, and one float a metric.
+        See `score_draws`.
 
     Raises:
-        InputError: as `Benchmark.read` and `eval.fidelity.score`, naming the image.
+        InputError: as `Benchmark.read` and `Scorer.image`, or SR that is not finite, naming the image.
+    """
+    return score_draws(
+        lambda lr: sample(model, lr, draws=draws, seed=seed, options=options),
+        benchmark,
+        index,
+        scorer=scorer,
+        draws=draws,
+        seed=seed,
+        options=options,
+        save_in=save_in,
+    )
+
+
+def score_draws(
+    sampler: Sampler,
+    benchmark: Benchmark,
+    index: int,
+    *,
+    scorer: Scorer,
+    draws: int,
+    seed: int,
+    options: Options,
+    save_in: Path | None = None,
+) -> Scored:
+    """Score one image's draws as they come from `sampler`, wherever it runs; the other arguments as in `score_image`.
+
+    Returns:
+        Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id), kernel, width,
+        height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used), seconds (wall clock of one
+        super-resolution, not warmed up, mean over draws), the fields of `options`; draws (how many there were),
+        deterministic, noise_seed (None if deterministic); the mean over draws of each metric, its spread `g_std.*`, and
+        l_std, both exactly 0 of a deterministic network; per_draw: metric -> one number a draw; not_computed: metric ->
+        reason.
+
+    Raises:
+        InputError: as `score_image`.
     """
     lr, hr = benchmark.read(index)
-    device = _device(model)
-    lr_BCHW = to_float(lr).to(device)
-    _finish(device)
-    start = time.perf_counter()
-    sr_BCHW = super_resolve(model, lr_BCHW, options=options).sr
-    _finish(device)
-    seconds = time.perf_counter() - start
-    if save_in is not None:
-        target = save_in / f"{benchmark.pairs[index].name}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(to_uint8(sr_BCHW)[0]).save(target)
-    hr_BCHW = to_float(hr).to(sr_BCHW.device)
+    pair = benchmark.pairs[index]
+    protocol = scorer.protocol.model_copy(update={"draws": draws})
+    scored = Scored(lr=lr, hr=hr, by=_chooser(scorer.metrics))
+    lr_BCHW, hr_BCHW = to_float(lr), to_float(hr)
+    seconds = 0.0
     try:
-        scores = score(sr_BCHW, hr_BCHW, scale=benchmark.scale, protocol=protocol, metrics=metrics)
+        _check_border(hr, protocol.shave(benchmark.scale))
+        for drawn in sampler(lr):
+            if not torch.isfinite(drawn.out.sr).all():
+                raise InputError(f"SR is not finite (draw {scored.spread.count})")
+            seconds += drawn.seconds
+            number, picture = scored.spread.count, scored.add(drawn.out, hr_BCHW, lr_BCHW, scorer)
+            if save_in is not None:
+                _save(picture, save_in if drawn.deterministic else save_in / f"draw_{number}", pair.name)
     except InputError as error:
-        raise InputError(f"image {str(benchmark.pairs[index].hr)!r}: {error}") from error
-    return {
+        raise InputError(f"image {str(pair.hr)!r}: {error}") from error
+    deterministic = drawn.deterministic
+    scored.row = {
         "benchmark": benchmark.name,
-        "image": benchmark.pairs[index].name,
+        "image": pair.name,
         "index": index,
+        "images": len(benchmark),
         "scale": benchmark.scale,
         "protocol": protocol.id(benchmark.scale),
         "kernel": benchmark.kernel,
@@ -79,10 +219,87 @@ def score_image(
         "height": hr.shape[0],
         "lr_sha256": pixels_sha256(lr),
         "hr_sha256": pixels_sha256(hr),
-        "seconds": seconds,
+        "seconds": seconds / scored.spread.count,
         **asdict(options),
-        **{name: values[0] for name, values in scores.items()},
+        "draws": scored.spread.count,
+        "deterministic": deterministic,
+        "noise_seed": None if deterministic else seed,
+        **over_draws(scored.per_draw),
+        "l_std": scored.spread.l_std(),
+        "per_draw": dict(scored.per_draw),
+        "not_computed": scorer.not_computed | scorer.lacking(lr=True, sigma=drawn.out.sigma is not None),
     }
+    return scored
+
+
+def over_draws(per_draw: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of each metric over draws, then the G-STD of each as `g_std.<metric>`."""
+    means = {name: statistics.fmean(values) for name, values in per_draw.items()}
+    return means | {f"{STABILITY}{name}": g_std(values) for name, values in per_draw.items()}
+
+
+def set_row(
+    rows: Sequence[Row], features: Sequence[Sequence[Tensor]], reference: np.ndarray, metrics: Sequence[str]
+) -> Row:
+    """The row of a whole set: FID and KID, each the mean over draws; with FID always KID and a bootstrap interval.
+
+    Args:
+        rows: of the set's images.
+        features: for each image, for each draw: (patches, features) of SR.
+        reference: (images * patches, features) of HR, in the same order.
+        metrics: with "fid", "kid" or both among them.
+
+    Returns:
+        A row whose image is "". Its `details` say: samples (a draw); for FID the interval's ends and level, of draw 0,
+        and what to be warned of; for KID its deviation over subsets, mean over draws; `text` says it in words. Where
+        there are too few samples, `not_computed` says so instead.
+    """
+    shared = ("benchmark", "images", "scale", "protocol", "kernel", "draws", "deterministic", "noise_seed",
+              *Options.__dataclass_fields__)  # fmt: skip
+    row: Row = {"image": "", **{name: rows[0].get(name) for name in shared}}
+    draws = [torch.cat(list(one)).numpy() for one in zip(*features, strict=True)]
+    owner = [i for i, one in enumerate(features) for _ in range(len(one[0]))]
+    samples = len(owner)
+    try:
+        kids = [distribution.kid(draw, reference) for draw in draws]
+        row["per_draw"] = {"kid": [mean for mean, _ in kids]}
+        deviation = statistics.fmean(std for _, std in kids)
+        text = f"{samples} samples, ± {deviation:.5f} over subsets"
+        row["details"] = {"kid": {"samples": samples, "std_over_subsets": deviation, "text": text}}
+        if "fid" in metrics:
+            row["per_draw"]["fid"] = [distribution.fid(draw, reference) for draw in draws]
+            low, high = distribution.bootstrap_interval(draws[0], reference, images=owner, level=_LEVEL)
+            warning = distribution.small_sample_warning(samples)
+            text = f"{_LEVEL:.0%} of redrawn sets in {low:.2f} to {high:.2f}{' (draw 0)' if len(draws) > 1 else ''}"
+            text += f"; {warning}" if warning else f"; {samples} samples"
+            row["details"]["fid"] = {
+                "samples": samples, "interval": [low, high], "level": _LEVEL, "warning": warning, "text": text,
+            }  # fmt: skip
+    except InputError as error:
+        return row | {"not_computed": dict.fromkeys(("fid", "kid"), str(error))}
+    return row | {name: statistics.fmean(values) for name, values in row["per_draw"].items()}
+
+
+def needs_features(scorer: Scorer) -> bool:
+    """Whether a scorer computes something of a whole set."""
+    return any(get_metric(name).level == "set" for name in scorer.metrics)
+
+
+def _check_border(hr: np.ndarray, shave: int) -> None:
+    if min(hr.shape[:2]) <= 2 * shave:
+        raise InputError(f"image of {hr.shape[1]}x{hr.shape[0]} px is too small for a border of {shave} px")
+
+
+def _chooser(metrics: Sequence[str]) -> str:
+    """The metric that says which draw is best: PSNR if there is one, as CCSR shows them."""
+    choices = [name for name in metrics if get_metric(name).level == "image"]
+    return next((name for name in ("psnr_y", "psnr_rgb", *choices) if name in choices), "")
+
+
+def _save(picture: np.ndarray, folder: Path, name: str) -> None:
+    target = folder / f"{name}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(target)
 
 
 def _device(model: SRNetwork | WithSigma) -> torch.device:

@@ -51,11 +51,13 @@ class Entry:
     rank: int | None = None
     tie: bool = False
     """Not told apart from the row above by the seeds' spread."""
+    trial: str = ""
+    """Fingerprint, with "@" and its step while it trains, of a trial that is scored before there are winners."""
 
     @property
     def seeds(self) -> int:
         """The fewest seeds that any of its cells is a mean of."""
-        return min(len(value.by_seed) for cell in self.cells.values() for value in cell.values())
+        return min((len(value.by_seed) for cell in self.cells.values() for value in cell.values()), default=0)
 
 
 @dataclass
@@ -68,14 +70,25 @@ class Board:
     columns: list[Column]
     lead: list[Column]
     entries: list[Entry]
+    metrics: list[str]
+    """What was scored, the leading one first."""
+    asked: list[str]
+    """Those that the run's config names."""
+    missing: dict[Column, tuple[int, int]]
+    """Column -> how many images its rows hold, and how many the benchmark has; only where some are missing."""
+    notes: list[str]
+    """Why metrics were not computed, and warnings."""
 
     def name(self, entry: Entry) -> str:
         """`model × objective`, with the weights or precision where the board holds several for the combination."""
         twins = [e for e in self.entries if e.combination == entry.combination]
         title = entry.model if entry.objective == "-" else f"{entry.model} × {entry.objective}"
         extra = [getattr(entry, key) for key in ("weights", "precision") if len({getattr(e, key) for e in twins}) > 1]
+        if "@" in entry.trial or len({e.trial for e in twins}) > 1:
+            extra.append(entry.trial[:8] + entry.trial[64:])
         return f"{title} ({', '.join(extra)})" if extra else title
 
     def title(self, column: Column) -> str:
-        """The benchmark's name, with the inputs' hash where the board holds it with several."""
-        return column[0] if sum(c[0] == column[0] for c in self.columns) == 1 else f"{column[0]}@{column[1]}"
+        """The benchmark's name, with the inputs' hash where the board holds it with several, and what is missing."""
+        name = column[0] if sum(c[0] == column[0] for c in self.columns) == 1 else f"{column[0]}@{column[1]}"
+        return f"{name} ({self.missing[column][0]} of {self.missing[column][1]})" if column in self.missing else name

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.protocol import METRICS
+from eval.protocol import STABILITY, all_metrics, get_metric
 from orchestrator.board import BICUBIC, Board, Value
 
 WIDTH = 120
@@ -27,6 +28,10 @@ def markdown(found: Sequence[Board]) -> str:
 
 def _terminal(board: Board) -> str:
     fixed, moving = _cells(board, board.metric)
+    for metric in [name for name in board.metrics[1:] if name in board.asked or not name.startswith(STABILITY)]:
+        for title, *cells in _cells(board, metric, gains=False)[1]:
+            if any(cell != "-" for cell in cells):
+                moving.append([f"{title} {metric}", *cells])
     lines, start = [_caption(board, board.metric)], 0
     while start < len(moving):
         chosen = list(fixed) if start == 0 else fixed[:2]
@@ -41,32 +46,37 @@ def _terminal(board: Board) -> str:
         if set(entry.info["searched"]) & set(entry.info["params"]) and entry.weights in ("raw", "none"):
             best = ", ".join(f"{name}={_short(value)}" for name, value in entry.info["params"].items())
             lines.append(f"  {entry.model} × {entry.objective}: {best} (trial #{entry.info['number']})")
-    return "\n".join(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines)
+    lines = [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines]
+    for note in board.notes:
+        lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def _markdown(board: Board) -> str:
     """One table for each metric that was computed, the leading one first."""
     present = {name for entry in board.entries for cell in entry.cells.values() for name in cell}
     parts = []
-    for metric in sorted(present, key=lambda name: (name != board.metric, list(METRICS).index(name))):
+    for metric in board.metrics:
+        if metric not in present:
+            continue
         fixed, moving = _cells(board, metric)
         table = [[cell.replace("|", "\\|") for cell in line] for line in zip(*fixed, *moving, strict=True)]
         lines = [f"| {' | '.join(line)} |" for line in table]
         parts.append(
             "\n".join([f"### {_caption(board, metric)}", "", lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
         )
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *(f"- {note}" for note in board.notes)])
 
 
 def _caption(board: Board, metric: str) -> str:
-    unit = f" ({METRICS[metric].unit})" if METRICS[metric].unit else ""
+    unit = f" ({get_metric(metric).unit})" if get_metric(metric).unit else ""
     order = f"ranked by mean {board.metric} over {', '.join(board.title(c) for c in board.lead)}"
     return f"×{board.scale}, {board.protocol}: {metric}{unit}, mean ± sd over seeds, (gain over bicubic); {order}"
 
 
-def _cells(board: Board, metric: str) -> tuple[list[list[str]], list[list[str]]]:
+def _cells(board: Board, metric: str, *, gains: bool = True) -> tuple[list[list[str]], list[list[str]]]:
     """The table's columns, header first: those about the row, and one a benchmark."""
-    decimals = METRICS[metric].decimals
+    decimals = get_metric(metric).decimals
     entries = board.entries
     fixed = [
         ["#", *(f"{'≈' if e.tie else ''}{e.rank or '-'}" for e in entries)],
@@ -77,17 +87,19 @@ def _cells(board: Board, metric: str) -> tuple[list[list[str]], list[list[str]]]
         ["trials", *("-" if e.info["trials"] is None else str(e.info["trials"]) for e in entries)],
     ]
     moving = [
-        [board.title(column), *(_number(e.cells.get(column, {}).get(metric), decimals) for e in entries)]
+        [board.title(column), *(_number(e.cells.get(column, {}).get(metric), decimals, gains) for e in entries)]
         for column in board.columns
     ]
     return fixed, moving
 
 
-def _number(value: Value | None, decimals: int) -> str:
+def _number(value: Value | None, decimals: int, gain: bool) -> str:
     if value is None:
         return "-"
     spread = "" if value.std is None else f" ±{value.std:.{decimals}f}"
-    return f"{value.mean:.{decimals}f}{spread}" + ("" if value.gain is None else f" ({value.gain:+.{decimals}f})")
+    return f"{value.mean:.{decimals}f}{spread}" + (
+        f" ({value.gain:+.{decimals}f})" if gain and value.gain is not None else ""
+    )
 
 
 def _count(number: int | None) -> str:
@@ -117,7 +129,7 @@ def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
 
 def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:
     """`leaderboard.rows` as CSV: a line a row; a metric that was computed has <metric>, <metric>_std, <metric>_gain."""
-    present = [name for name in METRICS if any(name in row["metrics"] for row in flat)]
+    present = [name for name in all_metrics() if any(name in row["metrics"] for row in flat)]
     lines: list[dict[str, Any]] = []
     for row in flat:
         plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items() if k != "metrics"}

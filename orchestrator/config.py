@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from eval.protocol import get_metric, get_protocol
+from eval.protocol import FIDELITY, get_metric, get_protocol
 from objectives import ObjectiveSpec, resolve
 from orchestrator.sources import SKIMAGE, ImageSource
 from sr_models.errors import InputError
@@ -96,7 +96,9 @@ class SearchConfig(Params):
     @field_validator("metric")
     @classmethod
     def _known(cls, name: str) -> str:
-        get_metric(name.removeprefix("ema."))
+        get_metric(plain := name.removeprefix("ema."))
+        if plain not in FIDELITY:
+            raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
         return name
 
 
@@ -139,6 +141,16 @@ class EvaluationConfig(Params):
     protocol: str = Field(default="classical", description="named protocol, stamped on every score")
     metrics: tuple[str, ...] = Field(
         default=("psnr_y", "ssim_y"), min_length=1, description="the first one leads the board"
+    )
+    draws: int | None = Field(
+        default=None, ge=1, description="samples of a stochastic network; null: as many as the protocol says"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise of stochastic networks")
+    weights_dir: str | None = Field(
+        default=None, description="folder of what LPIPS, DISTS, FID and KID need; null: $SR_WEIGHTS_DIR, torch's cache"
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="processes that run networks; null: as many as the search had workers"
     )
 
     @model_validator(mode="after")
@@ -232,8 +244,13 @@ class SweepConfig(Params):
 
     @property
     def hash(self) -> str:
-        """sha256 of everything but `resources`: the same hash resumes the same run folder."""
-        return digest(self.model_dump(mode="json", exclude={"resources": True, "train": {"checkpoint_every"}}))
+        """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder."""
+        beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
+        fields = self.model_dump(mode="json", exclude={"resources": True, **beside})
+        for name in ("draws", "seed"):  # so that runs keep the names they had before there was a choice
+            if fields["evaluation"][name] == EvaluationConfig.model_fields[name].default:
+                del fields["evaluation"][name]
+        return digest(fields)
 
     @property
     def run_name(self) -> str:

@@ -60,6 +60,19 @@ class Home:
         self.place = Place(str(run.path), self.storage.uri if self.storage else None)
         self._pushed = 0.0
 
+    def visit(self) -> None:
+        """Have a run that this machine does not know here, without being its driver.
+
+        Raises:
+            InputError: the storage cannot be reached or written, or the run lives elsewhere.
+        """
+        if self.storage is not None:
+            self.storage.check()
+            if not self.run.config.exists():
+                pull_tree(self.storage, self.run.path, [*_OWN, *_RESULTS])
+        if self.run.config.exists():
+            self.settle()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be the run's only driver for the length of a `with` block, and begin with what the last one knew.

@@ -1,7 +1,8 @@
 """The board of a run folder: per-image scores -> tables that compare like with like.
 
 A score belongs to a column (scale, protocol, benchmark, LR inputs): rows are ranked inside a column, gains are over
-bicubic in the same column, and spread is the sample standard deviation over seeds. Needs neither Ray, MLflow nor torch.
+bicubic in the same column, and spread is the sample standard deviation over seeds. A set of which images are missing is
+a column of its own. Needs neither Ray, MLflow nor torch.
 `python -m orchestrator.leaderboard RUN` prints it.
 """
 
@@ -19,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
-from eval.protocol import METRICS, get_metric
+from eval.protocol import METRICS, STABILITY, get_metric
+from eval.rows import SET, read_rows
 from orchestrator import board_text, journal
 from orchestrator.board import BICUBIC, Board, Column, Entry, Value
 from orchestrator.rundir import read_json, write_json, write_text
@@ -39,12 +39,13 @@ def boards(folder: Path) -> list[Board]:
         InputError: no run folder, no scores in it yet, a Parquet file that cannot be read.
     """
     plan, winners = read_plan(folder), _optional(folder / "winners.json")
-    metric = leading_metric(folder)
+    asked = _evaluation(folder)
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in _scores(folder, winners):
+    for row in _scores(folder, winners, asked.get("seed", 0)):
         groups[row["scale"], row["protocol"]].append(row)
     return [
-        _board(scale, protocol, metric, groups[scale, protocol], plan, winners) for scale, protocol in sorted(groups)
+        _board(scale, protocol, asked["metrics"], groups[scale, protocol], plan, winners)
+        for scale, protocol in sorted(groups)
     ]
 
 
@@ -60,33 +61,36 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 def leading_metric(folder: Path) -> str:
     """The metric that orders a run's board: its config's first evaluation metric. Raises InputError if it has none."""
+    return str(_evaluation(folder)["metrics"][0])
+
+
+def _evaluation(folder: Path) -> dict[str, Any]:
+    """`evaluation` of a run's config. Raises InputError if there is no config."""
     path = folder / "config.yaml"
     if not path.exists():
         raise InputError(f"{folder} is not a run folder: it has no config.yaml")
-    metric = str(yaml.safe_load(path.read_text(encoding="utf-8"))["evaluation"]["metrics"][0])
-    get_metric(metric)
-    return metric
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["evaluation"]
+    for metric in found["metrics"]:
+        get_metric(metric)
+    return found
 
 
 def _optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _scores(folder: Path, winners: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every image's scores, once; those of a combination's former winners are left out."""
-    key = ("combination", "seed", "weights", "precision", "protocol", "benchmark", "kernel", "image", "lr_sha256")
-    wanted = [*key, "model", "objective", "target", "loss", "scale", "fingerprint", *METRICS]
+def _scores(folder: Path, winners: Mapping[str, Any], noise_seed: int) -> list[dict[str, Any]]:
+    """Every row once, but those of a combination's former winners and of noise that the config does not ask for."""
+    key = ("combination", "fingerprint", "seed", "weights", "precision", "protocol", "benchmark", "kernel", "image",
+           "lr_sha256")  # fmt: skip
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for path in sorted((folder / "evaluation").glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and run again") from None
-        for row in table.select([name for name in wanted if name in table.column_names]).to_pylist():
-            current = winners.get(row["combination"], {}).get("fingerprints")
-            if row["fingerprint"] and current is not None and row["fingerprint"] not in current:
-                continue
-            found[tuple(row[name] for name in key)] = row
+    for row in read_rows(folder / "evaluation"):
+        current = winners.get(row["combination"], {}).get("fingerprints")
+        if row["fingerprint"] and current is not None and row["fingerprint"] not in current:
+            continue
+        if row.get("noise_seed") in (None, noise_seed):
+            known = {"trial": row["fingerprint"] if current is None else ""}
+            found[tuple(row[name] for name in key)] = row | known
     if not found:
         raise InputError(f"{folder} holds no scores yet (evaluation/*.parquet)")
     return list(found.values())
@@ -98,32 +102,35 @@ def _scores(folder: Path, winners: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _board(
     scale: int,
     protocol: str,
-    metric: str,
+    asked: Sequence[str],
     scores: list[dict[str, Any]],
     plan: Mapping[str, Any],
     winners: Mapping[str, Any],
 ) -> Board:
     planned = {one["id"]: one for one in plan["combinations"]}
-    runs: dict[tuple[str, str, str], dict[tuple[str, str, int], list[dict[str, Any]]]] = defaultdict(
+    metrics, sizes = _metrics(asked, scores), _sizes(scores)
+    runs: dict[tuple[str, ...], dict[tuple[str, str, int], list[dict[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in scores:
-        by_run = runs[row["combination"], row["weights"], row["precision"]]
+        by_run = runs[row["combination"], row["weights"], row["precision"], row["trial"]]
         by_run[row["benchmark"], row["kernel"], row["seed"]].append(row)
 
     entries: list[Entry] = []
-    for (combination, weights, precision), by_run in runs.items():
+    for (combination, weights, precision, trial), by_run in runs.items():
         one = next(iter(by_run.values()))[0]
         entry = Entry(combination, one["model"], one["objective"], one["target"], one["loss"], weights, precision)
-        entry.info = _info(planned.get(combination, {}), winners.get(combination, {}))
+        entry.trial, entry.info = trial, _info(planned.get(combination, {}), winners.get(combination, {}))
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-        for (benchmark, _, seed), images in by_run.items():
+        for (benchmark, _, seed), found in by_run.items():
+            images = [row for row in found if row["image"] != SET]
             column = (benchmark, _inputs(images))
             entry.images[column] = len(images)
-            entry.fingerprints[seed] = images[0]["fingerprint"]
-            for name in METRICS:
-                if all(image.get(name) is not None for image in images):
-                    values[column][name][seed] = statistics.fmean(image[name] for image in images)
+            entry.fingerprints[seed] = found[0]["fingerprint"]
+            for name in metrics:
+                rows = [row for row in found if row["image"] == SET] if get_metric(name).level == "set" else images
+                if rows and all(row.get(name) is not None for row in rows):
+                    values[column][name][seed] = statistics.fmean(row[name] for row in rows)
         entry.cells = {c: {m: _value(v, None) for m, v in by_metric.items()} for c, by_metric in values.items()}
         entries.append(entry)
 
@@ -132,10 +139,48 @@ def _board(
         for column, cell in entry.cells.items():
             reference = base.cells.get(column, {}) if base else {}
             entry.cells[column] = {m: _value(v.by_seed, reference.get(m)) for m, v in cell.items()}
-    columns = sorted({column for entry in entries for column in entry.cells})
-    board = Board(scale, protocol, metric, columns, _leading_columns(columns, entries, metric), entries)
+    held = {column: entry.images[column] for entry in entries for column in entry.cells}
+    missing = {column: (n, sizes[column[0]]) for column, n in held.items() if n < sizes[column[0]]}
+    columns = sorted(held, key=lambda column: (column in missing, column))
+    lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
+    board = Board(
+        scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, _notes(asked, scores)
+    )
     _order(board, base)
     return board
+
+
+def _metrics(asked: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The config's metrics, then what else was scored; spreads over draws where there were several."""
+    spread = any(row.get("deterministic") is False for row in scores)
+    further = [name for name in METRICS if name != "l_std" and any(row.get(name) is not None for row in scores)]
+    names = [*asked, *further]
+    if spread:
+        names += [f"{STABILITY}{name}" for name in names if get_metric(name).level == "image"] + ["l_std"]
+    return list(dict.fromkeys(names))
+
+
+def _sizes(scores: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many images each benchmark has, as far as rows say."""
+    sizes: dict[str, int] = defaultdict(int)
+    for row in scores:
+        sizes[row["benchmark"]] = max(sizes[row["benchmark"]], row.get("images") or 0)
+    return sizes
+
+
+def _notes(metrics: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why metrics lack, and what to know of those of whole sets."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for metric in metrics:
+        base = metric.removeprefix(STABILITY)
+        for why in dict.fromkeys(row["not_computed"][base] for row in scores if base in row["not_computed"]):
+            reasons[why].append(metric)
+    warnings = [one["warning"] for row in scores for one in row["details"].values() if one.get("warning")]
+    notes = []
+    for why, names in reasons.items():
+        somewhere = any(row.get(name) is not None for row in scores for name in names)
+        notes.append(f"{', '.join(names)} {'in part ' if somewhere else ''}not computed: {why}")
+    return notes + list(dict.fromkeys(warnings))
 
 
 def _info(planned: Mapping[str, Any], winner: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +234,7 @@ def _order(board: Board, base: Entry | None) -> None:
 
 
 def _ranked(entries: Sequence[Entry], value: Callable[[Entry], Value | None], metric: str) -> list[Entry]:
-    sign = -1 if METRICS[metric].higher_is_better else 1
+    sign = -1 if get_metric(metric).higher_is_better else 1
 
     def key(entry: Entry) -> tuple[bool, float, str, str]:
         found = value(entry)
@@ -201,8 +246,9 @@ def _ranked(entries: Sequence[Entry], value: Callable[[Entry], Value | None], me
 def rows(folder: Path) -> list[dict[str, Any]]:
     """One row for each combination, kind of weights and column, ranked by the leading metric within its column.
 
-    Keys: scale, protocol, benchmark, lr_inputs, images, rank, tie (with the row above), combination, model, objective,
-    target, loss, weights, precision, seeds, what plan and winners say, and metrics {name: {mean, std, gain, by_seed}}.
+    Keys: scale, protocol, benchmark, lr_inputs, images, of_images (the set has), trial (of a row that is of no winner),
+    rank, tie (with the row above), combination, model, objective, target, loss, weights, precision, seeds, what plan
+    and winners say, and metrics {name: {mean, std, gain, by_seed}}.
     """
     return _rows(boards(folder))
 
@@ -220,7 +266,8 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
         tie = bool(value and above and value.ties(above))
         yield {
             "scale": board.scale, "protocol": board.protocol, "benchmark": column[0], "lr_inputs": column[1],
-            "images": entry.images[column], "rank": position if value else None, "tie": tie,
+            "images": entry.images[column], "of_images": board.missing.get(column, (0, entry.images[column]))[1],
+            "trial": entry.trial, "rank": position if value else None, "tie": tie,
             "combination": entry.combination, "model": entry.model, "objective": entry.objective,
             "target": entry.target, "loss": entry.loss, "weights": entry.weights, "precision": entry.precision,
             "seeds": max(len(v.by_seed) for v in entry.cells[column].values()), **entry.info,
@@ -239,7 +286,7 @@ def write(folder: Path) -> str:
     write_text(folder / "leaderboard.csv", board_text.csv_text(flat))
     write_text(folder / "leaderboard.md", board_text.markdown(found))
     metric = found[0].metric
-    head = {"run": folder.resolve().name, "metric": metric, "higher_is_better": METRICS[metric].higher_is_better}
+    head = {"run": folder.resolve().name, "metric": metric, "higher_is_better": get_metric(metric).higher_is_better}
     write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
     return board_text.text(found)
 

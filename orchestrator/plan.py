@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sr_models
+from eval.protocol import FIDELITY
 from objectives import ObjectiveSpec, check_legal
 from orchestrator.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.space import TRAIN, Axes, apply, axes
@@ -261,8 +262,9 @@ def first_rung(train: TrainConfig, search: SearchConfig) -> int:
 
 
 def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
-    """What each validation measures: the metric that steers the search and the one that leads the board."""
-    return tuple(dict.fromkeys([config.search.metric.removeprefix("ema."), config.evaluation.metrics[0]]))
+    """What each validation measures: the metric that steers the search and, if it can, the one that leads the board."""
+    leads = [name for name in config.evaluation.metrics[:1] if name in FIDELITY]
+    return tuple(dict.fromkeys([config.search.metric.removeprefix("ema."), *leads]))
 
 
 def teacher_train(config: SweepConfig) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,7 @@ from orchestrator.origin import write_plan
 from orchestrator.patches import PatchStore, build_store, check_leaks
 from orchestrator.plan import Combination, Plan
 from orchestrator.progress import bar, moves, say
-from orchestrator.rows import Identity
-from orchestrator.rundir import RunDir, read_json, write_json, write_text
+from orchestrator.rundir import RunDir, write_json, write_text
 from orchestrator.services import Services, shown
 from orchestrator.studies import Studies, open_storage
 from sr_models.errors import InputError
@@ -202,11 +201,21 @@ class Sweep:
         self.home.push()
 
     def _evaluate(self) -> None:
-        from orchestrator import workers
+        from orchestrator import entrants, scoring
 
-        units = list(self._units())
-        with bar("evaluation", len(units), "unit") as made:
-            workers.evaluate(units, self.home.place, self.config.resources, self.concurrency, self.device, moves(made))
+        held, evaluation = self.config.resources, self.config.evaluation
+        found = entrants.winners(self.run_dir, self.plan)
+        jobs = entrants.jobs(list(found), evaluation, self.inputs, self.home.storage)
+        planned = scoring.plan(jobs, self.inputs.benchmarks, self.home.place)
+        hold = scoring.Hold(
+            workers=evaluation.workers or self.concurrency * held.workers_per_trial,
+            cpus=held.cpus_per_worker,
+            gpus=held.gpus_per_worker,
+            apart=held.gpus_per_worker > 0,
+            max_restarts=held.max_restarts,
+        )
+        with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
+            self.refused = scoring.evaluate(planned, self.home.place, hold, moves(made))
 
     def _report(self) -> None:
         board = leaderboard.write(self.run_dir.path)
@@ -219,6 +228,8 @@ class Sweep:
             )
         self.home.push()
         print(f"\n{board}\n")
+        for line in self.refused:
+            print(f"refused: {line}")
         print(report.rungs_text(self.run_dir.path))
         print(f"\nfinished in {time.time() - self.began:.0f} s; tables and pictures in {self.run_dir.path}")
         print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
@@ -232,7 +243,7 @@ class Sweep:
         """Trials at a time: what the nodes hold, those that may still come included, or fewer if the config says so."""
         held = self.config.resources
         nodes = (*self.cluster.nodes, *self.cluster.may_add)
-        workers = sum(_workers(node, held) for node in nodes)
+        workers = sum(node.holds(held.cpus_per_worker, held.gpus_per_worker) for node in nodes)
         needed = held.min_workers or held.workers_per_trial
         if workers < needed:
             shapes = sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in nodes})
@@ -258,8 +269,8 @@ class Sweep:
         held = self.config.resources
         if held.workers_per_trial > 1:
             return held
-        up = [node.cpus for node in self.cluster.nodes if _workers(node, held)]
-        to_come = [node.cpus for node in self.cluster.may_add if _workers(node, held)]
+        up = [node.cpus for node in self.cluster.nodes if node.holds(held.cpus_per_worker, held.gpus_per_worker)]
+        to_come = [node.cpus for node in self.cluster.may_add if node.holds(held.cpus_per_worker, held.gpus_per_worker)]
         return held.model_copy(update={"cpus_per_worker": max(up or to_come)})
 
     def _check_shared(self) -> None:
@@ -286,40 +297,6 @@ class Sweep:
 
     def _train_seconds(self, config: TrialConfig) -> float:
         return float(journal.steps(self.home.place.look(config.fingerprint))[-1]["metrics"]["train.seconds"])
-
-    def _units(self) -> Iterator[Any]:
-        """What is to be scored: bicubic, and each winner's every finished seed, raw and averaged, on each benchmark."""
-        from orchestrator.workers import Unit
-
-        winners = read_json(self.run_dir.winners)
-        for (name, scale), bench in self.inputs.benchmarks.items():
-            identities: list[tuple[Identity, str | None]] = [
-                (Identity(f"x{scale}/bicubic/-", "bicubic", "-", "-", "-", scale, "", -1, "none", "bicubic"), None)
-            ]
-            for one in self.plan.combinations:
-                if one.scale != scale or one.id not in winners:
-                    continue
-                for extra, fingerprint in enumerate(winners[one.id]["fingerprints"]):
-                    for folder, kind in (("model", "raw"), ("model_ema", "ema")):
-                        checkpoint = self.run_dir.trial(fingerprint) / folder
-                        if not (checkpoint / "model.json").exists():
-                            continue  # no average was kept, or that seed failed (reported when it did)
-                        who = Identity(
-                            one.id,
-                            one.label,
-                            one.objective_label,
-                            one.spec.target.kind,
-                            one.spec.loss.kind,
-                            scale,
-                            fingerprint,
-                            self.config.seed + extra,
-                            kind,
-                            one.network,
-                        )
-                        identities.append((who, checkpoint.relative_to(self.run_dir.path).as_posix()))
-            source = self.inputs.reachable(name, scale, self.home.storage)
-            for who, checkpoint_folder in identities:
-                yield Unit(who, checkpoint_folder, name, source, self.config.evaluation, bench.hash)
 
     def _write_plan(self, teachers: Mapping[int, str]) -> None:
         write_plan(
@@ -349,11 +326,3 @@ class Sweep:
                 write_text(self.run_dir.config, text)
             except OSError as error:
                 raise InputError(f"--output: {self.run_dir.path} cannot be written ({error.strerror})") from None
-
-
-def _workers(node: ray_runtime.Node, held: ResourceConfig) -> int:
-    """How many workers a node holds; Ray never takes shares of two GPUs for one."""
-    by_cpu, share = node.cpus // held.cpus_per_worker, held.gpus_per_worker
-    if not share:
-        return by_cpu
-    return min(by_cpu, node.gpus // int(share) if share >= 1 else node.gpus * int(1 / share + 1e-9))

@@ -260,7 +260,7 @@ def _note(entry: Entry) -> str:
 
 
 def _key(board: Board, entry: Entry) -> str:
-    return "/".join([entry.combination, entry.weights, entry.precision, board.protocol])
+    return "/".join([entry.combination, entry.weights, entry.precision, board.protocol, *filter(None, [entry.trial])])
 
 
 def _pick(source: Mapping[str, Any], *names: str) -> dict[str, Any]:

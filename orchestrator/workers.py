@@ -1,24 +1,19 @@
-"""What runs on Ray beside the search: teachers, centroids, winners' further seeds, and evaluation by warm actors."""
+"""What runs on Ray beside the search and evaluation: teachers, centroids, winners' further seeds."""
 
 from __future__ import annotations
 
 import functools
-import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import ray
 
 from cluster.ray_runtime import TRIAL_SLOT
 from orchestrator import journal
-from orchestrator.config import BenchmarkSource, EvaluationConfig, ResourceConfig, TrialConfig
-from orchestrator.inputs import load_benchmark
+from orchestrator.config import ResourceConfig, TrialConfig
 from orchestrator.place import Place, outcome
-from orchestrator.rows import Identity, write_rows
 from orchestrator.trial import Report, TrialResult, run_trial
 from sr_models.errors import InputError
 
@@ -162,78 +157,3 @@ def _make_centroids(checkpoint: str, place: Place, teacher: str, scale: int, thr
     store = place.open_store()
     store.add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)
     place.publish(store)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One checkpoint on one benchmark: the piece of evaluation that is done, or lost, whole."""
-
-    identity: Identity
-    checkpoint: str | None
-    """Name of the folder of the weights in the run; None for a network that has none."""
-    benchmark: str
-    source: BenchmarkSource
-    evaluation: EvaluationConfig
-    benchmark_hash: str
-
-    @property
-    def key(self) -> str:
-        """Names the unit's rows by content: the same weights on the same pixels under the same protocol."""
-        return self.identity.key(self.benchmark_hash, self.evaluation.protocol, self.evaluation.metrics)
-
-
-def evaluate(
-    units: Iterable[Unit],
-    place: Place,
-    resources: ResourceConfig,
-    workers: int,
-    device: str,
-    progress: Callable[[int], None],
-) -> None:
-    """Score the units whose rows are not there yet, on `workers` warm actors; each writes its rows as it finishes."""
-    there = place.rows()
-    todo = [unit for unit in units if unit.key not in there]
-    if not todo:
-        return
-    actor = ray.remote(_EvalWorker).options(
-        num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_restarts=resources.max_restarts,
-        max_task_retries=resources.max_restarts,
-    )  # fmt: skip
-    pool = ray.util.ActorPool([actor.remote(resources.cpus_per_worker, device) for _ in range(min(workers, len(todo)))])
-    scored = pool.map_unordered(lambda worker, unit: worker.score.remote(unit, place), todo)
-    with _user_errors():
-        for done, _ in enumerate(scored, start=1):
-            progress(done)
-    place.rows()
-
-
-class _EvalWorker:
-    """A process that has torch loaded, and scores one unit after the other."""
-
-    def __init__(self, threads: int, device: str) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self.device = device
-
-    def score(self, unit: Unit, place: Place) -> None:
-        import sr_models
-        from eval.protocol import get_protocol
-        from eval.score import score_image
-        from sr_models import weights
-
-        scale = unit.identity.scale
-        if unit.checkpoint:
-            net = weights.load(place.fetch_folder(unit.checkpoint))[0]
-        else:
-            net = sr_models.build(unit.identity.network, scale)
-        net = net.to(self.device)
-        bench = load_benchmark(unit.benchmark, unit.source, scale)
-        protocol = get_protocol(unit.evaluation.protocol)
-        rows = [
-            score_image(net, bench, i, protocol=protocol, metrics=unit.evaluation.metrics) for i in range(len(bench))
-        ]
-        versions = json.dumps({name: version(name) for name in ("torch", "numpy", "pillow")})
-        path = place.here.evaluation / f"{unit.key}.parquet"
-        write_rows(path, unit.identity, rows, versions)
-        place.push(path)

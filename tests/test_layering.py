@@ -16,14 +16,14 @@ ALLOWED = {  # package -> the packages of ours that it may import beside itself
     "cluster": {"sr_models"},
     "orchestrator": {"cluster", "eval", "objectives", "sr_models"},
 }
+RAY_FILES = ("search", "train", "workers", "stages", "scoring", "scorers", "pool")
 ONLY_IN = {  # library -> the files (or folders) that may import it
-    "ray": ("cluster/", "orchestrator/search.py", "orchestrator/train.py", "orchestrator/workers.py",
-            "orchestrator/stages.py"),
+    "ray": ("cluster/", *(f"orchestrator/{name}.py" for name in RAY_FILES)),
     "mlflow": ("orchestrator/mlflow_store.py",),
     "sqlalchemy": ("orchestrator/mlflow_store.py", "orchestrator/studies.py"),
     "optuna": ("orchestrator/search.py", "orchestrator/space.py", "orchestrator/studies.py"),
-    "pyarrow": ("orchestrator/",),
-    "matplotlib": ("eval/pictures.py",),
+    "pyarrow": ("orchestrator/", "eval/rows.py"),
+    "matplotlib": ("eval/pictures.py", "eval/picture_style.py", "eval/spread_pictures.py"),
 }  # fmt: skip
 KEYWORDS = {  # functions below the orchestrator that take **kwargs; each checks every one of them
     ("sr_models/__init__.py", "build"),

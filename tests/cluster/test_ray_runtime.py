@@ -160,3 +160,10 @@ def test_growth_is_read() -> None:
 )
 def test_loopback(address: str, closed: bool) -> None:
     assert ray_runtime.is_loopback(address) == closed
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "held"), [(1, 0, 16), (3, 0, 5), (4, 1, 2), (1, 2, 1), (1, 0.5, 4), (1, 0.6, 2), (8, 0.25, 2)]
+)
+def test_what_a_node_holds(cpus: int, gpus: float, held: int) -> None:
+    assert ray_runtime.Node(address="a", cpus=16, gpus=2).holds(cpus, gpus) == held

@@ -7,15 +7,17 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from eval import PROTOCOLS, Protocol, benchmarks, fidelity
-from eval.fidelity import psnr, score, ssim
+from eval.fidelity import consistency, psnr, score, ssim
 from eval.score import score_image
+from eval.scorer import Scorer
 from sr_models import build
 from sr_models.errors import InputError
-from sr_models.imaging import KERNEL, resize, rgb_to_y, to_float
+from sr_models.imaging import KERNEL, KERNELS, downscale, resize, rgb_to_y, to_float, to_uint8
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 GOLDEN_DB = 10 * math.log10(255**2)  # MSE 1: 48.1308 dB
@@ -144,11 +146,112 @@ def set5(scale: int, with_lr: bool, kernel: str = KERNEL) -> benchmarks.Benchmar
     return benchmarks.load("Set5", scale, folder / "HR", folder / "LR" if with_lr else None, kernel=kernel)
 
 
+def reference_ssim(x: np.ndarray, y: np.ndarray, *, clamp: bool) -> float:
+    """SSIM of two (H, W) images of 0..255, window by window, as its definition reads."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    c1, c2, values = (0.01 * 255) ** 2, (0.03 * 255) ** 2, []
+    for top in range(x.shape[0] - 10):
+        for left in range(x.shape[1] - 10):
+            a, b = (z[top : top + 11, left : left + 11] for z in (x, y))
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+            structure = (2 * (window * (a - mean_a) * (b - mean_b)).sum() + c2) / (var_a + var_b + c2)
+            structure = max(structure, 0.0) if clamp else structure
+            values.append((2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * structure)
+    return float(np.mean(values))
+
+
+def test_ssim_as_scikit_image_computes_it_by_default(images: tuple[Tensor, Tensor]) -> None:
+    protocol = PROTOCOLS["srflow-div2k"]
+    found = score(*images, scale=4, protocol=protocol, metrics=["ssim_rgb", "psnr_rgb"])
+    for i in range(3):
+        x, y = (np.round(z[i].permute(1, 2, 0).numpy() * 255).astype(np.uint8) for z in images)
+        assert found["ssim_rgb"][i] == pytest.approx(structural_similarity(x, y, channel_axis=-1), abs=1e-9)
+        assert found["psnr_rgb"][i] == pytest.approx(peak_signal_noise_ratio(y, x), abs=1e-9)
+        x, y = (to_numpy(rgb_to_y(z[i : i + 1].double()), 1) for z in images)
+        ours = ssim(images[0][i : i + 1], images[1][i : i + 1], data_range=1.0, shave=1, luma="y", variant="uniform7")
+        assert ours.item() == pytest.approx(structural_similarity(x, y, channel_axis=-1, data_range=1.0), abs=1e-9)
+
+
+def test_ssim_as_ccsr_computes_it_rounds_luma_and_has_no_negative_structure(images: tuple[Tensor, Tensor]) -> None:
+    """The second picture is the first one's negative, so nearly every window's structure is negative."""
+    hr = images[1][:1]
+    for sr, negative in ((1 - hr, True), (images[0][:1], False)):
+        y = [np.floor(to_numpy(rgb_to_y(z.double()), 4)[..., 0] * 255 + 0.5) for z in (sr, hr)]
+        [found] = score(sr, hr, scale=4, protocol=PROTOCOLS["ccsr-real"], metrics=["ssim_y"])["ssim_y"]
+        assert found == pytest.approx(reference_ssim(*y, clamp=True), abs=1e-9)
+        [plain] = score(sr, hr, scale=4, protocol=Protocol(name="p", luma="y8"), metrics=["ssim_y"])["ssim_y"]
+        assert plain == pytest.approx(reference_ssim(*y, clamp=False), abs=1e-9)
+        assert (found - plain > 0.1) == negative
+
+
+def test_only_ssim_rounds_luma_under_ccsr(images: tuple[Tensor, Tensor]) -> None:
+    ccsr, floor = PROTOCOLS["ccsr-real"], 1e-8
+    found = score(*images, scale=2, protocol=ccsr, metrics=["psnr_y"])["psnr_y"]
+    plain = score(*images, scale=4, protocol=PROTOCOLS["classical"], metrics=["psnr_y"])["psnr_y"]  # 4 px at any scale
+    for value, without in zip(found, plain, strict=True):
+        assert value == pytest.approx(-10 * math.log10(10 ** (-without / 10) + floor), abs=1e-9)
+    assert score(images[1], images[1], scale=4, protocol=ccsr, metrics=["psnr_y"])["psnr_y"] == pytest.approx(
+        [80.0] * 3
+    )
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_hr_is_consistent_with_the_lr_its_own_kernel_made(images: tuple[Tensor, Tensor], kernel: str) -> None:
+    hr = images[1][..., :40, :36]
+    lr = torch.cat([to_float(downscale(picture, 4, kernel)) for picture in to_uint8(hr)])
+    assert consistency(hr, lr, kernel=kernel, uint8=True).tolist() == [0.0] * 3
+    assert 0 < consistency(hr, lr, kernel=kernel, uint8=False).max() < 1e5 / 12 / 255**2 * 2  # LR's own rounding
+    assert consistency((hr + 0.1).clamp(0, 1), lr, kernel=kernel, uint8=True).min() > 100
+
+
+def test_consistency_of_a_grey_shift_by_hand() -> None:
+    sr, lr = torch.full((2, 3, 8, 8), 110 / 255), torch.full((2, 3, 4, 4), 100 / 255)
+    for uint8 in (True, False):
+        found = consistency(sr, lr, kernel=KERNEL, uint8=uint8)
+        assert found.dtype == torch.float64
+        assert found.tolist() == pytest.approx([(10 / 255) ** 2 * 1e5] * 2, rel=1e-6)
+    assert consistency(sr, lr, kernel="pil", uint8=True).tolist() == pytest.approx(
+        [(10 / 255) ** 2 * 1e5] * 2, rel=1e-6
+    )
+
+
+def test_hr_is_consistent_with_matlabs_lr_files_but_for_pillow() -> None:
+    files = set5(4, with_lr=True)
+    found: dict[str, list[float]] = {KERNEL: [], "pil": [], "pil on its own LR": []}
+    for lr, hr in map(files.read, range(len(files))):
+        size = lr.shape[1], lr.shape[0]
+        by_pil = np.asarray(Image.fromarray(hr).resize(size, Image.Resampling.BICUBIC))
+        for name, given in ((KERNEL, lr), ("pil", lr), ("pil on its own LR", by_pil)):
+            kernel = name.split()[0]
+            found[name].append(consistency(to_float(hr), to_float(given), kernel=kernel, uint8=True).item())
+    assert found[KERNEL] == found["pil on its own LR"] == [0.0] * 5
+    assert np.mean(found["pil"]) == pytest.approx(0.334, abs=5e-4)
+
+
+def test_consistency_refuses_what_does_not_go_together() -> None:
+    sr, lr = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 4, 3)
+    for wrong in (lr, torch.rand(1, 3, 9, 9), torch.rand(2, 3, 4, 4)):
+        with pytest.raises(InputError, match="SR must be a multiple of LR in size, got"):
+            consistency(sr, wrong, kernel=KERNEL, uint8=True)
+    with pytest.raises(InputError, match="Pillow's bicubic works on 8-bit pictures"):
+        consistency(sr, lr.expand(1, 3, 4, 3)[..., :1].expand(1, 3, 4, 4), kernel="pil", uint8=False)
+
+
+def test_metrics_of_networks_are_not_taken_for_fidelity(images: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(
+        InputError, match="metric 'lpips_alex' needs more than SR and HR; without it: psnr_y, psnr_rgb,"
+    ):
+        score(*images, scale=4, protocol=PROTOCOLS["classical"], metrics=["psnr_y", "lpips_alex"])
+
+
 @pytest.mark.parametrize(("scale", "db", "similarity"), [(2, 33.674, 0.9303), (3, 30.405, 0.8689), (4, 28.430, 0.8111)])
 def test_bicubic_rows_of_set5(scale: int, db: float, similarity: float) -> None:
     files = set5(scale, with_lr=True)
-    ask = {"protocol": PROTOCOLS["classical"], "metrics": ["psnr_y", "ssim_y"]}
-    rows = [score_image(build("bicubic", scale), files, i, **ask) for i in range(len(files))]
+    scorer = Scorer(PROTOCOLS["classical"], ["psnr_y", "ssim_y"], scale=scale, kernel=files.kernel)
+    rows = [score_image(build("bicubic", scale), files, i, scorer=scorer, draws=1).row for i in range(len(files))]
     assert np.mean([row["psnr_y"] for row in rows]) == pytest.approx(db, abs=6e-4)
     assert np.mean([row["ssim_y"] for row in rows]) == pytest.approx(similarity, abs=6e-5)
 

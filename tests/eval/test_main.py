@@ -18,7 +18,7 @@ from sr_models.images import sha256_file
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 KEYS = {
     "protocol", "model", "scale", "parameters", "weights_sha256", "lr_sha256", "versions", "seconds_per_image",
-    "means", "images", "not_computed", "options",
+    "means", "images", "not_computed", "options", "draws", "deterministic", "noise_seed", "set", "refused",
 }  # fmt: skip
 
 
@@ -123,12 +123,17 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--hr", "none"), "'none' does not exist"),
         ((*BICUBIC, "--hr", "broken"), "image 'broken/a.png': "),
         ((*BICUBIC, "--hr", "tiny"), "image 'tiny/a.png': image is too small: SSIM's window is 11 px, 8 are left"),
-        ((*PICTURES, "no_b"), "hr/sub/b.bmp' has no SR image of the same name at scale 2"),
-        ((*PICTURES, "two_a"), "two_a/b.png' has no HR image of the same name"),
+        ((*PICTURES, "no_b"), "'hr/sub/b.bmp': has no SR image of the same name (and 1 more refused; nothing was"),
+        ((*PICTURES, "two_a"), "two_a/sub/a.png' has no HR image of the same name"),
+        ((*PICTURES, "no_b", "--strict"), "'hr/sub/b.bmp': has no SR image of the same name"),
+        ((*PICTURES, "twins", "--strict"), "'twins/a.png': shares its name with 'twins/a.bmp'"),
         ((*PICTURES, "small"), "'small/a.png': SR and HR, cropped to a multiple of 2, have 13x10 and 40x32 pixels"),
         ((*PICTURES, "empty"), "'empty' holds no PNG"),
         ((*PICTURES, "sr", "--weights", "w"), "--weights goes with --model, not with --images"),
         ((*PICTURES, "sr", "--tile", "8"), "--tile goes with --model"),
+        ((*PICTURES, "sr", "--draws", "8"), "--draws goes with --model"),
+        ((*PICTURES, "sr", "--seed", "0"), "--seed goes with --model"),
+        ((*PICTURES, "sr", "--pictures", "new"), "--pictures goes with --model"),
         ((*PICTURES, "sr", "--model", "bicubic"), "--model: not allowed with argument --images"),
         (PICTURES[:4], "one of the arguments --model --images is required"),
         ((*BICUBIC, "--metrics", "psnr"), "--metrics: unknown metric 'psnr'; did you mean 'psnr_y'?"),
@@ -146,10 +151,17 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--hyper", "blocks=1"), "model 'bicubic': unknown key 'blocks'"),
         ((*BICUBIC, "--precision", "fp16"), "argument --precision: invalid choice: 'fp16'"),
         ((*BICUBIC, "--tile", "0"), "a tile needs a side >= 1 and an overlap >= 0, got 0 and 32"),
+        ((*BICUBIC, "--metrics", "g_std.psnr"), "--metrics: unknown metric 'g_std.psnr'; did you mean 'g_std.psnr_"),
+        ((*BICUBIC, "--draws", "0"), "--draws must be at least 1, got 0"),
+        ((*BICUBIC, "--seed", "-1"), "--seed must be from 0 to 9223372036854775807, got -1"),
+        ((*BICUBIC, "--weights-dir", "none"), "--weights-dir: folder 'none' does not exist"),
         ((*BICUBIC, "--overlap", "8"), "--overlap has no effect without --tile"),
         ((*BICUBIC, "--save-images", "hr/../hr"), "--save-images: 'hr/../hr' holds the images to be scored"),
         ((*BICUBIC, "--save-images", "hr/a.png"), "--save-images: folder 'hr/a.png' cannot be made"),
         ((*BICUBIC, "--json", "hr"), "--json: 'hr' is a folder"),
+        ((*BICUBIC, "--parquet", "hr"), "--parquet: 'hr' is a folder"),
+        ((*BICUBIC, "--parquet", "hr/a.png/x"), "--parquet: folder 'hr/a.png' cannot be made"),
+        ((*BICUBIC, "--pictures", "hr"), "--pictures: 'hr' holds the images to be scored"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("hr")

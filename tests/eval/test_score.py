@@ -1,21 +1,32 @@
-"""The row of one model on one image."""
+"""The row of one model on one image, and what draws of a stochastic network leave in it."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from eval import PROTOCOLS, benchmarks
 from eval.benchmarks import Benchmark
 from eval.fidelity import score
-from eval.score import score_image
+from eval.score import Scored, score_image
+from eval.scorer import Scorer
 from sr_models import build
 from sr_models.errors import InputError
 from sr_models.images import pixels_sha256
-from sr_models.imaging import resize, to_float
+from sr_models.imaging import quantize, resize, to_float
+from sr_models.inference import Options, super_resolve
+from sr_models.network import SRNetwork
+from sr_models.rng import noise_seed
+from sr_models.sigma import SigmaHead, WithSigma
 
 CLASSICAL = PROTOCOLS["classical"]
+BOTH = ["psnr_y", "ssim_rgb"]
+
+
+def scorer(*metrics: str, protocol: str = "classical") -> Scorer:
+    return Scorer(PROTOCOLS[protocol], metrics, scale=2, kernel="matlab-bicubic-replicate-u8")
 
 
 @pytest.fixture
@@ -26,15 +37,22 @@ def two_images(tmp_path: Path) -> Benchmark:
     return benchmarks.load("mine", 2, tmp_path)
 
 
+@pytest.fixture
+def noisy() -> SRNetwork:
+    torch.manual_seed(0)
+    return build("noisy_edsr", 2, channels=8, blocks=1, noise=30.0)
+
+
 def test_a_row_says_what_its_numbers_depend_on(two_images: Benchmark) -> None:
-    row = score_image(build("bicubic", 2), two_images, 1, protocol=CLASSICAL, metrics=["psnr_y", "ssim_rgb"])
+    scored = score_image(build("bicubic", 2), two_images, 1, scorer=scorer(*BOTH), draws=10, seed=3)
     lr, hr = two_images.read(1)
-    by_hand = score(to_float(resize(lr, 2)), to_float(hr), scale=2, protocol=CLASSICAL, metrics=["psnr_y", "ssim_rgb"])
-    assert 0 < row.pop("seconds") < 10
-    assert row == {
+    by_hand = score(to_float(resize(lr, 2)), to_float(hr), scale=2, protocol=CLASSICAL, metrics=BOTH)
+    assert 0 < scored.row.pop("seconds") < 10
+    assert scored.row == {
         "benchmark": "mine",
         "image": "b",
         "index": 1,
+        "images": 2,
         "scale": 2,
         "protocol": "classical-y-b2",
         "kernel": "matlab-bicubic-replicate-u8",
@@ -48,13 +66,107 @@ def test_a_row_says_what_its_numbers_depend_on(two_images: Benchmark) -> None:
         "tile": None,
         "overlap": 32,
         "self_ensemble": False,
+        "draws": 1,
+        "deterministic": True,
+        "noise_seed": None,
         "psnr_y": by_hand["psnr_y"][0],
         "ssim_rgb": by_hand["ssim_rgb"][0],
+        "g_std.psnr_y": 0.0,
+        "g_std.ssim_rgb": 0.0,
+        "l_std": 0.0,
+        "per_draw": {"psnr_y": by_hand["psnr_y"], "ssim_rgb": by_hand["ssim_rgb"]},
+        "not_computed": {},
     }
 
 
-def test_an_image_too_small_for_the_metric_is_named(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((12, 12, 3), np.uint8)).save(tmp_path / "tiny.png")
+def draw_by_hand(net: SRNetwork, bench: Benchmark, index: int, seed: int, number: int) -> torch.Tensor:
+    lr = bench.read(index)[0]
+    return super_resolve(net, to_float(lr), seeds=(noise_seed(seed, pixels_sha256(lr), number),)).sr
+
+
+def test_draws_are_averaged_and_their_spread_is_that_of_the_population(two_images: Benchmark, noisy: SRNetwork) -> None:
+    scored = score_image(noisy, two_images, 0, scorer=scorer(*BOTH), draws=4, seed=7)
+    row, hr = scored.row, to_float(two_images.read(0)[1])
+    draws = [draw_by_hand(noisy, two_images, 0, 7, number) for number in range(4)]
+    values = [score(sr, hr, scale=2, protocol=CLASSICAL, metrics=BOTH) for sr in draws]
+    assert (row["draws"], row["deterministic"], row["noise_seed"]) == (4, False, 7)
+    assert row["protocol"] == "classical-y-b2-n4"
+    for name in BOTH:
+        expected = [value[name][0] for value in values]
+        assert row["per_draw"][name] == expected
+        assert row[name] == pytest.approx(np.mean(expected), rel=1e-12)
+        assert row[f"g_std.{name}"] == pytest.approx(np.std(expected), rel=1e-9)
+        assert np.std(expected) > 1e-4
+    inside = torch.cat([quantize(sr) for sr in draws]).double().numpy()[:, :, 2:-2, 2:-2]
+    assert row["l_std"] == pytest.approx(inside.std(axis=0).mean(), abs=1e-6)
+    assert row["l_std"] > 0.001
+    best, worst = (int(pick(row["per_draw"]["psnr_y"])) for pick in (np.argmax, np.argmin))
+    assert scored.by == "psnr_y" and scored.best is not None and scored.worst is not None
+    assert (scored.best.number, scored.worst.number) == (best, worst)
+    assert np.array_equal(scored.best.picture, (quantize(draws[best])[0] * 255).round().byte().permute(1, 2, 0).numpy())
+    assert torch.equal(scored.first.sr, draws[0])
+
+
+def numbers(scored: Scored) -> dict:
+    return {key: value for key, value in scored.row.items() if key not in ("seconds", "index", "images", "benchmark")}
+
+
+def test_an_images_draws_do_not_depend_on_the_others(two_images: Benchmark, noisy: SRNetwork, tmp_path: Path) -> None:
+    """Neither on the order, nor on the set, nor on how many draws follow."""
+    ask = {"scorer": scorer(*BOTH), "seed": 7}
+    forth = [score_image(noisy, two_images, i, draws=3, **ask) for i in (0, 1)]
+    back = [score_image(noisy, two_images, i, draws=3, **ask) for i in (1, 0)]
+    assert [numbers(one) for one in forth] == [numbers(one) for one in reversed(back)]
+    (tmp_path / "a.png").unlink()
+    alone = score_image(noisy, benchmarks.load("mine", 2, tmp_path), 0, draws=3, **ask)
+    assert numbers(alone) == numbers(forth[1])
+    more = score_image(noisy, two_images, 1, draws=5, **ask)
+    assert more.row["per_draw"]["psnr_y"][:3] == forth[1].row["per_draw"]["psnr_y"]
+    other = score_image(noisy, two_images, 1, scorer=ask["scorer"], draws=3, seed=8)
+    assert other.row["per_draw"]["psnr_y"][0] not in more.row["per_draw"]["psnr_y"]
+
+
+def test_tiles_see_the_noise_of_the_whole_picture(two_images: Benchmark, noisy: SRNetwork) -> None:
+    whole, tiled = (
+        score_image(noisy, two_images, 0, scorer=scorer("psnr_y"), draws=2, options=options).row
+        for options in (Options(), Options(tile=7, overlap=6))
+    )
+    assert tiled["per_draw"]["psnr_y"] == pytest.approx(whole["per_draw"]["psnr_y"], abs=1e-3)
+    assert tiled["l_std"] == pytest.approx(whole["l_std"], abs=1e-5)
+    assert tiled["tile"] == 7
+
+
+def test_a_network_without_noise_strength_spreads_by_exactly_0(two_images: Benchmark) -> None:
+    still = build("noisy_edsr", 2, channels=8, blocks=1, noise=0.0)
+    row = score_image(still, two_images, 0, scorer=scorer("psnr_y"), draws=3).row
+    assert (row["draws"], row["deterministic"]) == (3, False)
+    assert (row["g_std.psnr_y"], row["l_std"]) == (0.0, 0.0)
+
+
+def test_draws_are_saved_in_a_folder_each(two_images: Benchmark, noisy: SRNetwork, tmp_path: Path) -> None:
+    score_image(noisy, two_images, 0, scorer=scorer("psnr_y"), draws=2, save_in=tmp_path / "sr")
+    saved = sorted(path.relative_to(tmp_path / "sr").as_posix() for path in (tmp_path / "sr").rglob("*.png"))
+    assert saved == ["draw_0/a.png", "draw_1/a.png"]
+    score_image(build("bicubic", 2), two_images, 0, scorer=scorer("psnr_y"), draws=2, save_in=tmp_path / "one")
+    assert (tmp_path / "one" / "a.png").is_file()
+
+
+def test_what_needs_sigma_has_it_or_a_reason(two_images: Benchmark) -> None:
+    net = build("edsr_baseline", 2, channels=8, blocks=1)
+    ask = {"scorer": scorer("psnr_y", "pll", "psnr_sigma"), "draws": 1}
+    without = score_image(net, two_images, 0, **ask).row
+    assert without["not_computed"].keys() == {"pll", "psnr_sigma"}
+    assert "pll" not in without and "sigma" in without["not_computed"]["pll"]
+    having = score_image(WithSigma(net, SigmaHead(8, 2, width=4)), two_images, 0, **ask)
+    assert having.row["not_computed"] == {} and np.isfinite(having.row["pll"])
+    assert having.first.sigma is not None
+
+
+@pytest.mark.parametrize("metric", ["ssim_y", "l_std"])
+def test_an_image_too_small_for_the_metric_is_named(tmp_path: Path, metric: str) -> None:
+    side = {"ssim_y": 12, "l_std": 4}[metric]
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(tmp_path / "tiny.png")
     tiny = benchmarks.load("mine", 2, tmp_path)
-    with pytest.raises(InputError, match=r"tiny\.png.*too small: SSIM's window is 11 px, 8 are left"):
-        score_image(build("bicubic", 2), tiny, 0, protocol=CLASSICAL, metrics=["ssim_y"])
+    said = {"ssim_y": "too small: SSIM's window is 11 px, 8 are left", "l_std": "too small for a border of 2 px"}
+    with pytest.raises(InputError, match=rf"tiny\.png.*{said[metric]}"):
+        score_image(build("bicubic", 2), tiny, 0, scorer=scorer(metric), draws=1)

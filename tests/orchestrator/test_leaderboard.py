@@ -103,6 +103,75 @@ def test_an_unfinished_image_set_is_not_compared(tmp_path: Path) -> None:
     assert len({row["lr_inputs"] for row in leaderboard.rows(make(tmp_path / "run", rows))}) == 2
 
 
+def test_missing_images_are_shown_and_not_ranked_against_complete_sets(tmp_path: Path) -> None:
+    rows = [
+        score(f"x2/{model}/l1", psnr + 10 * (image == "bird"), image=image, images=2)
+        for model, psnr in (("a", 30.0), ("b", 31.0))
+        for image in ("baby", "bird")
+    ]
+    rows += [score("x2/c/l1", 99.0, images=2)]  # its other image was refused
+    [board] = leaderboard.boards(make(tmp_path / "run", rows))
+    assert [(e.model, e.rank, e.lead and e.lead.mean) for e in board.entries] == [
+        ("b", 1, 36.0), ("a", 2, 35.0), ("c", None, None),
+    ]  # fmt: skip
+    [whole, part] = board.columns
+    assert board.lead == [whole]
+    text = board_text.text([board])
+    assert f"Set5@{part[1]} (1 of 2)" in text and "(2 of 2)" not in text
+    flat = leaderboard.rows(tmp_path / "run")
+    assert {(row["model"], row["images"], row["of_images"]) for row in flat} == {("a", 2, 2), ("b", 2, 2), ("c", 1, 2)}
+    alone = make(tmp_path / "alone", [score("x2/c/l1", 99.0, images=2)])
+    assert "Set5 (1 of 2)" in board_text.text(leaderboard.boards(alone)), "also where all rows lack the same image"
+
+
+def test_protocols_are_never_ranked_together_and_equal_ones_are(tmp_path: Path) -> None:
+    """n4: with another number of draws it is another protocol."""
+    rows = [
+        score("x2/a/l1", 31.0), score("x2/b/l1", 32.0), score("x2/c/l1", 99.0, protocol="classical-y-b2-n4"),
+        score("x2/d/l1", 98.0, protocol="classical-y-b2-n4"),
+    ]  # fmt: skip
+    boards = leaderboard.boards(make(tmp_path / "run", rows))
+    assert [[(e.model, e.rank) for e in board.entries] for board in boards] == [
+        [("b", 1), ("a", 2)], [("c", 1), ("d", 2)],
+    ]  # fmt: skip
+    assert {row["rank"] for row in leaderboard.rows(tmp_path / "run")} == {1, 2}
+
+
+def test_metrics_of_sets_have_their_own_columns_and_no_part_in_means(tmp_path: Path) -> None:
+    warning = "FID of 2 samples is biased upward"
+    details = json.dumps({"fid": {"text": "", "warning": warning}})
+    rows: list[dict[str, Any]] = []
+    for model, psnr, fid in (("a", 30.0, 20.0), ("b", 31.0, 50.0)):
+        rows += [score(f"x2/{model}/l1", psnr + i, image=name, images=2) for i, name in enumerate(("baby", "bird"))]
+        rows += [score(f"x2/{model}/l1", None, image="", images=2, lr_sha256="all", fid=fid, kid=0.5, details=details)]  # type: ignore[arg-type]
+    run = make(tmp_path / "run", rows)
+    (run / "config.yaml").write_text("evaluation: {metrics: [fid, psnr_y, lpips_vgg]}\n")
+    why = {"not_computed": json.dumps({"lpips_vgg": "vgg16.pth is missing"})}
+    pq.write_table(pa.Table.from_pylist([{**rows[0], **why}]), run / "evaluation" / "0.parquet")
+    [board] = leaderboard.boards(run)
+    assert [(e.model, e.rank) for e in board.entries] == [("a", 1), ("b", 2)], "a lower FID is better"
+    [column] = board.columns
+    cells = board.entries[1].cells[column]
+    assert {name: value.mean for name, value in cells.items()} == {"fid": 50.0, "psnr_y": 31.5, "kid": 0.5}
+    text = leaderboard.write(run)
+    assert "Set5 psnr_y" in text and "Set5 kid" in text and warning in text
+    assert "lpips_vgg not computed: vgg16.pth is missing" in text
+    assert "vgg16.pth is missing" in (run / "leaderboard.md").read_text()
+
+
+def test_spreads_over_draws_are_cells_where_a_network_is_stochastic(tmp_path: Path) -> None:
+    noisy = {"deterministic": False, "noise_seed": 0, "g_std.psnr_y": 0.25, "l_std": 0.01, "protocol": "classical-y-b2"}
+    rows = [score("x2/a/l1", 31.0, **noisy), score("x2/a/l1", 41.0, **(noisy | {"noise_seed": 3}))]
+    rows += [score("x2/bicubic/-", 30.0, **{"deterministic": True, "g_std.psnr_y": 0.0, "l_std": 0.0})]
+    run = make(tmp_path / "run", rows)
+    [board] = leaderboard.boards(run)
+    cells = board.entries[0].cells[board.columns[0]]
+    assert {name: value.mean for name, value in cells.items()} == {"psnr_y": 31.0, "g_std.psnr_y": 0.25, "l_std": 0.01}
+    text = leaderboard.write(run)
+    assert "Set5 l_std" in text and "g_std" not in text, "on the terminal only where the config asks for it"
+    assert "g_std.psnr_y" in (run / "leaderboard.md").read_text()
+
+
 def test_a_former_winner_leaves_the_board(tmp_path: Path) -> None:
     rows = [score("x2/a/l1", 31.0, fingerprint="old"), score("x2/a/l1", 35.0, fingerprint="new")]
     winners = {"x2/a/l1": {"number": 1, "params": {}, "fingerprints": ["new"], "train_seconds": 4.0}}

@@ -153,3 +153,11 @@ def test_more_workers_than_samples_are_refused(where):
         changes["teacher"] = {"train": {"batch_size": 4}}
     with pytest.raises(InputError, match="6 workers cannot share a batch of 4"):
         planned(**changes)
+
+
+def test_what_only_evaluation_computes_does_not_steer_a_search():
+    with pytest.raises(InputError, match="'lpips_alex', which is for evaluation"):
+        planned(search={"metric": "lpips_alex"})
+    plan = planned(evaluation={"metrics": ["lpips_alex", "psnr_y"]})
+    trial = plan.trial(plan.combinations[0], {}, 0, "d" * 64, None)
+    assert trial.metrics == ("psnr_y",)

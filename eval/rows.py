@@ -1,0 +1,202 @@
+"""Evaluation rows on disk: one Parquet row an image, and one a set, with everything their numbers depend on.
+
+What a row must say so that two of them can be compared is `eval.score`'s; the columns of scores are those of
+`eval.protocol`. A row's key is a hash of what it was measured on, so a row that was computed twice counts once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eval.protocol import all_metrics
+from sr_models.errors import InputError
+from sr_models.files import replacing
+
+if TYPE_CHECKING:
+    from sr_models.inference import Options
+
+SET = ""
+"""`image` in the row of a whole set."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose score a row holds."""
+
+    combination: str
+    model: str
+    objective: str
+    target: str
+    loss: str
+    scale: int
+    fingerprint: str
+    """Of the trial that made the weights, with "@" and the step of one that is under way; "" for no trial of ours."""
+    seed: int
+    weights: str
+    """"raw", "ema", "none", or "released" where a file does not say which of the first two it holds."""
+    network: str
+    """The key of `sr_models.MODELS` behind the model's label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What all rows of one set of weights on one test set have in common."""
+
+    identity: Identity
+    weights_sha256: str | None
+    """Hash of the file that holds the weights; None for a network without any."""
+    hyper: str
+    """The network's hyperparameters, as JSON."""
+    benchmark: str
+    kernel: str
+    protocol: str
+    """Its id, which says how many draws a stochastic network gets."""
+    seed: int
+    """Of the noise."""
+    options: Options
+
+    def key(self, image: str, lr_sha256: str, hr_sha256: str, metrics: Sequence[str]) -> str:
+        """Names one image's row by content: `<what was measured>-<by which metrics>`, hex.
+
+        Args:
+            image: its name in the set.
+            lr_sha256, hr_sha256: of its pixels.
+            metrics: those of level "image" and "set" that are computed (`Scorer.metrics`).
+        """
+        return f"{_digest([asdict(self), image, lr_sha256, hr_sha256])[:24]}-{_digest(sorted(metrics))[:8]}"
+
+    def set_key(self, image_keys: Sequence[str], metrics: Sequence[str]) -> str:
+        """Names the row of the whole set that these images are."""
+        measured = sorted(measurement(key) for key in image_keys)
+        return f"{_digest([asdict(self), measured])[:24]}-{_digest(sorted(metrics))[:8]}"
+
+
+def measurement(key: str) -> str:
+    """The part of a key that says what was measured; rows that share it differ in their metrics only."""
+    return key.partition("-")[0]
+
+
+def file_name(keys: Sequence[str]) -> str:
+    """Name, without suffix, of the file of the rows that have these keys."""
+    return _digest(sorted(keys))[:24]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()), ("combination", pa.string()), ("model", pa.string()), ("objective", pa.string()),
+        ("target", pa.string()), ("loss", pa.string()), ("scale", pa.int32()), ("fingerprint", pa.string()),
+        ("seed", pa.int64()), ("weights", pa.string()), ("network", pa.string()), ("weights_sha256", pa.string()),
+        ("hyper", pa.string()), ("benchmark", pa.string()), ("image", pa.string()), ("images", pa.int32()),
+        ("protocol", pa.string()), ("kernel", pa.string()), ("lr_sha256", pa.string()), ("hr_sha256", pa.string()),
+        ("width", pa.int32()), ("height", pa.int32()), ("precision", pa.string()), ("channels_last", pa.bool_()),
+        ("compile", pa.bool_()), ("tile", pa.int32()), ("overlap", pa.int32()), ("self_ensemble", pa.bool_()),
+        ("steps", pa.int32()), ("draws", pa.int32()), ("deterministic", pa.bool_()), ("noise_seed", pa.int64()),
+        ("seconds", pa.float64()), *((name, pa.float64()) for name in all_metrics()),
+        ("per_draw", pa.map_(pa.string(), pa.list_(pa.float64()))), ("not_computed", pa.string()),
+        ("details", pa.string()), ("versions", pa.string()),
+    ]
+)  # fmt: skip
+"""A metric that was not asked for, or could not be computed, is null; `not_computed` is a JSON object of the reasons.
+
+`image` is "" in the row of a whole set, which holds what has no value an image (FID, KID); its `details` are a JSON
+object of what those rest on. `images` is how many the set has, `tile` is null where a picture was computed whole, `key`
+where rows are of pictures that no network of ours made.
+"""
+
+
+def write_rows(path: Path, subject: Subject, rows: Sequence[Mapping[str, Any]], *, versions: str) -> None:
+    """Write one unit's rows whole or not at all.
+
+    Args:
+        rows: what `eval.score.score_image` and `eval.score.set_row` give, with their `key`.
+        versions: JSON of the libraries that computed them.
+    """
+    common = {**asdict(subject.identity), "versions": versions}
+    common |= {"weights_sha256": subject.weights_sha256, "hyper": subject.hyper}
+    table = pa.Table.from_pylist([_plain({**common, **row}) for row in rows], schema=SCHEMA)
+    with replacing(path) as part:
+        pq.write_table(table, part)
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Every row below `folder` (*.parquet), as it was written; columns that a file lacks are absent.
+
+    Rows with one key are one row. Of rows of one measurement the first, by time of writing, gets what the others know
+    of further metrics.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
+        for number, row in enumerate(read_file(path)):
+            known = measurement(row.get("key") or "") or f"{path}:{number}"
+            found[known] = _merged(found[known], row) if known in found else row
+    return list(found.values())
+
+
+def read_file(path: Path) -> list[dict[str, Any]]:
+    """The rows of one file, as they were written. Raises InputError as `read_rows`."""
+    rows: list[dict[str, Any]] = _table(path).to_pylist()
+    for row in rows:
+        row["per_draw"] = dict(row.get("per_draw") or ())
+        for name in ("not_computed", "details"):
+            row[name] = json.loads(row.get(name) or "{}")
+    return rows
+
+
+def read_keys(folder: Path) -> dict[str, str]:
+    """Key -> name, without suffix, of a file below `folder` that holds its row. Raises InputError as `read_rows`."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        table = _table(path)
+        if "key" in table.column_names:
+            found |= {key: path.stem for key in table["key"].to_pylist() if key is not None}
+    return found
+
+
+def keyed(subject: Subject, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a whole set, or of images of one, with their keys; `metrics` as for `Subject.key`."""
+    keys = [
+        subject.key(row["image"], row["lr_sha256"], row["hr_sha256"], metrics) for row in rows if row["image"] != SET
+    ]
+    of_set = [subject.set_key(keys, metrics)] if len(keys) < len(rows) else []
+    return [{**row, "key": key} for row, key in zip(rows, [*keys, *of_set], strict=True)]
+
+
+def _table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and run again") from None
+
+
+def _merged(row: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with the metrics that it lacks and another of the same measurement has."""
+    gained = {name: other[name] for name in all_metrics() if row.get(name) is None and other.get(name) is not None}
+    merged = row | gained
+    for name in ("per_draw", "details", "not_computed"):
+        merged[name] = {**other[name], **row[name]}
+    merged["not_computed"] = {m: why for m, why in merged["not_computed"].items() if merged.get(m) is None}
+    return merged
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row, in Arrow's terms: a map is a list of pairs."""
+    columns = {name: row.get(name) for name in SCHEMA.names}
+    columns["per_draw"] = list((row.get("per_draw") or {}).items())
+    for name in ("not_computed", "details"):
+        columns[name] = json.dumps(row.get(name) or {}, ensure_ascii=False, allow_nan=False)
+    return columns

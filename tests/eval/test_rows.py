@@ -1,0 +1,121 @@
+"""Rows on disk: every column of scores, one row an image, whole or not at all."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from eval.protocol import METRICS, all_metrics
+from eval.rows import SCHEMA, Identity, Subject, keyed, measurement, read_keys, read_rows, write_rows
+from sr_models.errors import InputError
+from sr_models.inference import Options
+
+WHO = Identity("x2/edsr/l1", "edsr", "l1", "hr", "l1", 2, "ab" * 32, 5, "ema", "edsr_baseline")
+SUBJECT = Subject(
+    identity=WHO, weights_sha256="e" * 64, hyper='{"channels": 8}', benchmark="Set5", kernel="files",
+    protocol="classical-y-b2-n3", seed=7, options=Options(),
+)  # fmt: skip
+IMAGE = {
+    "key": "1234-56", "benchmark": "Set5", "image": "baby", "index": 0, "images": 5, "scale": 2,
+    "protocol": "classical-y-b2-n3",
+    "kernel": "files", "width": 40, "height": 32, "lr_sha256": "c" * 64, "hr_sha256": "d" * 64, "seconds": 0.5,
+    "precision": "fp32", "channels_last": False, "compile": False, "tile": None, "overlap": 32, "self_ensemble": False,
+    "draws": 3, "deterministic": False, "noise_seed": 2**63 - 1, "psnr_y": 31.0, "g_std.psnr_y": 0.5, "l_std": 0.01,
+    "per_draw": {"psnr_y": [30.5, 31.0, 31.5]}, "not_computed": {"lpips_alex": "alexnet.pth is missing"},
+}  # fmt: skip
+SET = {"benchmark": "Set5", "image": "", "images": 5, "draws": 3, "fid": 12.5, "details": {"fid": {"n": 5}}}
+
+
+def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_rows(tmp_path / "new" / "a.parquet", SUBJECT, [IMAGE, SET], versions='{"torch": "2"}')
+    table = pq.read_table(tmp_path / "new" / "a.parquet")
+    assert table.schema.equals(SCHEMA)
+    image, whole = table.to_pylist()
+    assert dict(image["per_draw"]) == IMAGE["per_draw"]
+    assert json.loads(image["not_computed"]) == IMAGE["not_computed"]
+    for name, value in IMAGE.items():
+        if name in table.column_names and name not in ("per_draw", "not_computed"):
+            assert image[name] == value, name
+    assert (image["combination"], image["seed"], image["weights"], image["weights_sha256"]) == (
+        "x2/edsr/l1", 5, "ema", "e" * 64,
+    )  # fmt: skip
+    assert (image["network"], image["hyper"]) == ("edsr_baseline", '{"channels": 8}')
+    assert [image["versions"], image["fid"], image["ssim_y"]] == ['{"torch": "2"}', None, None]
+    assert (whole["image"], whole["fid"], whole["psnr_y"], whole["per_draw"]) == ("", 12.5, None, [])
+    assert json.loads(whole["details"]) == {"fid": {"n": 5}}
+
+
+def test_every_metric_has_a_column() -> None:
+    assert set(all_metrics()) <= set(SCHEMA.names)
+    assert set(METRICS) | {"g_std.psnr_y"} <= set(SCHEMA.names)
+    assert all(SCHEMA.field(name).type == pa.float64() for name in all_metrics())
+    assert len(set(SCHEMA.names)) == len(SCHEMA.names)
+
+
+def test_a_row_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises((pa.ArrowException, TypeError, ValueError)):
+        write_rows(tmp_path / "a.parquet", SUBJECT, [IMAGE | {"width": "wide"}], versions="{}")
+    assert list(tmp_path.iterdir()) == []
+
+
+KEY = SUBJECT.key("baby", "c" * 64, "d" * 64, ["psnr_y", "ssim_y"])
+
+
+def test_the_content_key_names_the_same_rows_as_before() -> None:
+    """A run folder that was begun earlier goes on, so a key may not change."""
+    assert KEY == "a8a06de8de4947fd4c259ca7-0c1e4cc1"
+    assert SUBJECT.key("baby", "c" * 64, "d" * 64, ["ssim_y", "psnr_y"]) == KEY, "the order of metrics is no content"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SUBJECT, identity=replace(WHO, weights="raw")),
+        replace(SUBJECT, identity=replace(WHO, fingerprint="cd" * 32)),
+        replace(SUBJECT, weights_sha256="0" * 64),
+        replace(SUBJECT, hyper='{"channels": 16}'),
+        replace(SUBJECT, benchmark="Set14"),
+        replace(SUBJECT, protocol="classical-y-b2"),
+        replace(SUBJECT, seed=8),
+        replace(SUBJECT, options=Options(tile=64)),
+    ],
+)
+def test_whatever_moves_a_number_moves_the_key(other: Subject) -> None:
+    assert measurement(other.key("baby", "c" * 64, "d" * 64, ["psnr_y", "ssim_y"])) != measurement(KEY)
+
+
+def test_pixels_and_metrics_are_in_the_key_and_only_pixels_in_the_measurement() -> None:
+    for image, lr, hr in (("bird", "c", "d"), ("baby", "0", "d"), ("baby", "c", "0")):
+        assert measurement(SUBJECT.key(image, lr * 64, hr * 64, ["psnr_y", "ssim_y"])) != measurement(KEY)
+    more = SUBJECT.key("baby", "c" * 64, "d" * 64, ["psnr_y", "ssim_y", "fid"])
+    assert more != KEY and measurement(more) == measurement(KEY)
+    assert SUBJECT.set_key([KEY], ["fid"]) == SUBJECT.set_key([more], ["fid"]) != SUBJECT.set_key([], ["fid"])
+
+
+def test_rows_of_one_measurement_are_one_row(tmp_path: Path) -> None:
+    """The first one written keeps its numbers; another gives it the metrics that it lacks."""
+    [first, of_set] = keyed(SUBJECT, [IMAGE, SET], ["lpips_alex", "psnr_y"])
+    [second] = keyed(SUBJECT, [IMAGE | {"psnr_y": 99.0, "lpips_alex": 0.25, "not_computed": {"dists": "no file"},
+                                        "per_draw": {"lpips_alex": [0.25]}}], ["lpips_alex", "dists"])  # fmt: skip
+    assert first["key"] != second["key"]
+    for number, rows in enumerate(([first, of_set], [second], [first])):
+        path = tmp_path / f"{'cab'[number]}.parquet"
+        write_rows(path, SUBJECT, rows, versions="{}")
+        os.utime(path, (number, number))
+    image, whole = read_rows(tmp_path)
+    assert (image["psnr_y"], image["lpips_alex"], whole["fid"]) == (31.0, 0.25, 12.5)
+    assert image["per_draw"] == {**IMAGE["per_draw"], "lpips_alex": [0.25]}
+    assert image["not_computed"] == {"dists": "no file"}, "what another row knows is not missing"
+    assert read_keys(tmp_path).keys() == {first["key"], of_set["key"], second["key"]}
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(InputError, match=r"d\.parquet cannot be read .*; delete it and run again"):
+        read_keys(tmp_path)
+
+
+def test_rows_without_a_key_stay_apart(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.parquet", SUBJECT, [IMAGE | {"key": None}] * 2, versions="{}")
+    assert len(read_rows(tmp_path)) == 2
