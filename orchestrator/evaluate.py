@@ -25,7 +25,7 @@ from eval.report_text import table
 from orchestrator.config import BenchmarkSource, EvaluationConfig, load
 from orchestrator.plan import make_plan
 from orchestrator.rundir import RunDir, write_text
-from orchestrator.services import from_environment, output_folder
+from orchestrator.services import add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.sweep import EXIT_INPUT, EXIT_INTERRUPTED
 from sr_models.errors import InputError
 
@@ -68,11 +68,7 @@ def parser(of_run: bool) -> argparse.ArgumentParser:
     pool.add_argument("--workers", metavar="N", type=int, help="processes that run networks (default: all that fit)")
     pool.add_argument("--cpus-per-worker", metavar="N", type=int, default=1, help="cores and threads (default: 1)")
     pool.add_argument("--gpus-per-worker", metavar="N", type=float, default=0, help="GPUs, or a part (default: 0)")
-    pool.add_argument(
-        "--address", metavar="HOST:PORT", help="a Ray cluster, or auto (default: $RAY_ADDRESS, else local)"
-    )
-    pool.add_argument("--may-add", metavar="NxCPUS+GPUS", help="nodes an autoscaler may start ($SR_MAY_ADD)")
-    pool.add_argument("--allow-anonymous", action="store_true", help="join a cluster that asks nobody for a token")
+    add_cluster_options(pool)
     return made
 
 
@@ -233,9 +229,8 @@ def _evaluate(given: argparse.Namespace, planned: Sequence[Planned], place: Plac
         say(line)
     if scoring.is_done(planned, place):
         return scoring.evaluate(planned, place, scoring.Hold(workers=1), lambda _: None)
-    address, may_add = from_environment(given.address, "RAY_ADDRESS"), from_environment(given.may_add, "SR_MAY_ADD")
     signal.signal(signal.SIGTERM, _interrupt)
-    with ray_runtime.connect(address, allow_anonymous=given.allow_anonymous, may_add=may_add) as cluster:
+    with ray_runtime.connect(**cluster_of(given)) as cluster:
         signal.signal(signal.SIGTERM, _interrupt)  # again: Ray put one of its own there, which aborts
         nodes = (*cluster.nodes, *cluster.may_add)
         cpus, gpus = given.cpus_per_worker, given.gpus_per_worker

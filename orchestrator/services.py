@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sr_models.errors import InputError
 
@@ -28,6 +30,26 @@ class Services:
     may_add: str | None = None
     """Nodes that an autoscaler may start (`cluster.ray_runtime.parse_growth`)."""
     allow_anonymous: bool = False
+
+
+def add_cluster_options(made: argparse._ActionsContainer) -> None:
+    """The options that say which Ray cluster a command runs on; `cluster_of` reads them."""
+    made.add_argument(
+        "--address", metavar="HOST:PORT", help="a Ray cluster, or auto (default: $RAY_ADDRESS, else start a local one)"
+    )
+    made.add_argument(
+        "--may-add", metavar="NxCPUS+GPUS", help="nodes an autoscaler may start, such as 8x16+1 ($SR_MAY_ADD)"
+    )
+    made.add_argument("--allow-anonymous", action="store_true", help="join a cluster that asks nobody for a token")
+
+
+def cluster_of(given: argparse.Namespace) -> dict[str, Any]:
+    """What `add_cluster_options` was given, and the environment where it was not: arguments of `connect`."""
+    return {
+        "address": from_environment(given.address, "RAY_ADDRESS"),
+        "may_add": from_environment(given.may_add, "SR_MAY_ADD"),
+        "allow_anonymous": given.allow_anonymous,
+    }
 
 
 def in_ray_job() -> bool:

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from orchestrator.config import PRESETS, SweepConfig, load
 from orchestrator.plan import make_plan
-from orchestrator.services import Services, from_environment, output_folder, shown
+from orchestrator.services import Services, add_cluster_options, cluster_of, from_environment, output_folder, shown
 from sr_models.errors import InputError
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
@@ -49,19 +49,13 @@ def parser() -> argparse.ArgumentParser:
         "--output", metavar="DIR", type=Path, help="where run folders go (default: runs, in a Ray job ~/sr-runs)"
     )
     cluster = made.add_argument_group("on a cluster (docs/cluster.md)")
-    cluster.add_argument(
-        "--address", metavar="HOST:PORT", help="a Ray cluster, or auto (default: $RAY_ADDRESS, else start a local one)"
-    )
+    add_cluster_options(cluster)
     cluster.add_argument(
         "--storage", metavar="URI", help="where runs live if nodes share no disk: s3://, gs://, file:// ($SR_STORAGE)"
     )
     cluster.add_argument(
         "--studies-uri", metavar="URI", help="Optuna's database (default: a file in the run folder; $SR_STUDIES_URI)"
     )
-    cluster.add_argument(
-        "--may-add", metavar="NxCPUS+GPUS", help="nodes an autoscaler may start, such as 8x16+1 ($SR_MAY_ADD)"
-    )
-    cluster.add_argument("--allow-anonymous", action="store_true", help="join a cluster that asks nobody for a token")
     made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
     return made
 
@@ -132,12 +126,10 @@ def _services(arguments: argparse.Namespace, folder: Path) -> Services:
     """What the command line says, and the environment where it is silent."""
     local = f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
     return Services(
-        address=from_environment(arguments.address, "RAY_ADDRESS"),
         tracking_uri=from_environment(arguments.tracking_uri, "SR_TRACKING_URI") or local,
         storage=from_environment(arguments.storage, "SR_STORAGE"),
         studies_uri=from_environment(arguments.studies_uri, "SR_STUDIES_URI"),
-        may_add=from_environment(arguments.may_add, "SR_MAY_ADD"),
-        allow_anonymous=arguments.allow_anonymous,
+        **cluster_of(arguments),
     )
 
 

@@ -115,6 +115,19 @@ def check_growth(cluster, samples: list[dict[str, Any]], run: Path, worker: str)
     assert stayed > cluster.idle_seconds - 1, "left, but not for being idle"
 
 
+def grow(cluster, sweep, changes: dict[str, Any], title: str, worker: str) -> tuple[list[dict[str, Any]], Path]:
+    """A sweep on nodes that come for it: what the observer saw, and the run folder."""
+    began = time.time()
+    done, output = sweep(changes, "--may-add", f"{cluster.most_nodes}x1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    cluster.wait_for(1, LEAVE_SECONDS)
+    samples = cluster.samples(began)
+    show(title, samples)
+    [run] = output.glob("grown-*/")
+    check_growth(cluster, samples, run, worker)
+    return samples, run
+
+
 def test_without_leave_to_add_nodes_a_trial_that_cannot_be_placed_is_refused(sweep):
     done, output = sweep({"search": {"trials": 2}})
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
@@ -136,14 +149,7 @@ def test_nodes_come_for_a_sweep_work_and_leave(cluster, sweep):
         "search": {"trials": 3, "startup_trials": 2, "first_rung": 1},
         "seeds": 2,
     }
-    began = time.time()
-    done, output = sweep(changes, "--may-add", f"{cluster.most_nodes}x1")
-    assert done.returncode == 0, done.stderr[-3000:]
-    cluster.wait_for(1, LEAVE_SECONDS)
-    samples = cluster.samples(began)
-    show("one worker of one CPU a trial", samples)
-    [run] = output.glob("grown-*/")
-    check_growth(cluster, samples, run, worker=TUNE_ACTOR)
+    _, run = grow(cluster, sweep, changes, "one worker of one CPU a trial", worker=TUNE_ACTOR)
     assert len(read_json(run / "winners.json")) == 2
     assert len(list(run.glob("evaluation/*.parquet"))) == 1 + 2 * 2, "bicubic, and two combinations of two seeds"
 
@@ -156,14 +162,7 @@ def test_a_trial_of_two_workers_brings_two_nodes_at_once(cluster, sweep):
         "seeds": 1,
         "resources": {"workers_per_trial": 2},
     }
-    began = time.time()
-    done, output = sweep(changes, "--may-add", f"{cluster.most_nodes}x1")
-    assert done.returncode == 0, done.stderr[-3000:]
-    cluster.wait_for(1, LEAVE_SECONDS)
-    samples = cluster.samples(began)
-    show("two workers of one CPU a trial", samples)
-    [run] = output.glob("grown-*/")
-    check_growth(cluster, samples, run, worker="RayTrainWorker")
+    samples, run = grow(cluster, sweep, changes, "two workers of one CPU a trial", worker="RayTrainWorker")
     drivers = set.union(*(holders(TUNE_ACTOR, sample) | holders("Verdicts", sample) for sample in samples))
     assert drivers == {samples[0]["head"]}, "who waits for workers stays where no node can leave under it"
     asked = next(sample["time"] for sample in samples if holders("TrainController", sample))

@@ -95,8 +95,11 @@ def test_what_may_not_travel_is_named(names: list[str], size: int, said: str, pr
 
 
 def test_a_small_picture_is_no_data_set(project: Path) -> None:
-    (project / "logo.png").write_bytes(bytes(1000))
+    (project / "logo.png").write_bytes(bytes(submit.DATA_BYTES))
     check(project)
+    (project / "logo.png").write_bytes(bytes(submit.DATA_BYTES + 1))
+    with pytest.raises(InputError, match=r"would upload data: logo\.png"):
+        check(project)
 
 
 def test_the_config_must_travel_and_our_output_must_not(project: Path, tmp_path: Path) -> None:

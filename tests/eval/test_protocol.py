@@ -112,5 +112,6 @@ def test_each_metric_of_an_image_has_a_spread_over_draws() -> None:
 
 
 def test_tables_import_without_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; from eval import METRICS, PROTOCOLS"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys; sys.modules['torch'] = None; from eval import METRICS, PROTOCOLS; print(*METRICS, *PROTOCOLS)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, [*METRICS, *PROTOCOLS]), done.stderr

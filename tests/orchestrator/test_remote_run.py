@@ -1,14 +1,10 @@
 """A sweep whose home is an S3 bucket: nothing is lost with the machine that drove it, and nothing secret is written."""
 
-import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,39 +29,7 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("moto") is None, reason="moto, which plays S3, is not installed"),
 ]
-
-
-def ask(port: int, method: str, path: str, body: bytes = b"") -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, body)
-    try:
-        return connection.getresponse().status
-    finally:
-        connection.close()
-
-
-@pytest.fixture
-def s3() -> Iterator[int]:
-    """The port of an S3 server on the loopback, with a bucket."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                assert ask(port, "PUT", "/bucket") == 200
-                break
-            except OSError:
-                assert time.monotonic() < until and server.poll() is None, "the S3 server did not start"
-                time.sleep(0.1)
-        yield port
-    finally:
-        server.kill()
-        server.wait(10)
 
 
 def board(output: str) -> list[str]:
@@ -73,15 +37,15 @@ def board(output: str) -> list[str]:
 
 
 @pytest.mark.timeout(280)
-def test_a_run_on_s3_outlives_its_machine(s3: int, tmp_path: Path) -> None:
+def test_a_run_on_s3_outlives_its_machine(s3_port: int, s3_status: Callable[..., int], tmp_path: Path) -> None:
     photographs = Path(subprocess.run(
         [sys.executable, "-c", "from orchestrator.sources import skimage_folder as f; print(f())"],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     ).stdout.strip())  # fmt: skip
-    assert ask(s3, "PUT", "/bucket/photos/coffee.png", (photographs / "coffee.png").read_bytes()) == 200
+    assert s3_status("PUT", "/bucket/photos/coffee.png", (photographs / "coffee.png").read_bytes()) == 200
     (tmp_path / "tests").mkdir()
     shutil.copy(photographs / "rocket.jpg", tmp_path / "tests")
-    query = f"endpoint_override=http://127.0.0.1:{s3}&region=us-east-1"
+    query = f"endpoint_override=http://127.0.0.1:{s3_port}&region=us-east-1"
     config = CONFIG.replace("TRAIN", f"s3://bucket/photos?{query}").replace("TESTS", str(tmp_path / "tests"))
     (tmp_path / "far.yaml").write_text(config)
 

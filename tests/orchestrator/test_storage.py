@@ -14,8 +14,6 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,44 +29,6 @@ from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, SECRET = "AKIATESTTESTTEST", "se/cret+of@ours"
-needs_s3 = pytest.mark.skipif(find_spec("moto") is None, reason="moto, which plays S3, is not installed")
-
-
-@contextmanager
-def s3_server():
-    """An S3 server on a free port of the loopback, gone at the end: its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                assert request(port, "PUT", "/bucket") == 200
-                break
-            except OSError:
-                assert time.monotonic() < deadline and server.poll() is None, "the S3 server did not start"
-                time.sleep(0.1)
-        yield port
-    finally:
-        server.kill()
-        server.wait(10)
-
-
-def request(port: int, method: str, path: str, body: bytes = b"") -> int:
-    """The status of a bare request, past all checks of names."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, body, {"Host": f"127.0.0.1:{port}"})
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-@pytest.fixture(scope="module")
-def port():
-    with s3_server() as port:
-        yield port
 
 
 def s3(port: int, prefix: str) -> Storage:
@@ -76,12 +36,12 @@ def s3(port: int, prefix: str) -> Storage:
     return Storage.parse(f"s3://{user}@bucket/{prefix}?region=us-east-1&endpoint_override=http://127.0.0.1:{port}", "x")
 
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=needs_s3)])
+@pytest.fixture(params=["file", "s3"])
 def place(request, tmp_path) -> Storage:
     """An empty storage of each kind."""
     if request.param == "file":
         return Storage.parse(str(tmp_path / "shared storage"), "x")
-    return s3(request.getfixturevalue("port"), f"{tmp_path.name}/a run")
+    return s3(request.getfixturevalue("s3_port"), f"{tmp_path.name}/a run")
 
 
 @pytest.fixture(autouse=True)
@@ -174,14 +134,13 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@needs_s3
 @pytest.mark.parametrize("key", ["../../../escaped", "a/%2E%2E/%2E%2E/b", "/abs", "a//b"])
-def test_a_strangers_key_is_never_copied_to_a_place_outside(port, tmp_path, key):
+def test_a_strangers_key_is_never_copied_to_a_place_outside(s3_port, s3_status, tmp_path, key):
     prefix = f"{tmp_path.name}/home"
-    assert request(port, "PUT", f"/bucket/{prefix}/good.txt", b"1") == 200
-    assert request(port, "PUT", f"/bucket/{prefix}/{key}", b"2") == 200
+    assert s3_status("PUT", f"/bucket/{prefix}/good.txt", b"1") == 200
+    assert s3_status("PUT", f"/bucket/{prefix}/{key}", b"2") == 200
     with pytest.raises(InputError, match="which is no path below a folder; delete it there"):
-        pull_tree(s3(port, prefix), tmp_path / "a" / "b", ["*"])
+        pull_tree(s3(s3_port, prefix), tmp_path / "a" / "b", ["*"])
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {".mirror.lock"}
 
 
@@ -299,11 +258,10 @@ class Unreliable(http.server.BaseHTTPRequestHandler):
         """Nothing: a test's output is for its faults."""
 
 
-@needs_s3
-def test_an_upload_that_loses_a_part_leaves_what_was_there(port, tmp_path, monkeypatch):
-    straight = s3(port, tmp_path.name)
+def test_an_upload_that_loses_a_part_leaves_what_was_there(s3_port, tmp_path, monkeypatch):
+    straight = s3(s3_port, tmp_path.name)
     straight.write("file", b"old")
-    handler = type("Handler", (Unreliable,), {"port": port})
+    handler = type("Handler", (Unreliable,), {"port": s3_port})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as between:
         threading.Thread(target=between.serve_forever, daemon=True).start()
         try:
@@ -316,9 +274,8 @@ def test_an_upload_that_loses_a_part_leaves_what_was_there(port, tmp_path, monke
     assert straight.read("file") == b"old"
 
 
-@needs_s3
-def test_an_object_replaced_while_it_is_read_is_read_again(port, tmp_path, monkeypatch):
-    store = s3(port, tmp_path.name)
+def test_an_object_replaced_while_it_is_read_is_read_again(s3_port, tmp_path, monkeypatch):
+    store = s3(s3_port, tmp_path.name)
     store.write("a", b"first version")
     opened, real = [], Storage._open
 
@@ -365,13 +322,12 @@ def test_check_refuses_what_cannot_be_written_in_one_line(tmp_path):
         Storage.parse(str(tmp_path / "file" / "run"), "x").check()
 
 
-@needs_s3
-def test_check_names_a_bucket_that_is_not_there(port):
+def test_check_names_a_bucket_that_is_not_there(s3_port):
     with pytest.raises(
         InputError,
         match=r"^storage s3://\*\*\*@basket/x\?[^ ]* cannot be used: writing \'probe-[^ ]* failed: .*NO_SUCH_BUCKET",
     ):
-        Storage.parse(s3(port, "x").uri.replace("@bucket", "@basket"), "x").check()
+        Storage.parse(s3(s3_port, "x").uri.replace("@bucket", "@basket"), "x").check()
 
 
 @pytest.mark.slow
@@ -594,9 +550,8 @@ def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
 # ---- folders
 
 
-@needs_s3
-def test_an_image_folder_is_mirrored_and_follows_its_source(port, tmp_path, moved, caplog):
-    source, cache = s3(port, f"{tmp_path.name}/DIV2K"), tmp_path / "cache"
+def test_an_image_folder_is_mirrored_and_follows_its_source(s3_port, tmp_path, moved, caplog):
+    source, cache = s3(s3_port, f"{tmp_path.name}/DIV2K"), tmp_path / "cache"
     with pytest.raises(InputError, match="holds no PNG, JPEG, BMP or TIFF file"):
         localise(source.uri, cache)
     for name in ("a.png", "deep/b.PNG", "c.jpg", "notes.txt"):
