@@ -7,7 +7,6 @@ https://docs.ray.io/en/latest/cluster/running-applications/job-submission/sdk.ht
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
@@ -25,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.ray_runtime import secure
+from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, Parser, run_command
 from sr_models.errors import InputError
 
-EXIT_FAILED, EXIT_INPUT, EXIT_LOST, EXIT_INTERRUPTED = 1, 2, 3, 130
+PROG = "python -m cluster.submit"
 
 UPLOAD_BYTES = 20 * 2**20
 """The most that may travel. The code is below 2 MB; Ray itself only refuses 100 MiB, after packing and sending it."""
@@ -244,7 +244,7 @@ def follow(client: Any, job: str, show: Callable[[str], object]) -> int:
     except (RuntimeError, aiohttp.ClientError, requests.RequestException) as error:
         raise ConnectionError(str(error)) from error
     if found.status == "SUCCEEDED":
-        return 0
+        return EXIT_DONE
     reason = (found.message or "no reason given").split(", last available logs")[0]  # which have streamed already
     print(f"\n{job} {found.status}: {' '.join(reason.split())}", file=sys.stderr)
     if found.status == "STOPPED":
@@ -261,30 +261,29 @@ def board_link(log: str) -> str | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit code is the job's, 2 for what cannot be sent, 3 for a lost head, 130 for Ctrl-C."""
-    typed = list(sys.argv[1:] if argv is None else argv)
+    return run_command(PROG, _run, argv)
+
+
+def _run(typed: Sequence[str]) -> int:
     flags = typed[typed.index("--") + 1 :] if "--" in typed else []
-    made = _parser()
-    arguments = made.parse_intermixed_args(typed[: typed.index("--")] if "--" in typed else typed)
+    arguments = _parser().parse_intermixed_args(typed[: typed.index("--")] if "--" in typed else typed)
     folder = Path.cwd()
+    line = entrypoint(arguments.config, arguments.overrides, flags)
+    address = check_address(arguments.address)
+    secure(local=False)
+    if not arguments.allow_anonymous:
+        check_token(os.environ, Path.home())
+    if not (folder / "orchestrator" / "sweep.py").is_file():
+        raise InputError(f"{folder}: not the project's root, which is what travels; start it there")
+    print(check_config(line, folder))
+    files = travelling(folder)
+    check_upload(files, folder, arguments.config)
+    check_head(address, allow_anonymous=arguments.allow_anonymous)
     try:
-        line = entrypoint(arguments.config, arguments.overrides, flags)
-        address = check_address(arguments.address)
-        secure(local=False)
-        if not arguments.allow_anonymous:
-            check_token(os.environ, Path.home())
-        if not (folder / "orchestrator" / "sweep.py").is_file():
-            raise InputError(f"{folder}: not the project's root, which is what travels; start it there")
-        print(check_config(line, folder))
-        files = travelling(folder)
-        check_upload(files, folder, arguments.config)
-        check_head(address, allow_anonymous=arguments.allow_anonymous)
         client = connect(address)
         job = submit(client, line, folder)
-    except InputError as error:
-        print(f"{made.prog}: {error}", file=sys.stderr)
-        return EXIT_INPUT
     except ConnectionError as error:
-        print(f"{made.prog}: {arguments.address} did not take the job: {error}", file=sys.stderr)
+        print(f"{PROG}: {arguments.address} did not take the job: {error}", file=sys.stderr)
         return EXIT_LOST
     print(f"{job}: {shlex.join(line)}  ({len(files)} files, {_megabytes(sum(files.values()))})\n", flush=True)
     return _watch(client, job, shlex.join(["python", "-m", "cluster.submit", *typed]))
@@ -327,6 +326,8 @@ def _watch(client: Any, job: str, resume: str) -> int:
     except KeyboardInterrupt:
         print(f"\ndetached; {job} goes on\n{ways}\nresume: {resume}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # our reader went, not the head
+        raise
     except ConnectionError as error:
         print(f"\nlost the head ({error}); {job} may go on\n{ways}\nresume: {resume}", file=sys.stderr)
         return EXIT_LOST
@@ -334,9 +335,9 @@ def _watch(client: Any, job: str, resume: str) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m cluster.submit",
+def _parser() -> Parser:
+    made = Parser(
+        prog=PROG,
         description="Send a sweep to a Ray cluster and follow it; the same line again resumes it.",
         epilog="after -- come flags of python -m orchestrator.sweep, such as --storage and --studies-uri",
     )

@@ -8,11 +8,9 @@ through: numbers that contradict each other, versions that move, open doors, sec
 
 from __future__ import annotations
 
-import argparse
 import copy
 import io
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -20,9 +18,10 @@ from typing import Any
 
 import yaml
 
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
 from sr_models.errors import InputError
 
-EXIT_FAULTS, EXIT_INPUT = 1, 2
+PROG = "python -m cluster.validate"
 
 COMMANDS = (
     "initialization_commands",
@@ -342,23 +341,21 @@ def _dockerfile(text: str) -> Iterator[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the faults of each file; 0 if there are none, 1 if there are, 2 for a file that cannot be judged."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.validate", description="Check what a cluster is deployed from, offline."
-    )
+    return run_command(PROG, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = Parser(prog=PROG, description="Check what a cluster is deployed from, offline.")
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="`ray up` file, Kubernetes YAML, Dockerfile"
     )
-    code = 0
-    try:
-        for path in parser.parse_args(argv).files:
-            found = faults(path)
-            print("\n".join(f"{path}: {fault}" for fault in found) if found else f"{path}: ok")
-            code = EXIT_FAULTS if found else code
-    except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return EXIT_INPUT
+    code = EXIT_DONE
+    for path in parser.parse_args(argv).files:
+        found = faults(path)
+        print("\n".join(f"{path}: {fault}" for fault in found) if found else f"{path}: ok")
+        code = EXIT_FAILED if found else code
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sr_models
 from eval import benchmarks
 from eval.benchmarks import Benchmark
-from eval.protocol import Protocol
+from eval.command import ModelRequest
 from eval.rows import Identity, Subject
 from sr_models.images import sha256_file
 from sr_models.inference import Options
@@ -32,40 +29,40 @@ class Asked:
     """Whose rows these will be; a network that no trial of ours need have made has objective "-" and seed -1."""
 
 
-def load(given: argparse.Namespace, hyper: Mapping[str, Any], protocol: Protocol) -> Asked:
-    """Load the network, on the CPU, and list the test set, as checked options say.
+def load(request: ModelRequest) -> Asked:
+    """Load the network, on the CPU, and list the test set.
 
     Raises:
         InputError: weights or folders that cannot be used.
     """
     options = Options(
-        precision=given.precision or "fp32",
-        channels_last=given.channels_last,
-        compile=given.compile,
-        tile=protocol.tile if given.tile is None else given.tile,
-        overlap=Options.overlap if given.overlap is None else given.overlap,
-        self_ensemble=given.self_ensemble,
+        precision=request.precision,
+        channels_last=request.channels_last,
+        compile=request.compile,
+        tile=request.tile,
+        overlap=Options.overlap if request.overlap is None else request.overlap,
+        self_ensemble=request.self_ensemble,
     )
-    benchmark = benchmarks.load(set_name(given.hr), given.scale, given.hr, given.lr)
-    held, sha256 = sr_models.check(given.model, given.scale, hyper).model_dump(), None
+    name, scale, hyper = request.model, request.scale, request.hyper
+    benchmark = benchmarks.load(set_name(request.hr), scale, request.hr, request.lr)
+    held, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
     weights, fingerprint = "none", ""
     model: SRNetwork | WithSigma
-    if given.weights is None:
-        model = sr_models.build(given.model, given.scale, **hyper)
+    if request.weights is None:
+        model = sr_models.build(name, scale, **hyper)
     else:
-        model = load_weights(given.weights, model=given.model, scale=given.scale, hyper=hyper)
-        weights, sha256 = "released", sha256_file(_weights_file(given.weights))
-        if given.weights.is_dir():
-            info = json.loads((given.weights / "model.json").read_bytes())
+        model = load_weights(request.weights, model=name, scale=scale, hyper=hyper)
+        weights, sha256 = "released", sha256_file(_weights_file(request.weights))
+        if request.weights.is_dir():
+            info = json.loads((request.weights / "model.json").read_bytes())
             weights, fingerprint, held = "ema" if info["ema"] else "raw", info["fingerprint"] or "", info["hyper"]
-    name = given.model
     identity = Identity(
-        combination=name, model=name, objective="-", target="-", loss="-", scale=given.scale, fingerprint=fingerprint,
+        combination=name, model=name, objective="-", target="-", loss="-", scale=scale, fingerprint=fingerprint,
         seed=-1, weights=weights, network=name,
     )  # fmt: skip
     subject = Subject(
         identity=identity, weights_sha256=sha256, hyper=json.dumps(held, sort_keys=True), benchmark=benchmark.name,
-        kernel=benchmark.kernel, protocol=protocol.id(given.scale), seed=given.seed or 0, options=options,
+        kernel=benchmark.kernel, protocol=request.protocol.id(scale), seed=request.seed, options=options,
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject)
 

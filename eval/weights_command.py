@@ -6,42 +6,32 @@ The files, their hashes and sources are the table `eval.backbones.BACKBONES`
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from eval.backbones import BACKBONES, VARIABLE, Corrupt, Unavailable, WeightFiles
-from sr_models.errors import InputError
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
 
-EXIT_INCOMPLETE, EXIT_INPUT = 1, 2
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are ours: one line, no usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
+PROG = "python -m eval weights"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code: 0 all there, 1 something is missing or corrupt, 2 unusable input."""
-    parser = _Parser(
-        prog="python -m eval weights",
+    return run_command(PROG, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = Parser(
+        prog=PROG,
         description="Show the weights that metrics need, each checked by its sha256.",
         epilog="niqe, musiq and clipiqa need the extra [pyiqa], whose licence (PolyForm Noncommercial 1.0.0) forbids "
         "commercial use; without it their files are not needed.",
     )
     parser.add_argument("--weights-dir", metavar="DIR", type=Path, help=f"folder of weights (default: ${VARIABLE})")
     parser.add_argument("--fetch", action="store_true", help="download what is missing or corrupt")
-    try:
-        given = parser.parse_args(argv)
-        files = WeightFiles(given.weights_dir)
-    except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return EXIT_INPUT
+    given = parser.parse_args(argv)
+    files = WeightFiles(given.weights_dir)
     complete = True
     for name, backbone in BACKBONES.items():
         needed = not backbone.extra or find_spec("pyiqa") is not None
@@ -50,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         title = f"{backbone.package}/{name}" if backbone.package else name
         note = "" if needed else "; only for the extra [pyiqa], which is not installed"
         print(f"{state:<8} {title} ({', '.join(backbone.serves)}; licence {backbone.licence}{note})\n{'':<9}{where}")
-    return 0 if complete else EXIT_INCOMPLETE
+    return EXIT_DONE if complete else EXIT_FAILED
 
 
 def _look(files: WeightFiles, name: str, *, fetch: bool) -> tuple[str, str]:

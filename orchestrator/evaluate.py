@@ -7,26 +7,23 @@ be scored while it trains, on another pool of resources.
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 import sr_models
-from eval import __main__ as one_process
+from eval import command
 from eval.protocol import PROTOCOLS, get_protocol
 from eval.report_text import table
 from orchestrator.config import BenchmarkSource, EvaluationConfig, load
 from orchestrator.plan import make_plan
 from orchestrator.rundir import RunDir, write_text
 from orchestrator.services import add_cluster_options, cluster_of, from_environment, output_folder
-from orchestrator.sweep import EXIT_INPUT, EXIT_INTERRUPTED
+from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
 from sr_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,12 +36,43 @@ PROG = "python -m orchestrator.evaluate"
 _FRESH = ("config.yaml", "plan.json", "winners.json", "trials/*/trial.json")
 
 
-def parser(of_run: bool) -> argparse.ArgumentParser:
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """What the rows may be computed on: workers, and the Ray cluster they are taken from."""
+
+    workers: int | None
+    """Processes that run networks; None for all that fit."""
+    cpus: int
+    """Of a worker."""
+    gpus: float
+    """Of a worker."""
+    address: str | None
+    may_add: str | None
+    allow_anonymous: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Trials of a run to score, and what is to be other than in the run's config; None leaves that as it is."""
+
+    run: Path
+    trials: tuple[str, ...]
+    """Beginnings of fingerprints; none of them for the winners."""
+    protocol: str | None
+    metrics: str | None
+    draws: int | None
+    seed: int | None
+    weights_dir: Path | None
+    strict: bool
+    """Whether a refused image or missing metric weights are an error."""
+    storage: str | None
+    """URI below which the run lives."""
+
+
+def parser(of_run: bool) -> Parser:
     """The command line: that of `python -m eval --model`, or that with --run."""
     if of_run:
-        made: argparse.ArgumentParser = one_process.Parser(
-            prog=PROG, description="Score trials of a sweep, and write its board anew."
-        )
+        made = Parser(prog=PROG, description="Score trials of a sweep, and write its board anew.")
         made.add_argument("--run", metavar="RUN", type=Path, required=True, help="a run folder")
         made.add_argument(
             "--trial", metavar="FINGERPRINT", action="append", default=[],
@@ -58,7 +86,7 @@ def parser(of_run: bool) -> argparse.ArgumentParser:
         made.add_argument("--strict", action="store_true", help="a refused image or missing weights are an error")
         made.add_argument("--storage", metavar="URI", help="where the run lives, as the sweep was told ($SR_STORAGE)")
     else:
-        made = one_process.parser()
+        made = command.parser()
         made.prog = PROG
         made.description = (
             "Score a network on workers; `--run RUN` scores trials of a sweep instead (`--run RUN --help`)."
@@ -74,34 +102,34 @@ def parser(of_run: bool) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    of_run = any(text.partition("=")[0] == "--run" for text in arguments)
-    try:
-        given = parser(of_run).parse_args(arguments)
-        _check_pool(given)
-        _score_run(given) if of_run else _score_model(given)
-    except InputError as error:
-        print(f"{PROG}: {error}", file=sys.stderr)
-        return EXIT_INPUT
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+    return run_command(PROG, _run, argv, interrupted="the same command goes on")
 
 
-def _score_model(given: argparse.Namespace) -> None:
-    if given.images is not None:
+def _run(argv: Sequence[str]) -> int:
+    of_run = any(text.partition("=")[0] == "--run" for text in argv)
+    given = parser(of_run).parse_args(argv)
+    pool = _pool(given)
+    if of_run:
+        _score_run(_run_request(given), pool)
+        return EXIT_DONE
+    request = command.requested(given)
+    if not isinstance(request, command.ModelRequest):
         raise InputError("--images: pictures need no workers; use python -m eval")
-    for name in ("save_images", "pictures"):
-        if getattr(given, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')} goes with python -m eval, not with workers")
+    _score_model(request, given.output, pool)
+    return EXIT_DONE
+
+
+def _score_model(request: command.ModelRequest, output: Path | None, pool: PoolOptions) -> None:
+    for option, folder in (("--save-images", request.save_images), ("--pictures", request.pictures)):
+        if folder is not None:
+            raise InputError(f"{option} goes with python -m eval, not with workers")
+    command.prepare_outputs(request)
     from eval.asked import load as load_asked
 
-    protocol, metrics, hyper = one_process.check(given)
-    asked = load_asked(given, hyper, protocol)
+    asked = load_asked(request)
     bench, subject = asked.benchmark, asked.subject
-    name = f"eval-{given.model}-x{given.scale}-{bench.name}"
-    run = RunDir((output_folder(given.output) / ("" if given.output else name)).absolute())
+    name = f"eval-{request.model}-x{request.scale}-{bench.name}"
+    run = RunDir((output_folder(output) / ("" if output else name)).absolute())
     if run.plan.exists():
         raise InputError(f"--output: {run.path} is the run folder of a sweep; score its trials with --run")
 
@@ -116,29 +144,29 @@ def _score_model(given: argparse.Namespace) -> None:
         place = Place(str(run.path))
         job = Job(
             subject=subject,
-            checkpoint=str(given.weights.absolute()) if given.weights else None,
+            checkpoint=str(request.weights.absolute()) if request.weights else None,
             source=BenchmarkSource(
-                hr=str(given.hr.absolute()),
-                lr=str(given.lr.absolute()) if given.lr else None,
+                hr=str(request.hr.absolute()),
+                lr=str(request.lr.absolute()) if request.lr else None,
                 include=(),
                 exclude=(),
             ),
-            protocol=protocol,
-            metrics=tuple(metrics),
-            weights_dir=scoring.weights_folder(given.weights_dir),
+            protocol=request.protocol,
+            metrics=request.metrics,
+            weights_dir=scoring.weights_folder(request.weights_dir),
         )
-        planned = scoring.plan([job], {(bench.name, given.scale): bench}, place, strict=given.strict)
-        refused = _evaluate(given, planned, place)
+        planned = scoring.plan([job], {(bench.name, request.scale): bench}, place, strict=request.strict)
+        refused = _evaluate(planned, place, pool, strict=request.strict)
         lr_sha256 = None if planned[0].refused else bench.lr_hash
-        result = _report(planned[0], place, metrics, given.model, parameters(asked.model), refused, lr_sha256)
-    one_process.show(given, result, subject)
+        result = _report(planned[0], place, request.metrics, request.model, parameters(asked.model), refused, lr_sha256)
+    command.show(request, result, subject)
 
 
-def _score_run(given: argparse.Namespace) -> None:
-    run = RunDir(given.run.absolute())
-    home = _home(run, from_environment(given.storage, "SR_STORAGE"))
+def _score_run(request: RunRequest, pool: PoolOptions) -> None:
+    run = RunDir(request.run.absolute())
+    home = _home(run, request.storage)
     config = load(run.config)
-    plan, evaluation = make_plan(config), _changed(config.evaluation, given)
+    plan, evaluation = make_plan(config), _changed(config.evaluation, request)
 
     from itertools import chain
 
@@ -147,22 +175,23 @@ def _score_run(given: argparse.Namespace) -> None:
 
     with _held(run, "--run"):
         try:
-            if given.trial:
-                own = list(chain.from_iterable(entrants.trials(home, plan, named) for named in given.trial))
+            if request.trials:
+                own = list(chain.from_iterable(entrants.trials(home, plan, named) for named in request.trials))
                 scored = [entrants.bicubic(scale) for scale in sorted({one.identity.scale for one in own})] + own
             else:
                 own, scored = [], list(entrants.winners(run, plan))
             inputs = Inputs(config)
             jobs = entrants.jobs(scored, evaluation, inputs, home.storage)
-            planned = scoring.plan(jobs, inputs.benchmarks, home.place, strict=given.strict)
-            refused = _evaluate(given, planned, home.place)
+            planned = scoring.plan(jobs, inputs.benchmarks, home.place, strict=request.strict)
+            refused = _evaluate(planned, home.place, pool, strict=request.strict)
         finally:
             entrants.drop_snapshots(home)
-        for one in planned:
-            if one.job.subject.identity in [entrant.identity for entrant in own]:
-                print(_trial_table(one, home.place, evaluation.metrics), end="\n\n")
+        mine = {entrant.identity for entrant in own}
+        tables = [
+            _trial_table(one, home.place, evaluation.metrics) for one in planned if one.job.subject.identity in mine
+        ]
         if run.winners.exists():
-            print(leaderboard.write(run.path))
+            board = leaderboard.write(run.path)
             if home.storage is not None:
                 from orchestrator.nodecache import push_tree
 
@@ -170,8 +199,9 @@ def _score_run(given: argparse.Namespace) -> None:
         else:  # a board on disk would tell the tracker that the sweep is over
             from orchestrator import board_text
 
-            print(board_text.text(leaderboard.boards(run.path)))
-            print("\nso far; the sweep writes its board when it has its winners")
+            board = board_text.text(leaderboard.boards(run.path))
+            board += "\n\nso far; the sweep writes its board when it has its winners"
+    print(*tables, board, sep="\n\n")
     for line in refused:
         print(f"refused: {line}")
 
@@ -219,7 +249,7 @@ def _report(
     return replace(result, rows=rows)
 
 
-def _evaluate(given: argparse.Namespace, planned: Sequence[Planned], place: Place) -> list[str]:
+def _evaluate(planned: Sequence[Planned], place: Place, pool: PoolOptions, *, strict: bool) -> list[str]:
     """Bring the rows that lack, on a cluster that is joined only if there are any; what was refused."""
     from cluster import ray_runtime
     from orchestrator import scoring
@@ -229,34 +259,33 @@ def _evaluate(given: argparse.Namespace, planned: Sequence[Planned], place: Plac
         say(line)
     if scoring.is_done(planned, place):
         return scoring.evaluate(planned, place, scoring.Hold(workers=1), lambda _: None)
-    signal.signal(signal.SIGTERM, _interrupt)
-    with ray_runtime.connect(**cluster_of(given)) as cluster:
-        signal.signal(signal.SIGTERM, _interrupt)  # again: Ray put one of its own there, which aborts
+    interrupt_on_sigterm()
+    with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
+        interrupt_on_sigterm()  # again: Ray put one of its own there
         nodes = (*cluster.nodes, *cluster.may_add)
-        cpus, gpus = given.cpus_per_worker, given.gpus_per_worker
-        fit = sum(node.holds(cpus, gpus) for node in nodes)
+        fit = sum(node.holds(pool.cpus, pool.gpus) for node in nodes)
         if not fit:
             shapes = sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in nodes})
             raise InputError(
-                f"--cpus-per-worker, --gpus-per-worker: no node has {cpus} CPUs and {gpus:g} GPUs; the "
+                f"--cpus-per-worker, --gpus-per-worker: no node has {pool.cpus} CPUs and {pool.gpus:g} GPUs; the "
                 f"{len(nodes)} nodes have {', '.join(shapes) or 'nothing'}"
             )
-        hold = scoring.Hold(workers=given.workers or fit, cpus=cpus, gpus=gpus, apart=gpus > 0)
+        hold = scoring.Hold(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
         with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
             refused = scoring.evaluate(planned, place, hold, moves(made))
-    if given.strict and refused:
+    if strict and refused:
         raise InputError(refused[0])
     return refused
 
 
-def _changed(evaluation: EvaluationConfig, given: argparse.Namespace) -> EvaluationConfig:
-    """The run's evaluation with what the options change."""
-    changes: dict[str, Any] = {name: getattr(given, name) for name in ("protocol", "draws", "seed", "weights_dir")}
-    if given.protocol or given.metrics:
-        protocol = get_protocol(given.protocol or evaluation.protocol, "--protocol")
-        changes["metrics"] = one_process.chosen(given.metrics, protocol)
-    if given.weights_dir is not None:
-        changes["weights_dir"] = str(given.weights_dir)
+def _changed(evaluation: EvaluationConfig, request: RunRequest) -> EvaluationConfig:
+    """The run's evaluation with what the request changes."""
+    changes: dict[str, Any] = {"protocol": request.protocol, "draws": request.draws, "seed": request.seed}
+    if request.protocol or request.metrics:
+        protocol = get_protocol(request.protocol or evaluation.protocol, "--protocol")
+        changes["metrics"] = command.chosen(request.metrics, protocol)
+    if request.weights_dir is not None:
+        changes["weights_dir"] = str(request.weights_dir)
     changes = {name: value for name, value in changes.items() if value is not None}
     return EvaluationConfig.parse({**evaluation.model_dump(), **changes}, "--run")
 
@@ -293,18 +322,37 @@ def _held(run: RunDir, option: str) -> Iterator[None]:
         lock.release()
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _run_request(given: argparse.Namespace) -> RunRequest:
+    """What the options of `parser(of_run=True)` ask for."""
+    return RunRequest(
+        run=given.run,
+        trials=tuple(given.trial),
+        protocol=given.protocol,
+        metrics=given.metrics,
+        draws=given.draws,
+        seed=given.seed,
+        weights_dir=given.weights_dir,
+        strict=given.strict,
+        storage=from_environment(given.storage, "SR_STORAGE"),
+    )
 
 
-def _check_pool(given: argparse.Namespace) -> None:
+def _pool(given: argparse.Namespace) -> PoolOptions:
+    """What the options of `parser` say of workers.
+
+    Raises:
+        InputError: a number that is too small.
+    """
     for name in ("workers", "cpus_per_worker"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if given.gpus_per_worker < 0:
         raise InputError(f"--gpus-per-worker must be at least 0, got {given.gpus_per_worker:g}")
+    return PoolOptions(
+        workers=given.workers, cpus=given.cpus_per_worker, gpus=given.gpus_per_worker, **cluster_of(given)
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

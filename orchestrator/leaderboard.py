@@ -8,12 +8,10 @@ a column of its own. Needs neither Ray, MLflow nor torch.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
 import statistics
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +25,11 @@ from eval.rows import SET, read_rows
 from orchestrator import board_text, journal
 from orchestrator.board import BICUBIC, Board, Column, Entry, Value
 from orchestrator.rundir import read_json, write_json, write_text
+from sr_models.command import EXIT_DONE, Parser, run_command
 from sr_models.errors import InputError
+
+PROG = "python -m orchestrator.leaderboard"
+
 
 # ---- reading a run folder
 
@@ -351,17 +353,15 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a run's board; 0, or 2 for a folder that has none."""
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.leaderboard", description="Print the leaderboard of a run."
-    )
+    return run_command(PROG, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = Parser(prog=PROG, description="Print the leaderboard of a run.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
-    try:
-        print(board_text.text(boards(parser.parse_args(argv).run)))
-    except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    print(board_text.text(boards(parser.parse_args(argv).run)))
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -13,7 +13,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from sr_models.command import EXIT_DONE, EXIT_FAILED, run_command
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.params import nearest
@@ -376,8 +377,9 @@ def _fault(text: str) -> str | None:
     return None
 
 
-def _probe(uri: str) -> int:
-    storage, name, data = Storage(uri), f"probe-{secrets.token_hex(8)}", secrets.token_bytes(64)
+def _probe(_argv: Sequence[str]) -> int:
+    """Write, read back and delete a file in the storage whose URI comes by standard input."""
+    storage, name, data = Storage(sys.stdin.read()), f"probe-{secrets.token_hex(8)}", secrets.token_bytes(64)
     try:
         storage.write(name, data)
         if storage.read(name) != data:
@@ -385,9 +387,9 @@ def _probe(uri: str) -> int:
         storage.delete(name)
     except OSError as error:
         print(error, file=sys.stderr)
-        return 1
-    return 0
+        return EXIT_FAILED
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
-    sys.exit(_probe(sys.stdin.read()))
+    raise SystemExit(run_command("python -m orchestrator.storage", _probe, None))

@@ -10,26 +10,23 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from orchestrator.config import PRESETS, SweepConfig, load
 from orchestrator.plan import make_plan
 from orchestrator.services import Services, add_cluster_options, cluster_of, from_environment, output_folder, shown
+from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
 from sr_models.errors import InputError
 
-EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
+PROG = "python -m orchestrator.sweep"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line; hyperparameters are keys of the config, listed by `--keys`."""
     presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
-    made = argparse.ArgumentParser(
-        prog="python -m orchestrator.sweep",
+    made = Parser(
+        prog=PROG,
         description="Train every model x objective combination of a config, search the schedules, score the winners.",
         epilog=f"presets: {presets}. The same command again resumes its run. All config keys: --keys",
     )
@@ -62,36 +59,33 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
-    made = parser()
-    arguments = made.parse_intermixed_args(argv)
+    return run_command(PROG, _run, argv, interrupted="go on with: the same command")
+
+
+def _run(argv: Sequence[str]) -> int:
+    arguments = parser().parse_intermixed_args(argv)
     if arguments.config and "=" in arguments.config:  # the first override took the place of the config
         arguments.overrides, arguments.config = [arguments.config, *arguments.overrides], None
-    resume = "the same command"
+    if arguments.keys:
+        from orchestrator.reference import keys_text
+
+        print(keys_text())
+        return EXIT_DONE
+    config, folder = _config(arguments)
+    plan = make_plan(config)
+    if arguments.dry_run:
+        print(plan.text(os.cpu_count() or 1))
+        return EXIT_DONE
+    from orchestrator.stages import Sweep
+
     try:
-        if arguments.keys:
-            from orchestrator.reference import keys_text
-
-            print(keys_text())
-            return 0
-        config, folder = _config(arguments)
-        plan = make_plan(config)
-        if arguments.dry_run:
-            print(plan.text(os.cpu_count() or 1))
-            return 0
-        from orchestrator.stages import Sweep
-
-        resume = _resume_line(folder, arguments)
-        signal.signal(signal.SIGTERM, _interrupt)
+        interrupt_on_sigterm()
         with Sweep(plan, folder, _services(arguments, folder)) as sweep:
-            signal.signal(signal.SIGTERM, _interrupt)  # again: Ray put one of its own there, which aborts
+            interrupt_on_sigterm()  # again: Ray put one of its own there
             sweep.run()
-    except InputError as error:
-        print(f"{made.prog}: {error}", file=sys.stderr)
-        return EXIT_INPUT
     except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: {resume}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+        raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
+    return EXIT_DONE
 
 
 def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
@@ -142,9 +136,5 @@ def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
     return shlex.join(line + ["--allow-anonymous"] * arguments.allow_anonymous)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -8,7 +8,6 @@ journal's, and before an interrupted delivery goes on, MLflow is asked how far i
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -27,7 +26,10 @@ from orchestrator.board import Board, Entry
 from orchestrator.mlflow_store import Store, check
 from orchestrator.rundir import read_json
 from orchestrator.services import from_environment, shown
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
 from sr_models.errors import InputError
+
+PROG = "python -m orchestrator.tracking"
 
 INTERVAL_S = 2.0
 """Pause between two looks at the run folder."""
@@ -278,9 +280,11 @@ def _stamp(path: Path) -> list[Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Deliver a run folder; 0 when all is delivered, 1 when the store stayed away, 2 for a wrong folder or URI."""
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.tracking", description="Deliver a run folder to MLflow."
-    )
+    return run_command(PROG, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = Parser(prog=PROG, description="Deliver a run folder to MLflow.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
     parser.add_argument("--tracking-uri", metavar="URI", help="sqlite:///FILE, http://HOST:PORT ($SR_TRACKING_URI)")
     parser.add_argument(
@@ -288,31 +292,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    uri = from_environment(arguments.tracking_uri, "SR_TRACKING_URI")
+    if uri is None:
+        raise InputError("give --tracking-uri, or set SR_TRACKING_URI")
+    tracker = Tracker(arguments.run, uri)
     try:
-        uri = from_environment(arguments.tracking_uri, "SR_TRACKING_URI")
-        if uri is None:
-            raise InputError("give --tracking-uri, or set SR_TRACKING_URI")
-        tracker = Tracker(arguments.run, uri)
         if arguments.follow is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to handle; it tells us when to stop
             signal.signal(signal.SIGTERM, lambda *_: setattr(tracker, "stopping", True))
-            return 0 if tracker.follow(arguments.follow) else 1
+            return EXIT_DONE if tracker.follow(arguments.follow) else EXIT_FAILED
         leaderboard.read_plan(arguments.run)
         check(uri)
-        print(f"delivered {tracker.sync()} new values, runs and files to {shown(uri)}")
+        delivered = tracker.sync()
         tracker.finish()
     except Timeout:
-        print(f"{parser.prog}: another process is delivering {arguments.run}", file=sys.stderr)
-        return 1
-    except InputError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+        print(f"{PROG}: another process is delivering {arguments.run}", file=sys.stderr)
+        return EXIT_FAILED
     except mlflow_store.outages() as error:
         said = mlflow_store.one_line(error)
-        print(f"{parser.prog}: interrupted, the same command delivers the rest: {said}", file=sys.stderr)
-        return 1
-    return 0
+        print(f"{PROG}: interrupted, the same command delivers the rest: {said}", file=sys.stderr)
+        return EXIT_FAILED
+    print(f"delivered {delivered} new values, runs and files to {shown(uri)}")
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

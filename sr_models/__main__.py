@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sr_models
 from sr_models import MODELS
+from sr_models.command import EXIT_DONE, Parser, run_command
 from sr_models.published_counts import SIZES, Size, agrees
 
+PROG = "python -m sr_models"
 PIXELS_720P = 1280 * 720
 COLUMNS = ("name", "variant", "family", "scale", "parameters", "printed", "mult-adds 720p", "paper")
 
@@ -79,14 +80,19 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sr_models", description="The networks of sr_models.")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 for input that cannot be used."""
+    return run_command(PROG, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = Parser(prog=PROG, description="The networks of sr_models.")
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="every network: scales, parameters, multiply-adds, paper")
     listing.add_argument("--json", action="store_true", help="one JSON list, a row per model, variant and scale")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(argv)
     print(json.dumps(list(rows()), indent=2) if given.json else table())
-    return 0
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

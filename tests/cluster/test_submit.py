@@ -320,3 +320,16 @@ def test_ctrl_c_detaches_a_twin_is_refused_and_a_stopped_job_ends_with_130(head:
     done = subprocess.run([sys.executable, "-c", follower], env=head, capture_output=True, text=True, timeout=80)
     assert f"REFUSED this sweep runs already, as {job}" in done.stdout, done.stderr
     assert done.returncode == 130 and "STOPPED" in done.stderr
+
+
+def test_output_that_nobody_reads_is_no_lost_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Client:
+        def get_address(self) -> str:
+            return "http://127.0.0.1:8265"
+
+    def follow(*_: object) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(submit, "follow", follow)
+    with pytest.raises(BrokenPipeError):  # which `run_command` answers
+        submit._watch(Client(), "job", "the same line")

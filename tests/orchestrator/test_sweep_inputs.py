@@ -22,7 +22,8 @@ from PIL import Image
 from cluster.ray_runtime import Node, Resources
 from orchestrator import mlflow_store, stages
 from orchestrator.patches import PatchStore
-from orchestrator.sweep import EXIT_INPUT, EXIT_INTERRUPTED, main
+from orchestrator.sweep import main
+from sr_models.command import EXIT_INPUT, EXIT_INTERRUPTED
 
 PROGRAM = "python -m orchestrator.sweep: "
 SPLITS = {"train": 2, "validation": 1, "test": 1}

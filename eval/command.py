@@ -1,0 +1,320 @@
+"""What `python -m eval` does, for it and for other commands: options, the typed request they make, table and files.
+
+Everything that can be checked without torch is checked before it is imported, so mistakes and `--help` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+import sr_models
+from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
+from eval.report_text import table
+from sr_models.command import EXIT_DONE, Parser
+from sr_models.errors import InputError
+
+if TYPE_CHECKING:
+    from eval.report import Evaluation
+    from eval.rows import Subject
+    from eval.scorer import Scorer
+
+PROG = "python -m eval"
+
+_MODEL_OPTIONS = (
+    "weights", "hyper", "save_images", "pictures", "draws", "seed", "precision",
+    "channels_last", "compile", "tile", "overlap", "self_ensemble",
+)  # fmt: skip
+_MAX_SEED = 2**63 - 1  # rows hold it as an int64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be scored against what, how, and where it goes; checked as far as that goes without torch."""
+
+    protocol: Protocol
+    """With the number of draws that was asked for."""
+    metrics: tuple[str, ...]
+    scale: int
+    hr: Path
+    lr: Path | None
+    weights_dir: Path | None
+    """Of the metrics' weights, before SR_WEIGHTS_DIR."""
+    strict: bool
+    """Whether a refused picture or missing metric weights are an error."""
+    json: Path | None
+    parquet: Path | None
+    per_image: bool
+    """Whether the table has a line for each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRequest(Request):
+    """A network and how it computes (`sr_models.inference.Options`, which is behind torch)."""
+
+    model: str
+    weights: Path | None
+    """A released file, or a checkpoint folder of ours; None for a network that has none."""
+    hyper: Mapping[str, Any]
+    seed: int
+    """Of a stochastic network's noise."""
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+    compile: bool
+    tile: int | None
+    """LR pixels a side, the protocol's unless one was asked for."""
+    overlap: int | None
+    """LR pixels; None for the default of `Options`."""
+    self_ensemble: bool
+    save_images: Path | None
+    pictures: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturesRequest(Request):
+    """SR pictures that exist already."""
+
+    images: Path
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(
+        prog=PROG,
+        description="Super-resolve a folder with a model and score it, or score pictures that exist already. "
+        "`python -m eval weights` shows and fetches the files that perceptual metrics need.",
+        epilog=f"models: {', '.join(sr_models.MODELS)}. metrics: {', '.join(METRICS)}, g_std.<metric>. "
+        f"protocols: {', '.join(PROTOCOLS)}. Files are matched by name; HR is cropped to a multiple of the scale.",
+    )
+    scored = made.add_mutually_exclusive_group(required=True)
+    scored.add_argument("--model", metavar="NAME", help="a network, with --weights unless it has none (bicubic)")
+    scored.add_argument("--images", metavar="DIR", type=Path, help="SR pictures to score as they are")
+    made.add_argument("--scale", metavar="S", type=int, required=True, help="upscaling factor")
+    made.add_argument("--hr", metavar="DIR", type=Path, required=True, help="HR images")
+    made.add_argument("--lr", metavar="DIR", type=Path, help="LR images (a model's are made from HR without them)")
+    made.add_argument("--protocol", metavar="NAME", default="classical", help="default: %(default)s")
+    made.add_argument("--metrics", metavar="A,B", help="or 'all' (default: what the protocol reports)")
+    made.add_argument("--weights-dir", metavar="DIR", type=Path, help="of perceptual metrics (default: SR_WEIGHTS_DIR)")
+    made.add_argument("--strict", action="store_true", help="a refused picture or missing metric weights are an error")
+    made.add_argument("--json", metavar="FILE", type=Path, help="also write the report to this file")
+    made.add_argument("--parquet", metavar="FILE", type=Path, help="also write one row an image to this file")
+    made.add_argument("--per-image", action="store_true", help="a line for each image in the table")
+
+    model = made.add_argument_group("with --model")
+    model.add_argument("--weights", metavar="PATH", type=Path, help="a released file, or a checkpoint folder of ours")
+    model.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
+    model.add_argument("--draws", metavar="N", type=int, help="of a stochastic network (default: as the protocol says)")
+    model.add_argument("--seed", metavar="N", type=int, help="of its noise (default: 0)")
+    model.add_argument("--save-images", metavar="DIR", type=Path, help="write the SR images there, as PNG")
+    model.add_argument("--pictures", metavar="DIR", type=Path, help="draw comparisons, spreads and violins there")
+    model.add_argument("--precision", choices=("fp32", "bf16"), help="default: fp32")
+    model.add_argument("--channels-last", action="store_true", help="memory layout, faster on recent GPUs")
+    model.add_argument("--compile", action="store_true", help="through torch.compile")
+    model.add_argument("--tile", metavar="N", type=int, help="compute in tiles of N LR pixels a side")
+    model.add_argument("--overlap", metavar="N", type=int, help="LR pixels a tile sees beyond its part (default: 32)")
+    model.add_argument("--self-ensemble", action="store_true", help='mean over eight flips and turns ("+")')
+    return made
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """All of `python -m eval` but its words on mistakes (`sr_models.command.run_command`); returns its exit code."""
+    request = requested(parser().parse_args(argv))
+    prepare_outputs(request)
+    show(request, *(_score_model(request) if isinstance(request, ModelRequest) else _score_pictures(request)))
+    return EXIT_DONE
+
+
+def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
+    """What the options of `parser` ask for, once everything is checked that can be without torch.
+
+    Raises:
+        InputError: an option that is wrong, or does not go with another.
+    """
+    protocol = get_protocol(given.protocol, "--protocol")
+    metrics = tuple(chosen(given.metrics, protocol))
+    if given.scale < 1:
+        raise InputError(f"--scale must be at least 1, got {given.scale}")
+    if given.model is None:
+        _check_pictures(given)
+        return PicturesRequest(
+            protocol=protocol, metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr,
+            weights_dir=given.weights_dir, strict=given.strict, json=given.json, parquet=given.parquet,
+            per_image=given.per_image, images=given.images,
+        )  # fmt: skip
+    hyper = _check_model(given)
+    return ModelRequest(
+        protocol=protocol if given.draws is None else protocol.model_copy(update={"draws": given.draws}),
+        metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr, weights_dir=given.weights_dir,
+        strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
+        model=given.model, weights=given.weights, hyper=hyper, seed=given.seed or 0,
+        precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
+        tile=protocol.tile if given.tile is None else given.tile, overlap=given.overlap,
+        self_ensemble=given.self_ensemble, save_images=given.save_images, pictures=given.pictures,
+    )  # fmt: skip
+
+
+def chosen(asked: str | None, protocol: Protocol) -> list[str]:
+    """The metrics to report, each once, in the order asked for; KID always goes with FID.
+
+    Args:
+        asked: names with commas between them, or "all"; None for those that the protocol reports.
+
+    Raises:
+        InputError: an unknown metric.
+    """
+    metrics = protocol.metrics if asked is None else METRICS if asked == "all" else asked.split(",")
+    for name in metrics:
+        get_metric(name, "--metrics")
+    return list(dict.fromkeys([part for name in metrics for part in ((name, "kid") if name == "fid" else (name,))]))
+
+
+def show(request: Request, result: Evaluation, subject: Subject) -> None:
+    """Write the files that were asked for, and print the table, which a closed pipe may cut."""
+    if request.json is not None:
+        request.json.write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if request.parquet is not None:
+        from eval.rows import write_rows
+
+        write_rows(request.parquet, subject, result.rows, versions=json.dumps(result.report["versions"]))
+    print(table(result.report, per_image=request.per_image))
+
+
+def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
+    import torch
+
+    from eval import report
+    from eval.asked import load
+    from eval.rows import keyed
+
+    loaded, device = load(request), "cuda" if torch.cuda.is_available() else "cpu"
+    subject = loaded.subject
+    scorer = _scorer(request, kernel=subject.kernel, device=device)
+    result = report.score_model(
+        loaded.model.to(device),
+        loaded.benchmark,
+        name=request.model,
+        weights_sha256=subject.weights_sha256,
+        scorer=scorer,
+        metrics=request.metrics,
+        seed=subject.seed,
+        options=subject.options,
+        save_in=request.save_images,
+        pictures_in=request.pictures,
+    )
+    return replace(result, rows=keyed(subject, result.rows, scorer.metrics)), subject
+
+
+def _score_pictures(request: PicturesRequest) -> tuple[Evaluation, Subject]:
+    import torch
+
+    from eval import report
+    from eval.asked import set_name
+    from eval.rows import Identity, Subject
+    from sr_models.inference import Options
+
+    kernel = None if request.lr is None else "files"
+    scorer = _scorer(request, kernel=kernel, device="cuda" if torch.cuda.is_available() else "cpu")
+    result = report.score_pictures(
+        request.images,
+        request.hr,
+        lr=request.lr,
+        name=set_name(request.hr),
+        scale=request.scale,
+        scorer=scorer,
+        metrics=request.metrics,
+        strict=request.strict,
+    )
+    name = request.images.name
+    identity = Identity(
+        combination=name, model=name, objective="-", target="-", loss="-", scale=request.scale, fingerprint="", seed=-1,
+        weights="none", network="-",
+    )  # fmt: skip
+    subject = Subject(
+        identity=identity, weights_sha256=None, hyper="{}", benchmark=set_name(request.hr), kernel=str(kernel),
+        protocol=request.protocol.id(request.scale), seed=-1, options=Options(),
+    )  # fmt: skip
+    return result, subject
+
+
+def _scorer(request: Request, *, kernel: str | None, device: str) -> Scorer:
+    from eval.scorer import Scorer
+
+    return Scorer(
+        request.protocol,
+        request.metrics,
+        scale=request.scale,
+        device=device,
+        weights_dir=request.weights_dir,
+        strict=request.strict,
+        kernel=kernel,
+    )
+
+
+def _check_model(given: argparse.Namespace) -> dict[str, Any]:
+    """What --hyper says, once model, scale, hyperparameters and weights go together."""
+    hyper = {}
+    for text in given.hyper or ():
+        key, equals, value = text.partition("=")
+        try:
+            hyper[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise InputError(f"--hyper must be key=value, with a YAML value, got {text!r}")
+    sr_models.check(given.model, given.scale, hyper)
+    if sr_models.spec(given.model).trainable and given.weights is None:
+        raise InputError(f"model {given.model!r} needs --weights")
+    if not sr_models.spec(given.model).trainable and given.weights is not None:
+        raise InputError(f"model {given.model!r} has no weights; got --weights {str(given.weights)!r}")
+    if given.weights is not None and not given.weights.exists():
+        raise InputError(f"--weights: {str(given.weights)!r} does not exist")
+    if given.draws is not None and given.draws < 1:
+        raise InputError(f"--draws must be at least 1, got {given.draws}")
+    if given.seed is not None and not 0 <= given.seed <= _MAX_SEED:
+        raise InputError(f"--seed must be from 0 to {_MAX_SEED}, got {given.seed}")
+    if given.overlap is not None and given.tile is None:
+        raise InputError("--overlap has no effect without --tile")
+    return hyper
+
+
+def _check_pictures(given: argparse.Namespace) -> None:
+    """No option is there that only a model has a use for."""
+    for name in _MODEL_OPTIONS:
+        if getattr(given, name) is not None and getattr(given, name) is not False:  # 0 is given
+            raise InputError(f"--{name.replace('_', '-')} goes with --model, not with --images")
+
+
+def prepare_outputs(request: Request) -> None:
+    """Make the folders of what is written, before the work that it is for.
+
+    Raises:
+        InputError: something that cannot be written, or would be among the images to be scored.
+    """
+    for option, file in (("--json", request.json), ("--parquet", request.parquet)):
+        if file is not None:
+            if file.is_dir():
+                raise InputError(f"{option}: {str(file)!r} is a folder")
+            _make_folder(option, file.parent)
+    if not isinstance(request, ModelRequest):
+        return
+    for option, folder in (("--save-images", request.save_images), ("--pictures", request.pictures)):
+        if folder is not None:
+            if folder.resolve() in [read.resolve() for read in (request.hr, request.lr) if read]:
+                raise InputError(f"{option}: {str(folder)!r} holds the images to be scored")
+            _make_folder(option, folder)
+
+
+def _make_folder(option: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option}: folder {str(folder)!r} cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{option}: folder {str(folder)!r} cannot be written to")

@@ -1,0 +1,94 @@
+"""What every `python -m` of the project shares: exit codes, the error line, Ctrl-C, SIGTERM and a closed pipe.
+
+On closed pipes see https://docs.python.org/3/library/signal.html#note-on-sigpipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from sr_models.errors import InputError
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+"""What was asked for did not come about, or faults were found; also Python's own code for a traceback."""
+EXIT_INPUT = 2
+"""Something the user gave cannot be used."""
+EXIT_LOST = 3
+"""The connection to a cluster was lost; what runs there may go on."""
+EXIT_INTERRUPTED = 130
+"""Ctrl-C or SIGTERM; as a shell says it, 128 + SIGINT."""
+
+_STDOUT = 1
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are ours: one line, no usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def run_command(
+    prog: str, body: Callable[[list[str]], int], argv: Sequence[str] | None, *, interrupted: str = ""
+) -> int:
+    """Run a command, from parsing to its last output; returns its exit code.
+
+    An InputError is a line on stderr. Output that nobody reads any more, as in `| head -1`, ends the command quietly:
+    its code is the one it came to, 0 if it was still printing.
+
+    Args:
+        prog: the command's name, which its error line starts with.
+        body: the command; takes its arguments and returns its exit code.
+        argv: the arguments, None for this process's.
+        interrupted: how to go on after Ctrl-C; a KeyboardInterrupt with a text of its own is answered with that.
+    """
+    try:
+        return body(list(sys.argv[1:] if argv is None else argv))
+    except InputError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return EXIT_INPUT
+    except KeyboardInterrupt as error:
+        print("\n" + "; ".join(filter(None, ["interrupted", str(error) or interrupted])), file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if not _output_is_closed():  # a socket's, or another process's
+            raise
+        return EXIT_DONE
+    finally:
+        _flush()
+
+
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM end the command as Ctrl-C does. Again after Ray has started: it puts a handler there that aborts."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _output_is_closed() -> bool:
+    """Whether stdout is a pipe or socket whose reader has gone."""
+    if sys.stdout is None:  # started with `>&-`
+        return False
+    poll = select.poll()
+    poll.register(_STDOUT, 0)  # POLLERR and POLLHUP are always told
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _flush() -> None:
+    """Flush stdout here, for the interpreter's own last flush answers a closed pipe with a traceback and code 120."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
