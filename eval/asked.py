@@ -20,6 +20,7 @@ from sr_models.inference import Options
 from sr_models.network import SRNetwork
 from sr_models.published import load_weights
 from sr_models.sigma import WithSigma
+from sr_models.weights import Info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ def load(given: argparse.Namespace, hyper: Mapping[str, Any], protocol: Protocol
         model = load_weights(given.weights, model=given.model, scale=given.scale, hyper=hyper)
         weights, sha256 = "released", sha256_file(_weights_file(given.weights))
         if given.weights.is_dir():
-            info = json.loads((given.weights / "model.json").read_bytes())
-            weights, fingerprint, held = "ema" if info["ema"] else "raw", info["fingerprint"] or "", info["hyper"]
+            info = Info.read(given.weights)
+            weights, fingerprint, held = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
     name = given.model
     identity = Identity(
         combination=name, model=name, objective="-", target="-", loss="-", scale=given.scale, fingerprint=fingerprint,
