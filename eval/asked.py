@@ -17,6 +17,7 @@ from sr_models.inference import Options
 from sr_models.network import SRNetwork
 from sr_models.published import load_weights
 from sr_models.sigma import WithSigma
+from sr_models.weights import Info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,8 @@ def load(request: ModelRequest) -> Asked:
         model = load_weights(request.weights, model=name, scale=scale, hyper=hyper)
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
         if request.weights.is_dir():
-            info = json.loads((request.weights / "model.json").read_bytes())
-            weights, fingerprint, held = "ema" if info["ema"] else "raw", info["fingerprint"] or "", info["hyper"]
+            info = Info.read(request.weights)
+            weights, fingerprint, held = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
     identity = Identity(
         combination=name, model=name, objective="-", target="-", loss="-", scale=scale, fingerprint=fingerprint,
         seed=-1, weights=weights, network=name,

@@ -29,6 +29,23 @@ class Value:
         return abs(self.mean - other.mean) <= max(spread, default=0.0)
 
 
+@dataclass(frozen=True)
+class Training:
+    """What plan and winners say of a row's network; nothing of bicubic, and no winner's before there is one."""
+
+    parameters: int | None = None
+    searched: list[str] = field(default_factory=list)
+    """Names of the hyperparameters that vary within its combination."""
+    train_seconds: float | None = None
+    number: int | None = None
+    """Of the winning trial, and what the search chose for it."""
+    params: dict[str, Any] = field(default_factory=dict)
+    trials: int | None = None
+    """How many the search had, and of these how many were stopped early and how many failed."""
+    pruned: int | None = None
+    failed: int | None = None
+
+
 @dataclass
 class Entry:
     """One row of a board: a combination with one kind of weights."""
@@ -44,8 +61,7 @@ class Entry:
     images: dict[Column, int] = field(default_factory=dict)
     fingerprints: dict[int, str] = field(default_factory=dict)
     """Of the trial behind each seed; "" where there is none."""
-    info: dict[str, Any] = field(default_factory=dict)
-    """From plan and winners: parameters, train_seconds, number, params, trials, pruned, failed."""
+    training: Training = field(default_factory=Training)
     lead: Value | None = None
     """Mean of the leading metric over the board's leading columns; None if the row lacks one of them."""
     rank: int | None = None

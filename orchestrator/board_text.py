@@ -43,9 +43,9 @@ def _terminal(board: Board) -> str:
     if any(entry.tie for entry in board.entries):
         lines.append("≈ within the seeds' spread of the row above")
     for entry in board.entries:
-        if set(entry.info["searched"]) & set(entry.info["params"]) and entry.weights in ("raw", "none"):
-            best = ", ".join(f"{name}={_short(value)}" for name, value in entry.info["params"].items())
-            lines.append(f"  {entry.model} × {entry.objective}: {best} (trial #{entry.info['number']})")
+        if set(entry.training.searched) & set(entry.training.params) and entry.weights in ("raw", "none"):
+            best = ", ".join(f"{name}={_short(value)}" for name, value in entry.training.params.items())
+            lines.append(f"  {entry.model} × {entry.objective}: {best} (trial #{entry.training.number})")
     lines = [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines]
     for note in board.notes:
         lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -82,9 +82,9 @@ def _cells(board: Board, metric: str, *, gains: bool = True) -> tuple[list[list[
         ["#", *(f"{'≈' if e.tie else ''}{e.rank or '-'}" for e in entries)],
         ["model × objective", *(board.name(e) for e in entries)],
         ["seeds", *("-" if e.model == BICUBIC else str(e.seeds) for e in entries)],
-        ["params", *(_count(e.info["parameters"]) for e in entries)],
-        ["train s", *("-" if e.info["train_seconds"] is None else f"{e.info['train_seconds']:.0f}" for e in entries)],
-        ["trials", *("-" if e.info["trials"] is None else str(e.info["trials"]) for e in entries)],
+        ["params", *(_count(e.training.parameters) for e in entries)],
+        ["train s", *("-" if e.training.train_seconds is None else f"{e.training.train_seconds:.0f}" for e in entries)],
+        ["trials", *("-" if e.training.trials is None else str(e.training.trials) for e in entries)],
     ]
     moving = [
         [board.title(column), *(_number(e.cells.get(column, {}).get(metric), decimals, gains) for e in entries)]

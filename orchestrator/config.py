@@ -327,7 +327,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
         if str(source) not in names:
             raise InputError(f"--preset: unknown preset {str(source)!r}{nearest(str(source), names)}")
         path = PRESETS / f"{source}.yaml"
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     for key in ("models", "objectives"):
         if key in raw:
             raw[key] = _as_mapping(raw[key])
@@ -368,7 +368,8 @@ def _as_mapping(value: Any) -> Any:
     return value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping. Raises InputError: it cannot be read, or is not a plain mapping."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,13 +16,14 @@ from eval.protocol import get_protocol
 from eval.rows import Identity, Subject
 from orchestrator import checkpoint, journal
 from orchestrator.checkpoint import CHECKPOINT
-from orchestrator.config import BenchmarkSource, EvaluationConfig, TrialConfig, expand
+from orchestrator.config import BenchmarkSource, EvaluationConfig, expand
 from orchestrator.home import Home
 from orchestrator.inputs import Inputs
 from orchestrator.journal import JOURNAL
 from orchestrator.nodecache import pull_tree, push_tree
 from orchestrator.plan import Combination, Plan
-from orchestrator.rundir import RunDir, read_json
+from orchestrator.records import TrialRecord, read_winners
+from orchestrator.rundir import RunDir
 from orchestrator.scorers import Job
 from orchestrator.scoring import weights_folder
 from orchestrator.storage import Storage
@@ -80,14 +80,14 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
     """
     if not run.winners.exists():
         raise InputError(f"{run.path} has no winners yet; name trials with --trial")
-    found = read_json(run.winners)
+    found = read_winners(run.winners)
     yield from map(bicubic, plan.config.scales)
     for one in plan.combinations:
-        for fingerprint in found.get(one.id, {}).get("fingerprints", ()):
+        for fingerprint in found[one.id].fingerprints if one.id in found else ():
             folder = run.trial(fingerprint)
             for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
                 if (folder / name / "model.json").exists():
-                    yield _entrant(run, folder / name, read_json(folder / "trial.json"), one)
+                    yield _entrant(run, folder / name, TrialRecord.read(folder / "trial.json"), one)
 
 
 def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
@@ -100,20 +100,20 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
         InputError: no such trial or several; one without a checkpoint yet.
     """
     run = home.run
-    known = [path.parent.name for path in sorted(run.path.glob("trials/*/trial.json"))]
+    known = [path.parent.name for path in run.trial_records]
     matching = [name for name in known if named and (name.startswith(named) or named.startswith(name))]
     if len(matching) != 1:
         if matching:
             raise InputError(f"--trial: {named!r} is the beginning of {len(matching)} trials: {', '.join(matching)}")
         raise InputError(f"--trial: {run.name} has no trial {named!r}{nearest(named, known)}")
     folder = run.path / "trials" / matching[0]
-    trial = read_json(folder / "trial.json")
-    one = next((found for found in plan.combinations if found.id == trial["combination"]), None)
-    home.pull_weights(trial["fingerprint"])
+    trial = TrialRecord.read(folder / "trial.json")
+    one = next((found for found in plan.combinations if found.id == trial.combination), None)
+    home.pull_weights(trial.fingerprint)
     end = journal.end(journal.read(folder / JOURNAL))
     if end is None or end["status"] != "complete":
         folder, step = _snapshot(home, trial)
-        trial = {**trial, "fingerprint": f"{trial['fingerprint']}@{step}"}
+        trial = trial.model_copy(update={"fingerprint": f"{trial.fingerprint}@{step}"})
     for name in KINDS:
         if (folder / name / "model.json").exists():
             yield _entrant(run, folder / name, trial, one)
@@ -152,32 +152,32 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
     )
 
 
-def _entrant(run: RunDir, folder: Path, trial: dict[str, Any], one: Combination | None) -> Entrant:
+def _entrant(run: RunDir, folder: Path, trial: TrialRecord, one: Combination | None) -> Entrant:
     """A trial's weights in `folder`; `one` is the cell of the table that it belongs to, a teacher to none."""
-    config, info = trial["config"], read_json(folder / "model.json")
+    config, info = trial.trial_config(), weights.Info.read(folder)
     who = Identity(
-        combination=one.id if one else f"x{config['scale']}/teacher/{config['model']}",
-        model=one.label if one else f"teacher {config['model']}",
+        combination=one.id if one else f"x{config.scale}/teacher/{config.model}",
+        model=one.label if one else f"teacher {config.model}",
         objective=one.objective_label if one else "-",
-        target=config["objective"]["target"]["kind"],
-        loss=config["objective"]["loss"]["kind"],
-        scale=config["scale"],
-        fingerprint=trial["fingerprint"],
-        seed=trial["seed"],
+        target=config.objective.target.kind,
+        loss=config.objective.loss.kind,
+        scale=config.scale,
+        fingerprint=trial.fingerprint,
+        seed=trial.seed,
         weights=KINDS[folder.name],
-        network=config["model"],
+        network=config.model,
     )
     return Entrant(
         identity=who,
         checkpoint=folder.relative_to(run.path).as_posix(),
-        weights_sha256=info["weights_sha256"],
-        hyper=json.dumps(info["hyper"], sort_keys=True),
+        weights_sha256=info.weights_sha256,
+        hyper=json.dumps(info.hyper, sort_keys=True),
     )
 
 
-def _snapshot(home: Home, trial: dict[str, Any]) -> tuple[Path, int]:
+def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     """The weights in a trial's checkpoint as checkpoint folders, and the step that they are of."""
-    config = TrialConfig.model_validate(trial["config"])
+    config = trial.trial_config()
     own = home.run.trial(config.fingerprint)
     if home.storage is not None:
         pull_tree(home.storage.child(f"trials/{own.name}"), own, [CHECKPOINT])

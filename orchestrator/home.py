@@ -19,7 +19,8 @@ from orchestrator.nodecache import cache_folder, fetch_store, publish_store, pul
 from orchestrator.patches import PatchStore
 from orchestrator.place import Place
 from orchestrator.progress import say
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.records import HomeRecord
+from orchestrator.rundir import RunDir
 from orchestrator.storage import Storage
 from sr_models.errors import InputError
 
@@ -138,12 +139,12 @@ class Home:
         Raises:
             InputError: it lives on another storage, or on none.
         """
-        path, here = self.run.path / "home.json", self.storage.shown if self.storage else None
-        if path.exists() and (there := read_json(path)) != here:
+        path, here = self.run.home, self.storage.shown if self.storage else None
+        if path.exists() and (there := HomeRecord.read(path).storage) != here:
             raise InputError(
                 f"--storage: this run lives {f'at {there}' if there else 'in its folder alone'}, not {here}"
             )
-        write_json(path, here)
+        HomeRecord(storage=here).write(path)
 
     def push(self, *, sometimes: bool = False) -> None:
         """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""

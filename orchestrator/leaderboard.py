@@ -14,17 +14,26 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from eval.protocol import METRICS, STABILITY, get_metric
 from eval.rows import SET, read_rows
 from orchestrator import board_text, journal
-from orchestrator.board import BICUBIC, Board, Column, Entry, Value
-from orchestrator.rundir import read_json, write_json, write_text
+from orchestrator.board import BICUBIC, Board, Column, Entry, Training, Value
+from orchestrator.records import (
+    CombinationRecord,
+    PlanRecord,
+    TrialRecord,
+    WinnerRecord,
+    read_evaluation,
+    read_plan,
+    read_winners,
+)
+from orchestrator.rundir import RunDir, write_json, write_text
 from sr_models.command import EXIT_DONE, Parser, run_command
 from sr_models.errors import InputError
 
@@ -40,58 +49,28 @@ def boards(folder: Path) -> list[Board]:
     Raises:
         InputError: no run folder, no scores in it yet, a Parquet file that cannot be read.
     """
-    plan, winners = read_plan(folder), _optional(folder / "winners.json")
-    asked = _evaluation(folder)
+    plan, winners = read_plan(folder), read_winners(RunDir(folder).winners)
+    asked = read_evaluation(folder)
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in _scores(folder, winners, asked.get("seed", 0)):
+    for row in _scores(folder, winners, asked.seed):
         groups[row["scale"], row["protocol"]].append(row)
     return [
-        _board(scale, protocol, asked["metrics"], groups[scale, protocol], plan, winners)
+        _board(scale, protocol, asked.metrics, groups[scale, protocol], plan, winners)
         for scale, protocol in sorted(groups)
     ]
 
 
-def read_plan(folder: Path) -> dict[str, Any]:
-    """plan.json of a run folder. Raises InputError if there is none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; expected a run folder such as runs/quick-1a2b3c4d")
-    plan = _optional(folder / "plan.json")
-    if not plan:
-        raise InputError(f"{folder} is not a run folder: it has no plan.json")
-    return plan
-
-
-def leading_metric(folder: Path) -> str:
-    """The metric that orders a run's board: its config's first evaluation metric. Raises InputError if it has none."""
-    return str(_evaluation(folder)["metrics"][0])
-
-
-def _evaluation(folder: Path) -> dict[str, Any]:
-    """`evaluation` of a run's config. Raises InputError if there is no config."""
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise InputError(f"{folder} is not a run folder: it has no config.yaml")
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["evaluation"]
-    for metric in found["metrics"]:
-        get_metric(metric)
-    return found
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
-def _scores(folder: Path, winners: Mapping[str, Any], noise_seed: int) -> list[dict[str, Any]]:
+def _scores(folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) -> list[dict[str, Any]]:
     """Every row once, but those of a combination's former winners and of noise that the config does not ask for."""
     key = ("combination", "fingerprint", "seed", "weights", "precision", "protocol", "benchmark", "kernel", "image",
            "lr_sha256")  # fmt: skip
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in read_rows(folder / "evaluation"):
-        current = winners.get(row["combination"], {}).get("fingerprints")
-        if row["fingerprint"] and current is not None and row["fingerprint"] not in current:
+        winner = winners.get(row["combination"])
+        if row["fingerprint"] and winner is not None and row["fingerprint"] not in winner.fingerprints:
             continue
         if row.get("noise_seed") in (None, noise_seed):
-            known = {"trial": row["fingerprint"] if current is None else ""}
+            known = {"trial": row["fingerprint"] if winner is None else ""}
             found[tuple(row[name] for name in key)] = row | known
     if not found:
         raise InputError(f"{folder} holds no scores yet (evaluation/*.parquet)")
@@ -106,10 +85,10 @@ def _board(
     protocol: str,
     asked: Sequence[str],
     scores: list[dict[str, Any]],
-    plan: Mapping[str, Any],
-    winners: Mapping[str, Any],
+    plan: PlanRecord,
+    winners: Mapping[str, WinnerRecord],
 ) -> Board:
-    planned = {one["id"]: one for one in plan["combinations"]}
+    planned = {one.id: one for one in plan.combinations}
     metrics, sizes = _metrics(asked, scores), _sizes(scores)
     runs: dict[tuple[str, ...], dict[tuple[str, str, int], list[dict[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
@@ -122,7 +101,7 @@ def _board(
     for (combination, weights, precision, trial), by_run in runs.items():
         one = next(iter(by_run.values()))[0]
         entry = Entry(combination, one["model"], one["objective"], one["target"], one["loss"], weights, precision)
-        entry.trial, entry.info = trial, _info(planned.get(combination, {}), winners.get(combination, {}))
+        entry.trial, entry.training = trial, _training(planned.get(combination), winners.get(combination))
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         for (benchmark, _, seed), found in by_run.items():
             images = [row for row in found if row["image"] != SET]
@@ -185,14 +164,15 @@ def _notes(metrics: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> list[
     return notes + list(dict.fromkeys(warnings))
 
 
-def _info(planned: Mapping[str, Any], winner: Mapping[str, Any]) -> dict[str, Any]:
-    search = winner.get("search", {})
-    return {
-        "parameters": planned.get("parameters"), "searched": planned.get("searched", []),
-        "train_seconds": winner.get("train_seconds"), "number": winner.get("number"),
-        "params": winner.get("params", {}),
-        **{name: search.get(name) for name in ("trials", "pruned", "failed")},
-    }  # fmt: skip
+def _training(planned: CombinationRecord | None, winner: WinnerRecord | None) -> Training:
+    found = Training()
+    if planned:
+        found = replace(found, parameters=planned.parameters, searched=list(planned.searched))
+    if winner:
+        found = replace(
+            found, train_seconds=winner.train_seconds, number=winner.number, params=winner.params, **vars(winner.search)
+        )
+    return found
 
 
 def _inputs(images: Iterable[Mapping[str, Any]]) -> str:
@@ -272,7 +252,7 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
             "trial": entry.trial, "rank": position if value else None, "tie": tie,
             "combination": entry.combination, "model": entry.model, "objective": entry.objective,
             "target": entry.target, "loss": entry.loss, "weights": entry.weights, "precision": entry.precision,
-            "seeds": max(len(v.by_seed) for v in entry.cells[column].values()), **entry.info,
+            "seeds": max(len(v.by_seed) for v in entry.cells[column].values()), **vars(entry.training),
             "metrics": {name: vars(v) for name, v in entry.cells[column].items()},
         }  # fmt: skip
         above = value
@@ -312,17 +292,17 @@ def rung_correlation(folder: Path) -> list[dict[str, Any]]:
     step, of (steps of a full run), spearman (None where undefined), n (trials), reason (why None, else "").
     """
     plan = read_plan(folder)
-    metric = plan["metric"]["name"]
-    curves: dict[str, list[dict[int, float]]] = {one["id"]: [] for one in plan["combinations"]}
-    for path in sorted(folder.glob("trials/*/trial.json")):
-        trial = read_json(path)
+    metric = plan.metric.name
+    curves: dict[str, list[dict[int, float]]] = {one.id: [] for one in plan.combinations}
+    for path in RunDir(folder).trial_records:
+        trial = TrialRecord.read(path)
         entries = journal.read(path.parent / journal.JOURNAL)
         end = journal.end(entries)
-        if trial["role"] == "search" and end and end["status"] == "complete" and trial["combination"] in curves:
+        if trial.role == "search" and end and end["status"] == "complete" and trial.combination in curves:
             curve = {
                 e["step"]: e["metrics"][metric] for e in journal.steps(entries) if e["metrics"].get(metric) is not None
             }
-            curves[trial["combination"]].append(curve)
+            curves[trial.combination].append(curve)
     found = []
     for combination, group in curves.items():
         last = max((max(curve) for curve in group if curve), default=0)

@@ -20,8 +20,8 @@ from typing import Any
 from filelock import FileLock
 
 from eval.protocol import get_metric
-from orchestrator import leaderboard
-from orchestrator.rundir import RunDir, read_json, write_json
+from orchestrator.records import DeliveredRun, TrackingRecord, read_evaluation, read_plan
+from orchestrator.rundir import RunDir
 from orchestrator.services import shown
 from sr_models.errors import InputError
 
@@ -133,10 +133,10 @@ def ui_command(uri: str) -> str:
 
 def board_link(run_folder: Path, uri: str) -> str:
     """The page of `ui_command`'s server that shows the board sorted by its leading metric; "" until delivered."""
-    plan, path = leaderboard.read_plan(run_folder), run_folder / "tracking.json"
-    known = read_json(path)["experiments"] if path.exists() else {}
-    board = known.get(f"{plan['name']} leaderboard")
-    metric = leaderboard.leading_metric(run_folder)
+    plan, path = read_plan(run_folder), RunDir(run_folder).tracking
+    known = TrackingRecord.read(path).experiments if path.exists() else {}
+    board = known.get(f"{plan.name} leaderboard")
+    metric = read_evaluation(run_folder).metrics[0]
     ascending = "false" if get_metric(metric).higher_is_better else "true"
     query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
     server = _without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
@@ -146,14 +146,13 @@ def board_link(run_folder: Path, uri: str) -> str:
 class Store:
     """One run folder's runs in one tracking store, each made once and found again.
 
-    `RUN/tracking.json` is `state`, what was delivered: "experiments" {name: id}, "runs" {key: record}, "files" and what
-    the caller adds. `RUN/run.id` names the folder in MLflow's tags, so that runs are found again if tracking.json
-    is lost, and two folders of equal configs never share runs.
+    `RUN/tracking.json` is `state`, what was delivered. `RUN/run.id` names the folder in MLflow's tags, so that runs are
+    found again if tracking.json is lost, and two folders of equal configs never share runs.
     """
 
     def __init__(self, run_folder: Path, uri: str) -> None:
         self.folder, self.uri = run_folder, _absolute(uri)
-        self.state: dict[str, Any] = {}
+        self.state = TrackingRecord(uri=shown(self.uri))
         self._client: Any = None
         self._folder_id = ""
         self._asked: set[str] = set()
@@ -165,11 +164,10 @@ class Store:
             return
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} is not a run folder")
-        self._folder_id = RunDir(self.folder).id
-        path = self.folder / "tracking.json"
-        state = read_json(path) if path.exists() else {}
-        fresh = {"uri": shown(self.uri), "experiments": {}, "runs": {}, "files": {}}
-        self.state = state if state.get("uri") == fresh["uri"] else fresh
+        run = RunDir(self.folder)
+        self._folder_id = run.id
+        if run.tracking.exists() and (found := TrackingRecord.read(run.tracking)).uri == self.state.uri:
+            self.state = found
         self._client = client(self.uri)
 
     def doubt(self) -> None:
@@ -178,10 +176,10 @@ class Store:
 
     def save(self) -> None:
         """Remember `state`."""
-        write_json(self.folder / "tracking.json", self.state)
+        self.state.write(RunDir(self.folder).tracking)
 
     def _experiment(self, name: str) -> str:
-        known: dict[str, str] = self.state["experiments"]
+        known = self.state.experiments
         if name not in known:
             found = self._client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
@@ -211,17 +209,18 @@ class Store:
             )
             for run in page:
                 status = run.data.tags.get("status", "running")
-                self.state["runs"].setdefault(run.data.tags["sr.key"], _record(run.info.run_id, status))
+                made = DeliveredRun(id=run.info.run_id, status=status)
+                self.state.runs.setdefault(run.data.tags["sr.key"], made)
             token = page.token
             if not token:
                 return
 
     def run(
         self, key: str, experiment: str, name: str, tags: Mapping[str, Any], start: float
-    ) -> tuple[dict[str, Any], int]:
+    ) -> tuple[DeliveredRun, int]:
         """The record of the run called `key`, and 1 if it had to be made."""
         own = self._experiment(experiment)
-        runs: dict[str, Any] = self.state["runs"]
+        runs = self.state.runs
         if key in runs:
             return runs[key], 0
         every = {**tags, "status": "running", "sr.folder": self._folder_id, "sr.key": key}
@@ -229,20 +228,20 @@ class Store:
             every["mlflow.source.git.commit"] = tags["git_commit"]
         short = {tag: str(value)[:5000] for tag, value in every.items() if value is not None}
         made = self._client.create_run(own, start_time=int(start * 1000), tags=short, run_name=name)
-        runs[key] = _record(made.info.run_id, "running")
+        runs[key] = DeliveredRun(id=made.info.run_id, status="running")
         self.save()
         return runs[key], 1
 
-    def set_status(self, run: dict[str, Any], status: str, end: float | None, cause: str | None = None) -> None:
+    def set_status(self, run: DeliveredRun, status: str, end: float | None, cause: str | None = None) -> None:
         """Give a run a journal's status; `end` in s since 1970, None for a run that goes on."""
         if cause:
-            self._client.set_tag(run["id"], "cause", cause[:5000])
+            self._client.set_tag(run.id, "cause", cause[:5000])
         if end is None:
-            self._client.update_run(run["id"], status=_STATUS[status])
+            self._client.update_run(run.id, status=_STATUS[status])
         else:
-            self._client.set_terminated(run["id"], _STATUS[status], end_time=int(end * 1000))
-        self._client.set_tag(run["id"], "status", status)
-        run["status"] = status
+            self._client.set_terminated(run.id, _STATUS[status], end_time=int(end * 1000))
+        self._client.set_tag(run.id, "status", status)
+        run.status = status
 
     def log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Log params in MLflow's batches of 100; a param cannot change, so what is there stays."""
@@ -257,13 +256,13 @@ class Store:
         for start in range(0, len(params), 100):
             self._client.log_batch(run_id, params=params[start : start + 100])
 
-    def log_steps(self, run: dict[str, Any], entries: Sequence[dict[str, Any]]) -> int:
+    def log_steps(self, run: DeliveredRun, entries: Sequence[dict[str, Any]]) -> int:
         """Send journal steps in as few calls as `BATCH` allows; how many values that was."""
         new = 0
         for batch in _batches(entries):
             values = [row for entry in batch for row in metric_rows(entry["metrics"], entry["step"], entry["time"])]
-            self._client.log_batch(run["id"], metrics=values)
-            run["step"] = batch[-1]["step"]
+            self._client.log_batch(run.id, metrics=values)
+            run.step = batch[-1]["step"]
             new += len(values)
         return new
 
@@ -281,11 +280,11 @@ class Store:
     ) -> int:
         """A finished run that holds these scores; only values that differ from what MLflow has are sent."""
         run, new = self.run(key, experiment, name, tags, when)
-        there = self._client.get_run(run["id"]).data.metrics
+        there = self._client.get_run(run.id).data.metrics
         values = [value for value in metric_rows(scores, 0, when) if there.get(value.key) != value.value]
         for start in range(0, len(values), BATCH):
-            self._client.log_batch(run["id"], metrics=values[start : start + BATCH])
-        if run["status"] != "complete":
+            self._client.log_batch(run.id, metrics=values[start : start + BATCH])
+        if run.status != "complete":
             self.set_status(run, "complete", when)
         return new + len(values)
 
@@ -308,11 +307,6 @@ def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
         group.append(entry)
     if group:
         yield group
-
-
-def _record(run_id: str, status: str) -> dict[str, Any]:
-    """What is remembered of a run: `step` is the last one delivered, `size` the journal's when it was read (bytes)."""
-    return {"id": run_id, "status": status, "step": -1, "size": -1}
 
 
 def _safe(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sr_models
-from eval.protocol import FIDELITY
+from eval.protocol import FIDELITY, get_metric
 from objectives import ObjectiveSpec, check_legal
 from orchestrator.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.space import TRAIN, Axes, apply, axes
@@ -259,6 +259,17 @@ def trials_of(varied: Axes, config: SweepConfig) -> int:
 def first_rung(train: TrainConfig, search: SearchConfig) -> int:
     """The first step at which a trial may be stopped: a validation at or after the configured fraction of a run."""
     return math.ceil(search.first_rung * train.steps / train.validate_every) * train.validate_every
+
+
+def higher_is_better(metric: str) -> bool:
+    """Which end of a validation metric wins; an average's metric is the metric it averages."""
+    return get_metric(metric.removeprefix("ema.")).higher_is_better
+
+
+def parameters(one: Combination) -> int:
+    """Trainable parameters of a combination's network, without the σ head that inference drops; imports torch."""
+    net = sr_models.build(one.network, one.scale, **one.hyper)
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
 
 
 def validation_metrics(config: SweepConfig) -> tuple[str, ...]:

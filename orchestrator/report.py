@@ -23,8 +23,9 @@ from eval.rows import SET, read_rows
 from eval.score import Scored, score_image
 from eval.scorer import Scorer
 from orchestrator import journal, leaderboard
-from orchestrator.plan import Combination, Plan
-from orchestrator.rundir import RunDir, read_json
+from orchestrator.plan import Plan
+from orchestrator.records import WinnerRecord, read_winners
+from orchestrator.rundir import RunDir
 from sr_models import weights
 from sr_models.imaging import to_float, to_uint8
 from sr_models.network import SRNetwork
@@ -38,21 +39,10 @@ _SCORES = 3  # a panel's label holds no more
 Network = SRNetwork | WithSigma
 
 
-def higher_is_better(metric: str) -> bool:
-    """Which end of a validation metric wins; an average's metric is the metric it averages."""
-    return get_metric(metric.removeprefix("ema.")).higher_is_better
-
-
-def parameters(one: Combination) -> int:
-    """Trainable parameters of a combination's network, without the σ head that inference drops."""
-    net = sr_models.build(one.network, one.scale, **one.hyper)
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
-
-
 def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark]) -> None:
     """Draw everything into `RUN/pictures`."""
     run.pictures.mkdir(exist_ok=True)
-    winners = read_json(run.winners)
+    winners = read_winners(run.winners)
     for (_, scale), bench in benchmarks.items():
         _one_image(run, plan, _networks(run, plan, winners, scale), bench)
     for scale in plan.config.scales:
@@ -79,12 +69,12 @@ def rungs_text(run: Path) -> str:
     return "\n".join(lines)
 
 
-def _networks(run: RunDir, plan: Plan, winners: dict[str, Any], scale: int) -> dict[str, Network]:
+def _networks(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> dict[str, Network]:
     """Bicubic and each winner's first seed, by the label that pictures give them."""
     nets: dict[str, Network] = {"bicubic": sr_models.build("bicubic", scale)}
     for one in plan.combinations:
         if one.scale == scale and one.id in winners:
-            folder = run.trial(winners[one.id]["fingerprints"][0]) / "model"
+            folder = run.trial(winners[one.id].fingerprints[0]) / "model"
             nets[f"{one.label}\n× {one.objective_label}"] = weights.load(folder)[0]
     return nets
 
@@ -171,12 +161,12 @@ def _shown(plan: Plan) -> list[str]:
     return [name for name in plan.config.evaluation.metrics if name in FIDELITY][:_SCORES] or ["psnr_y"]
 
 
-def _training(run: RunDir, plan: Plan, winners: dict[str, Any], scale: int) -> None:
+def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> None:
     """What each validation measured over training, one line a winner; of averaged weights beside the raw ones."""
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = defaultdict(dict)
     for one in plan.combinations:
         if one.scale == scale and one.id in winners:
-            path = run.trial(winners[one.id]["fingerprints"][0]) / journal.JOURNAL
+            path = run.trial(winners[one.id].fingerprints[0]) / journal.JOURNAL
             entries = journal.steps(journal.read(path))
             for name in [name for name in entries[-1]["metrics"] if not name.startswith("train.")]:
                 metric = name.removeprefix("ema.")
@@ -193,11 +183,11 @@ def _training(run: RunDir, plan: Plan, winners: dict[str, Any], scale: int) -> N
         )
 
 
-def _violins(run: RunDir, plan: Plan, winners: dict[str, Any], scale: int) -> None:
+def _violins(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> None:
     """Each metric over the images of each set: bicubic and the best winners' first seeds."""
     stamp, base = _protocol(plan).id(scale), f"x{scale}/bicubic/-"
     label = {one.id: f"{one.label} × {one.objective_label}" for one in plan.combinations} | {base: "bicubic"}
-    first = {name: winner["fingerprints"][0] for name, winner in winners.items()} | {base: ""}
+    first = {name: winner.fingerprints[0] for name, winner in winners.items()} | {base: ""}
     rows = [
         row
         for row in read_rows(run.evaluation)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from orchestrator.config import TrialConfig
+from sr_models.errors import InputError
 from sr_models.files import replacing
-
-Role = Literal["search", "final", "teacher"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,19 @@ class RunDir:
         return self.path / "winners.json"
 
     @property
+    def home(self) -> Path:
+        return self.path / "home.json"
+
+    @property
+    def tracking(self) -> Path:
+        return self.path / "tracking.json"
+
+    @property
+    def trial_records(self) -> list[Path]:
+        """trial.json of every trial, in the order of their folders' names."""
+        return sorted(self.path.glob("trials/*/trial.json"))
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation"
 
@@ -69,25 +79,6 @@ class RunDir:
         """The folder of one trial: trial.json, journal.jsonl, checkpoint.pt, model/, model_ema/."""
         return self.path / "trials" / fingerprint[:16]
 
-    def write_trial(
-        self, config: TrialConfig, *, combination: str | None, role: Role, number: int | None, params: Mapping[str, Any]
-    ) -> None:
-        """Leave a trial's description beside what it will compute; a second role of the same trial keeps the first."""
-        path = self.trial(config.fingerprint) / "trial.json"
-        if not path.exists():
-            write_json(
-                path,
-                {
-                    "fingerprint": config.fingerprint,
-                    "combination": combination,
-                    "role": role,
-                    "number": number,
-                    "seed": config.seed,
-                    "params": dict(params),
-                    "config": config.model_dump(mode="json"),
-                },
-            )
-
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
@@ -101,5 +92,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What `write_json` wrote. Raises InputError if it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error})") from None

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator import journal
 from orchestrator.config import ResourceConfig
 from orchestrator.place import Place
+from orchestrator.records import write_trial
 from orchestrator.rundir import RunDir
 from orchestrator.studies import Assignment, Studies
 from orchestrator.train import Crew, Verdicts, fit
@@ -126,7 +127,8 @@ class _Board:
         if assignment is None:
             return None
         self.live[trial_id] = assignment
-        self.run.write_trial(
+        write_trial(
+            self.run,
             assignment.config,
             combination=assignment.combination.id,
             role="search",

@@ -20,11 +20,11 @@ from orchestrator.config import ResourceConfig, TrialConfig
 from orchestrator.follower import Follower
 from orchestrator.home import Home
 from orchestrator.inputs import Inputs
-from orchestrator.origin import write_plan
 from orchestrator.patches import PatchStore, build_store, check_leaks
 from orchestrator.plan import Combination, Plan
 from orchestrator.progress import bar, moves, say
-from orchestrator.rundir import RunDir, write_json, write_text
+from orchestrator.records import WinnerRecord, write_plan, write_trial, write_winners
+from orchestrator.rundir import RunDir, write_text
 from orchestrator.services import Services, shown
 from orchestrator.studies import Studies, open_storage
 from sr_models.errors import InputError
@@ -167,7 +167,7 @@ class Sweep:
     def _finish_winners(self) -> None:
         from orchestrator import workers
 
-        winners: dict[str, Any] = {}
+        winners: dict[str, WinnerRecord] = {}
         runs: list[TrialConfig] = []
         for one in self.plan.combinations:
             best = self.studies.winner(one)
@@ -178,15 +178,15 @@ class Sweep:
                 self._trial_config(one, best.params, self.config.seed + extra) for extra in range(self.config.seeds)
             ]
             for config in configs[1:]:
-                self.run_dir.write_trial(config, combination=one.id, role="final", number=None, params=best.params)
+                write_trial(self.run_dir, config, combination=one.id, role="final", number=None, params=best.params)
             runs += configs[1:]
-            winners[one.id] = {
-                "number": best.number,
-                "params": best.params,
-                "fingerprints": [config.fingerprint for config in configs],
-                "search": self.studies.counts(one),
-                "train_seconds": self._train_seconds(configs[0]),
-            }
+            winners[one.id] = WinnerRecord(
+                number=best.number,
+                params=best.params,
+                fingerprints=tuple(config.fingerprint for config in configs),
+                search=self.studies.counts(one),
+                train_seconds=self._train_seconds(configs[0]),
+            )
         with bar("winners in full", sum(config.train.steps for config in runs), "step") as made:
             results = workers.run_in_full(
                 runs, self.home.place, self.config.resources, self.device, moves(made), at_a_time=self.concurrency
@@ -194,9 +194,9 @@ class Sweep:
         for config, result in zip(runs, results, strict=True):
             if result.status != "complete":
                 say(f"{config.model} seed {config.seed}: {result.status} at step {result.step}: {result.cause}")
-        write_json(self.run_dir.winners, winners)
+        write_winners(self.run_dir.winners, winners)
         for winner in winners.values():
-            for fingerprint in winner["fingerprints"]:
+            for fingerprint in winner.fingerprints:
                 self.home.pull_weights(fingerprint)
         self.home.push()
 
@@ -303,7 +303,7 @@ class Sweep:
             self.run_dir,
             self.plan,
             data_hash=self.store.data_hash,
-            benchmarks=self.inputs.benchmarks,
+            benchmarks={key: bench.hash for key, bench in self.inputs.benchmarks.items()},
             inits=self.inits,
             teachers=teachers,
         )

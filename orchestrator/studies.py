@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from eval.protocol import get_metric
 from orchestrator.config import SweepConfig, TrialConfig
 from orchestrator.plan import Combination, Plan, first_rung
+from orchestrator.records import SearchCounts
 from orchestrator.rundir import RunDir
 from orchestrator.services import shown
 from sr_models.errors import InputError
@@ -168,11 +169,12 @@ class Studies:
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return study.best_trial if done else None
 
-    def counts(self, combination: Combination) -> dict[str, int]:
-        """How many of a combination's trials ran in full, were stopped early, and failed."""
+    def counts(self, combination: Combination) -> SearchCounts:
+        """How a combination's trials ended."""
         states = [trial.state for trial in self.trials(combination)]
-        named = {"trials": None, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        return {name: len(states) if state is None else states.count(state) for name, state in named.items()}
+        return SearchCounts(
+            trials=len(states), pruned=states.count(TrialState.PRUNED), failed=states.count(TrialState.FAIL)
+        )
 
     def pruned(self) -> list[tuple[str, int]]:
         """(fingerprint, last step) of every trial that was stopped early."""

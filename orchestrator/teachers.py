@@ -14,6 +14,7 @@ from orchestrator.config import ResourceConfig, SweepConfig, expand
 from orchestrator.home import Home
 from orchestrator.plan import Plan
 from orchestrator.progress import bar, moves
+from orchestrator.records import write_trial
 from sr_models import published, weights
 from sr_models.errors import InputError
 from sr_models.files import replacing
@@ -87,7 +88,7 @@ def _given(plan: Plan, home: Home, scale: int) -> str:
 def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: ResourceConfig, device: str) -> str:
     """The folder, by its name in the run, of a teacher that the sweep trains itself."""
     trial = plan.teacher_trial(scale, data_hash)
-    home.run.write_trial(trial, combination=None, role="teacher", number=None, params={})
+    write_trial(home.run, trial, combination=None, role="teacher", number=None, params={})
     with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
         [result] = workers.run_in_full([trial], home.place, resources, device, moves(made), at_a_time=1)
     if result.status != "complete":

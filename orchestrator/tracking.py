@@ -24,7 +24,8 @@ from filelock import FileLock, Timeout
 from orchestrator import journal, leaderboard, mlflow_store
 from orchestrator.board import Board, Entry
 from orchestrator.mlflow_store import Store, check
-from orchestrator.rundir import read_json
+from orchestrator.records import TrialRecord, read_plan
+from orchestrator.rundir import RunDir
 from orchestrator.services import from_environment, shown
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
 from sr_models.errors import InputError
@@ -48,7 +49,7 @@ class Tracker:
     """Delivers one run folder to one tracking store; holds `RUN/tracking.lock` while it works."""
 
     def __init__(self, run_folder: Path, uri: str) -> None:
-        self.folder, self.store = run_folder, Store(run_folder, uri)
+        self.folder, self.run_dir, self.store = run_folder, RunDir(run_folder), Store(run_folder, uri)
         self.lock = FileLock(run_folder / "tracking.lock")
         self.stopping = False
         self._live = self._away = False
@@ -63,11 +64,11 @@ class Tracker:
         """
         with self.lock.acquire(timeout=LOCK_WAIT_S):
             self.store.open()
-            if not (self.folder / "plan.json").exists():
+            if not self.run_dir.plan.exists():
                 return 0  # the sweep is still preparing its images
-            self.plan = leaderboard.read_plan(self.folder)
+            self.plan = read_plan(self.folder)
             parent, new = self._parent()
-            for path in sorted(self.folder.glob("trials/*/trial.json")):
+            for path in self.run_dir.trial_records:
                 new += self._trial(path.parent, parent)
             if (self.folder / "leaderboard.json").exists():
                 new += self._scores(parent)
@@ -78,8 +79,8 @@ class Tracker:
         with self.lock.acquire(timeout=LOCK_WAIT_S):
             board, trials = self.folder / "leaderboard.json", list(self.folder.glob(f"trials/*/{journal.JOURNAL}"))
             done = board.exists() and all(path.stat().st_mtime_ns <= board.stat().st_mtime_ns for path in trials)
-            for key, run in self.store.state.get("runs", {}).items():
-                if run["status"] == "running":
+            for key, run in self.store.state.runs.items():
+                if run.status == "running":
                     self.store.set_status(run, "complete" if key == "parent" and done else "interrupted", time.time())
             self.store.save()
 
@@ -128,68 +129,74 @@ class Tracker:
         """The sweep's own run."""
         plan = self.plan
         tags = {
-            "role": "sweep", "run": plan["run"], "git_commit": plan["git_commit"], "data_hash": plan["data_hash"],
-            "config_hash": plan["config_hash"], "protocol": plan["protocol"], "metric": plan["metric"]["name"],
+            "role": "sweep", "run": plan.run, "git_commit": plan.git_commit, "data_hash": plan.data_hash,
+            "config_hash": plan.config_hash, "protocol": plan.protocol, "metric": plan.metric.name,
         }  # fmt: skip
-        run, new = self.store.run("parent", plan["name"], plan["run"], tags, _mtime(self.folder / "plan.json"))
-        if run["status"] != "running" and self._live:
+        run, new = self.store.run("parent", plan.name, plan.run, tags, _mtime(self.run_dir.plan))
+        if run.status != "running" and self._live:
             self.store.set_status(run, "running", None)
-        return run["id"], new
+        return run.id, new
 
     def _trial(self, folder: Path, parent: str) -> int:
         """One nested run a trial: its params once, then the journal's new steps, then how it ended."""
         key, path = f"trial/{folder.name}", folder / journal.JOURNAL
         size = path.stat().st_size if path.exists() else 0
-        known = self.store.state["runs"].get(key)
-        if known and known["size"] == size:
+        known = self.store.state.runs.get(key)
+        if known and known.size == size:
             return 0
-        trial = read_json(folder / "trial.json")
-        config, own = trial["config"], self._tags(trial["combination"], trial["config"])
-        title = f"{own['model']} × {own['objective']}" if trial["combination"] else f"teacher {own['model']}"
-        title += f" ×{own['scale']} " + (f"seed {trial['seed']}" if trial["number"] is None else f"#{trial['number']}")
+        trial = TrialRecord.read(folder / "trial.json")
+        config, own = trial.config, self._tags(trial.combination, trial.config)
+        title = f"{own['model']} × {own['objective']}" if trial.combination else f"teacher {own['model']}"
+        title += f" ×{own['scale']} " + (f"seed {trial.seed}" if trial.number is None else f"#{trial.number}")
         kept = "raw, ema" if (config.get("train") or {}).get("ema") else "raw"
-        own |= {**_pick(trial, "fingerprint", "role", "seed"), "weights": kept, "mlflow.parentRunId": parent}
-        run, new = self.store.run(key, self.plan["name"], title, own, _mtime(folder / "trial.json"))
+        own |= {"fingerprint": trial.fingerprint, "role": trial.role, "seed": trial.seed}
+        own |= {"weights": kept, "mlflow.parentRunId": parent}
+        run, new = self.store.run(key, self.plan.name, title, own, _mtime(folder / "trial.json"))
         if key not in self._asked:
-            self.store.log_params(run["id"], {**flatten(config), **trial["params"]})
-            run["step"] = max(run["step"], self.store.last_step(run["id"]))
+            self.store.log_params(run.id, {**flatten(config), **trial.params})
+            run.step = max(run.step, self.store.last_step(run.id))
             self._asked.add(key)
 
         entries = journal.read(path)
-        fresh = [entry for entry in journal.steps(entries) if entry["step"] > run["step"]]
-        if fresh and run["status"] != "running":  # goes on after an interruption
+        fresh = [entry for entry in journal.steps(entries) if entry["step"] > run.step]
+        if fresh and run.status != "running":  # goes on after an interruption
             self.store.set_status(run, "running", None)
         new += self.store.log_steps(run, fresh)
         end = journal.end(entries)
-        if end and entries[-1] is end and run["status"] != end["status"]:
+        if end and entries[-1] is end and run.status != end["status"]:
             self.store.set_status(run, end["status"], end["time"], cause=end["cause"])
             new += 1
-        run["size"] = size
+        run.size = size
         self.store.save()
         return new
 
     def _tags(self, combination: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
-        one: dict[str, Any] = next((c for c in self.plan["combinations"] if c["id"] == combination), {})
+        one = next((c for c in self.plan.combinations if c.id == combination), None)
         objective = config.get("objective") or {}
         return {
             "combination": combination,
-            "model": one.get("model", config.get("model")),
-            "objective": one.get("objective"),
-            "target": one.get("target", (objective.get("target") or {}).get("kind")),
-            "loss": one.get("loss", (objective.get("loss") or {}).get("kind")),
-            "scale": one.get("scale", config.get("scale")),
-            **_pick(self.plan, "run", "protocol", "data_hash", "git_commit"),
+            "model": one.model if one else config.get("model"),
+            "objective": one.objective if one else None,
+            "target": one.target if one else (objective.get("target") or {}).get("kind"),
+            "loss": one.loss if one else (objective.get("loss") or {}).get("kind"),
+            "scale": one.scale if one else config.get("scale"),
+            "protocol": self.plan.protocol,
+            **self._origin(),
         }
+
+    def _origin(self) -> dict[str, str | None]:
+        """What every run of the sweep is tagged with."""
+        return {"run": self.plan.run, "data_hash": self.plan.data_hash, "git_commit": self.plan.git_commit}
 
     def _scores(self, parent: str) -> int:
         """The board, one run a row, and a nested run for each evaluated winner, seed and kind of weights."""
         made = [
             self.folder / "leaderboard.json",
-            self.folder / "winners.json",
+            self.run_dir.winners,
             *self.folder.glob("evaluation/*.parquet"),
         ]
         stamp = hashlib.sha256(json.dumps(sorted(_stamp(path) for path in made if path.exists())).encode()).hexdigest()
-        if self.store.state.get("scores") == stamp:
+        if self.store.state.scores == stamp:
             return 0
         when, new = _mtime(self.folder / "leaderboard.json"), 0
         boards = leaderboard.boards(self.folder)
@@ -201,7 +208,7 @@ class Tracker:
                 for seed, fingerprint in entry.fingerprints.items():
                     if fingerprint:  # bicubic has no training to hang its scores on
                         new += self._evaluated(board, entry, seed, parent, when)
-        self.store.state["scores"] = stamp
+        self.store.state.scores = stamp
         self.store.save()
         return new
 
@@ -209,12 +216,16 @@ class Tracker:
         """A row of the board: the leading metric's mean, then each benchmark's mean, spread and gain over bicubic."""
         named = [(board.metric, entry.lead)] if entry.lead else []
         named += [(f"{m}.{board.title(c)}", value) for c, cell in entry.cells.items() for m, value in cell.items()]
-        numbers: dict[str, float | None] = {"rank": entry.rank, **_pick(entry.info, "parameters", "train_seconds")}
+        numbers: dict[str, float | None] = {
+            "rank": entry.rank,
+            "parameters": entry.training.parameters,
+            "train_seconds": entry.training.train_seconds,
+        }
         for metric, value in named:
             numbers |= {metric: value.mean, f"{metric}.std": value.std, f"{metric}.gain": value.gain}
         tags = {**self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry)}
         return self.store.log_scores(
-            f"board/{_key(board, entry)}", f"{self.plan['name']} leaderboard", name, tags, numbers, when
+            f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard", name, tags, numbers, when
         )
 
     def _evaluated(self, board: Board, entry: Entry, seed: int, parent: str, when: float) -> int:
@@ -229,16 +240,16 @@ class Tracker:
         tags["mlflow.parentRunId"] = parent
         name = f"{entry.model} × {entry.objective} ×{board.scale} seed {seed} {entry.weights} scores"
         key = f"scores/{_key(board, entry)}/{fingerprint[:16]}"
-        return self.store.log_scores(key, self.plan["name"], name, tags, numbers, when)
+        return self.store.log_scores(key, self.plan.name, name, tags, numbers, when)
 
     def _score_tags(self, board: Board, entry: Entry) -> dict[str, Any]:
-        own = _pick(vars(entry), "combination", "model", "objective", "target", "loss", "weights", "precision")
-        sweep = _pick(self.plan, "run", "data_hash", "git_commit")
-        return {**own, **sweep, "scale": board.scale, "protocol": board.protocol}
+        names = ("combination", "model", "objective", "target", "loss", "weights", "precision")
+        own = {name: getattr(entry, name) for name in names}
+        return {**own, **self._origin(), "scale": board.scale, "protocol": board.protocol}
 
     def _files(self, parent: str) -> int:
         """Artifacts of the sweep's own run; a file goes out again when it has changed."""
-        sent: dict[str, list[Any]] = self.store.state["files"]
+        sent = self.store.state.files
         changed = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if sent.get(p.name) != _stamp(p)]
         for path in changed:
             stamp = _stamp(path)
@@ -257,25 +268,21 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _note(entry: Entry) -> str:
-    best = ", ".join(f"{name} = {mlflow_store.text(value)}" for name, value in entry.info["params"].items())
-    return f"winner: trial #{entry.info['number']} ({best})" if best else ""
+    best = ", ".join(f"{name} = {mlflow_store.text(value)}" for name, value in entry.training.params.items())
+    return f"winner: trial #{entry.training.number} ({best})" if best else ""
 
 
 def _key(board: Board, entry: Entry) -> str:
     return "/".join([entry.combination, entry.weights, entry.precision, board.protocol, *filter(None, [entry.trial])])
 
 
-def _pick(source: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: source[name] for name in names}
-
-
 def _mtime(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _stamp(path: Path) -> list[Any]:
+def _stamp(path: Path) -> tuple[str, int, int]:
     found = path.stat()
-    return [path.name, found.st_size, found.st_mtime_ns]
+    return path.name, found.st_size, found.st_mtime_ns
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -301,7 +308,7 @@ def _run(argv: Sequence[str]) -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to handle; it tells us when to stop
             signal.signal(signal.SIGTERM, lambda *_: setattr(tracker, "stopping", True))
             return EXIT_DONE if tracker.follow(arguments.follow) else EXIT_FAILED
-        leaderboard.read_plan(arguments.run)
+        read_plan(arguments.run)
         check(uri)
         delivered = tracker.sync()
         tracker.finish()

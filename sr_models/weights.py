@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import safetensors
 import safetensors.torch
@@ -36,6 +36,23 @@ class Info(Params):
     ema: bool = Field(description="whether these are averaged weights")
     fingerprint: str | None = Field(description="the trial that made them")
     weights_sha256: str = Field(description="hash of model.safetensors: the identity of a teacher or an initialisation")
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Self:
+        """Of a checkpoint's folder. Raises InputError: no such file, not JSON, a key too many or too few."""
+        where, path = f"checkpoint {str(folder)!r}", Path(folder) / "model.json"
+        try:
+            values = json.loads(path.read_bytes())
+        except OSError as error:
+            raise _unreadable(where, error) from None
+        except ValueError as error:
+            raise InputError(f"{where}: model.json is corrupt ({error})") from None
+        return cls.parse(values, f"{where}, model.json")
+
+    def write(self, folder: Path | str) -> None:
+        """Into a checkpoint's folder, whole or not at all."""
+        text = json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"
+        _write(Path(folder) / "model.json", text.encode())
 
 
 def save(
@@ -75,7 +92,7 @@ def save(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     _write(target / "model.safetensors", payload)
-    _write(target / "model.json", (json.dumps(info.model_dump(), indent=2, sort_keys=True) + "\n").encode())
+    info.write(target)
     return info
 
 
@@ -85,17 +102,11 @@ def load(folder: Path | str) -> tuple[SRNetwork | WithSigma, Info]:
     Raises:
         InputError: a file is missing, corrupt or of another checkpoint, or the weights do not fit the network.
     """
-    where = f"checkpoint {str(folder)!r}"
+    where, info = f"checkpoint {str(folder)!r}", Info.read(folder)
     try:
-        text = (Path(folder) / "model.json").read_bytes()
         payload = (Path(folder) / "model.safetensors").read_bytes()
     except OSError as error:
-        raise InputError(f"{where}: {error.filename!r} cannot be read: {error.strerror}") from None
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: model.json is corrupt ({error})") from None
-    info = Info.parse(values, f"{where}, model.json")
+        raise _unreadable(where, error) from None
     if (found := hashlib.sha256(payload).hexdigest()) != info.weights_sha256:
         hashes = f"sha256 is {found[:12]}, model.json says {info.weights_sha256[:12]}"
         raise InputError(f"{where}: model.safetensors is corrupt or of another checkpoint ({hashes})")
@@ -115,6 +126,10 @@ def _module(info: Info, where: str) -> SRNetwork | WithSigma:
         return net
     sigma = hyperparameters.Sigma.parse(info.sigma, f"{where}, sigma")
     return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, **sigma.model_dump()))
+
+
+def _unreadable(where: str, error: OSError) -> InputError:
+    return InputError(f"{where}: {error.filename!r} cannot be read: {error.strerror}")
 
 
 def _write(path: Path, payload: bytes) -> None:

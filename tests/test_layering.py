@@ -123,7 +123,7 @@ def test_hyperparameters_are_named_and_randomness_is_passed(path):
 
 def test_everything_below_ray_imports_where_neither_ray_nor_mlflow_is_installed():
     modules = [name_of(path)[:-3].replace("/", ".").removesuffix(".__init__") for path in LOWER]
-    modules += ["orchestrator.trial", "orchestrator.patches"]
+    modules += ["orchestrator.trial", "orchestrator.patches", "orchestrator.records"]
     code = "import sys, importlib\nsys.modules.update(dict.fromkeys(['ray', 'mlflow', 'optuna']))\n"
     code += f"for name in {modules!r}: importlib.import_module(name)\nprint(len({modules!r}))"
     assert int(python(code)) == len(modules) > 20

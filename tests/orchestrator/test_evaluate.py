@@ -19,14 +19,15 @@ from eval import PROTOCOLS, backbones, benchmarks
 from eval.rows import read_file, read_rows
 from eval.score import score_image
 from eval.scorer import Scorer
-from orchestrator import checkpoint, config, origin
+from orchestrator import checkpoint, config
 from orchestrator.checkpoint import CHECKPOINT
 from orchestrator.evaluate import main
 from orchestrator.inputs import Inputs
 from orchestrator.journal import JOURNAL
 from orchestrator.patches import build_store
 from orchestrator.plan import make_plan
-from orchestrator.rundir import RunDir, write_json
+from orchestrator.records import SearchCounts, WinnerRecord, write_plan, write_trial, write_winners
+from orchestrator.rundir import RunDir
 from orchestrator.trial import build_network, run_trial
 from sr_models import weights
 
@@ -161,10 +162,11 @@ def training(tmp_path: Path) -> tuple[RunDir, dict[str, Any]]:
     store = build_store(
         folder.store, train=inputs.sources["train"], validation=inputs.sources["validation"], scales=(2,)
     )
-    origin.write_plan(folder, plan, data_hash=store.data_hash, benchmarks=inputs.benchmarks, inits={}, teachers={})
+    tests = {key: bench.hash for key, bench in inputs.benchmarks.items()}
+    write_plan(folder, plan, data_hash=store.data_hash, benchmarks=tests, inits={}, teachers={})
     [one] = plan.combinations
     trial = plan.trial(one, {}, 0, store.data_hash, None)
-    folder.write_trial(trial, combination=one.id, role="search", number=0, params={})
+    write_trial(folder, trial, combination=one.id, role="search", number=0, params={})
     return folder, {"trial": trial, "store": store}
 
 
@@ -207,10 +209,9 @@ def test_a_trial_is_scored_while_it_trains(training: tuple[RunDir, dict[str, Any
     second = run("orchestrator.evaluate", *command)
     assert "@10)" in second.stdout and "@20)" in second.stdout, "the board tells the steps apart"
     until(30)
-    write_json(
-        folder.winners,
-        {"x2/edsr_baseline/l1": {"number": 0, "params": {}, "fingerprints": [trial.fingerprint], "train_seconds": 1.0}},
-    )
+    counts = SearchCounts(trials=1, pruned=0, failed=0)
+    winner = WinnerRecord(number=0, params={}, fingerprints=(trial.fingerprint,), search=counts, train_seconds=1.0)
+    write_winners(folder.winners, {"x2/edsr_baseline/l1": winner})
     last = run("orchestrator.evaluate", "--run", folder.path, "--workers", 1, "--metrics", "psnr_y,psnr_rgb")
     assert "@" not in last.stdout
     assert "toy psnr_rgb" in last.stdout and (folder.path / "leaderboard.json").exists()

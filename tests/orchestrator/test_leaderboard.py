@@ -13,6 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import board_text, leaderboard
+from orchestrator.records import (
+    CombinationRecord,
+    MetricRecord,
+    PlanRecord,
+    Role,
+    SearchCounts,
+    TrialRecord,
+    WinnerRecord,
+    write_winners,
+)
 from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,15 +42,30 @@ def score(combination: str, psnr: float, **over: Any) -> dict[str, Any]:
     return row | over
 
 
-def make(folder: Path, rows: list[dict[str, Any]], winners: dict[str, Any] | None = None) -> Path:
+def planned(combination: str) -> CombinationRecord:
+    scale, model, objective = combination.split("/")
+    return CombinationRecord(
+        id=combination, model=model, objective=objective, target="hr", loss="l1", scale=int(scale[1:]), trials=4,
+        searched=("target.length",), parameters=12345,
+    )  # fmt: skip
+
+
+def winner(number: int, fingerprint: str, params: dict[str, Any] | None = None) -> WinnerRecord:
+    counts = SearchCounts(trials=4, pruned=1, failed=0)
+    return WinnerRecord(
+        number=number, params=params or {}, fingerprints=(fingerprint,), search=counts, train_seconds=14.2
+    )
+
+
+def make(folder: Path, rows: list[dict[str, Any]], winners: dict[str, WinnerRecord] | None = None) -> Path:
     (folder / "evaluation").mkdir(parents=True)
     combinations = sorted({row["combination"] for row in rows if row["model"] != "bicubic"})
-    plan = {
-        "name": "quick", "run": folder.name, "metric": {"name": "psnr_y", "higher_is_better": True},
-        "combinations": [{"id": c, "parameters": 12345, "searched": ["target.length"]} for c in combinations],
-    }  # fmt: skip
-    (folder / "plan.json").write_text(json.dumps(plan))
-    (folder / "winners.json").write_text(json.dumps(winners or {}))
+    PlanRecord(
+        data_hash="d", benchmarks={}, numerics_version=1, inits={}, teachers={}, name="quick", run=folder.name,
+        config_hash="c", git_commit=None, metric=MetricRecord(name="psnr_y", higher_is_better=True),
+        protocol="classical", combinations=tuple(map(planned, combinations)),
+    ).write(folder / "plan.json")  # fmt: skip
+    write_winners(folder / "winners.json", winners or {})
     (folder / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\n")
     for i, row in enumerate(rows):
         pq.write_table(pa.Table.from_pylist([row]), folder / "evaluation" / f"{i}.parquet")
@@ -174,8 +199,7 @@ def test_spreads_over_draws_are_cells_where_a_network_is_stochastic(tmp_path: Pa
 
 def test_a_former_winner_leaves_the_board(tmp_path: Path) -> None:
     rows = [score("x2/a/l1", 31.0, fingerprint="old"), score("x2/a/l1", 35.0, fingerprint="new")]
-    winners = {"x2/a/l1": {"number": 1, "params": {}, "fingerprints": ["new"], "train_seconds": 4.0}}
-    [row] = leaderboard.rows(make(tmp_path / "run", rows, winners))
+    [row] = leaderboard.rows(make(tmp_path / "run", rows, {"x2/a/l1": winner(1, "new")}))
     assert row["metrics"]["psnr_y"]["mean"] == 35.0 and row["seeds"] == 1
 
 
@@ -201,10 +225,7 @@ def test_files_and_width(tmp_path: Path) -> None:
     ]
     rows += [score("x2/bicubic/-", 29.0, benchmark=b) for b in names]
     params = {"target.length": 0.51234, "target.shape": "cosine"}
-    winners = {
-        f"x2/{m}/l1": {"number": 3, "params": params, "fingerprints": [f"x2/{m}/l1#0"], "train_seconds": 14.2,
-                       "search": {"trials": 4, "pruned": 1, "failed": 0}} for m in ("edsr_baseline", "imdn")
-    }  # fmt: skip
+    winners = {f"x2/{m}/l1": winner(3, f"x2/{m}/l1#0", params) for m in ("edsr_baseline", "imdn")}
     run = make(tmp_path / "run", rows, winners)
     text = leaderboard.write(run)
     assert max(map(len, text.splitlines())) <= 120
@@ -242,10 +263,11 @@ def test_folders_without_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert all(text in line for text, line in zip(expected, lines, strict=True))
 
 
-def trial(run: Path, name: str, values: list[float], status: str = "complete", role: str = "search") -> None:
+def trial(run: Path, name: str, values: list[float], status: str = "complete", role: Role = "search") -> None:
     folder = run / "trials" / name
-    folder.mkdir(parents=True)
-    (folder / "trial.json").write_text(json.dumps({"combination": "x2/a/l1", "role": role}))
+    TrialRecord(fingerprint=name, combination="x2/a/l1", role=role, number=None, seed=0, params={}, config={}).write(
+        folder / "trial.json"
+    )
     lines = [
         {"kind": "step", "step": 50 * (i + 1), "of": 200, "time": 0.0, "metrics": {"psnr_y": v}}
         for i, v in enumerate(values)

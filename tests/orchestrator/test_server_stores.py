@@ -4,7 +4,6 @@ Three sweeps are run once for all tests here, each with Optuna's studies in Post
 gone for a while, one whose tracking server comes back after the end, and one that writes to MLflow's database itself.
 """
 
-import json
 import os
 import pwd
 import re
@@ -35,6 +34,7 @@ from orchestrator.config import load
 from orchestrator.journal import JOURNAL
 from orchestrator.mlflow_store import one_line, ui_command
 from orchestrator.plan import make_plan
+from orchestrator.records import MetricRecord, PlanRecord
 from orchestrator.rundir import RunDir, read_json
 from orchestrator.services import shown
 from orchestrator.studies import Studies
@@ -567,9 +567,11 @@ def test_no_secret_is_in_any_output(
 def planned(tmp_path: Path) -> Path:
     """A run folder that has a plan, and no trial yet."""
     run = tmp_path / "mute-1a2b3c4d"
-    run.mkdir()
-    plan = {"name": "mute", "run": run.name, "config_hash": "c", "git_commit": "f", "data_hash": "d"}
-    (run / "plan.json").write_text(json.dumps({**plan, "metric": {"name": "psnr_y"}, "protocol": "classical"}))
+    PlanRecord(
+        data_hash="d", benchmarks={}, numerics_version=1, inits={}, teachers={}, name="mute", run=run.name,
+        config_hash="c", git_commit="f", metric=MetricRecord(name="psnr_y", higher_is_better=True),
+        protocol="classical", combinations=(),
+    ).write(run / "plan.json")  # fmt: skip
     return run
 
 

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from orchestrator.config import SweepConfig
 from orchestrator.plan import make_plan
+from orchestrator.records import SearchCounts
 from orchestrator.rundir import RunDir
 from orchestrator.studies import Assignment, Studies
 from sr_models.errors import InputError
@@ -196,7 +197,7 @@ def test_halving_follows_its_table(in_memory):
         assert train(studies, assignment, values) == state
         held = studies.trials(assignment.combination)[assignment.number]
         assert (held.state, max(held.intermediate_values)) == (state, last)
-    assert studies.counts(assignment.combination) == {"trials": 4, "pruned": 2, "failed": 0}
+    assert studies.counts(assignment.combination) == SearchCounts(trials=4, pruned=2, failed=0)
 
 
 def test_halving_compares_within_a_combination_only(in_memory):
@@ -236,7 +237,7 @@ def test_the_winner_is_the_best_that_ran_in_full(in_memory):
     winner = studies.winner(one)
     assert (winner.number, winner.value) == (3, 31.0)  # the last value counts, not the highest one on the way
     assert studies.failures(one) == ["the loss is not finite"]
-    assert studies.counts(one) == {"trials": 4, "pruned": 1, "failed": 1}
+    assert studies.counts(one) == SearchCounts(trials=4, pruned=1, failed=1)
 
 
 def test_the_steering_metric_is_the_one_that_is_named(in_memory):

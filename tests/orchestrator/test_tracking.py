@@ -17,6 +17,16 @@ import pytest
 
 from orchestrator import leaderboard, mlflow_store, tracking
 from orchestrator.mlflow_store import check, client, ui_command
+from orchestrator.records import (
+    CombinationRecord,
+    MetricRecord,
+    PlanRecord,
+    Role,
+    SearchCounts,
+    TrialRecord,
+    WinnerRecord,
+    write_winners,
+)
 from orchestrator.tracking import Tracker
 from sr_models.errors import InputError
 
@@ -38,28 +48,26 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / f"{tmp_path.name}-1a2b3c4d"
     folder.mkdir()
-    plan = {
-        "name": tmp_path.name, "run": folder.name, "config_hash": "c" * 64, "git_commit": "f" * 40,
-        "metric": {"name": "psnr_y", "higher_is_better": True}, "protocol": "classical", "data_hash": "d" * 64,
-        "combinations": [
-            {"id": ECO, "model": "edsr_baseline", "objective": "eco", "target": "mixup", "loss": "l1", "scale": 2,
-             "trials": 4, "searched": ["target.length"], "parameters": 12345}
-        ],
-    }  # fmt: skip
-    (folder / "plan.json").write_text(json.dumps(plan))
+    eco = CombinationRecord(
+        id=ECO, model="edsr_baseline", objective="eco", target="mixup", loss="l1", scale=2, trials=4,
+        searched=("target.length",), parameters=12345,
+    )  # fmt: skip
+    PlanRecord(
+        data_hash="d" * 64, benchmarks={}, numerics_version=1, inits={}, teachers={}, name=tmp_path.name,
+        run=folder.name, config_hash="c" * 64, git_commit="f" * 40, protocol="classical", combinations=(eco,),
+        metric=MetricRecord(name="psnr_y", higher_is_better=True),
+    ).write(folder / "plan.json")  # fmt: skip
     (folder / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\n")
     return folder
 
 
-def add_trial(run: Path, digit: str, *, role: str = "search", number: int | None = 3, seed: int = 0) -> Path:
+def add_trial(run: Path, digit: str, *, role: Role = "search", number: int | None = 3, seed: int = 0) -> Path:
     folder = run / "trials" / (digit * 16)
-    folder.mkdir(parents=True)
-    trial = {
-        "fingerprint": digit * 64, "combination": None if role == "teacher" else ECO, "role": role, "number": number,
-        "seed": seed, "params": {"target.length": 0.5},
-        "config": {"model": "edsr_baseline", "scale": 2, "train": {"lr": 1e-3, "ema": 0.9}},
-    }  # fmt: skip
-    (folder / "trial.json").write_text(json.dumps(trial))
+    TrialRecord(
+        fingerprint=digit * 64, combination=None if role == "teacher" else ECO, role=role, number=number, seed=seed,
+        params={"target.length": 0.5},
+        config={"model": "edsr_baseline", "scale": 2, "train": {"lr": 1e-3, "ema": 0.9}},
+    ).write(folder / "trial.json")  # fmt: skip
     return folder
 
 
@@ -97,13 +105,11 @@ def add_scores(run: Path, **means: float) -> None:
         pq.write_table(
             pa.Table.from_pylist([{**common, **who, "psnr_y": mean}]), run / "evaluation" / f"{name}.parquet"
         )
-    winner = {
-        "number": 3,
-        "params": {"target.length": 0.5},
-        "fingerprints": ["0" * 64, "1" * 64],
-        "train_seconds": 14.0,
-    }
-    (run / "winners.json").write_text(json.dumps({ECO: winner}))
+    winner = WinnerRecord(
+        number=3, params={"target.length": 0.5}, fingerprints=("0" * 64, "1" * 64),
+        search=SearchCounts(trials=4, pruned=1, failed=0), train_seconds=14.0,
+    )  # fmt: skip
+    write_winners(run / "winners.json", {ECO: winner})
     leaderboard.write(run)
 
 
@@ -178,7 +184,7 @@ def test_each_value_once_when_killed_between_delivery_and_memory(
 
     killed = Tracker(run, uri)
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             killed.sync()
     # the whole machine went down: the trial goes on from step 50 and writes its later steps again, at another time
@@ -211,7 +217,7 @@ def test_runs_are_found_again(killed: bool, uri: str, run: Path, monkeypatch: py
     end(trial, "complete")
     if killed:
         with monkeypatch.context() as patch:
-            patch.setattr(mlflow_store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 Tracker(run, uri).sync()
     else:

@@ -105,3 +105,15 @@ def test_a_head_must_be_declared(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exactly with a σ head"):
         weights.save(tmp_path, net, model="imdn", scale=2, hyper=HYPER, sigma={}, ema=False, fingerprint=None)
     assert not list(tmp_path.iterdir())
+
+
+def test_model_json_to_the_byte_and_back(tmp_path):
+    info = weights.Info(
+        model="imdn", scale=2, hyper={"channels": 8}, sigma=None, ema=False, fingerprint=None, weights_sha256="ab"
+    )
+    info.write(tmp_path)
+    assert (tmp_path / "model.json").read_text() == (
+        '{\n  "ema": false,\n  "fingerprint": null,\n  "hyper": {\n    "channels": 8\n  },\n  "model": "imdn",\n'
+        '  "scale": 2,\n  "sigma": null,\n  "weights_sha256": "ab"\n}\n'
+    )
+    assert weights.Info.read(tmp_path) == info
