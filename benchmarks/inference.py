@@ -19,12 +19,12 @@ from torch import Tensor
 import sr_models
 from benchmarks.timing import interleaved, machine, markdown, parser, ratio
 from eval import PROTOCOLS, benchmarks
-from eval.fidelity import psnr
+from eval.metrics.fidelity import psnr
+from eval.metrics.scorer import Scorer
 from eval.score import score_image
-from eval.scorer import Scorer
-from sr_models.inference import Options, super_resolve, tile_for
-from sr_models.network import SRNetwork
-from sr_models.published import load_weights
+from sr_models.checkpoints.published import load_weights
+from sr_models.inference.super_resolve import Options, super_resolve, tile_for
+from sr_models.networks.base import SRNetwork
 
 SCALE = 4
 OPTIONS = {

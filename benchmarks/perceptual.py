@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import interleaved, machine, markdown, parser, ratio
-from eval.backbones import BACKBONES, WeightFiles
-from eval.distribution import Inception
-from eval.perceptual import Lpips
-from sr_models.images import sha256_file
+from eval.metrics.backbones import BACKBONES, WeightFiles
+from eval.metrics.distribution import Inception
+from eval.metrics.perceptual import Lpips
+from sr_models.images.files import sha256_file
 
 ALEX, INCEPTION = "alexnet-owt-7be5be79.pth", "weights-inception-2015-12-05-6726825d.pth"
 

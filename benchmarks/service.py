@@ -20,14 +20,16 @@ from benchmarks.timing import interleaved, machine, markdown, parser, ratio
 from cluster import ray_runtime
 from eval import PROTOCOLS, benchmarks
 from eval.rows import Identity, Subject
-from orchestrator import scorers, scoring
-from orchestrator.config import BenchmarkSource
-from orchestrator.place import Place
-from orchestrator.pool import Pool
-from orchestrator.rundir import RunDir
-from orchestrator.scorers import Job, Unit
-from sr_models import weights
-from sr_models.inference import Options
+from orchestrator.evaluate import actors as scorers
+from orchestrator.evaluate import service as scoring
+from orchestrator.evaluate import work
+from orchestrator.evaluate.pool import Pool
+from orchestrator.evaluate.work import Job, Unit
+from orchestrator.plan.config import BenchmarkSource
+from orchestrator.run.access import Place
+from orchestrator.run.folder import RunDir
+from sr_models.checkpoints import folder as weights
+from sr_models.inference.super_resolve import Options
 
 SCALE, MODEL = 2, "edsr_baseline"
 
@@ -68,7 +70,7 @@ def planned(folder: Path, images: Path, count: int, place: Place) -> list[Unit]:
         metrics=("psnr_y", "ssim_y"),
         weights_dir=None,
     )
-    [one] = scoring.plan([job], {(bench.name, SCALE): bench}, place)
+    [one] = work.plan([job], {(bench.name, SCALE): bench}, place)
     return one.units({})
 
 
@@ -77,7 +79,7 @@ def main() -> None:
     made.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     given = made.parse_args()
     torch.set_num_threads(given.threads)
-    count, rounds = (2 * scoring.IMAGES_PER_UNIT, 1) if given.quick else (6 * scoring.IMAGES_PER_UNIT, given.rounds)
+    count, rounds = (2 * work.IMAGES_PER_UNIT, 1) if given.quick else (6 * work.IMAGES_PER_UNIT, given.rounds)
     with tempfile.TemporaryDirectory(prefix="sr-bench-") as scratch:
         run = RunDir(Path(scratch) / "run")
         run.path.mkdir()

@@ -10,14 +10,14 @@ from pathlib import Path
 import sr_models
 from eval import benchmarks
 from eval.benchmarks import Benchmark
-from eval.command import ModelRequest
+from eval.request import ModelRequest
 from eval.rows import Identity, Subject
-from sr_models.images import sha256_file
-from sr_models.inference import Options
-from sr_models.network import SRNetwork
-from sr_models.published import load_weights
-from sr_models.sigma import WithSigma
-from sr_models.weights import Info
+from sr_models.checkpoints.folder import Info
+from sr_models.checkpoints.published import load_weights
+from sr_models.images.files import sha256_file
+from sr_models.inference.super_resolve import Options
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import WithSigma
 
 
 @dataclass(frozen=True, kw_only=True)

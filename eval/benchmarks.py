@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_models import images
 from sr_models.errors import InputError
-from sr_models.imaging import KERNEL, KERNELS, downscale, modcrop
+from sr_models.images import files as images
+from sr_models.images.operators import KERNEL, KERNELS, downscale, modcrop
 from sr_models.params import nearest
 
 

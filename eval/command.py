@@ -8,23 +8,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import sr_models
 from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
 from eval.report_text import table
+from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.command import EXIT_DONE, Parser
 from sr_models.errors import InputError
 
 if TYPE_CHECKING:
+    from eval.metrics.scorer import Scorer
     from eval.report import Evaluation
     from eval.rows import Subject
-    from eval.scorer import Scorer
 
 PROG = "python -m eval"
 
@@ -33,55 +34,6 @@ _MODEL_OPTIONS = (
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
 )  # fmt: skip
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is to be scored against what, how, and where it goes; checked as far as that goes without torch."""
-
-    protocol: Protocol
-    """With the number of draws that was asked for."""
-    metrics: tuple[str, ...]
-    scale: int
-    hr: Path
-    lr: Path | None
-    weights_dir: Path | None
-    """Of the metrics' weights, before SR_WEIGHTS_DIR."""
-    strict: bool
-    """Whether a refused picture or missing metric weights are an error."""
-    json: Path | None
-    parquet: Path | None
-    per_image: bool
-    """Whether the table has a line for each image."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelRequest(Request):
-    """A network and how it computes (`sr_models.inference.Options`, which is behind torch)."""
-
-    model: str
-    weights: Path | None
-    """A released file, or a checkpoint folder of ours; None for a network that has none."""
-    hyper: Mapping[str, Any]
-    seed: int
-    """Of a stochastic network's noise."""
-    precision: Literal["fp32", "bf16"]
-    channels_last: bool
-    compile: bool
-    tile: int | None
-    """LR pixels a side, the protocol's unless one was asked for."""
-    overlap: int | None
-    """LR pixels; None for the default of `Options`."""
-    self_ensemble: bool
-    save_images: Path | None
-    pictures: Path | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PicturesRequest(Request):
-    """SR pictures that exist already."""
-
-    images: Path
 
 
 def parser() -> Parser:
@@ -217,7 +169,7 @@ def _score_pictures(request: PicturesRequest) -> tuple[Evaluation, Subject]:
     from eval import report
     from eval.asked import set_name
     from eval.rows import Identity, Subject
-    from sr_models.inference import Options
+    from sr_models.inference.super_resolve import Options
 
     kernel = None if request.lr is None else "files"
     scorer = _scorer(request, kernel=kernel, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -244,7 +196,7 @@ def _score_pictures(request: PicturesRequest) -> tuple[Evaluation, Subject]:
 
 
 def _scorer(request: Request, *, kernel: str | None, device: str) -> Scorer:
-    from eval.scorer import Scorer
+    from eval.metrics.scorer import Scorer
 
     return Scorer(
         request.protocol,

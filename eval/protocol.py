@@ -99,7 +99,7 @@ METRICS: dict[str, Metric] = {
 """Every metric but the `g_std.*`, which `get_metric` derives from those that are one number an image and draw."""
 
 FIDELITY = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")
-"""The metrics that `eval.fidelity.score` computes, with neither weights nor anything but SR and HR."""
+"""The metrics that `eval.metrics.fidelity.score` computes, with neither weights nor anything but SR and HR."""
 
 
 def all_metrics() -> list[str]:

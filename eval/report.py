@@ -1,7 +1,8 @@
 """A folder of pictures scored into one report, the JSON of `python -m eval`, and the rows behind it.
 
-PSNR and SSIM as in `eval.fidelity` (https://doi.org/10.1109/TIP.2003.819861), spreads as in `eval.stability`. A report
-says what its numbers depend on: protocol, weights, LR pixels, noise, options and library versions.
+PSNR and SSIM as in `eval.metrics.fidelity` (https://doi.org/10.1109/TIP.2003.819861), spreads as in
+`eval.metrics.stability`. A report says what its numbers depend on: protocol, weights, LR pixels, noise, options and
+library versions.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from typing import Any
 from torch import Tensor
 
 from eval.benchmarks import Benchmark
+from eval.metrics.scorer import Scorer
 from eval.protocol import STABILITY, get_metric
 from eval.report_text import INFINITE, Report
 from eval.score import Row, needs_features, over_draws, score_image, set_row
-from eval.scorer import Scorer
-from sr_models import images
 from sr_models.errors import InputError
-from sr_models.images import pixels_sha256
-from sr_models.imaging import modcrop, to_float
-from sr_models.inference import Options
-from sr_models.network import SRNetwork, parameters
-from sr_models.sigma import WithSigma
+from sr_models.images import files as images
+from sr_models.images.files import pixels_sha256
+from sr_models.images.operators import modcrop, to_float
+from sr_models.inference.super_resolve import Options
+from sr_models.networks.base import SRNetwork, parameters
+from sr_models.networks.sigma import WithSigma
 
 _LIBRARIES = ("torch", "numpy", "pillow")
 _ALWAYS_READ_PX = 4_000_000  # a picture up to this large is decoded before its size is compared with HR's
@@ -78,11 +79,11 @@ def score_model(
         rows.append(scored.row)
         features.append(scored.features)
         if pictures_in is not None:
-            from eval.result_pictures import draw_image
+            from eval.pictures.of_rows import draw_image
 
             draw_image(pictures_in, benchmark, scored, name=name, scorer=scorer)
     if pictures_in is not None:
-        from eval.result_pictures import draw_set
+        from eval.pictures.of_rows import draw_set
 
         draw_set(pictures_in, benchmark, rows, name=name)
     if needs_features(scorer):
@@ -198,7 +199,7 @@ def _matched(
     """(HR, SR) pairs, and a line on each file that has no partner or shares its name.
 
     Files of one place and name below the two folders are a pair; those left on both sides are paired as
-    `sr_models.images.pair` does, which must then leave none.
+    `sr_models.images.files.pair` does, which must then leave none.
     """
     refused: list[str] = []
 

@@ -6,7 +6,6 @@ What a row must say so that two of them can be compared is `eval.score`'s; the c
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,9 +18,10 @@ import pyarrow.parquet as pq
 from eval.protocol import all_metrics
 from sr_models.errors import InputError
 from sr_models.files import replacing
+from sr_models.hashing import digest
 
 if TYPE_CHECKING:
-    from sr_models.inference import Options
+    from sr_models.inference.super_resolve import Options
 
 SET = ""
 """`image` in the row of a whole set."""
@@ -71,12 +71,12 @@ class Subject:
             lr_sha256, hr_sha256: of its pixels.
             metrics: those of level "image" and "set" that are computed (`Scorer.metrics`).
         """
-        return f"{_digest([asdict(self), image, lr_sha256, hr_sha256])[:24]}-{_digest(sorted(metrics))[:8]}"
+        return f"{digest([asdict(self), image, lr_sha256, hr_sha256])[:24]}-{digest(sorted(metrics))[:8]}"
 
     def set_key(self, image_keys: Sequence[str], metrics: Sequence[str]) -> str:
         """Names the row of the whole set that these images are."""
         measured = sorted(measurement(key) for key in image_keys)
-        return f"{_digest([asdict(self), measured])[:24]}-{_digest(sorted(metrics))[:8]}"
+        return f"{digest([asdict(self), measured])[:24]}-{digest(sorted(metrics))[:8]}"
 
 
 def measurement(key: str) -> str:
@@ -86,11 +86,7 @@ def measurement(key: str) -> str:
 
 def file_name(keys: Sequence[str]) -> str:
     """Name, without suffix, of the file of the rows that have these keys."""
-    return _digest(sorted(keys))[:24]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return digest(sorted(keys))[:24]
 
 
 SCHEMA = pa.schema(

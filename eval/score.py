@@ -20,18 +20,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eval import distribution
 from eval.benchmarks import Benchmark
+from eval.metrics import distribution
+from eval.metrics.scorer import Scorer
+from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
-from eval.scorer import Scorer
-from eval.stability import Spread, g_std
 from sr_models.errors import InputError
-from sr_models.images import pixels_sha256
-from sr_models.imaging import quantize, to_float, to_uint8
-from sr_models.inference import Options, Output, super_resolve
-from sr_models.network import SRNetwork
+from sr_models.images.files import pixels_sha256
+from sr_models.images.operators import quantize, to_float, to_uint8
+from sr_models.inference.super_resolve import Options, Output, super_resolve
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import WithSigma
 from sr_models.rng import noise_seed
-from sr_models.sigma import WithSigma
 
 Row = dict[str, Any]
 

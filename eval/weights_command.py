@@ -1,6 +1,6 @@
 """`python -m eval weights`: which weights of metrics are present, missing or corrupt; `--fetch` gets what is missing.
 
-The files, their hashes and sources are the table `eval.backbones.BACKBONES`
+The files, their hashes and sources are the table `eval.metrics.backbones.BACKBONES`
 (https://github.com/richzhang/PerceptualSimilarity, https://github.com/toshas/torch-fidelity and the others there).
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from eval.backbones import BACKBONES, VARIABLE, Corrupt, Unavailable, WeightFiles
+from eval.metrics.backbones import BACKBONES, VARIABLE, Corrupt, Unavailable, WeightFiles
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
 
 PROG = "python -m eval weights"

@@ -15,19 +15,26 @@ import yaml
 from filelock import FileLock, Timeout
 
 from cluster import ray_runtime
-from orchestrator import journal, leaderboard, mlflow_store, report, teachers
-from orchestrator.config import ResourceConfig, TrialConfig
-from orchestrator.follower import Follower
-from orchestrator.home import Home
-from orchestrator.inputs import Inputs
-from orchestrator.patches import PatchStore, build_store, check_leaks
-from orchestrator.plan import Combination, Plan
-from orchestrator.progress import bar, moves, say
-from orchestrator.records import WinnerRecord, write_plan, write_trial, write_winners
-from orchestrator.rundir import RunDir, write_text
-from orchestrator.services import Services, shown
-from orchestrator.studies import Studies, open_storage
+from cluster.secrets import shown
+from orchestrator.data.inputs import Inputs
+from orchestrator.data.store import PatchStore, build_store, check_leaks
+from orchestrator.leaderboard import pictures as report
+from orchestrator.leaderboard.rungs import rungs_text
+from orchestrator.leaderboard.write import write
+from orchestrator.plan.config import ResourceConfig, TrialConfig
+from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.services import Services
+from orchestrator.run import journal
+from orchestrator.run.driver import Home
+from orchestrator.run.folder import RunDir
+from orchestrator.run.progress import bar, moves, say
+from orchestrator.run.records import WinnerRecord, write_plan, write_trial, write_winners
+from orchestrator.search.studies import Studies, open_storage
+from orchestrator.tracking import mlflow_store
+from orchestrator.tracking.follower import Follower
+from orchestrator.training import teachers
 from sr_models.errors import InputError
+from sr_models.files import write_text
 
 
 class Sweep:
@@ -137,8 +144,8 @@ class Sweep:
         return store
 
     def _search(self) -> None:
-        from orchestrator.search import search
-        from orchestrator.studies import Assignment
+        from orchestrator.search.studies import Assignment
+        from orchestrator.search.tune import search
 
         url = self.services.studies_uri or self.run_dir.studies_url
         self.studies = Studies(url, self.plan, self._trial_config, self.run_dir)
@@ -165,7 +172,7 @@ class Sweep:
             say(f"{name}: {len(causes)} trial(s) failed: {causes[0]}")
 
     def _finish_winners(self) -> None:
-        from orchestrator import workers
+        from orchestrator.training import in_full as workers
 
         winners: dict[str, WinnerRecord] = {}
         runs: list[TrialConfig] = []
@@ -201,12 +208,13 @@ class Sweep:
         self.home.push()
 
     def _evaluate(self) -> None:
-        from orchestrator import entrants, scoring
+        from orchestrator.evaluate import entrants, work
+        from orchestrator.evaluate import service as scoring
 
         held, evaluation = self.config.resources, self.config.evaluation
         found = entrants.winners(self.run_dir, self.plan)
         jobs = entrants.jobs(list(found), evaluation, self.inputs, self.home.storage)
-        planned = scoring.plan(jobs, self.inputs.benchmarks, self.home.place)
+        planned = work.plan(jobs, self.inputs.benchmarks, self.home.place)
         hold = scoring.Hold(
             workers=evaluation.workers or self.concurrency * held.workers_per_trial,
             cpus=held.cpus_per_worker,
@@ -218,7 +226,7 @@ class Sweep:
             self.refused = scoring.evaluate(planned, self.home.place, hold, moves(made))
 
     def _report(self) -> None:
-        board = leaderboard.write(self.run_dir.path)
+        board = write(self.run_dir.path)
         report.pictures(self.run_dir, self.plan, self.inputs.benchmarks)
         uri = self.services.tracking_uri
         if not self.tracker.finish():
@@ -230,7 +238,7 @@ class Sweep:
         print(f"\n{board}\n")
         for line in self.refused:
             print(f"refused: {line}")
-        print(report.rungs_text(self.run_dir.path))
+        print(rungs_text(self.run_dir.path))
         print(f"\nfinished in {time.time() - self.began:.0f} s; tables and pictures in {self.run_dir.path}")
         print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
         link = mlflow_store.board_link(self.run_dir.path, uri)

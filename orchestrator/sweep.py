@@ -13,9 +13,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.config import PRESETS, SweepConfig, load
-from orchestrator.plan import make_plan
-from orchestrator.services import Services, add_cluster_options, cluster_of, from_environment, output_folder, shown
+from cluster.secrets import shown
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import PRESETS, load
+from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
 from sr_models.errors import InputError
 
@@ -67,7 +69,7 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.config and "=" in arguments.config:  # the first override took the place of the config
         arguments.overrides, arguments.config = [arguments.config, *arguments.overrides], None
     if arguments.keys:
-        from orchestrator.reference import keys_text
+        from orchestrator.plan.keys import keys_text
 
         print(keys_text())
         return EXIT_DONE

@@ -6,10 +6,10 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from sr_models.hyper import Network
+from sr_models.hyper.base import Network
 
 if TYPE_CHECKING:
-    from sr_models.network import SRNetwork
+    from sr_models.networks.base import SRNetwork
 
 
 @dataclass(frozen=True, kw_only=True)

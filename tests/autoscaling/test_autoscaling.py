@@ -15,9 +15,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from orchestrator import journal
-from orchestrator.journal import JOURNAL
-from orchestrator.rundir import read_json
+from orchestrator.run import journal
+from orchestrator.run.journal import JOURNAL
+from sr_models.files import read_json
 
 SWEEP_SECONDS = 300
 """Longest one sweep may take; an idle machine of two cores needs a fifth."""

@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from eval import backbones
-from sr_models.images import sha256_file
+from eval.metrics import backbones
+from sr_models.images.files import sha256_file
 
 ALEX, VGG = "alexnet-owt-7be5be79.pth", "vgg16-397923af.pth"
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"

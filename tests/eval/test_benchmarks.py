@@ -8,7 +8,7 @@ from PIL import Image
 
 from eval import benchmarks
 from sr_models.errors import InputError
-from sr_models.imaging import KERNEL, downscale
+from sr_models.images.operators import KERNEL, downscale
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 import sr_models
 from eval.__main__ import main
-from sr_models import weights
-from sr_models.images import sha256_file
+from sr_models.checkpoints import folder as weights
+from sr_models.images.files import sha256_file
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 KEYS = {

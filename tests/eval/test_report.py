@@ -12,21 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 import sr_models
-from eval import PROTOCOLS, benchmarks, distribution, weights_command
+from eval import PROTOCOLS, benchmarks, weights_command
 from eval.__main__ import main
 from eval.benchmarks import Benchmark
+from eval.metrics import distribution
+from eval.metrics.scorer import Scorer
 from eval.protocol import METRICS, STABILITY
 from eval.report import Evaluation, score_model
 from eval.report_text import table
 from eval.score import set_row
-from eval.scorer import Scorer
-from sr_models import weights
-from sr_models.images import pixels_sha256
-from sr_models.imaging import to_float
-from sr_models.inference import Options, super_resolve
-from sr_models.network import SRNetwork
+from sr_models.checkpoints import folder as weights
+from sr_models.images.files import pixels_sha256
+from sr_models.images.operators import to_float
+from sr_models.inference.super_resolve import Options, super_resolve
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.rng import noise_seed
-from sr_models.sigma import SigmaHead, WithSigma
 
 
 def write(path: Path, pixels: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import pytest
 from eval.protocol import METRICS, all_metrics
 from eval.rows import SCHEMA, Identity, Subject, keyed, measurement, read_keys, read_rows, write_rows
 from sr_models.errors import InputError
-from sr_models.inference import Options
+from sr_models.inference.super_resolve import Options
 
 WHO = Identity("x2/edsr/l1", "edsr", "l1", "hr", "l1", 2, "ab" * 32, 5, "ema", "edsr_baseline")
 SUBJECT = Subject(

@@ -9,17 +9,17 @@ from PIL import Image
 
 from eval import PROTOCOLS, benchmarks
 from eval.benchmarks import Benchmark
-from eval.fidelity import score
+from eval.metrics.fidelity import score
+from eval.metrics.scorer import Scorer
 from eval.score import Scored, score_image
-from eval.scorer import Scorer
 from sr_models import build
 from sr_models.errors import InputError
-from sr_models.images import pixels_sha256
-from sr_models.imaging import quantize, resize, to_float
-from sr_models.inference import Options, super_resolve
-from sr_models.network import SRNetwork
+from sr_models.images.files import pixels_sha256
+from sr_models.images.operators import quantize, resize, to_float
+from sr_models.inference.super_resolve import Options, super_resolve
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.rng import noise_seed
-from sr_models.sigma import SigmaHead, WithSigma
 
 CLASSICAL = PROTOCOLS["classical"]
 BOTH = ["psnr_y", "ssim_rgb"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import journal
-from orchestrator.journal import JOURNAL
+from orchestrator.run import journal
+from orchestrator.run.journal import JOURNAL
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """

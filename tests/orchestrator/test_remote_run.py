@@ -39,7 +39,7 @@ def board(output: str) -> list[str]:
 @pytest.mark.timeout(280)
 def test_a_run_on_s3_outlives_its_machine(s3_port: int, s3_status: Callable[..., int], tmp_path: Path) -> None:
     photographs = Path(subprocess.run(
-        [sys.executable, "-c", "from orchestrator.sources import skimage_folder as f; print(f())"],
+        [sys.executable, "-c", "from orchestrator.plan.sources import skimage_folder as f; print(f())"],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     ).stdout.strip())  # fmt: skip
     assert s3_status("PUT", "/bucket/photos/coffee.png", (photographs / "coffee.png").read_bytes()) == 200

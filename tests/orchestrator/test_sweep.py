@@ -26,13 +26,15 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 
-from orchestrator import journal, leaderboard, mlflow_store
-from orchestrator.checkpoint import CHECKPOINT
-from orchestrator.config import TrialConfig
-from orchestrator.journal import JOURNAL
-from orchestrator.patches import PatchStore
-from orchestrator.rundir import read_json
-from orchestrator.trial import TrialResult, run_trial
+from orchestrator.data.store import PatchStore
+from orchestrator.leaderboard import compare as leaderboard
+from orchestrator.plan.config import TrialConfig
+from orchestrator.run import journal
+from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.journal import JOURNAL, TrialResult
+from orchestrator.tracking.deliver import mlflow_store
+from orchestrator.training.loop import run_trial
+from sr_models.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "SR_SWEEP_TEST"

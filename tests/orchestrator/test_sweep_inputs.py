@@ -20,9 +20,10 @@ from filelock import FileLock
 from PIL import Image
 
 from cluster.ray_runtime import Node, Resources
-from orchestrator import mlflow_store, stages
-from orchestrator.patches import PatchStore
+from orchestrator import stages
+from orchestrator.data.store import PatchStore
 from orchestrator.sweep import main
+from orchestrator.tracking.deliver import mlflow_store
 from sr_models.command import EXIT_INPUT, EXIT_INTERRUPTED
 
 PROGRAM = "python -m orchestrator.sweep: "

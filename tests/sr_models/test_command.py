@@ -13,7 +13,10 @@ import pytest
 from cluster import submit, validate
 from eval import __main__ as evaluation
 from eval import weights_command
-from orchestrator import evaluate, leaderboard, sweep, tracking
+from orchestrator import sweep
+from orchestrator.evaluate import __main__ as evaluate
+from orchestrator.leaderboard import __main__ as leaderboard
+from orchestrator.tracking import __main__ as tracking
 from sr_models import __main__ as networks
 from sr_models import command
 from sr_models.command import Parser, run_command

@@ -11,7 +11,7 @@ import torch
 
 import sr_models
 from sr_models.__main__ import main, rows
-from sr_models.network import parameters
+from sr_models.networks.base import parameters
 from sr_models.published_counts import SIZES, Size, agrees
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import sr_models
-from sr_models import MODELS, hyper
+from sr_models import MODELS
 from sr_models.errors import InputError
-from sr_models.network import parameters
+from sr_models.hyper.base import Sigma
+from sr_models.networks.base import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ROOT.parent / "shared" / "spec"
@@ -134,7 +135,7 @@ def test_rows_are_complete() -> None:
 
 
 def test_every_hyperparameter_is_described() -> None:
-    classes = [row.hyper for row in MODELS.values()] + [hyper.Sigma]
+    classes = [row.hyper for row in MODELS.values()] + [Sigma]
     assert all(field.description for cls in classes for field in cls.model_fields.values())
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import sr_models
-from sr_models.sigma import SigmaHead, WithSigma
+from sr_models.networks.sigma import SigmaHead, WithSigma
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("srresnet", {}), ("edsr_baseline", {}), ("imdn", {}), ("rcan", {}), ("carn", {}), ("carn_m", {}),

@@ -1,0 +1,1 @@
+"""What is measured on images, and the networks that some metrics look through."""

@@ -1,0 +1,230 @@
+"""Pictures of methods against each other: zoomed comparisons, training curves, leaderboard bars, violins of scores.
+
+Their looks are in `style` beside this file; pictures of draws and predicted spread are in `spread`. Violins are Hintze
+and Nelson's (https://doi.org/10.1080/00031305.1998.10480559), with a mark for every image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.lines import Line2D
+
+from eval.pictures import style
+from eval.pictures.style import COLOURS, SMALL_PT, TEXT_PT, Box
+from eval.protocol import get_metric
+from sr_models.errors import InputError
+
+Panel = tuple[str, np.ndarray, Mapping[str, float] | None]
+Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # label -> (x values, y values)
+
+_LEAST_FOR_A_SHAPE = 5  # images of which a density says more than their marks do
+_SET_SHARE, _WIDEST = 0.8, 0.25  # room for the violins of a set, and for one, where sets stand 1 apart
+
+
+def comparison(
+    path: Path, *, title: str, panels: Sequence[Panel], protocol: str = "", crop: Literal["disagree"] | Box = "disagree"
+) -> Box:
+    """One image by several methods: the whole last panel (HR) with a box, then that box from every panel, enlarged.
+
+    Args:
+        path: the PNG to write.
+        title: what is shown, such as "Set5 img_003, x4".
+        panels: (label, uint8 HWC image, scores or None), HR last. An image smaller by a whole factor (LR) is magnified.
+        protocol: id of the protocol behind the scores, printed in the caption.
+        crop: (top, left, height, width), or "disagree": the square where the full-size panels differ most.
+
+    Returns:
+        The box that was shown.
+
+    Raises:
+        InputError: no panels, sizes that do not fit together, a box outside the image.
+    """
+    if not panels:
+        raise InputError("a comparison needs at least one panel, got none")
+    whole = panels[-1][1]
+    cells = [
+        (f"{label}\n{style.scores_text(scores)}", _magnify(image, whole, label)) for label, image, scores in panels
+    ]
+    full_size = [image for _, image, _ in panels if image.shape == whole.shape]
+    box = style.busiest(style.disagreement(full_size)) if crop == "disagree" else crop
+    columns = len(panels) if len(panels) <= 3 else math.ceil(len(panels) / 2)
+    style.zoomed(
+        path,
+        title=title,
+        whole=(f"{panels[-1][0]}, whole image", whole),
+        rows=[cells[i : i + columns] for i in range(0, len(cells), columns)],
+        box=box,
+        caption=style.scores_caption(next((scores for _, _, scores in panels if scores), {}), protocol),
+    )
+    return box
+
+
+def curves(path: Path, series: Series, *, xlabel: str, ylabel: str, title: str, caption: str = "") -> None:
+    """Lines over a common axis; labels carry their unit, such as "validation PSNR-Y (dB)".
+
+    Args:
+        path: the PNG to write.
+        series: label -> (x values, y values), drawn and listed in the order given.
+    """
+    figure = style.page(title, caption, 4.4)
+    axes = figure.add_subplot()
+    style.draw_lines(axes, series, style.line_styles(series))
+    if len(series) > 1:
+        axes.legend(fontsize=SMALL_PT, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    style.dress(axes, xlabel, ylabel)
+    style.save(figure, path)
+
+
+def training_curves(path: Path, panels: Mapping[str, Series], *, xlabel: str, title: str, protocol: str = "") -> None:
+    """Several metrics over training, one panel each above a common axis; a label looks the same in all of them.
+
+    Args:
+        path: the PNG to write.
+        panels: metric -> label -> (x values, y values), from top to bottom; a value that is not finite leaves a gap.
+        xlabel: what training is counted in, such as "optimiser steps".
+        protocol: id of the protocol behind the scores, printed in the caption.
+
+    Raises:
+        InputError: no panels, an unknown metric.
+    """
+    if not panels:
+        raise InputError("training curves need at least one metric, got none")
+    styled = style.line_styles(label for series in panels.values() for label in series)
+    figure = style.page(title, style.scores_caption(panels, protocol), max(1.9 * len(panels) + 0.5, 3.4))
+    for axes, (metric, series) in zip(
+        figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels.items(), strict=True
+    ):
+        style.draw_lines(axes, series, styled)
+        style.dress(axes, "", style.axis_label(metric))
+        better = "higher is better" if get_metric(metric).higher_is_better else "lower is better"
+        axes.set_title(better, fontsize=SMALL_PT, loc="right")
+    axes.set_xlabel(xlabel, fontsize=TEXT_PT)
+    if len(styled) > 1:
+        handles = {
+            label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            [handles[label] for label in styled],
+            list(styled),
+            fontsize=SMALL_PT,
+            frameon=False,
+            loc="outside right center",
+        )
+    style.save(figure, path)
+
+
+def bars(
+    path: Path,
+    rows: Sequence[tuple[str, float, float]],
+    *,
+    xlabel: str,
+    title: str,
+    baseline: tuple[str, float],
+    decimals: int = 2,
+    caption: str = "",
+) -> None:
+    """A leaderboard: one bar a row, growing from the baseline, so that length is the gain and nothing else.
+
+    Args:
+        path: the PNG to write.
+        rows: (label, mean, spread over seeds), best first; a spread of 0 draws no whisker.
+        xlabel: the metric with its unit, such as "PSNR-Y (dB)".
+        baseline: (label, value) where bars start, such as ("bicubic", 33.68).
+    """
+    name, start = baseline
+    figure = style.page(title, caption, 0.9 + 0.34 * max(len(rows), 2))
+    axes = figure.add_subplot()
+    for place, (_, mean, spread) in enumerate(rows):
+        axes.barh(place, mean - start, left=start, height=0.66, color=COLOURS[0] if mean >= start else COLOURS[1])
+        if spread > 0:
+            axes.errorbar(mean, place, xerr=spread, color=COLOURS[6], capsize=3, lw=1.4)
+        text = f"{mean:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread > 0 else "")
+        side, align = (1, "left") if mean >= start else (-1, "right")
+        tip, gap_pt = (mean + side * spread, place), (6 * side, 0)
+        axes.annotate(text, tip, gap_pt, textcoords="offset points", ha=align, va="center", size=SMALL_PT)
+    axes.axvline(start, color=COLOURS[6], lw=1.2)
+    label = f"{name} {start:.{decimals}f}"
+    axes.text(start, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=SMALL_PT)
+    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    axes.set_ylim(max(len(rows), 2) - 0.4, -0.6)
+    axes.use_sticky_edges = False
+    axes.margins(x=0.16)
+    axes.ticklabel_format(axis="x", useOffset=False)
+    style.dress(axes, xlabel, "")
+    style.save(figure, path)
+
+
+def violins(
+    path: Path,
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    metric: str,
+    title: str,
+    protocol: str = "",
+) -> None:
+    """How one metric spreads over the images of each set: a violin a method, a mark an image, a bar at the mean.
+
+    Args:
+        path: the PNG to write.
+        scores: image set -> method -> one score an image; the methods' order is that of the first set.
+        protocol: id of the protocol behind the scores, printed in the caption.
+
+    A score that is not finite (PSNR of an image without error) has no place on the axis: the caption counts them.
+
+    Raises:
+        InputError: no set, a set without methods, a method without a finite score, an unknown metric.
+    """
+    methods = list(dict.fromkeys(method for per_method in scores.values() for method in per_method))
+    if not methods:
+        raise InputError("violins need at least one image set with a method, got none")
+    left_out = sum(not math.isfinite(v) for rows in scores.values() for values in rows.values() for v in values)
+    caption = style.scores_caption([metric], protocol) + "; a mark is an image, the bar is the mean"
+    figure = style.page(title, caption + (f"; {left_out} not finite, not drawn" if left_out else ""), 4.6)
+    axes = figure.add_subplot()
+    width = min(_SET_SHARE / len(methods), _WIDEST)
+    handles, ticks = {}, []
+    for place, (name, per_method) in enumerate(scores.items()):
+        for method, values in per_method.items():
+            finite = np.sort([value for value in values if math.isfinite(value)])
+            if not len(finite):
+                raise InputError(f"violins: {method!r} on {name!r} has no finite {metric} among {len(values)} images")
+            number = methods.index(method)
+            x = place + width * (number - (len(methods) - 1) / 2)
+            handles[method] = _violin(axes, x, width, finite, COLOURS[number % 7], style.MARKERS[number % 4])
+        counts = sorted({len(values) for values in per_method.values()})
+        ticks.append(f"{name}\nn = {' to '.join(map(str, counts[:: max(len(counts) - 1, 1)]))}")
+    axes.set_xticks(range(len(scores)), ticks)
+    axes.set_xlim(-0.5, len(scores) - 0.5)
+    style.dress(axes, "", style.axis_label(metric))
+    axes.grid(axis="y", color="#DDDDDD", lw=0.6)
+    axes.set_axisbelow(True)
+    shown = {method: handles[method] for method in methods}
+    figure.legend(shown.values(), shown, fontsize=SMALL_PT, frameon=False, loc="outside right center")
+    style.save(figure, path)
+
+
+def _violin(axes: Axes, x: float, width: float, values: np.ndarray, colour: str, marker: str) -> Line2D:
+    """One violin about `x` for sorted values, which end it, or a few marks alone; its marks, for the legend."""
+    if len(values) >= _LEAST_FOR_A_SHAPE:
+        bodies = axes.violinplot(values, [x], widths=0.9 * width, showextrema=False)["bodies"]
+        for body in cast("list[PolyCollection]", bodies):  # matplotlib's annotation allows what has no colour
+            body.set(facecolor=colour, edgecolor=colour, alpha=0.35)
+    beside = np.resize([0.0, 0.12, -0.12], len(values)) * width  # neighbours in value stand side by side
+    axes.hlines(values.mean(), x - 0.3 * width, x + 0.3 * width, color=COLOURS[6], lw=1.8)
+    (marks,) = axes.plot(x + beside, values, marker, color=colour, ms=3.5)
+    return marks
+
+
+def _magnify(image: np.ndarray, whole: np.ndarray, label: str) -> np.ndarray:
+    """Repeat pixels until `image` has the size of `whole`."""
+    factor = whole.shape[0] // image.shape[0]
+    if (image.shape[0] * factor, image.shape[1] * factor) != whole.shape[:2]:
+        raise InputError(f"panel {label!r} of {image.shape[:2]} px is no whole fraction of HR, {whole.shape[:2]} px")
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,0 +1,59 @@
+"""What a command was asked to score, typed; made from checked options, and free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from eval.protocol import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be scored against what, how, and where it goes; checked as far as that goes without torch."""
+
+    protocol: Protocol
+    """With the number of draws that was asked for."""
+    metrics: tuple[str, ...]
+    scale: int
+    hr: Path
+    lr: Path | None
+    weights_dir: Path | None
+    """Of the metrics' weights, before SR_WEIGHTS_DIR."""
+    strict: bool
+    """Whether a refused picture or missing metric weights are an error."""
+    json: Path | None
+    parquet: Path | None
+    per_image: bool
+    """Whether the table has a line for each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRequest(Request):
+    """A network and how it computes (`sr_models.inference.super_resolve.Options`, which is behind torch)."""
+
+    model: str
+    weights: Path | None
+    """A released file, or a checkpoint folder of ours; None for a network that has none."""
+    hyper: Mapping[str, Any]
+    seed: int
+    """Of a stochastic network's noise."""
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+    compile: bool
+    tile: int | None
+    """LR pixels a side, the protocol's unless one was asked for."""
+    overlap: int | None
+    """LR pixels; None for the default of `Options`."""
+    self_ensemble: bool
+    save_images: Path | None
+    pictures: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturesRequest(Request):
+    """SR pictures that exist already."""
+
+    images: Path

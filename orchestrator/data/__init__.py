@@ -1,0 +1,1 @@
+"""Images to batches: the patch store and what it is made from."""

@@ -1,0 +1,130 @@
+"""A sweep's images: training, validation and test sets, wherever they lie, as folders of this machine."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.data.store import Split
+from orchestrator.plan.config import BenchmarkSource, SweepConfig
+from orchestrator.plan.read import expand, is_uri
+from orchestrator.plan.sources import SKIMAGE, ImageSource
+from sr_models.images.files import pixels_sha256
+
+if TYPE_CHECKING:
+    from eval.benchmarks import Benchmark
+    from orchestrator.storage.uri import Storage
+
+_HR, _LR = "HR", "LR"
+
+
+class Inputs:
+    """The images that a config names."""
+
+    def __init__(self, config: SweepConfig) -> None:
+        self.data, self.scales = config.data, config.scales
+
+    def check(self) -> None:
+        """Read every test image and find every training folder, before anything is started or written.
+
+        Raises:
+            InputError: folders that are missing or empty, test images that cannot be read.
+        """
+        for group in self.sources.values():
+            for source in group:
+                source.hr_files()
+        _ = self.test_hashes
+
+    @cached_property
+    def sources(self) -> dict[Split, list[ImageSource]]:
+        """Training and validation folders, with variables and scales filled in."""
+        groups: dict[Split, tuple[ImageSource, ...]] = {"train": self.data.train, "validation": self.data.validation}
+        return {
+            split: [
+                source.model_copy(
+                    update={
+                        "hr": str(local(expand(source.hr, f"data.{split}"))),
+                        "lr": {s: str(local(expand(p, f"data.{split}", s))) for s, p in source.lr.items()},
+                    }
+                )
+                for source in group
+            ]
+            for split, group in groups.items()
+        }
+
+    @cached_property
+    def benchmarks(self) -> dict[tuple[str, int], Benchmark]:
+        """Every test set at every scale."""
+        return {
+            (name, scale): load_benchmark(name, located(name, source, scale), scale)
+            for name, source in self.data.test.items()
+            for scale in self.scales
+        }
+
+    @cached_property
+    def test_hashes(self) -> dict[str, str]:
+        """Name -> pixel hash of each test image, whole and as cropped for each scale."""
+        found: dict[str, str] = {}
+        for (name, scale), bench in self.benchmarks.items():
+            for image, sha in bench.hr_hashes.items():
+                found[f"{name}/{image}"] = sha
+            for i, pair in enumerate(bench.pairs):
+                found[f"{name}/{pair.name} (x{scale})"] = pixels_sha256(bench.read(i)[1])
+        return found
+
+    def reachable(self, name: str, scale: int, storage: Storage | None) -> BenchmarkSource:
+        """A test set as workers on any node find it: what lies only on this machine is put on the storage first."""
+        source = located(name, self.data.test[name], scale)
+        if storage is None or source.hr == SKIMAGE or is_uri(source.hr):
+            return source
+        home = storage.child(f"tests/{name}/x{scale}")
+        there = home.names()
+        for pair in self.benchmarks[name, scale].pairs:
+            for folder, path in ((_HR, pair.hr), (_LR, pair.lr)):
+                if path is None:
+                    continue
+                target = f"{folder}/{pair.name}{path.suffix}"
+                if target not in there or there[target].size != path.stat().st_size:
+                    home.upload(path, target)
+        return BenchmarkSource(
+            hr=home.child(_HR).uri, lr=home.child(_LR).uri if source.lr else None, include=(), exclude=()
+        )
+
+
+def local(path: str) -> str | Path:
+    """A folder of images as one of this machine; a URI is mirrored into the node's cache."""
+    if not is_uri(path):
+        return path
+    from orchestrator.storage.mirror import cache_folder, localise
+
+    return localise(path, cache_folder())
+
+
+def located(name: str, source: BenchmarkSource, scale: int) -> BenchmarkSource:
+    """A test set with its paths filled in and absolute: a worker may start in another folder.
+
+    Raises:
+        InputError: an environment variable that is not set.
+    """
+
+    def place(path: str) -> str:
+        full = expand(path, f"data.test.{name}", scale)
+        return full if path == SKIMAGE or is_uri(full) else str(Path(full).absolute())
+
+    return source.model_copy(update={"hr": place(source.hr), "lr": place(source.lr) if source.lr else None})
+
+
+def load_benchmark(name: str, source: BenchmarkSource, scale: int) -> Benchmark:
+    """The test set that a located source names, at one scale.
+
+    Raises:
+        InputError: a folder that is missing or empty, a file without a partner.
+    """
+    from eval import benchmarks
+
+    if source.hr == SKIMAGE:
+        files = ImageSource(hr=SKIMAGE, include=source.include, exclude=source.exclude).hr_files()
+        return benchmarks.load(name, scale, files[0].parent, include=[file.name for file in files])
+    lr = Path(local(source.lr)) if source.lr else None
+    return benchmarks.load(name, scale, Path(local(source.hr)), lr, include=source.include, exclude=source.exclude)

@@ -1,0 +1,100 @@
+"""From the files of image sources to the rows of a patch store: list and hash, then read, check and downscale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from orchestrator.data.manifest import SourceFile, Split
+from orchestrator.data.table import Row
+from orchestrator.plan.sources import ImageSource
+from sr_models.errors import InputError
+from sr_models.images import files as images
+from sr_models.images import operators as imaging
+
+
+class Item(NamedTuple):
+    """One image: what the manifest says of it, and where its files are."""
+
+    file: SourceFile
+    hr: Path
+    lr: dict[int, Path]
+    fault: str | None
+    """Why its files could not be hashed."""
+
+
+def list_items(
+    sources: Sequence[ImageSource], scales: tuple[int, ...], on_bad: Literal["fail", "skip"] = "fail"
+) -> list[Item]:
+    """Every image of the sources with the hashes of its files.
+
+    Raises:
+        InputError: a source that cannot be used, or (unless `on_bad` is "skip") a file that cannot be read.
+    """
+    items = []
+    for source in sources:
+        for hr, lr in source.pairs(scales):
+            name = f"{source.label}/{hr.relative_to(source.folder).as_posix()}"
+            name = name.encode("utf-8", "backslashreplace").decode()  # a name that is not UTF-8 is a fault, but a name
+            sha256, lr_hashes, fault = "", dict.fromkeys(lr, ""), None
+            try:
+                sha256 = images.sha256_file(hr)
+                lr_hashes = {scale: images.sha256_file(path) for scale, path in lr.items()}
+            except InputError as error:
+                if on_bad == "fail":
+                    raise
+                fault = str(error)
+            items.append(Item(SourceFile(name=name, sha256=sha256, lr=lr_hashes, kernel=source.kernel), hr, lr, fault))
+    return items
+
+
+def make_rows(
+    items: list[Item],
+    scales: tuple[int, ...],
+    split: Split,
+    taken: Mapping[str, str],
+    skipped: dict[str, str] | None,
+    i: int,
+) -> list[Row] | None:
+    """The rows of image i in the HR table and in each LR table, or None if it is left out.
+
+    Args:
+        taken: hashes of HR images that must not come again -> their names.
+        skipped: takes the name and fault of an unusable image; None: the fault is raised.
+    """
+    try:
+        rows = _read_rows(items[i], scales)
+        if split == "validation" and (rows[0].pixels == rows[0].pixels[0, 0]).all():
+            raise InputError(
+                f"validation image {str(items[i].hr)!r} has one colour only: every model makes it without error, "
+                "so no mean PSNR over it is finite; exclude it"
+            )
+    except InputError as error:
+        if skipped is None:
+            raise
+        skipped[items[i].file.name] = str(error)
+        return None
+    for sha in [rows[0].sha256, *(row.origin for row in rows[1:])]:
+        if sha in taken:
+            raise InputError(
+                f"validation image {rows[0].name} is a training image too ({taken[sha]}); exclude it from one"
+            )
+    return rows
+
+
+def _read_rows(item: Item, scales: tuple[int, ...]) -> list[Row]:
+    if item.fault:
+        raise InputError(item.fault)
+    name, hr = item.file.name, images.read(item.hr)
+    rows = [Row(name, item.file.sha256, hr)]
+    for scale in scales:
+        if min(hr.shape[:2]) < scale:
+            raise InputError(f"image {str(item.hr)!r}: {hr.shape[1]}x{hr.shape[0]} is too small for x{scale}")
+        if scale in item.lr:
+            lr = images.read(item.lr[scale])
+            images.check_pair_sizes(hr, lr, scale, name)
+        else:
+            lr = imaging.downscale(hr, scale, item.file.kernel)
+        rows.append(Row(name, images.pixels_sha256(imaging.modcrop(hr, scale)), lr))
+    return rows

@@ -1,0 +1,191 @@
+"""Tables of 8-bit images on disk: an Arrow IPC stream, one record batch an image, read through a memory map.
+
+Format: https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format. The stream form (not the random-access
+file form) is what lets a killed writer go on: whole messages stay valid, a cut one is dropped, new ones are appended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from sr_models.errors import InputError
+from sr_models.images.files import pixels_sha256
+
+SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("sha256", pa.string()),  # of the pixels
+        ("origin", pa.string()),  # sha256 of what the image was made from: a file's bytes, or another image's pixels
+        ("px", pa.large_binary()),  # height x width x 3 bytes
+    ]
+)
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image to write: (H, W, 3) uint8 pixels, a name, and the sha256 of what it was made from."""
+
+    name: str
+    origin: str
+    pixels: np.ndarray
+
+    @cached_property
+    def sha256(self) -> str:
+        return pixels_sha256(self.pixels)
+
+
+class ImageTable:
+    """A finished table: names, hashes, and `images[i]`, a read-only (H, W, 3) uint8 view of the mapped file.
+
+    Raises:
+        InputError: the file is not such a table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{path} cannot be read as an image table ({str(error).splitlines()[0]})") from error
+        if table.schema != SCHEMA:
+            raise InputError(f"{path} is not an image table: its columns are {', '.join(table.schema.names)}")
+        self.names: list[str] = table["name"].to_pylist()
+        self.hashes: list[str] = table["sha256"].to_pylist()
+        self.origins: list[str] = table["origin"].to_pylist()
+        try:
+            self.images = [_pixels(batch) for batch in table.to_batches()]
+        except ValueError as error:
+            raise InputError(f"{path} is not an image table ({error})") from error
+
+    @cached_property
+    def smallest(self) -> int:
+        """The shortest side of any image, in pixels."""
+        return min(min(image.shape[:2]) for image in self.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def write_tables(
+    paths: Sequence[Path],
+    keys: Sequence[str],
+    make: Callable[[int], Sequence[Row] | None],
+    tick: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Write one table a path, in step: image i adds a row to each, or to none. What a killed run left is kept.
+
+    Args:
+        keys: for each image the `origin` of its row in the first table, known before it is made.
+        make: image number -> its rows, one a path, or None to leave the image out (each time it is asked).
+        tick: called with the number of images dealt with.
+    """
+    with ExitStack() as stack:
+        tables = [stack.enter_context(_PartFile(path)) for path in paths]
+        kept = min(len(table.origins) for table in tables)
+        for table in tables:
+            table.keep(kept)
+        done = 0
+        for i, key in enumerate(keys):
+            if done < kept and tables[0].origins[done] == key:
+                done += 1
+            elif (rows := make(i)) is not None:
+                assert done >= kept, "a kept row lost its place; the caller must not resume from other images"
+                for table, row in zip(tables, rows, strict=True):
+                    table.append(row)
+            tick(i + 1)
+        for table in tables:
+            table.seal()
+
+
+def part_path(path: Path) -> Path:
+    """Where a file is written until it is whole."""
+    return path.with_name(f"{path.name}.part")
+
+
+def replace_durably(part: Path, path: Path) -> None:
+    """Rename a file that is already synced, and make the rename itself survive a power cut."""
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class _PartFile:
+    """A table being written, under a `.part` name until `seal`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.part = path, part_path(path)
+        if path.exists():  # whole, but its group was not: go on from it
+            path.replace(self.part)
+        self.origins, self._ends = _whole_rows(self.part)
+
+    def __enter__(self) -> Self:
+        self._file = self.part.open("r+b" if self._ends else "wb")
+        if not self._ends:
+            self._file.write(SCHEMA.serialize())
+            self._ends = [self._file.tell()]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def keep(self, rows: int) -> None:
+        """Cut the file after its first rows."""
+        self._file.truncate(self._ends[rows])
+        self._file.seek(self._ends[rows])
+
+    def append(self, row: Row) -> None:
+        height, width, channels = row.pixels.shape
+        assert channels == 3 and row.pixels.dtype == np.uint8
+        values = [row.name, height, width, row.sha256, row.origin, row.pixels.tobytes()]
+        arrays = [pa.array([value], field.type) for value, field in zip(values, SCHEMA, strict=True)]
+        self._file.write(pa.record_batch(arrays, schema=SCHEMA).serialize())
+        self._file.flush()  # to the system: survives the death of this process
+
+    def seal(self) -> None:
+        self._file.write(_END_OF_STREAM)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        replace_durably(self.part, self.path)
+
+
+def _whole_rows(part: Path) -> tuple[list[str], list[int]]:
+    """Origins of the intact rows of a part file, and the offsets where its schema and each of these rows end."""
+    origins: list[str] = []
+    ends: list[int] = []
+    if not part.exists():
+        return origins, ends
+    with pa.OSFile(str(part)) as file:
+        try:
+            if pa.ipc.read_schema(file) != SCHEMA:
+                return origins, ends
+            ends.append(file.tell())
+            while True:
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), SCHEMA)
+                if pixels_sha256(_pixels(batch)) != batch.column("sha256")[0].as_py():
+                    return origins, ends  # a power cut can leave the right length with the wrong bytes
+                origins.append(batch.column("origin")[0].as_py())
+                ends.append(file.tell())
+        except (EOFError, pa.ArrowInvalid, OSError, ValueError):  # the end, or where the writer was cut
+            return origins, ends
+
+
+def _pixels(batch: pa.RecordBatch) -> np.ndarray:
+    """The one image of a record batch, as a view; ValueError if that is not what it holds."""
+    if batch.num_rows != 1 or any(column.null_count for column in batch.columns):
+        raise ValueError(f"a batch must hold one image without gaps, found {batch.num_rows} rows")
+    shape = batch.column("height")[0].as_py(), batch.column("width")[0].as_py(), 3
+    return np.frombuffer(batch.column("px")[0].as_buffer(), np.uint8).reshape(shape)

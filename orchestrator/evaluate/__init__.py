@@ -1,0 +1,1 @@
+"""The evaluation service: trained networks scored on workers of a Ray cluster."""

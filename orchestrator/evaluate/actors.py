@@ -1,0 +1,253 @@
+"""What evaluation's processes do: load a network and the metrics once, score unit after unit, leave rows on disk.
+
+A `Scorer` process samples and scores by itself; with a `Sampler` process it only scores what that one streams to it.
+Both compute one image at a time, so a row does not depend on who computed it or what else was asked.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from safetensors.torch import load_file, save_file
+
+import sr_models
+from eval.benchmarks import Benchmark
+from eval.metrics.scorer import Scorer as Metrics
+from eval.protocol import Protocol
+from eval.report import versions
+from eval.rows import file_name, keyed, measurement, read_file, write_rows
+from eval.score import Sampled, Scored, needs_features, sample, score_draws, set_row
+from orchestrator.data.inputs import load_benchmark
+from orchestrator.evaluate.work import Job, Picture, Unit
+from orchestrator.plan.config import BenchmarkSource
+from orchestrator.run.access import Place
+from orchestrator.training.failure import failure_cause
+from sr_models.checkpoints.published import load_weights
+from sr_models.errors import InputError
+from sr_models.files import replacing
+from sr_models.images.files import sha256_file
+from sr_models.inference.super_resolve import Output
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import WithSigma
+
+FEATURES = ".features.safetensors"
+"""What the name of a file ends with that holds, beside rows, what the metrics of a whole set see of their images."""
+
+IN_FLIGHT = 2
+"""Draws that a sampler computes ahead of the process that scores them."""
+
+LOAD_RETRIES = 3
+"""How often a sampler that died is waited for, and told again what to load."""
+
+
+class Scorer:
+    """A process that scores units. Without a `sampler` it runs the networks itself, on `device`."""
+
+    def __init__(self, place: Place, threads: int, device: str, sampler: Any = None) -> None:
+        torch.set_num_threads(threads)
+        self.place, self.device, self.sampler = place, device, sampler
+
+    def ready(self) -> list[str]:
+        """Answers once the process is there."""
+        return []
+
+    def score(self, unit: Unit) -> list[str]:
+        """Write the unit's rows; returns a line on each of its images that cannot be scored.
+
+        Raises:
+            InputError: weights, test set or metrics' files cannot be used on this node.
+        """
+        return self._whole(unit) if unit.files else self._images(unit)
+
+    def _images(self, unit: Unit) -> list[str]:
+        job, bench, metrics = unit.job, benchmark_of(unit.job), self._metrics(unit.job)
+        if self.sampler is None:
+            network_of(self.place, job, self.device)
+        else:
+            _get(self.sampler.load.options(max_task_retries=LOAD_RETRIES).remote(job))
+        rows: list[dict[str, Any]] = []
+        features: list[list[torch.Tensor]] = []
+        refused: list[str] = []
+        for one in unit.pictures:
+            try:
+                scored = self.image(job, bench, one, metrics)
+            except InputError as error:
+                refused.append(str(error))
+            except (MemoryError, RuntimeError) as error:
+                if (cause := failure_cause(error, self.device)) is None:
+                    raise
+                refused.append(f"image {one.path!r}: {cause}")
+            else:
+                rows.append(scored.row | {"not_computed": scored.row["not_computed"] | dict(job.lacking)})
+                features.append(scored.features)
+        if rows:
+            rows = keyed(job.subject, rows, metrics.metrics)
+            name = file_name([row["key"] for row in rows])
+            if needs_features(metrics):
+                self._write_features(name, rows, features)
+            self._write_rows(name, job, rows)
+        return refused
+
+    def image(self, job: Job, bench: Benchmark, one: Picture, metrics: Metrics) -> Scored:
+        """Score one image of a job.
+
+        Raises:
+            InputError: as `eval.score.score_image`, or the image is not the one that was planned with.
+        """
+        index = next((i for i, pair in enumerate(bench.pairs) if pair.name == one.name), None)
+        if index is None:
+            raise InputError(f"image {one.path!r}: gone since the evaluation began")
+        scored = score_draws(
+            functools.partial(self._sampled, job, one.name),
+            bench,
+            index,
+            scorer=metrics,
+            draws=job.protocol.draws,
+            seed=job.subject.seed,
+            options=job.subject.options,
+        )
+        if (scored.row["lr_sha256"], scored.row["hr_sha256"]) != (one.lr_sha256, one.hr_sha256):
+            raise InputError(f"image {one.path!r}: changed since the evaluation began")
+        return scored
+
+    def _sampled(self, job: Job, name: str, lr: np.ndarray) -> Iterator[Sampled]:
+        if self.sampler is None:
+            yield from _sample(network_of(self.place, job, self.device), lr, job)
+            return
+        ahead = {"num_returns": "streaming", "_generator_backpressure_num_objects": IN_FLIGHT}
+        for drawn in self.sampler.draw.options(**ahead).remote(job, name):
+            yield _get(drawn)
+
+    def _whole(self, unit: Unit) -> list[str]:
+        """The row of a whole set, from its images' features."""
+        job, bench, metrics = unit.job, benchmark_of(unit.job), self._metrics(unit.job)
+        hr = {pair.name: i for i, pair in enumerate(bench.pairs)}
+        kept = {name: load_file(self._fetch(f"{name}{FEATURES}")) for name in dict.fromkeys(unit.files)}
+        features = [list(kept[name][measurement(one.key)]) for one, name in zip(unit.pictures, unit.files, strict=True)]
+        first = read_file(self._fetch(f"{unit.files[0]}.parquet"))[0]
+        reference = metrics.reference_features(
+            [one.hr_sha256 for one in unit.pictures], lambda i: bench.read(hr[unit.pictures[i].name])[1]
+        )
+        row = set_row([first] * len(features), features, reference, metrics.metrics)
+        key = job.subject.set_key([one.key for one in unit.pictures], metrics.metrics)
+        row |= {"images": len(features), "lr_sha256": bench.lr_hash, "key": key}
+        self._write_rows(file_name([key]), job, [row])
+        return []
+
+    def _metrics(self, job: Job) -> Metrics:
+        folder = job.weights_dir
+        if folder is not None and not Path(folder).is_absolute():
+            folder = str(self.place.fetch_folder(folder))
+        subject = job.subject
+        return _warm_metrics(job.protocol, job.metrics, subject.identity.scale, subject.kernel, folder, self.device)
+
+    def _write_features(self, name: str, rows: list[dict[str, Any]], features: list[list[torch.Tensor]]) -> None:
+        """What the metrics of the whole set see of each image: (draws, patches, features) by what was measured."""
+        path = self.place.here.evaluation / f"{name}{FEATURES}"
+        tensors = {measurement(row["key"]): torch.stack(draws) for row, draws in zip(rows, features, strict=True)}
+        with replacing(path) as part:
+            save_file(tensors, part)
+        self.place.push(path)
+
+    def _write_rows(self, name: str, job: Job, rows: list[dict[str, Any]]) -> None:
+        path = self.place.here.evaluation / f"{name}.parquet"
+        write_rows(path, job.subject, rows, versions=json.dumps(versions()))
+        self.place.push(path)
+
+    def _fetch(self, name: str) -> Path:
+        path = self.place.fetch(f"evaluation/{name}")
+        if not path.exists():
+            raise InputError(f"{path} is gone; delete the rows beside it and run again")
+        return path
+
+
+class Sampler:
+    """A process that holds a GPU and runs networks on it for several `Scorer` processes at a time."""
+
+    def __init__(self, place: Place, threads: int, device: str) -> None:
+        torch.set_num_threads(threads)
+        self.place, self.device, self.turn = place, device, threading.Lock()
+
+    def load(self, job: Job) -> None:
+        """Have the job's network at hand. Raises InputError: its weights cannot be used."""
+        with self.turn:
+            network_of(self.place, job, self.device)
+
+    def draw(self, job: Job, name: str) -> Iterator[Sampled]:
+        """The draws of one image, on the CPU; those of several images take turns on the GPU."""
+        bench = benchmark_of(job)
+        lr, _ = bench.read(next(i for i, pair in enumerate(bench.pairs) if pair.name == name))
+        with self.turn:
+            draws = _sample(network_of(self.place, job, self.device), lr, job)
+        while True:
+            with self.turn:
+                drawn = next(draws, None)
+            if drawn is None:
+                return
+            sigma = drawn.out.sigma
+            yield replace(drawn, out=Output(drawn.out.sr.cpu(), None if sigma is None else sigma.cpu()))
+
+
+def network_of(place: Place, job: Job, device: str) -> SRNetwork | WithSigma:
+    """The job's network on `device`, kept while it is in use.
+
+    Raises:
+        InputError: weights that cannot be used, or are not those that were planned with.
+    """
+    who = job.subject.identity
+    return _network(
+        place, job.checkpoint, who.network, who.scale, job.subject.hyper, job.subject.weights_sha256, device
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _network(
+    place: Place, checkpoint: str | None, name: str, scale: int, hyper: str, sha256: str | None, device: str
+) -> SRNetwork | WithSigma:
+    values = json.loads(hyper)
+    if checkpoint is None:
+        return sr_models.build(name, scale, **values).to(device)
+    path = Path(checkpoint) if Path(checkpoint).is_absolute() else place.fetch_folder(checkpoint)
+    net = load_weights(path, model=name, scale=scale, hyper=values)
+    if sha256_file(path / "model.safetensors" if path.is_dir() else path) != sha256:
+        raise InputError(f"weights {str(path)!r}: changed since the evaluation began")
+    return net.to(device)
+
+
+def benchmark_of(job: Job) -> Benchmark:
+    """The job's test set on this node. Raises InputError: it is not there."""
+    return _benchmark(job.subject.benchmark, job.source, job.subject.identity.scale)
+
+
+@functools.lru_cache(maxsize=8)
+def _benchmark(name: str, source: BenchmarkSource, scale: int) -> Benchmark:
+    return load_benchmark(name, source, scale)
+
+
+@functools.lru_cache(maxsize=2)
+def _warm_metrics(
+    protocol: Protocol, metrics: tuple[str, ...], scale: int, kernel: str, weights_dir: str | None, device: str
+) -> Metrics:
+    folder = Path(weights_dir) if weights_dir else None
+    return Metrics(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)
+
+
+def _sample(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job) -> Iterator[Sampled]:
+    return sample(net, lr, draws=job.protocol.draws, seed=job.subject.seed, options=job.subject.options)
+
+
+def _get(ref: Any) -> Any:
+    """A result of the sampler, or what it raised as if it had been raised here."""
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None

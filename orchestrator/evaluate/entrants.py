@@ -1,0 +1,208 @@
+"""Whose scores a run's evaluation computes: bicubic, every winner's seeds, or any trial, also one that still trains."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import sr_models
+from eval.benchmarks import Benchmark
+from eval.protocol import get_protocol
+from eval.rows import Identity, Subject
+from orchestrator.data.inputs import Inputs
+from orchestrator.evaluate.work import Job, weights_folder
+from orchestrator.plan.config import BenchmarkSource, EvaluationConfig
+from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.read import expand
+from orchestrator.run import checkpoint, journal
+from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.driver import Home
+from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import JOURNAL
+from orchestrator.run.records import TrialRecord, read_winners
+from orchestrator.storage.mirror import pull_tree, push_tree
+from orchestrator.storage.uri import Storage
+from orchestrator.training.network import build_network
+from sr_models.checkpoints import folder as weights
+from sr_models.errors import InputError
+from sr_models.inference.super_resolve import Options
+from sr_models.params import nearest
+
+KINDS = {"model": "raw", "model_ema": "ema"}
+"""Folder of a trial's weights -> what kind they are."""
+
+SNAPSHOTS = "snapshots"
+"""Folder of a run for the weights of trials under way, while they are scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant:
+    """One set of weights: whose they are, their folder in the run, their hash and hyperparameters (JSON)."""
+
+    identity: Identity
+    checkpoint: str | None
+    weights_sha256: str | None
+    hyper: str
+
+
+def jobs(
+    entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inputs, storage: Storage | None
+) -> list[Job]:
+    """Every entrant on every test set of its scale.
+
+    Raises:
+        InputError: `evaluation.weights_dir` uses an environment variable that is not set.
+    """
+    made = []
+    for (name, scale), bench in inputs.benchmarks.items():
+        source = inputs.reachable(name, scale, storage)
+        made += [_job(one, evaluation, bench, source) for one in entrants if one.identity.scale == scale]
+    return made
+
+
+def bicubic(scale: int) -> Entrant:
+    """The row that gains are measured from."""
+    who = Identity(f"x{scale}/bicubic/-", "bicubic", "-", "-", "-", scale, "", -1, "none", "bicubic")
+    hyper = json.dumps(sr_models.check("bicubic", scale, {}).model_dump(), sort_keys=True)
+    return Entrant(identity=who, checkpoint=None, weights_sha256=None, hyper=hyper)
+
+
+def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
+    """Bicubic at each scale, and each winner's every finished seed, raw and averaged.
+
+    Raises:
+        InputError: there are no winners yet.
+    """
+    if not run.winners.exists():
+        raise InputError(f"{run.path} has no winners yet; name trials with --trial")
+    found = read_winners(run.winners)
+    yield from map(bicubic, plan.config.scales)
+    for one in plan.combinations:
+        for fingerprint in found[one.id].fingerprints if one.id in found else ():
+            folder = run.trial(fingerprint)
+            for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
+                if (folder / name / "model.json").exists():
+                    yield _entrant(run, folder / name, TrialRecord.read(folder / "trial.json"), one)
+
+
+def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
+    """A trial's weights, raw and averaged; those of one that is not finished as they stand, in a snapshot of the run.
+
+    Args:
+        named: the trial's fingerprint, or enough of its beginning to tell it from the others.
+
+    Raises:
+        InputError: no such trial or several; one without a checkpoint yet.
+    """
+    run = home.run
+    known = [path.parent.name for path in run.trial_records]
+    matching = [name for name in known if named and (name.startswith(named) or named.startswith(name))]
+    if len(matching) != 1:
+        if matching:
+            raise InputError(f"--trial: {named!r} is the beginning of {len(matching)} trials: {', '.join(matching)}")
+        raise InputError(f"--trial: {run.name} has no trial {named!r}{nearest(named, known)}")
+    folder = run.path / "trials" / matching[0]
+    trial = TrialRecord.read(folder / "trial.json")
+    one = next((found for found in plan.combinations if found.id == trial.combination), None)
+    home.pull_weights(trial.fingerprint)
+    end = journal.end(journal.read(folder / JOURNAL))
+    if end is None or end["status"] != "complete":
+        folder, step = _snapshot(home, trial)
+        trial = trial.model_copy(update={"fingerprint": f"{trial.fingerprint}@{step}"})
+    for name in KINDS:
+        if (folder / name / "model.json").exists():
+            yield _entrant(run, folder / name, trial, one)
+
+
+def drop_snapshots(home: Home) -> None:
+    """Remove what `trials` left for workers to read."""
+    if home.storage is not None:
+        for name in home.storage.names(SNAPSHOTS):
+            home.storage.delete(name)
+    shutil.rmtree(home.run.path / SNAPSHOTS, ignore_errors=True)
+
+
+def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:
+    protocol = get_protocol(evaluation.protocol)
+    if evaluation.draws is not None:
+        protocol = protocol.model_copy(update={"draws": evaluation.draws})
+    folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
+    subject = Subject(
+        identity=entrant.identity,
+        weights_sha256=entrant.weights_sha256,
+        hyper=entrant.hyper,
+        benchmark=bench.name,
+        kernel=bench.kernel,
+        protocol=protocol.id(bench.scale),
+        seed=evaluation.seed,
+        options=Options(tile=protocol.tile),
+    )
+    return Job(
+        subject=subject,
+        checkpoint=entrant.checkpoint,
+        source=source,
+        protocol=protocol,
+        metrics=evaluation.metrics,
+        weights_dir=weights_folder(folder),
+    )
+
+
+def _entrant(run: RunDir, folder: Path, trial: TrialRecord, one: Combination | None) -> Entrant:
+    """A trial's weights in `folder`; `one` is the cell of the table that it belongs to, a teacher to none."""
+    config, info = trial.trial_config(), weights.Info.read(folder)
+    who = Identity(
+        combination=one.id if one else f"x{config.scale}/teacher/{config.model}",
+        model=one.label if one else f"teacher {config.model}",
+        objective=one.objective_label if one else "-",
+        target=config.objective.target.kind,
+        loss=config.objective.loss.kind,
+        scale=config.scale,
+        fingerprint=trial.fingerprint,
+        seed=trial.seed,
+        weights=KINDS[folder.name],
+        network=config.model,
+    )
+    return Entrant(
+        identity=who,
+        checkpoint=folder.relative_to(run.path).as_posix(),
+        weights_sha256=info.weights_sha256,
+        hyper=json.dumps(info.hyper, sort_keys=True),
+    )
+
+
+def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
+    """The weights in a trial's checkpoint as checkpoint folders, and the step that they are of."""
+    config = trial.trial_config()
+    own = home.run.trial(config.fingerprint)
+    if home.storage is not None:
+        pull_tree(home.storage.child(f"trials/{own.name}"), own, [CHECKPOINT])
+    state = checkpoint.load(own / CHECKPOINT)
+    if state is None:
+        raise InputError(f"--trial: {config.fingerprint[:16]} has no checkpoint yet")
+    step = int(state["step"])
+    name = f"{SNAPSHOTS}/{own.name}@{step}"
+    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
+        net = build_network(config)
+    sigma = config.objective.sigma
+    for folder, held in (("model", state["model"]), ("model_ema", state["ema"])):
+        if held is None:
+            continue
+        net.load_state_dict(held)
+        weights.save(
+            home.run.path / name / folder,
+            net,
+            model=config.model,
+            scale=config.scale,
+            hyper=config.hyper,
+            sigma={"width": sigma.width} if sigma else None,
+            ema=folder == "model_ema",
+            fingerprint=config.fingerprint,
+        )
+    if home.storage is not None:
+        push_tree(home.run.path / name, home.storage.child(name), ["*"])
+    return home.run.path / name, step

@@ -1,0 +1,114 @@
+"""Planned rows brought about on a Ray cluster, and reported as `python -m eval` would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from orchestrator.run.folder import RunDir
+from sr_models.command import interrupt_on_sigterm
+from sr_models.errors import InputError
+
+if TYPE_CHECKING:
+    from eval.report import Evaluation
+    from orchestrator.evaluate.work import Planned
+    from orchestrator.run.access import Place
+
+
+PROG = "python -m orchestrator.evaluate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions:
+    """What the rows may be computed on: workers, and the Ray cluster they are taken from."""
+
+    workers: int | None
+    """Processes that run networks; None for all that fit."""
+    cpus: int
+    """Of a worker."""
+    gpus: float
+    """Of a worker."""
+    address: str | None
+    may_add: str | None
+    allow_anonymous: bool
+
+
+def report(
+    one: Planned,
+    place: Place,
+    metrics: Sequence[str],
+    name: str,
+    parameters: int,
+    refused: Sequence[str],
+    lr_sha256: str | None,
+) -> Evaluation:
+    """What `python -m eval` says of the same rows."""
+    from eval.report import model_report
+    from orchestrator.evaluate.work import lacking_set, rows_of
+
+    rows, subject = rows_of(one, place), one.job.subject
+    if not rows:
+        more = f" (and {len(refused) - 1} more refused; nothing was scored)" if len(refused) > 1 else ""
+        raise InputError((refused[0] if refused else f"no image of {subject.benchmark} was scored") + more)
+    lacking = lacking_set(one, rows)
+    result = model_report(
+        [*rows, *lacking],
+        metrics,
+        name=name,
+        parameters=parameters,
+        weights_sha256=subject.weights_sha256,
+        lr_sha256=lr_sha256,
+        options=subject.options,
+        refused=refused,
+    )
+    return replace(result, rows=rows)
+
+
+def bring_rows(planned: Sequence[Planned], place: Place, pool: PoolOptions, *, strict: bool) -> list[str]:
+    """Bring the rows that lack, on a cluster that is joined only if there are any; what was refused."""
+    from cluster import ray_runtime
+    from orchestrator.evaluate import service as scoring
+    from orchestrator.run.progress import bar, moves, say
+
+    for line in dict.fromkeys(f"{m} not computed: {why}" for one in planned for m, why in one.job.lacking):
+        say(line)
+    if scoring.is_done(planned, place):
+        return scoring.evaluate(planned, place, scoring.Hold(workers=1), lambda _: None)
+    interrupt_on_sigterm()
+    with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
+        interrupt_on_sigterm()  # again: Ray put one of its own there
+        nodes = (*cluster.nodes, *cluster.may_add)
+        fit = sum(node.holds(pool.cpus, pool.gpus) for node in nodes)
+        if not fit:
+            shapes = sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in nodes})
+            raise InputError(
+                f"--cpus-per-worker, --gpus-per-worker: no node has {pool.cpus} CPUs and {pool.gpus:g} GPUs; the "
+                f"{len(nodes)} nodes have {', '.join(shapes) or 'nothing'}"
+            )
+        hold = scoring.Hold(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
+        with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
+            refused = scoring.evaluate(planned, place, hold, moves(made))
+    if strict and refused:
+        raise InputError(refused[0])
+    return refused
+
+
+@contextmanager
+def one_at_a_time(run: RunDir, option: str) -> Iterator[None]:
+    """One evaluation at a time in a folder."""
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.path / ".evaluate.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{option}: another evaluation is writing to {run.path}") from None
+    except OSError as error:
+        raise InputError(f"{option}: {run.path} cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,56 @@
+"""`python -m orchestrator.evaluate --model`: one set of weights on one test set, its rows kept in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval import command
+from eval.request import ModelRequest
+from orchestrator.evaluate.on_cluster import PROG, PoolOptions, bring_rows, one_at_a_time, report
+from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.services import output_folder
+from orchestrator.run.folder import RunDir
+from sr_models.errors import InputError
+from sr_models.files import write_text
+
+
+def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -> None:
+    for option, folder in (("--save-images", request.save_images), ("--pictures", request.pictures)):
+        if folder is not None:
+            raise InputError(f"{option} goes with python -m eval, not with workers")
+    command.prepare_outputs(request)
+    from eval.asked import load as load_asked
+
+    asked = load_asked(request)
+    bench, subject = asked.benchmark, asked.subject
+    name = f"eval-{request.model}-x{request.scale}-{bench.name}"
+    run = RunDir((output_folder(output) / ("" if output else name)).absolute())
+    if run.plan.exists():
+        raise InputError(f"--output: {run.path} is the run folder of a sweep; score its trials with --run")
+
+    from orchestrator.evaluate.work import Job, plan, weights_folder
+    from orchestrator.run.access import Place
+    from sr_models.networks.base import parameters
+
+    with one_at_a_time(run, "--output"):
+        if not run.config.exists():
+            write_text(run.config, f"# rows of {PROG}\n")
+        place = Place(str(run.path))
+        job = Job(
+            subject=subject,
+            checkpoint=str(request.weights.absolute()) if request.weights else None,
+            source=BenchmarkSource(
+                hr=str(request.hr.absolute()),
+                lr=str(request.lr.absolute()) if request.lr else None,
+                include=(),
+                exclude=(),
+            ),
+            protocol=request.protocol,
+            metrics=request.metrics,
+            weights_dir=weights_folder(request.weights_dir),
+        )
+        planned = plan([job], {(bench.name, request.scale): bench}, place, strict=request.strict)
+        refused = bring_rows(planned, place, pool, strict=request.strict)
+        lr_sha256 = None if planned[0].refused else bench.lr_hash
+        result = report(planned[0], place, request.metrics, request.model, parameters(asked.model), refused, lr_sha256)
+    command.show(request, result, subject)

@@ -1,0 +1,130 @@
+"""`python -m orchestrator.evaluate --run`: winners or trials of a run, and its board written anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sr_models
+from eval import command
+from eval.protocol import get_protocol
+from eval.report_text import table
+from orchestrator.evaluate.on_cluster import PoolOptions, bring_rows, one_at_a_time, report
+from orchestrator.plan.config import EvaluationConfig
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import load
+from orchestrator.run.folder import RunDir
+from sr_models.errors import InputError
+
+if TYPE_CHECKING:
+    from orchestrator.evaluate.work import Planned
+    from orchestrator.run.access import Place
+    from orchestrator.run.driver import Home
+
+
+_FRESH = ("config.yaml", "plan.json", "winners.json", "trials/*/trial.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """Trials of a run to score, and what is to be other than in the run's config; None leaves that as it is."""
+
+    run: Path
+    trials: tuple[str, ...]
+    """Beginnings of fingerprints; none of them for the winners."""
+    protocol: str | None
+    metrics: str | None
+    draws: int | None
+    seed: int | None
+    weights_dir: Path | None
+    strict: bool
+    """Whether a refused image or missing metric weights are an error."""
+    storage: str | None
+    """URI below which the run lives."""
+
+
+def score_run(request: RunRequest, pool: PoolOptions) -> None:
+    run = RunDir(request.run.absolute())
+    home = _home(run, request.storage)
+    config = load(run.config)
+    plan, evaluation = make_plan(config), _changed(config.evaluation, request)
+
+    from itertools import chain
+
+    from orchestrator.data.inputs import Inputs
+    from orchestrator.evaluate import entrants, work
+    from orchestrator.leaderboard import compare as leaderboard
+    from orchestrator.leaderboard.write import write
+
+    with one_at_a_time(run, "--run"):
+        try:
+            if request.trials:
+                own = list(chain.from_iterable(entrants.trials(home, plan, named) for named in request.trials))
+                scored = [entrants.bicubic(scale) for scale in sorted({one.identity.scale for one in own})] + own
+            else:
+                own, scored = [], list(entrants.winners(run, plan))
+            inputs = Inputs(config)
+            jobs = entrants.jobs(scored, evaluation, inputs, home.storage)
+            planned = work.plan(jobs, inputs.benchmarks, home.place, strict=request.strict)
+            refused = bring_rows(planned, home.place, pool, strict=request.strict)
+        finally:
+            entrants.drop_snapshots(home)
+        mine = {entrant.identity for entrant in own}
+        tables = [
+            _trial_table(one, home.place, evaluation.metrics) for one in planned if one.job.subject.identity in mine
+        ]
+        if run.winners.exists():
+            board = write(run.path)
+            if home.storage is not None:
+                from orchestrator.storage.mirror import push_tree
+
+                push_tree(run.path, home.storage, ["leaderboard.*"])
+        else:  # a board on disk would tell the tracker that the sweep is over
+            from orchestrator.leaderboard import text as board_text
+
+            board = board_text.text(leaderboard.boards(run.path))
+            board += "\n\nso far; the sweep writes its board when it has its winners"
+    print(*tables, board, sep="\n\n")
+    for line in refused:
+        print(f"refused: {line}")
+
+
+def _trial_table(one: Planned, place: Place, metrics: Sequence[str]) -> str:
+    import json
+
+    from sr_models.networks.base import parameters
+
+    who = one.job.subject.identity
+    net = sr_models.build(who.network, who.scale, **json.loads(one.job.subject.hyper))
+    _, at, step = who.fingerprint.partition("@")
+    name = f"{who.model} × {who.objective} {who.fingerprint[:16]} ({who.weights}{f', step {step}' if at else ''})"
+    return table(report(one, place, metrics, name, parameters(net), [], None).report, per_image=False)
+
+
+def _changed(evaluation: EvaluationConfig, request: RunRequest) -> EvaluationConfig:
+    """The run's evaluation with what the request changes."""
+    changes: dict[str, Any] = {"protocol": request.protocol, "draws": request.draws, "seed": request.seed}
+    if request.protocol or request.metrics:
+        protocol = get_protocol(request.protocol or evaluation.protocol, "--protocol")
+        changes["metrics"] = command.chosen(request.metrics, protocol)
+    if request.weights_dir is not None:
+        changes["weights_dir"] = str(request.weights_dir)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return EvaluationConfig.parse({**evaluation.model_dump(), **changes}, "--run")
+
+
+def _home(run: RunDir, root: str | None) -> Home:
+    """The run's home, what its driver last wrote brought here."""
+    from orchestrator.run.driver import Home
+
+    home = Home(run, root)
+    home.visit()
+    if home.storage is not None:
+        from orchestrator.storage.mirror import pull_tree
+
+        pull_tree(home.storage, run.path, _FRESH)
+    if not run.config.exists() or not run.plan.exists():
+        raise InputError(f"--run: {run.path} is not a run folder (it has no config.yaml and plan.json)")
+    return home

@@ -1,0 +1,103 @@
+"""The evaluation service: what is to be scored, what is there already, and the rest on warm Ray actors.
+
+A unit of work is a fixed number of images of one job (one set of weights on one test set), however many workers there
+are. Its rows are on disk before it counts as done, and each is known by its content: what is there is never computed
+again, and the same command goes on where any process of it died. Where networks run on GPUs, one actor a GPU samples,
+and actors without one pull draws from it and score them, so that no GPU waits for a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from orchestrator.evaluate import actors as scorers
+from orchestrator.evaluate.pool import Pool
+from orchestrator.evaluate.work import Planned, Unit, rows_there
+from orchestrator.run.access import Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """What evaluation takes of a cluster.
+
+    workers: processes that run networks at a time. cpus, gpus: of each. apart: whether they only sample, and `cpus`
+    processes of one core beside each of them score.
+    """
+
+    workers: int
+    cpus: int = 1
+    gpus: float = 0
+    apart: bool = False
+    max_restarts: int = 3
+
+
+def evaluate(planned: Sequence[Planned], place: Place, hold: Hold, progress: Callable[[int], None]) -> list[str]:
+    """Compute the rows that are not there yet; this machine's run folder then holds all of them.
+
+    Args:
+        progress: called with how many images, of all that are planned, have their rows.
+
+    Returns:
+        A line on each image, or whole set, that has no row, and why.
+
+    Raises:
+        InputError: weights, test sets or metrics' files that a worker cannot use.
+    """
+    there = rows_there(place)
+    refused = list(dict.fromkeys(line for one in planned for line in one.refused))
+    units = [unit for one in planned for unit in one.units(there)]
+    ended = sum(len(one.pictures) for one in planned) - sum(len(unit.pictures) for unit in units)
+    progress(ended)
+    if not units and not any(one.closing(there) for one in planned):
+        return refused
+
+    def done(unit: Unit) -> None:
+        nonlocal ended
+        ended += 0 if unit.files else len(unit.pictures)
+        progress(ended)
+
+    def unfinished(unit: Unit) -> Unit | None:
+        """A process may die after its rows are on disk and before it says so."""
+        known = rows_there(place)
+        left = tuple(one for one in unit.pictures if one.key not in known)
+        return unit if unit.files else replace(unit, pictures=left) if left else None
+
+    size = max(min(hold.workers * (hold.cpus if hold.apart else 1), len(units)), 1)
+    with Pool(starter(place, hold, size), size, hold.max_restarts, unfinished) as pool:
+        refused += pool.run(units, done)
+        there = rows_there(place)
+        refused += pool.run([unit for one in planned if (unit := one.closing(there))], done)
+    there = rows_there(place)
+    for one in planned:
+        if one.set_key not in (None, *there):
+            lost = sum(picture.key not in there for picture in one.pictures)
+            what = one.job.subject
+            refused.append(
+                f"{what.benchmark} x{what.identity.scale}, {what.identity.combination}: no fid and kid of the set, "
+                f"{lost} of its {len(one.pictures)} images have no row"
+            )
+    return refused
+
+
+def is_done(planned: Sequence[Planned], place: Place) -> bool:
+    """Whether `evaluate` would find nothing to do."""
+    there = rows_there(place)
+    return not any(one.units(there) or one.closing(there) for one in planned)
+
+
+def starter(place: Place, hold: Hold, size: int) -> Callable[[int], Any]:
+    """What makes the actor of a place in the pool."""
+    device = "cuda" if hold.gpus else "cpu"
+    if not hold.apart:
+        alone = ray.remote(scorers.Scorer).options(num_cpus=hold.cpus, num_gpus=hold.gpus, max_restarts=0)
+        return lambda _: alone.remote(place, hold.cpus, device)
+    sampler = ray.remote(scorers.Sampler).options(
+        num_cpus=0, num_gpus=hold.gpus, max_restarts=-1, max_concurrency=hold.cpus
+    )
+    scorer = ray.remote(scorers.Scorer).options(num_cpus=1, max_restarts=0)
+    samplers = [sampler.remote(place, 1, device) for _ in range(min(hold.workers, size))]
+    return lambda number: scorer.remote(place, 1, "cpu", samplers[number % len(samplers)])

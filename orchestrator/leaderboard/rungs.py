@@ -1,0 +1,81 @@
+"""How early can one tell: rank correlation between a validation and the end of a run (Spearman 1904)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.run import journal
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import (
+    TrialRecord,
+    read_plan,
+)
+
+
+def rung_correlation(folder: Path) -> list[dict[str, Any]]:
+    """Spearman's rank correlation between each validation step's value and the end's, within each combination.
+
+    Over the search trials that ran their full budget, by the metric that steers the search. Each dict has combination,
+    step, of (steps of a full run), spearman (None where undefined), n (trials), reason (why None, else "").
+    """
+    plan = read_plan(folder)
+    metric = plan.metric.name
+    curves: dict[str, list[dict[int, float]]] = {one.id: [] for one in plan.combinations}
+    for path in RunDir(folder).trial_records:
+        trial = TrialRecord.read(path)
+        entries = journal.read(path.parent / journal.JOURNAL)
+        end = journal.end(entries)
+        if trial.role == "search" and end and end["status"] == "complete" and trial.combination in curves:
+            curve = {
+                e["step"]: e["metrics"][metric] for e in journal.steps(entries) if e["metrics"].get(metric) is not None
+            }
+            curves[trial.combination].append(curve)
+    found = []
+    for combination, group in curves.items():
+        last = max((max(curve) for curve in group if curve), default=0)
+        for step in sorted({step for curve in group for step in curve if step < last}):
+            pairs = [(curve[step], curve[last]) for curve in group if step in curve and last in curve]
+            value, reason = spearman(pairs)
+            row = {"combination": combination, "step": step, "of": last, "spearman": value}
+            found.append({**row, "n": len(pairs), "reason": reason})
+    return found
+
+
+def spearman(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, str]:
+    """Pearson correlation of average ranks (Spearman 1904), or None and why there is none."""
+    if len(pairs) < 3:
+        return None, f"needs 3 trials that ran in full, has {len(pairs)}"
+    x, y = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return None, "a value is not finite"
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None, "all values are equal"
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1]), ""
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks (N,) of values (N,) from 0; equal values share the mean of theirs."""
+    return np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])
+
+
+def rungs_text(run: Path) -> str:
+    """How well the order at each validation predicts the final one: early stopping can favour fast schedules."""
+    found: dict[str, list[str]] = defaultdict(list)
+    missing: dict[str, str] = {}
+    for row in rung_correlation(run):
+        if row["spearman"] is None:
+            missing[row["combination"]] = row["reason"]
+        else:
+            found[row["combination"]].append(f"step {row['step']} {row['spearman']:+.2f} (n = {row['n']})")
+    lines = ["rank correlation (Spearman) of a combination's trials between a validation and the end of the run:"]
+    lines += [f"  {name}: {', '.join(values)}" for name, values in found.items()]
+    silent = {name: reason for name, reason in missing.items() if name not in found}
+    for reason in sorted(set(silent.values())):
+        names = [name for name, why in silent.items() if why == reason]
+        lines.append(f"  not computed for {len(names)} combinations: {reason}")
+    return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""The board as files of the run folder: CSV, Markdown, JSON."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from eval.protocol import get_metric
+from orchestrator.leaderboard import text as board_text
+from orchestrator.leaderboard.compare import boards, rows_of_boards
+from sr_models.files import write_json, write_text
+
+
+def write(folder: Path) -> str:
+    """Write leaderboard.csv, .md and .json into the run folder; returns the terminal table."""
+    found = boards(folder)
+    flat = rows_of_boards(found)
+    write_text(folder / "leaderboard.csv", board_text.csv_text(flat))
+    write_text(folder / "leaderboard.md", board_text.markdown(found))
+    metric = found[0].metric
+    head = {"run": folder.resolve().name, "metric": metric, "higher_is_better": get_metric(metric).higher_is_better}
+    write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
+    return board_text.text(found)
+
+
+def _finite(value: Any) -> Any:
+    """The same, with null for numbers that JSON has no word for (PSNR of equal images is infinite)."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""What is asked for: configs, the plan made of one, its cost."""

@@ -1,0 +1,313 @@
+"""What a sweep is and what a trial is: frozen, typed, fingerprinted; read from YAML, presets and `key=value` overrides.
+
+Unknown keys are refused with the nearest valid one before anything starts. A trial's fingerprint is the sha256 of
+everything that moves its numbers (data hash included) and of nothing else: not workers, paths or tracking.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from eval.protocol import FIDELITY, get_metric, get_protocol
+from objectives import ObjectiveSpec, resolve
+from orchestrator.plan.sources import ImageSource
+from sr_models.errors import InputError
+from sr_models.hashing import digest
+from sr_models.params import Params, SearchRange, searchable
+
+LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+"""What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names."""
+
+NUMERICS_VERSION = 1
+"""Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
+
+
+class TrainConfig(Params):
+    """How one network is trained; every length is in optimiser steps or a fraction of the whole run."""
+
+    steps: int = Field(default=1000, ge=2, description="optimiser steps of a full run")
+    batch_size: int = Field(default=16, ge=1, description="LR patches per step, over all workers together")
+    patch: int = Field(
+        default=48, ge=4, description="side of an LR patch in pixels; the HR patch is scale times larger"
+    )
+    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="update rule; betas 0.9, 0.999, eps 1e-8")
+    lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0)
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 (adam) or decoupled (adamw) weight decay")
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        default="cosine", description="learning rate after the warm-up"
+    )
+    lr_floor: float = Field(default=0.0, ge=0, le=1, description="cosine ends at this fraction of lr")
+    decay_at: tuple[float, ...] = Field(
+        default=(0.5,), description="step schedule: fractions of the run at which lr decays"
+    )
+    decay: float = Field(default=0.5, gt=0, le=1, description="step schedule: factor applied at each of decay_at")
+    warmup: float = Field(
+        default=0.0, ge=0, lt=1, description="fraction of the run over which lr rises linearly from 0"
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest global gradient norm, or null for no clipping"
+    )
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of the weight average per step, or null for none"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="autocast type of the forward pass; losses are fp32"
+    )
+    validate_every: int = Field(
+        default=100, ge=1, description="steps between validations; each one is journalled and reported"
+    )
+    checkpoint_every: int = Field(
+        default=100, ge=1, description="steps between checkpoints (not a part of the fingerprint)"
+    )
+
+    def changed(self, values: Mapping[str, Any], where: str) -> TrainConfig:
+        """The same training with some fields replaced.
+
+        Raises:
+            InputError: an unknown field or an illegal value; the message starts with `where`.
+        """
+        if not isinstance(values, Mapping):
+            raise InputError(f"{where}: expected a mapping of keys to values, got {values!r}")
+        return TrainConfig.parse({**self.model_dump(), **values}, where)
+
+
+class SearchConfig(Params):
+    """How schedules are searched: Optuna proposes within a combination, asynchronous halving stops the worse ones."""
+
+    trials: int = Field(default=8, ge=1, description="proposals per combination that has something to search")
+    metric: str = Field(default="psnr_y", description="validation metric that steers the search and picks the winner")
+    sampler: Literal["tpe", "random"] = Field(default="tpe", description="how Optuna proposes")
+    startup_trials: int = Field(default=4, ge=1, description="random proposals before TPE starts to model")
+    first_rung: float = Field(
+        default=0.25, gt=0, le=1, description="fraction of a full run before a trial may be stopped"
+    )
+    reduction: int = Field(default=2, ge=2, description="halving factor: one in this many trials goes on at each rung")
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        get_metric(plain := name.removeprefix("ema."))
+        if plain not in FIDELITY:
+            raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
+        return name
+
+
+class TeacherConfig(Params):
+    """Where mu = g(x) comes from: a network trained first by the same loop, or weights that exist."""
+
+    weights: str | None = Field(
+        default=None, description="a released file of `model`, or a checkpoint folder of ours, one per {scale}"
+    )
+    model: str = Field(default="edsr_baseline", description="network of a teacher that the sweep trains")
+    hyper: dict[str, Any] = Field(default={}, description="the network's hyperparameters")
+    train: dict[str, Any] = Field(default={}, description="what differs from the sweep's `train` (steps, lr, ...)")
+
+
+class BenchmarkSource(Params):
+    """A test set: HR images, with LR files where they exist. `{scale}` in a path stands for the scale."""
+
+    hr: str = Field(description="folder of HR images, or skimage:")
+    lr: str | None = Field(
+        default=None, description="folder of LR images; null makes LR with the MATLAB bicubic kernel"
+    )
+    include: tuple[str, ...] = Field((), description="file name patterns to take; none takes all")
+    exclude: tuple[str, ...] = Field((), description="file name patterns to leave out")
+
+
+class DataConfig(Params):
+    """Images to train on, to steer the search by, and to score winners on; no image may be in two of them."""
+
+    train: tuple[ImageSource, ...] = Field(min_length=1, description="training images")
+    validation: tuple[ImageSource, ...] = Field(min_length=1, description="images that steer the search")
+    test: dict[Annotated[str, Field(pattern=f"^{LABEL}$")], BenchmarkSource] = Field(
+        min_length=1, description="benchmarks: name -> images"
+    )
+    on_bad: Literal["fail", "skip"] = Field(default="fail", description="what an unreadable training image does")
+
+
+class EvaluationConfig(Params):
+    """How winners are scored."""
+
+    protocol: str = Field(default="classical", description="named protocol, stamped on every score")
+    metrics: tuple[str, ...] = Field(
+        default=("psnr_y", "ssim_y"), min_length=1, description="the first one leads the board"
+    )
+    draws: int | None = Field(
+        default=None, ge=1, description="samples of a stochastic network; null: as many as the protocol says"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise of stochastic networks")
+    weights_dir: str | None = Field(
+        default=None, description="folder of what LPIPS, DISTS, FID and KID need; null: $SR_WEIGHTS_DIR, torch's cache"
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="processes that run networks; null: as many as the search had workers"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> EvaluationConfig:
+        get_protocol(self.protocol)
+        for name in self.metrics:
+            get_metric(name)
+        return self
+
+
+class ResourceConfig(Params):
+    """What one trial holds; in no fingerprint, though bit-equality needs the same machine, cores and workers."""
+
+    workers_per_trial: int = Field(
+        default=1, ge=1, description="processes of one trial, over as many nodes as it takes; they share each batch"
+    )
+    min_workers: int | None = Field(
+        default=None, ge=1, description="go on with this many while nodes are missing; null waits for all of them"
+    )
+    cpus_per_worker: int = Field(default=1, ge=1, description="CPU cores and threads of one worker")
+    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs of one worker; a fraction shares a GPU")
+    placement: Literal["pack", "spread"] = Field(
+        default="pack", description="workers of a trial on few nodes (fast exchange) or on many (one loss costs less)"
+    )
+    micro_batch: int | None = Field(
+        default=None, ge=1, description="most patches in one forward pass of a worker; the rest of its share follows"
+    )
+    max_concurrent: int | None = Field(
+        default=None, ge=1, description="trials at a time; null lets the cluster's size decide"
+    )
+    max_restarts: int = Field(default=3, ge=0, description="restarts of a trial whose worker or node was lost")
+
+    @model_validator(mode="after")
+    def _possible(self) -> ResourceConfig:
+        if self.min_workers is not None and self.min_workers > self.workers_per_trial:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers_per_trial {self.workers_per_trial}")
+        if self.gpus_per_worker % 1 and (self.gpus_per_worker > 1 or self.workers_per_trial > 1):
+            raise ValueError(
+                f"gpus_per_worker must be whole, or below 1 where a trial has one worker, got {self.gpus_per_worker:g}"
+            )
+        return self
+
+
+class SweepConfig(Params):
+    """A table of model x objective x scale, with the data, budget and search that every cell shares."""
+
+    name: str = Field(pattern=f"^{LABEL}$", description="first part of the run folder's name")
+    scales: tuple[int, ...] = Field(default=(2,), min_length=1, description="upscaling factors")
+    models: dict[str, dict[str, Any]] = Field(
+        min_length=1,
+        description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what "
+        "differs, `init:` weights to start from (a released file, a folder of ours; x2 ones start x3, x4, x8)",
+    )
+    objectives: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`"
+    )
+    data: DataConfig
+    train: TrainConfig = TrainConfig()
+    teacher: TeacherConfig | None = Field(default=None, description="needed by kd, eco_noise_free and eco")
+    search: SearchConfig = SearchConfig()
+    seeds: int = Field(default=1, ge=1, description="full runs of each winner, its search run included")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="base of every random draw")
+    evaluation: EvaluationConfig = EvaluationConfig()
+    resources: ResourceConfig = ResourceConfig()
+
+    @field_validator("models", "objectives", mode="before")
+    @classmethod
+    def _list_to_mapping(cls, value: Any) -> Any:
+        return as_mapping(value)
+
+    @field_validator("models", "objectives")
+    @classmethod
+    def _labels(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for label, entry in value.items():
+            if not re.fullmatch(LABEL, label):
+                raise ValueError(f"a label is letters, digits and _ . + -, got {label!r}")
+            if label == "bicubic" and entry.get("model", label) != label:
+                raise ValueError("the label 'bicubic' belongs to the row that every gain is measured from")
+            if not isinstance(entry.get("model", label), str):
+                raise ValueError(f"{label}.model names a network, got {entry['model']!r}")
+            if not isinstance(entry.get("init"), str | None):
+                raise ValueError(f"{label}.init is a path, got {entry['init']!r}")
+        return value
+
+    @field_validator("scales")
+    @classmethod
+    def _scales(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value) or min(value) < 1:
+            raise ValueError("scales must be different whole numbers >= 1")
+        return value
+
+    @property
+    def hash(self) -> str:
+        """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder."""
+        beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
+        fields = self.model_dump(mode="json", exclude={"resources": True, **beside})
+        for name in ("draws", "seed"):  # so that runs keep the names they had before there was a choice
+            if fields["evaluation"][name] == EvaluationConfig.model_fields[name].default:
+                del fields["evaluation"][name]
+        return digest(fields)
+
+    @property
+    def run_name(self) -> str:
+        return f"{self.name}-{self.hash[:8]}"
+
+    def network(self, label: str) -> tuple[str, dict[str, Any], TrainConfig]:
+        """One entry of `models`: the network's name, the hyperparameters given for it, and how it is trained.
+
+        Raises:
+            InputError: a `train:` of its own that does not fit TrainConfig.
+        """
+        hyper = dict(self.models[label])
+        name, own = hyper.pop("model", label), hyper.pop("train", {})
+        hyper.pop("init", None)
+        return name, hyper, self.train.changed(own, f"models.{label}.train")
+
+    def init(self, label: str) -> str | None:
+        """Where one entry of `models` starts: a released file or a checkpoint folder of ours; None: from scratch."""
+        return self.models[label].get("init")
+
+    def objective(self, label: str) -> ObjectiveSpec:
+        """The objective of one entry of `objectives`; an entry that names neither recipe nor target is called like one.
+
+        Raises:
+            InputError: unknown recipe, component or key, or a value out of range.
+        """
+        changes = {key: value for key, value in self.objectives[label].items() if key not in ("search", "grid")}
+        if "recipe" not in changes and "target" not in changes:
+            changes["recipe"] = label
+        return resolve(changes, f"objectives.{label}")
+
+
+class TrialConfig(Params):
+    """Everything that decides what one training run computes."""
+
+    model: str
+    scale: int
+    hyper: dict[str, Any]
+    objective: ObjectiveSpec
+    train: TrainConfig
+    seed: int
+    protocol: str
+    metrics: tuple[str, ...]
+    data_hash: str
+    teacher: str | None = Field(
+        default=None, description="sha256 of the teacher's weights, where the objective needs mu"
+    )
+    init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
+    numerics_version: int = NUMERICS_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON of all fields that move numbers."""
+        fields = self.model_dump(mode="json", exclude={"train": {"checkpoint_every"}})
+        if self.init is None:
+            del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
+        return digest(fields)
+
+
+def as_mapping(value: Any) -> Any:
+    """A list of names as a mapping of names to nothing; `name:` with no value likewise."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return {item: {} for item in value}
+    if isinstance(value, Mapping):
+        return {key: {} if inner is None else inner for key, inner in value.items()}
+    return value

@@ -1,0 +1,94 @@
+"""Every config key, read off the fields that declare it: `python -m orchestrator.sweep --keys`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import annotated_types
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from objectives import DESCRIPTIONS, LOSSES, TARGETS
+from objectives.spec import SigmaBranch
+from orchestrator.plan import config
+from sr_models import MODELS
+from sr_models.params import Params, search_range
+
+SECTIONS: dict[str, type[Params]] = {
+    "": config.SweepConfig,
+    "data.": config.DataConfig,
+    "data.test.NAME.": config.BenchmarkSource,
+    "data.train[].": config.ImageSource,
+    "train.": config.TrainConfig,
+    "teacher.": config.TeacherConfig,
+    "search.": config.SearchConfig,
+    "evaluation.": config.EvaluationConfig,
+    "resources.": config.ResourceConfig,
+}
+
+
+def keys_text() -> str:
+    """All keys with default, allowed range, searchable range and meaning; then objectives and models."""
+    lines: list[str] = []
+    for prefix, cls in SECTIONS.items():
+        lines += ["", f"{prefix.rstrip('.') or 'top level'}: {_summary(cls)}", *_fields(prefix, cls)]
+    lines += ["", "objectives (keys of `objectives:`; change parts by target.KEY, loss.KEY, sigma.KEY)"]
+    lines += [f"  {name:<28} {text}" for name, text in DESCRIPTIONS.items()]
+    parts: list[tuple[str, str, type[Params]]] = [("target", name, cls) for name, cls in TARGETS.items()]
+    parts += [("loss", name, cls) for name, cls in LOSSES.items()] + [("sigma", "sigma branch", SigmaBranch)]
+    for seat, name, cls in parts:
+        lines += ["", f"{seat} {name}: {_summary(cls)}", *_fields(f"{seat}.", cls)]
+    for row in MODELS.values():
+        scales = ", ".join(f"x{scale}" for scale in row.scales)
+        lines += [
+            "",
+            f"model {row.name} ({row.family}; {scales}): {row.paper}",
+            *_fields(f"models.{row.name}.", row.hyper),
+        ]
+    return "\n".join(lines[1:])
+
+
+def _fields(prefix: str, cls: type[Params]) -> Iterator[str]:
+    for name, field in cls.model_fields.items():
+        if name != "kind":
+            yield f"  {prefix + name:<28} {field.description or _summary_of(field)}{_facts(field)}"
+
+
+def _facts(field: FieldInfo) -> str:
+    """` [default 0.01; > 0; searched 0.001..0.1 log]`."""
+    facts = []
+    if field.is_required():
+        facts.append("required")
+    elif not isinstance(field.default, Params) and field.default is not PydanticUndefined:
+        facts.append(f"default {_plain(field.default)}")
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    for rule in field.metadata:
+        if isinstance(rule, annotated_types.Gt | annotated_types.Ge | annotated_types.Lt | annotated_types.Le):
+            [(name, bound)] = (
+                vars(rule).items() if hasattr(rule, "__dict__") else [(k, getattr(rule, k)) for k in rule.__slots__]
+            )
+            facts.append(f"{signs[name]} {bound}")
+    found = search_range(field)
+    if found is not None:
+        where = (
+            ", ".join(map(str, found.choices))
+            if found.choices
+            else f"{found.low:g}..{found.high:g}{' log' if found.log else ''}"
+        )
+        facts.append(f"searched over {where}")
+    return f" [{'; '.join(facts)}]" if facts else ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _summary(cls: type) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+def _summary_of(field: FieldInfo) -> str:
+    return _summary(field.annotation) if isinstance(field.annotation, type) else ""

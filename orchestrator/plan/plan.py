@@ -1,0 +1,278 @@
+"""From a sweep's config to its trials: legal combinations, their number of trials and what they will cost.
+
+Nothing here imports torch, Ray or MLflow: `--dry-run` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sr_models
+from eval.protocol import FIDELITY, get_metric
+from objectives import ObjectiveSpec, check_legal
+from orchestrator.plan.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
+from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
+from orchestrator.plan.space import TRAIN, Axes, apply, axes
+from sr_models.errors import InputError
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One cell of the table: a network under an objective at a scale, with what is varied inside it."""
+
+    label: str
+    objective_label: str
+    scale: int
+    network: str
+    hyper: dict[str, Any]
+    train: TrainConfig
+    spec: ObjectiveSpec
+    axes: Axes
+    trials: int
+
+    @property
+    def id(self) -> str:
+        return f"x{self.scale}/{self.label}/{self.objective_label}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a sweep is going to do."""
+
+    config: SweepConfig
+    combinations: tuple[Combination, ...]
+    skipped: tuple[tuple[str, str], ...]
+    """(combination, reason) of cells whose network and objective do not fit each other."""
+
+    @property
+    def rungs(self) -> list[int]:
+        """Steps at which a trial may be stopped; asynchronous halving compares within a combination."""
+        steps, rung, found = self.config.train.steps, first_rung(self.config.train, self.config.search), []
+        while rung < steps:
+            found.append(rung)
+            rung *= self.config.search.reduction
+        return found
+
+    @property
+    def patches(self) -> set[tuple[int, int]]:
+        """Every (scale, LR patch size) that some run cuts out of the training images."""
+        name = f"{TRAIN}patch"
+        found = {(one.scale, one.train.patch) for one in self.combinations}
+        found |= {(one.scale, int(size)) for one in self.combinations for size in one.axes.grid.get(name, ())}
+        teacher = self.config.teacher
+        if teacher is not None and teacher.weights is None:
+            found |= {(scale, teacher_train(self.config).patch) for scale in self.teacher_scales}
+        return found
+
+    @property
+    def batch_sizes(self) -> set[int]:
+        """Every batch size that some run has."""
+        name = f"{TRAIN}batch_size"
+        found = {one.train.batch_size for one in self.combinations}
+        found |= {int(size) for one in self.combinations for size in one.axes.grid.get(name, ())}
+        teacher = self.config.teacher
+        return found | ({teacher_train(self.config).batch_size} if teacher and teacher.weights is None else set())
+
+    @property
+    def teacher_scales(self) -> tuple[int, ...]:
+        """Scales at which some objective needs a teacher's output."""
+        return tuple(
+            s for s in self.config.scales if any(c.scale == s and "mu" in c.spec.needs for c in self.combinations)
+        )
+
+    def trial(
+        self,
+        combination: Combination,
+        values: Mapping[str, Any],
+        seed: int,
+        data_hash: str,
+        teacher: str | None,
+        init: str | None = None,
+    ) -> TrialConfig:
+        """The config of one trial of a combination, with the searched `values` filled in."""
+        spec, train = apply(combination.spec, combination.train, values, combination.id)
+        return TrialConfig(
+            model=combination.network,
+            scale=combination.scale,
+            hyper=combination.hyper,
+            objective=spec,
+            train=train,
+            seed=seed,
+            protocol=self.config.evaluation.protocol,
+            metrics=validation_metrics(self.config),
+            data_hash=data_hash,
+            teacher=teacher if "mu" in spec.needs else None,
+            init=init,
+        )
+
+    def teacher_trial(self, scale: int, data_hash: str) -> TrialConfig:
+        """The config of the teacher that the sweep trains for `scale`: its network under plain L1."""
+        teacher = self.config.teacher
+        assert teacher is not None and teacher.weights is None
+        return TrialConfig(
+            model=teacher.model,
+            scale=scale,
+            hyper=sr_models.check(teacher.model, scale, teacher.hyper).model_dump(),
+            objective=ObjectiveSpec.parse({"target": {"kind": "hr"}, "loss": {"kind": "l1"}}, "teacher"),
+            train=teacher_train(self.config),
+            seed=self.config.seed,
+            protocol=self.config.evaluation.protocol,
+            metrics=validation_metrics(self.config),
+            data_hash=data_hash,
+        )
+
+    def seconds(self, cores: int) -> float:
+        """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
+        config = self.config
+        total = 0.0
+        for one in self.combinations:
+            width = one.spec.sigma.width if one.spec.sigma else None
+            runs = one.trials + config.seeds - 1
+            total += runs * (trial_seconds(one.network, one.hyper, one.scale, one.train, width) + TRIAL_SECONDS)
+        teacher = config.teacher
+        if teacher is not None and teacher.weights is None:
+            for scale in self.teacher_scales:
+                hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
+                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config), None) + TRIAL_SECONDS
+        return total / cores
+
+    def text(self, cores: int) -> str:
+        """The plan as `--dry-run` prints it."""
+        config, lines = self.config, []
+        lines.append(
+            f"sweep {config.run_name}: {len(self.combinations)} combinations, {self.trials} search trials, "
+            f"{len(self.combinations) * (config.seeds - 1)} further seeds of winners"
+        )
+        lines.append(
+            f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {config.train.patch} px; "
+            f"rungs at {', '.join(map(str, self.rungs)) or 'none'}"
+        )
+        if self.teacher_scales and config.teacher is not None:
+            source = (
+                config.teacher.weights
+                or f"{config.teacher.model}, trained here for {teacher_train(config).steps} steps"
+            )
+            lines.append(f"  teacher at {', '.join(f'x{s}' for s in self.teacher_scales)}: {source}")
+        width = max(len(one.id) for one in self.combinations) if self.combinations else 0
+        for one in self.combinations:
+            varied = [f"search {name}" for name in one.axes.search] + [
+                f"grid {n} ({len(v)})" for n, v in one.axes.grid.items()
+            ]
+            lines.append(
+                f"  {one.id:{width}}  {one.trials:3d} trial{'s' if one.trials > 1 else ' '}  "
+                f"{', '.join(varied) or 'nothing varied'}"
+            )
+        lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
+        lines.append(
+            f"  scored on {', '.join(config.data.test)} by {', '.join(config.evaluation.metrics)} "
+            f"({config.evaluation.protocol} protocol), beside bicubic"
+        )
+        lines.append(
+            f"  estimated {self.seconds(cores):.0f} s on {cores} CPU cores if no trial is stopped early "
+            "(good to a factor of 2)"
+        )
+        return "\n".join(lines)
+
+    @property
+    def trials(self) -> int:
+        """Search trials over all combinations."""
+        return sum(one.trials for one in self.combinations)
+
+
+def make_plan(config: SweepConfig) -> Plan:
+    """Every legal combination of the config's models, objectives and scales.
+
+    Raises:
+        InputError: an unknown model, objective or hyperparameter, a scale that a model lacks, an objective that fits no
+            model, a teacher that is needed and not given.
+    """
+    specs = {label: config.objective(label) for label in config.objectives}
+    varied = {label: axes(config, label) for label in config.objectives}
+    for label, spec in specs.items():
+        if "mu" in spec.needs and config.teacher is None:
+            raise InputError(
+                f"objectives.{label}: needs a teacher; add teacher: {{model: NAME}} or teacher: {{weights: FOLDER}}"
+            )
+    if config.teacher is not None and config.teacher.weights is None:
+        teacher_train(config)
+    for label in config.models:
+        if config.search.metric.startswith("ema.") and config.network(label)[2].ema is None:
+            raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for model {label!r}")
+
+    combinations, skipped = [], []
+    for scale in config.scales:
+        for label in config.models:
+            network, given, train = config.network(label)
+            hyper = sr_models.check(network, scale, given).model_dump()
+            row = sr_models.spec(network)
+            if row.trainable and train.patch % row.window:
+                raise InputError(
+                    f"models.{label}: {network} works on windows of {row.window} pixels, so train.patch must be a "
+                    f"multiple of that (got {train.patch})"
+                )
+            for name, spec in specs.items():
+                if not row.trainable:
+                    continue
+                found = Combination(
+                    label, name, scale, network, hyper, train, spec, varied[name], trials_of(varied[name], config)
+                )
+                try:
+                    check_legal(spec, row.family)
+                except InputError as error:
+                    skipped.append((found.id, str(error)))
+                else:
+                    combinations.append(found)
+    trainable = [label for label in config.models if sr_models.spec(config.network(label)[0]).trainable]
+    for name in specs:  # one that fits some of the models leaves a gap in the table; one that fits none is a mistake
+        reasons = [reason for cell, reason in skipped if cell.endswith(f"/{name}")]
+        if trainable and len(reasons) == len(trainable) * len(config.scales):
+            raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
+    plan = Plan(config, tuple(combinations), tuple(skipped))
+    if (workers := config.resources.workers_per_trial) > min(plan.batch_sizes, default=workers):
+        raise InputError(
+            f"resources.workers_per_trial: {workers} workers cannot share a batch of {min(plan.batch_sizes)} "
+            "(train.batch_size)"
+        )
+    if config.teacher is not None and config.teacher.weights is None:
+        for scale in plan.teacher_scales or config.scales[:1]:
+            try:
+                sr_models.check(config.teacher.model, scale, config.teacher.hyper)
+            except InputError as error:
+                raise InputError(f"teacher: {error}") from None
+    return plan
+
+
+def trials_of(varied: Axes, config: SweepConfig) -> int:
+    """Search trials of a combination: the proposals for each grid point, one where nothing is proposed."""
+    return len(varied.points) * (config.search.trials if varied.search else 1)
+
+
+def first_rung(train: TrainConfig, search: SearchConfig) -> int:
+    """The first step at which a trial may be stopped: a validation at or after the configured fraction of a run."""
+    return math.ceil(search.first_rung * train.steps / train.validate_every) * train.validate_every
+
+
+def higher_is_better(metric: str) -> bool:
+    """Which end of a validation metric wins; an average's metric is the metric it averages."""
+    return get_metric(metric.removeprefix("ema.")).higher_is_better
+
+
+def parameters(one: Combination) -> int:
+    """Trainable parameters of a combination's network, without the σ head that inference drops; imports torch."""
+    net = sr_models.build(one.network, one.scale, **one.hyper)
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
+    """What each validation measures: the metric that steers the search and, if it can, the one that leads the board."""
+    leads = [name for name in config.evaluation.metrics[:1] if name in FIDELITY]
+    return tuple(dict.fromkeys([config.search.metric.removeprefix("ema."), *leads]))
+
+
+def teacher_train(config: SweepConfig) -> TrainConfig:
+    """The training of a teacher that the sweep makes: `train` with the teacher's differences."""
+    assert config.teacher is not None
+    return config.train.changed(config.teacher.train, "teacher.train")

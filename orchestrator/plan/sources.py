@@ -1,0 +1,98 @@
+"""Where images come from: a folder tree, or the colour photographs that ship in scikit-image's wheel.
+
+The photographs are free of known copyright restrictions: https://scikit-image.org/docs/stable/api/skimage.data.html
+No torch here: a plan lists its files without importing it.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sr_models.errors import InputError
+from sr_models.params import Params
+
+SKIMAGE = "skimage:"
+
+PHOTOGRAPHS = (
+    "astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg",
+    "motorcycle_left.png", "motorcycle_right.png", "ihc.png", "retina.jpg",
+)  # fmt: skip
+"""What `skimage:` stands for. The two motorcycles show one scene: never part them between training and test."""
+
+Kernel = Literal[
+    "matlab-bicubic-replicate-u8",
+    "matlab-bicubic-symmetric-u8",
+    "matlab-bicubic-replicate-float",
+    "matlab-bicubic-symmetric-float",
+]
+
+
+class ImageSource(Params):
+    """Some HR images, and per scale the LR images that belong to them where such files exist."""
+
+    hr: str = Field(min_length=1, description="folder that is searched for images, or 'skimage:'")
+    lr: dict[Annotated[int, Field(ge=2)], str] = Field(
+        default={},
+        description="scale -> folder of existing LR files, paired by name; elsewhere LR is made with `kernel`",
+    )
+    include: tuple[str, ...] = Field(default=(), description="keep file names that match one of these globs; none: all")
+    exclude: tuple[str, ...] = Field(default=(), description="leave out file names that match one of these globs")
+    kernel: Kernel = Field(default="matlab-bicubic-replicate-u8", description="how LR is made from HR")
+
+    @property
+    def folder(self) -> Path:
+        """The HR folder; existence is not checked here, except that scikit-image must be installed for its own."""
+        return skimage_folder() if self.hr == SKIMAGE else Path(self.hr).expanduser()
+
+    @property
+    def label(self) -> str:
+        """A short name for messages and rows: the folder's name, or `skimage`."""
+        return "skimage" if self.hr == SKIMAGE else self.folder.resolve().name
+
+    def hr_files(self) -> list[Path]:
+        """The HR files, sorted.
+
+        Raises:
+            InputError: the folder is missing, empty or unreadable, or the globs leave nothing.
+        """
+        from sr_models.images import files as images  # late: Pillow is not needed to declare a source
+
+        if self.hr != SKIMAGE:
+            return images.find(self.folder, include=self.include, exclude=self.exclude)
+        chosen = tuple(name for name in PHOTOGRAPHS if not self.include or _matches(name, self.include))
+        if not chosen:
+            raise InputError(f"{SKIMAGE} has nothing like {list(self.include)} (it has: {', '.join(PHOTOGRAPHS)})")
+        return images.find(self.folder, include=chosen, exclude=self.exclude)
+
+    def pairs(self, scales: tuple[int, ...]) -> list[tuple[Path, dict[int, Path]]]:
+        """(HR file, {scale: LR file}) for every image; only scales with an LR folder appear.
+
+        Raises:
+            InputError: as `hr_files`; the HR and LR folders, taken whole, do not pair one to one.
+        """
+        from sr_models.images import files as images
+
+        lr_files: dict[Path, dict[int, Path]] = {file: {} for file in self.hr_files()}
+        whole = self.model_copy(update={"include": (), "exclude": ()}).hr_files()  # LR files may be named otherwise
+        for scale in sorted(set(self.lr) & set(scales)):
+            for hr, lr in images.pair(whole, images.find(Path(self.lr[scale]).expanduser()), scale):
+                if hr in lr_files:
+                    lr_files[hr][scale] = lr
+        return list(lr_files.items())
+
+
+def skimage_folder() -> Path:
+    """scikit-image's packaged data, found without importing the package."""
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"{SKIMAGE} needs scikit-image, which is not installed; install it or name a folder of images")
+    return Path(spec.submodule_search_locations[0]) / "data"
+
+
+def _matches(name: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)

@@ -1,0 +1,317 @@
+"""The JSON files of a run folder, typed: plan, trials, winners, home, tracking; each reader beside its writer.
+
+A record that lacks a key, has another one or is not JSON is refused in one line that names the file. Needs neither Ray,
+MLflow, Optuna nor torch; only `write_plan` builds networks, to count their parameters.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field
+
+from orchestrator.plan.config import NUMERICS_VERSION, EvaluationConfig, TrialConfig
+from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters
+from orchestrator.plan.read import read_yaml
+from orchestrator.run.folder import RunDir
+from sr_models.errors import InputError
+from sr_models.files import read_json, write_json
+from sr_models.params import Params
+
+Role = Literal["search", "final", "teacher"]
+
+
+class Record(Params):
+    """A JSON file of a run folder, its keys in the order of the fields."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises InputError: the file is not JSON, lacks a key, has one too many or a value of another type."""
+        return cls.parse(read_json(path), str(path))
+
+    def write(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        write_json(path, self.model_dump(mode="json"))
+
+
+# ---- plan.json -------------------------------------------------------------------------------------------------------
+
+
+class MetricRecord(Params):
+    """The validation metric that steers the search."""
+
+    name: str
+    higher_is_better: bool
+
+
+class CombinationRecord(Params):
+    """One cell of the table."""
+
+    id: str
+    model: str
+    objective: str
+    target: str
+    loss: str
+    scale: int
+    trials: int
+    searched: tuple[str, ...]
+    """Names of the hyperparameters that vary within it."""
+    parameters: int
+    """Trainable ones of the network, without the σ head."""
+
+    @classmethod
+    def of(cls, one: Combination) -> Self:
+        return cls(
+            id=one.id,
+            model=one.label,
+            objective=one.objective_label,
+            target=one.spec.target.kind,
+            loss=one.spec.loss.kind,
+            scale=one.scale,
+            trials=one.trials,
+            searched=(*one.axes.search, *one.axes.grid),
+            parameters=parameters(one),
+        )
+
+
+class PlanRecord(Record):
+    """`plan.json`: what a run is made of. A run goes on only with what it was started with."""
+
+    data_hash: str
+    benchmarks: dict[str, str]
+    """"NAME xSCALE" -> hash of the test set."""
+    numerics_version: int
+    inits: dict[str, str]
+    """"MODEL xSCALE" -> sha256 of the weights that it starts from."""
+    teachers: dict[str, str]
+    """"xSCALE" -> sha256 of the teacher's weights; empty before they are known."""
+    name: str
+    run: str
+    config_hash: str
+    git_commit: str | None
+    metric: MetricRecord
+    protocol: str
+    combinations: tuple[CombinationRecord, ...]
+
+
+_ORIGIN = ("data_hash", "benchmarks", "numerics_version", "inits", "teachers")
+"""The fields of a plan that everything is computed from."""
+
+
+def write_plan(
+    run: RunDir,
+    plan: Plan,
+    *,
+    data_hash: str,
+    benchmarks: Mapping[tuple[str, int], str],
+    inits: Mapping[tuple[str, int], str],
+    teachers: Mapping[int, str],
+) -> None:
+    """Write RUN/plan.json: the combinations, and the hashes of everything that they are computed from.
+
+    Args:
+        benchmarks: (name, scale) -> hash of the test set.
+        inits: (model's label, scale) -> sha256 of the weights that it starts from.
+        teachers: scale -> sha256 of the weights; {} before they are known, which keeps what is written.
+
+    Raises:
+        InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.
+    """
+    metric = plan.config.search.metric
+    now = PlanRecord(
+        data_hash=data_hash,
+        benchmarks={f"{name} x{scale}": sha for (name, scale), sha in benchmarks.items()},
+        numerics_version=NUMERICS_VERSION,
+        inits={f"{label} x{scale}": sha for (label, scale), sha in inits.items()},
+        teachers={f"x{scale}": sha for scale, sha in teachers.items()},
+        name=plan.config.name,
+        run=run.name,
+        config_hash=plan.config.hash,
+        git_commit=git_commit(),
+        metric=MetricRecord(name=metric, higher_is_better=higher_is_better(metric)),
+        protocol=plan.config.evaluation.protocol,
+        combinations=tuple(map(CombinationRecord.of, plan.combinations)),
+    )
+    if run.plan.exists():
+        before = PlanRecord.read(run.plan)
+        for key in _ORIGIN:
+            was, is_now = getattr(before, key), getattr(now, key)
+            if was and is_now and was != is_now:
+                what = key.replace("_", " ")
+                raise InputError(f"{what} changed since {run.name} was started; take another name or --output")
+        now = now.model_copy(update={"teachers": now.teachers or before.teachers})
+    now.write(run.plan)
+
+
+def read_plan(folder: Path) -> PlanRecord:
+    """plan.json of a run folder. Raises InputError if there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; expected a run folder such as runs/quick-1a2b3c4d")
+    if not (path := RunDir(folder).plan).exists():
+        raise InputError(f"{folder} is not a run folder: it has no {path.name}")
+    return PlanRecord.read(path)
+
+
+def read_evaluation(folder: Path) -> EvaluationConfig:
+    """`evaluation` of a run's config, whose first metric orders the board. Raises InputError if there is no config."""
+    if not (path := RunDir(folder).config).exists():
+        raise InputError(f"{folder} is not a run folder: it has no {path.name}")
+    if "evaluation" not in (found := read_yaml(path)):
+        raise InputError(f"{path}: evaluation is missing")
+    return EvaluationConfig.parse(found["evaluation"], f"{path}: evaluation")
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with `+changes` if files differ from it; None outside a checkout of ours."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}{'+changes' if git('status', '--porcelain', '--untracked-files=no') else ''}" if commit else None
+
+
+# ---- trial.json ------------------------------------------------------------------------------------------------------
+
+
+class TrialRecord(Record):
+    """`trial.json`: what a trial will compute, left beside its journal before it starts."""
+
+    fingerprint: str
+    combination: str | None
+    """None for a teacher, which belongs to no cell of the table."""
+    role: Role
+    number: int | None
+    """Of the search's trial in its study; None for the others."""
+    seed: int
+    params: dict[str, Any]
+    """What the search chose."""
+    config: dict[str, Any]
+    """As it was written: boards and tracking must read trials whose keys a later version no longer knows."""
+
+    def trial_config(self) -> TrialConfig:
+        """`config` as this version understands it. Raises InputError if it is of another one."""
+        return TrialConfig.parse(self.config, f"trial {self.fingerprint[:16]}: config")
+
+
+def write_trial(
+    run: RunDir,
+    config: TrialConfig,
+    *,
+    combination: str | None,
+    role: Role,
+    number: int | None,
+    params: Mapping[str, Any],
+) -> None:
+    """Leave a trial's description beside what it will compute; a second role of the same trial keeps the first."""
+    path = run.trial(config.fingerprint) / "trial.json"
+    if not path.exists():
+        TrialRecord(
+            fingerprint=config.fingerprint,
+            combination=combination,
+            role=role,
+            number=number,
+            seed=config.seed,
+            params=dict(params),
+            config=config.model_dump(mode="json"),
+        ).write(path)
+
+
+# ---- winners.json ----------------------------------------------------------------------------------------------------
+
+
+class SearchCounts(Params):
+    """How many of a combination's trials there were, were stopped early, and failed."""
+
+    trials: int
+    pruned: int
+    failed: int
+
+
+class WinnerRecord(Params):
+    """The best trial of a combination, and its further seeds."""
+
+    number: int
+    """Of the trial in its study."""
+    params: dict[str, Any]
+    """What the search chose."""
+    fingerprints: tuple[str, ...]
+    """The search's own trial first, then one a further seed."""
+    search: SearchCounts
+    train_seconds: float
+    """Of the search's own trial."""
+
+
+def read_winners(path: Path) -> dict[str, WinnerRecord]:
+    """winners.json: combination -> its winner; {} while there is no such file.
+
+    Raises:
+        InputError: the file is not JSON, or not what `write_winners` wrote.
+    """
+    found = read_json(path) if path.exists() else {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a mapping of combinations to winners, got {type(found).__name__} {found!r}")
+    return {name: WinnerRecord.parse(one, f"{path}: {name}") for name, one in found.items()}
+
+
+def write_winners(path: Path, winners: Mapping[str, WinnerRecord]) -> None:
+    """Write winners.json whole or not at all."""
+    write_json(path, {name: one.model_dump(mode="json") for name, one in winners.items()})
+
+
+# ---- home.json -------------------------------------------------------------------------------------------------------
+
+
+class HomeRecord(Record):
+    """`home.json`: the storage that a run lives on, a bare string; null where it lives in its folder alone."""
+
+    storage: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        return cls.parse({"storage": read_json(path)}, str(path))
+
+    def write(self, path: Path) -> None:
+        write_json(path, self.storage)
+
+
+# ---- tracking.json ---------------------------------------------------------------------------------------------------
+
+
+class DeliveredRun(Params):
+    """What is remembered of a run in MLflow; kept up to date as its journal is delivered."""
+
+    model_config = ConfigDict(frozen=False)
+
+    id: str
+    status: str
+    step: int = -1
+    """The last one delivered."""
+    size: int = -1
+    """The journal's when it was read (bytes)."""
+
+
+class TrackingRecord(Record):
+    """`tracking.json`: what was delivered to one tracking store; the tracker's memory, so not frozen."""
+
+    model_config = ConfigDict(frozen=False)
+
+    uri: str
+    """As it may be shown, without a password."""
+    experiments: dict[str, str] = Field(default_factory=dict)
+    """Name -> MLflow's id."""
+    runs: dict[str, DeliveredRun] = Field(default_factory=dict)
+    files: dict[str, tuple[str, int, int]] = Field(default_factory=dict)
+    """Name -> (name, bytes, mtime in ns) as it was sent."""
+    scores: str | None = None
+    """Stamp of the board and rows that were sent; not in the file before there are any."""
+
+    def write(self, path: Path) -> None:
+        write_json(path, self.model_dump(mode="json", exclude_none=True))

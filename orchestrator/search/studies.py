@@ -1,0 +1,213 @@
+"""The search's only memory: one Optuna study per combination, in storage that outlives the driver.
+
+What was asked, reported and told is in the studies and nowhere else, so a killed search goes on by opening them again:
+trials left RUNNING are handed out first, with their parameters. Stopping is asynchronous successive halving
+(Li et al. 2018, https://arxiv.org/abs/1810.05934) by the study's own pruner: it compares within a combination only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from cluster.secrets import shown
+from eval.protocol import get_metric
+from orchestrator.plan.config import SweepConfig, TrialConfig
+from orchestrator.plan.plan import Combination, Plan, first_rung
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import SearchCounts
+from orchestrator.search.halving import AsynchronousHalving
+from sr_models.errors import InputError
+
+LOCK_SECONDS = 60
+"""How long a write waits for another reader or writer of the study's database, optuna-dashboard for one."""
+
+MakeConfig = Callable[[Combination, dict[str, Any]], TrialConfig]
+
+
+@dataclass
+class Assignment:
+    """One planned trial that was handed out: its place in its study and what it computes."""
+
+    combination: Combination
+    trial: Trial
+    config: TrialConfig
+    reported: set[int] = field(default_factory=set)
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+class Studies:
+    """All studies of a sweep.
+
+    Args:
+        url: an Optuna storage, e.g. "sqlite:////run/studies.db"; optuna-dashboard can open it.
+        plan: the combinations and how many trials each gets.
+        make_config: fills a combination's searched values into a trial config.
+        run: the run folder whose trials these are; a database may hold the studies of many.
+
+    Raises:
+        InputError: a database that cannot be used, studies that belong to another run folder.
+    """
+
+    def __init__(self, url: str, plan: Plan, make_config: MakeConfig, run: RunDir) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.plan, self.config, self._make_config = plan, plan.config, make_config
+        self.metric = plan.config.search.metric
+        higher = get_metric(self.metric.removeprefix("ema.")).higher_is_better
+        self.run = run
+        self.storage = open_storage(url)
+        self._studies = {
+            one.id: optuna.create_study(
+                storage=self.storage,
+                study_name=self._name(one),
+                load_if_exists=True,
+                direction="maximize" if higher else "minimize",
+                pruner=AsynchronousHalving(first_rung(one.train, self.config.search), self.config.search.reduction),
+            )
+            for one in plan.combinations
+        }
+        self._asked = {}
+        self._cut: list[Assignment] = []  # handed out by a driver that died
+        for one in plan.combinations:
+            study = self._studies[one.id]
+            self._claim(study)
+            self._enqueue_grid(one, study)
+            trials = study.get_trials(deepcopy=False)
+            self._asked[one.id] = sum(t.state != TrialState.WAITING for t in trials)
+            self._cut += [self._reopen(one, study, t) for t in trials if t.state == TrialState.RUNNING]
+
+    def trials(self, combination: Combination) -> list[FrozenTrial]:
+        """What the combination's study holds."""
+        return self._studies[combination.id].get_trials(deepcopy=False)
+
+    def finished(self, combination: Combination) -> int:
+        """Planned trials of a combination that have been told, however they ended."""
+        return sum(trial.state.is_finished() for trial in self.trials(combination))
+
+    @property
+    def open(self) -> int:
+        """Planned trials, over all combinations, that have not been told yet."""
+        return sum(one.trials - self.finished(one) for one in self.plan.combinations)
+
+    def next(self) -> Assignment | None:
+        """The next planned trial: those a dead driver left, then one of the combination that is furthest behind."""
+        if self._cut:
+            return self._cut.pop(0)
+        behind = [one for one in self.plan.combinations if self._asked[one.id] < one.trials]
+        if not behind:
+            return None
+        one = min(behind, key=lambda c: self._asked[c.id] / c.trials)
+        study = self._studies[one.id]
+        study.sampler = _sampler(self.config, one, self._asked[one.id])
+        trial = study.ask(one.axes.distributions())
+        self._asked[one.id] += 1
+        config = self._make_config(one, trial.params)
+        trial.set_user_attr("fingerprint", config.fingerprint)
+        return Assignment(one, trial, config)
+
+    def hear(self, assignment: Assignment, step: int, metrics: dict[str, float]) -> None:
+        """Record the steering metric of a validation; a step heard before is not recorded again."""
+        if step not in assignment.reported:
+            assignment.trial.report(metrics[self.metric], step)
+            assignment.reported.add(step)
+
+    def should_stop(self, assignment: Assignment) -> bool:
+        """Whether asynchronous halving stops this trial at the step it has just reported."""
+        return assignment.trial.should_prune()
+
+    def tell(self, assignment: Assignment, state: TrialState, cause: str | None = None) -> None:
+        """Close a trial: COMPLETE with its last value, PRUNED with the values it had, or FAIL with its cause."""
+        if cause:
+            assignment.trial.set_user_attr("cause", cause)
+        values = self._frozen(assignment).intermediate_values
+        value = values[max(values)] if state == TrialState.COMPLETE else None
+        self._studies[assignment.combination.id].tell(assignment.trial, value, state=state)
+
+    def winner(self, combination: Combination) -> FrozenTrial | None:
+        """The best trial that ran its full budget, or None if none did."""
+        study = self._studies[combination.id]
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return study.best_trial if done else None
+
+    def counts(self, combination: Combination) -> SearchCounts:
+        """How a combination's trials ended."""
+        states = [trial.state for trial in self.trials(combination)]
+        return SearchCounts(
+            trials=len(states), pruned=states.count(TrialState.PRUNED), failed=states.count(TrialState.FAIL)
+        )
+
+    def pruned(self) -> list[tuple[str, int]]:
+        """(fingerprint, last step) of every trial that was stopped early."""
+        stopped = (t for one in self.plan.combinations for t in self.trials(one) if t.state == TrialState.PRUNED)
+        return [(str(t.user_attrs["fingerprint"]), t.last_step or 0) for t in stopped]
+
+    def failures(self, combination: Combination) -> list[str]:
+        """The causes of a combination's failed trials."""
+        return [str(t.user_attrs.get("cause")) for t in self.trials(combination) if t.state == TrialState.FAIL]
+
+    def _name(self, one: Combination) -> str:
+        return f"{self.run.name}/{one.id}"
+
+    def _claim(self, study: optuna.Study) -> None:
+        """Hold that a study's trials lie in this run folder: with another one's record theirs would never be run."""
+        owner = study.user_attrs.get("run_id")
+        if owner is None:
+            study.set_user_attr("run_id", self.run.id)
+        elif owner != self.run.id:
+            raise InputError(
+                f"--studies-uri: the studies of {self.run.name} there belong to another run folder of this name; "
+                "resume that one, or take another name"
+            )
+
+    def _frozen(self, assignment: Assignment) -> FrozenTrial:
+        return self._studies[assignment.combination.id].get_trials(deepcopy=False)[assignment.number]
+
+    def _reopen(self, one: Combination, study: optuna.Study, frozen: FrozenTrial) -> Assignment:
+        study_id = self.storage.get_study_id_from_name(self._name(one))
+        trial = Trial(study, self.storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number))
+        # A driver that died inside `ask` may have stored only some of the parameters: asking again completes them.
+        for name, found in one.axes.distributions().items():
+            if isinstance(found, CategoricalDistribution):
+                trial.suggest_categorical(name, found.choices)
+            elif isinstance(found, FloatDistribution):
+                trial.suggest_float(name, found.low, found.high, log=found.log)
+        config = self._make_config(one, trial.params)
+        trial.set_user_attr("fingerprint", config.fingerprint)
+        return Assignment(one, trial, config, set(frozen.intermediate_values))
+
+    def _enqueue_grid(self, one: Combination, study: optuna.Study) -> None:
+        """Plan the grid's points in order; a driver killed half way is taken up where it was."""
+        if not one.axes.grid:
+            return
+        points = one.axes.points
+        for i in range(len(study.get_trials(deepcopy=False)), one.trials):
+            study.enqueue_trial(points[i % len(points)])
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Connect, and make the tables where they are missing: once, before any worker starts."""
+    if url.startswith("sqlite"):
+        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except (SQLAlchemyError, ImportError) as error:
+        reason = shown(" ".join(str(error).split()))[:200]
+        raise InputError(f"--studies-uri {shown(url)!r}: {reason}") from None
+
+
+def _sampler(config: SweepConfig, one: Combination, asked: int) -> BaseSampler:
+    """Seeded by what is asked for, not by what the process did before."""
+    seed = (config.seed * 1_000_003 + sum(one.id.encode()) * 1009 + asked) % 2**32
+    if config.search.sampler == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, n_startup_trials=config.search.startup_trials, multivariate=True)

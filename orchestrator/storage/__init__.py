@@ -1,0 +1,1 @@
+"""Bytes by URI; nothing of super-resolution."""

@@ -1,0 +1,64 @@
+"""`python -m orchestrator.tracking RUN`: deliver a run folder to MLflow, once or for as long as a sweep works on it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import Timeout
+
+from cluster.secrets import shown
+from orchestrator.plan.services import from_environment
+from orchestrator.run.records import read_plan
+from orchestrator.tracking import mlflow_store
+from orchestrator.tracking.deliver import Tracker
+from orchestrator.tracking.mlflow_store import check
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
+from sr_models.errors import InputError
+
+PROG = "python -m orchestrator.tracking"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Deliver a run folder; 0 when all is delivered, 1 when the store stayed away, 2 for a wrong folder or URI."""
+    return run_command(PROG, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = Parser(prog=PROG, description="Deliver a run folder to MLflow.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
+    parser.add_argument("--tracking-uri", metavar="URI", help="sqlite:///FILE, http://HOST:PORT ($SR_TRACKING_URI)")
+    parser.add_argument(
+        "--follow", type=int, metavar="PID", help="go on until this parent process ends or RUN/tracking.stop appears"
+    )
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    uri = from_environment(arguments.tracking_uri, "SR_TRACKING_URI")
+    if uri is None:
+        raise InputError("give --tracking-uri, or set SR_TRACKING_URI")
+    tracker = Tracker(arguments.run, uri)
+    try:
+        if arguments.follow is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver's to handle; it tells us when to stop
+            signal.signal(signal.SIGTERM, lambda *_: setattr(tracker, "stopping", True))
+            return EXIT_DONE if tracker.follow(arguments.follow) else EXIT_FAILED
+        read_plan(arguments.run)
+        check(uri)
+        delivered = tracker.sync()
+        tracker.finish()
+    except Timeout:
+        print(f"{PROG}: another process is delivering {arguments.run}", file=sys.stderr)
+        return EXIT_FAILED
+    except mlflow_store.outages() as error:
+        said = mlflow_store.one_line(error)
+        print(f"{PROG}: interrupted, the same command delivers the rest: {said}", file=sys.stderr)
+        return EXIT_FAILED
+    print(f"delivered {delivered} new values, runs and files to {shown(uri)}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,281 @@
+"""MLflow as a projection of the run folder: one process reads journals and scores, and delivers what is new in batches.
+
+Trials never talk to MLflow (https://mlflow.org/docs/latest/ml/tracking/); they append to their own journals. So a
+tracking server that is away delays the board and never a trial, and nothing is lost: `python -m orchestrator.tracking
+RUN --tracking-uri URI` delivers whatever is missing, at any time. A metric goes out once: its time stamp is the
+journal's, and before an interrupted delivery goes on, MLflow is asked how far it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cluster.secrets import shown
+from orchestrator.leaderboard import compare as leaderboard
+from orchestrator.leaderboard.board import Board, Entry
+from orchestrator.run import journal
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import TrialRecord, read_plan
+from orchestrator.tracking import mlflow_store
+from orchestrator.tracking.mlflow_store import Store
+
+INTERVAL_S = 2.0
+"""Pause between two looks at the run folder."""
+
+LOCK_WAIT_S = 60.0
+"""How long to wait for the tracker of a killed driver to finish."""
+
+LAST_ATTEMPTS = 3
+"""Tries of the final delivery before what is left stays for another day."""
+
+_FILES = ("config.yaml", "plan.json", "winners.json", "leaderboard.*", "pictures/*.png")
+_log = logging.getLogger("orchestrator.tracking")
+
+
+class Tracker:
+    """Delivers one run folder to one tracking store; holds `RUN/tracking.lock` while it works."""
+
+    def __init__(self, run_folder: Path, uri: str) -> None:
+        self.folder, self.run_dir, self.store = run_folder, RunDir(run_folder), Store(run_folder, uri)
+        self.lock = FileLock(run_folder / "tracking.lock")
+        self.stopping = False
+        self._live = self._away = False
+        self._asked: set[str] = set()
+        """Trials whose state in MLflow this process has looked up, and from then on knows."""
+
+    def sync(self) -> int:
+        """Deliver what is new; how many metric values, runs and files that was, 0 if nothing.
+
+        Raises:
+            InputError: not a run folder. Timeout: another tracker works on it. MLflow's errors: the store is away.
+        """
+        with self.lock.acquire(timeout=LOCK_WAIT_S):
+            self.store.open()
+            if not self.run_dir.plan.exists():
+                return 0  # the sweep is still preparing its images
+            self.plan = read_plan(self.folder)
+            parent, new = self._parent()
+            for path in self.run_dir.trial_records:
+                new += self._trial(path.parent, parent)
+            if (self.folder / "leaderboard.json").exists():
+                new += self._scores(parent)
+            return new + self._files(parent)
+
+    def finish(self) -> None:
+        """Close the parent and what is still open: nobody works on this folder any more."""
+        with self.lock.acquire(timeout=LOCK_WAIT_S):
+            board, trials = self.folder / "leaderboard.json", list(self.folder.glob(f"trials/*/{journal.JOURNAL}"))
+            done = board.exists() and all(path.stat().st_mtime_ns <= board.stat().st_mtime_ns for path in trials)
+            for key, run in self.store.state.runs.items():
+                if run.status == "running":
+                    self.store.set_status(run, "complete" if key == "parent" and done else "interrupted", time.time())
+            self.store.save()
+
+    def follow(self, parent_pid: int, interval_s: float = INTERVAL_S) -> bool:
+        """Deliver until our parent is no longer `parent_pid` or `RUN/tracking.stop` appears; whether all was delivered.
+
+        A store that is away is logged once an outage and tried again at the next interval.
+        """
+        with self.lock.acquire(timeout=LOCK_WAIT_S):
+            self._live = True
+            while not self._last_call(parent_pid):
+                self._attempt(self.sync)
+                resume = time.monotonic() + interval_s
+                while time.monotonic() < resume and not self._last_call(parent_pid):
+                    time.sleep(min(0.1, interval_s))
+            for attempt in range(LAST_ATTEMPTS):
+                if attempt:
+                    time.sleep(interval_s)
+                if self._attempt(self.sync) and self._attempt(self.finish):
+                    return True
+            return False
+
+    def _last_call(self, parent_pid: int) -> bool:
+        return self.stopping or (self.folder / "tracking.stop").exists() or os.getppid() != parent_pid
+
+    def _attempt(self, deliver: Callable[[], object]) -> bool:
+        try:
+            deliver()
+        except mlflow_store.outages() as error:
+            if not self._away:
+                text = mlflow_store.one_line(error)
+                where = shown(self.store.uri)
+                _log.warning("tracking store %s is away, trying again until it is back: %s", where, text)
+            self._away = True
+            self._asked.clear()  # it may have stored what it did not live to confirm
+            self.store.doubt()
+            return False
+        if self._away:
+            _log.warning("tracking store %s is back", shown(self.store.uri))
+        self._away = False
+        return True
+
+    # ---- what is delivered
+
+    def _parent(self) -> tuple[str, int]:
+        """The sweep's own run."""
+        plan = self.plan
+        tags = {
+            "role": "sweep", "run": plan.run, "git_commit": plan.git_commit, "data_hash": plan.data_hash,
+            "config_hash": plan.config_hash, "protocol": plan.protocol, "metric": plan.metric.name,
+        }  # fmt: skip
+        run, new = self.store.run("parent", plan.name, plan.run, tags, _mtime(self.run_dir.plan))
+        if run.status != "running" and self._live:
+            self.store.set_status(run, "running", None)
+        return run.id, new
+
+    def _trial(self, folder: Path, parent: str) -> int:
+        """One nested run a trial: its params once, then the journal's new steps, then how it ended."""
+        key, path = f"trial/{folder.name}", folder / journal.JOURNAL
+        size = path.stat().st_size if path.exists() else 0
+        known = self.store.state.runs.get(key)
+        if known and known.size == size:
+            return 0
+        trial = TrialRecord.read(folder / "trial.json")
+        config, own = trial.config, self._tags(trial.combination, trial.config)
+        title = f"{own['model']} × {own['objective']}" if trial.combination else f"teacher {own['model']}"
+        title += f" ×{own['scale']} " + (f"seed {trial.seed}" if trial.number is None else f"#{trial.number}")
+        kept = "raw, ema" if (config.get("train") or {}).get("ema") else "raw"
+        own |= {"fingerprint": trial.fingerprint, "role": trial.role, "seed": trial.seed}
+        own |= {"weights": kept, "mlflow.parentRunId": parent}
+        run, new = self.store.run(key, self.plan.name, title, own, _mtime(folder / "trial.json"))
+        if key not in self._asked:
+            self.store.log_params(run.id, {**flatten(config), **trial.params})
+            run.step = max(run.step, self.store.last_step(run.id))
+            self._asked.add(key)
+
+        entries = journal.read(path)
+        fresh = [entry for entry in journal.steps(entries) if entry["step"] > run.step]
+        if fresh and run.status != "running":  # goes on after an interruption
+            self.store.set_status(run, "running", None)
+        new += self.store.log_steps(run, fresh)
+        end = journal.end(entries)
+        if end and entries[-1] is end and run.status != end["status"]:
+            self.store.set_status(run, end["status"], end["time"], cause=end["cause"])
+            new += 1
+        run.size = size
+        self.store.save()
+        return new
+
+    def _tags(self, combination: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
+        one = next((c for c in self.plan.combinations if c.id == combination), None)
+        objective = config.get("objective") or {}
+        return {
+            "combination": combination,
+            "model": one.model if one else config.get("model"),
+            "objective": one.objective if one else None,
+            "target": one.target if one else (objective.get("target") or {}).get("kind"),
+            "loss": one.loss if one else (objective.get("loss") or {}).get("kind"),
+            "scale": one.scale if one else config.get("scale"),
+            "protocol": self.plan.protocol,
+            **self._origin(),
+        }
+
+    def _origin(self) -> dict[str, str | None]:
+        """What every run of the sweep is tagged with."""
+        return {"run": self.plan.run, "data_hash": self.plan.data_hash, "git_commit": self.plan.git_commit}
+
+    def _scores(self, parent: str) -> int:
+        """The board, one run a row, and a nested run for each evaluated winner, seed and kind of weights."""
+        made = [
+            self.folder / "leaderboard.json",
+            self.run_dir.winners,
+            *self.folder.glob("evaluation/*.parquet"),
+        ]
+        stamp = hashlib.sha256(json.dumps(sorted(_stamp(path) for path in made if path.exists())).encode()).hexdigest()
+        if self.store.state.scores == stamp:
+            return 0
+        when, new = _mtime(self.folder / "leaderboard.json"), 0
+        boards = leaderboard.boards(self.folder)
+        for board in boards:
+            suffix = f" ×{board.scale}" if len({b.scale for b in boards}) > 1 else ""
+            suffix += f" [{board.protocol}]" if sum(b.scale == board.scale for b in boards) > 1 else ""
+            for entry in board.entries:
+                new += self._row(board, entry, board.name(entry) + suffix, when)
+                for seed, fingerprint in entry.fingerprints.items():
+                    if fingerprint:  # bicubic has no training to hang its scores on
+                        new += self._evaluated(board, entry, seed, parent, when)
+        self.store.state.scores = stamp
+        self.store.save()
+        return new
+
+    def _row(self, board: Board, entry: Entry, name: str, when: float) -> int:
+        """A row of the board: the leading metric's mean, then each benchmark's mean, spread and gain over bicubic."""
+        named = [(board.metric, entry.lead)] if entry.lead else []
+        named += [(f"{m}.{board.title(c)}", value) for c, cell in entry.cells.items() for m, value in cell.items()]
+        numbers: dict[str, float | None] = {
+            "rank": entry.rank,
+            "parameters": entry.training.parameters,
+            "train_seconds": entry.training.train_seconds,
+        }
+        for metric, value in named:
+            numbers |= {metric: value.mean, f"{metric}.std": value.std, f"{metric}.gain": value.gain}
+        tags = {**self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry)}
+        return self.store.log_scores(
+            f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard", name, tags, numbers, when
+        )
+
+    def _evaluated(self, board: Board, entry: Entry, seed: int, parent: str, when: float) -> int:
+        """One seed's mean over the images of each benchmark."""
+        numbers = {
+            f"{metric}.{board.title(column)}": value.by_seed.get(seed)
+            for column, cell in entry.cells.items()
+            for metric, value in cell.items()
+        }
+        fingerprint = entry.fingerprints[seed]
+        tags = {**self._score_tags(board, entry), "role": "evaluation", "fingerprint": fingerprint, "seed": seed}
+        tags["mlflow.parentRunId"] = parent
+        name = f"{entry.model} × {entry.objective} ×{board.scale} seed {seed} {entry.weights} scores"
+        key = f"scores/{_key(board, entry)}/{fingerprint[:16]}"
+        return self.store.log_scores(key, self.plan.name, name, tags, numbers, when)
+
+    def _score_tags(self, board: Board, entry: Entry) -> dict[str, Any]:
+        names = ("combination", "model", "objective", "target", "loss", "weights", "precision")
+        own = {name: getattr(entry, name) for name in names}
+        return {**own, **self._origin(), "scale": board.scale, "protocol": board.protocol}
+
+    def _files(self, parent: str) -> int:
+        """Artifacts of the sweep's own run; a file goes out again when it has changed."""
+        sent = self.store.state.files
+        changed = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if sent.get(p.name) != _stamp(p)]
+        for path in changed:
+            stamp = _stamp(path)
+            self.store.log_file(parent, path, "pictures" if path.suffix == ".png" else None)
+            sent[path.name] = stamp
+            self.store.save()
+        return len(changed)
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; empty mappings vanish."""
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        flat |= flatten(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {f"{prefix}{name}": item}
+    return flat
+
+
+def _note(entry: Entry) -> str:
+    best = ", ".join(f"{name} = {mlflow_store.text(value)}" for name, value in entry.training.params.items())
+    return f"winner: trial #{entry.training.number} ({best})" if best else ""
+
+
+def _key(board: Board, entry: Entry) -> str:
+    return "/".join([entry.combination, entry.weights, entry.precision, board.protocol, *filter(None, [entry.trial])])
+
+
+def _mtime(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns

@@ -1,0 +1,339 @@
+"""The MLflow side of tracking: experiments, runs, metrics, params and artifacts of one run folder in one store.
+
+The only module that imports MLflow (https://mlflow.org/docs/latest/ml/tracking/), and only when a store is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cluster.secrets import shown
+from eval.protocol import get_metric
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import DeliveredRun, TrackingRecord, read_evaluation, read_plan
+from sr_models.errors import InputError
+
+CHECK_TIMEOUT_S = 10.0
+"""How long a tracking server may take to answer at the start."""
+
+TABLES_TIMEOUT_S = 120.0
+"""How long a database may take at the start: MLflow makes its tables the first time, slowly on a busy machine."""
+
+BATCH = 1000
+"""MLflow's limit of metrics in one call."""
+
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+
+_STATUS = {
+    "running": "RUNNING", "complete": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED",
+}  # fmt: skip
+
+
+def check(uri: str) -> None:
+    """Open the tracking store once, creating an SQLite database that is not there (two at a time would break it).
+
+    Raises:
+        InputError: a URI of an unknown kind, a database that cannot be opened, no answer in time.
+    """
+    scheme = uri.split(":", 1)[0].split("+", 1)[0]
+    if ":" not in uri or scheme not in SCHEMES or (scheme == "sqlite" and _sqlite_file(uri) is None):
+        raise InputError(
+            f"tracking URI {shown(uri)!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a postgresql or mysql URI"
+        )
+    failure: list[Exception] = []
+
+    def probe() -> None:
+        try:
+            if file := _sqlite_file(uri):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(f"{file}.lock"):
+                    client(uri).search_experiments(max_results=1)
+                return
+            if not uri.startswith("http"):
+                _connect(uri)
+            client(uri).search_experiments(max_results=1)
+        except Exception as error:  # handed to the caller's thread, which raises it
+            failure.append(error)
+
+    thread = threading.Thread(target=probe, daemon=True)  # a server may accept and stay silent; give up on it
+    thread.start()
+    patience = CHECK_TIMEOUT_S if uri.startswith("http") else TABLES_TIMEOUT_S
+    thread.join(patience)
+    if thread.is_alive():
+        raise InputError(f"tracking URI {shown(uri)!r}: no answer within {patience:.0f} s")
+    if failure:
+        raise InputError(f"tracking URI {shown(uri)!r}: {one_line(failure[0])}") from failure[0]
+
+
+def _connect(uri: str) -> None:
+    """Raise at once what MLflow would only warn of, and try again for many minutes: a wrong password, a closed port."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def client(uri: str) -> Any:
+    """An MLflow client for `uri`: quiet, without telemetry, and without retries that last minutes."""
+    _set_environment()
+    from mlflow.tracking import MlflowClient
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else a line for every try of a long outage
+    return MlflowClient(uri)
+
+
+def outages() -> tuple[type[Exception], ...]:
+    """What MLflow raises while a store is away."""
+    _set_environment()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+def _set_environment() -> None:
+    """MLflow reads some of these when it is imported."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    quiet = {"LOGGING_LEVEL": "WARNING", "HTTP_REQUEST_MAX_RETRIES": "1", "HTTP_REQUEST_TIMEOUT": "30"}
+    for name, value in quiet.items():
+        os.environ.setdefault(f"MLFLOW_{name}", value)
+
+
+def ui_command(uri: str) -> str:
+    """The command that shows the runs in a browser at http://127.0.0.1:5000; a server is its own, so its address.
+
+    The default server keeps MLflow's host and cross-origin checks on.
+    """
+    if uri.startswith("http"):
+        return _without_login(uri)
+    beside = Path(sys.executable).parent / "mlflow"
+    found = shutil.which("mlflow")
+    program = "mlflow" if found and Path(found).resolve() == beside.resolve() else str(beside)
+    flags = ["--backend-store-uri", shown(_absolute(uri)), "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
+    return shlex.join([program, "ui", *flags])
+
+
+def board_link(run_folder: Path, uri: str) -> str:
+    """The page of `ui_command`'s server that shows the board sorted by its leading metric; "" until delivered."""
+    plan, path = read_plan(run_folder), RunDir(run_folder).tracking
+    known = TrackingRecord.read(path).experiments if path.exists() else {}
+    board = known.get(f"{plan.name} leaderboard")
+    metric = read_evaluation(run_folder).metrics[0]
+    ascending = "false" if get_metric(metric).higher_is_better else "true"
+    query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
+    server = _without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/#/experiments/{board}/runs?{query}" if board else ""
+
+
+class Store:
+    """One run folder's runs in one tracking store, each made once and found again.
+
+    `RUN/tracking.json` is `state`, what was delivered. `RUN/run.id` names the folder in MLflow's tags, so that runs are
+    found again if tracking.json is lost, and two folders of equal configs never share runs.
+    """
+
+    def __init__(self, run_folder: Path, uri: str) -> None:
+        self.folder, self.uri = run_folder, _absolute(uri)
+        self.state = TrackingRecord(uri=shown(self.uri))
+        self._client: Any = None
+        self._folder_id = ""
+        self._asked: set[str] = set()
+        """Experiments whose runs this process has looked up, and from then on knows."""
+
+    def open(self) -> None:
+        """Connect and recall what was delivered; after this, only this process writes."""
+        if self._client is not None:
+            return
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder} is not a run folder")
+        run = RunDir(self.folder)
+        self._folder_id = run.id
+        if run.tracking.exists() and (found := TrackingRecord.read(run.tracking)).uri == self.state.uri:
+            self.state = found
+        self._client = client(self.uri)
+
+    def doubt(self) -> None:
+        """Look up again what the store has, before anything is made in it."""
+        self._asked.clear()
+
+    def save(self) -> None:
+        """Remember `state`."""
+        self.state.write(RunDir(self.folder).tracking)
+
+    def _experiment(self, name: str) -> str:
+        known = self.state.experiments
+        if name not in known:
+            found = self._client.get_experiment_by_name(name)
+            if found is not None and found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            place = self._artifacts(name)
+            known[name] = (
+                found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
+            )
+        if name not in self._asked:  # a process killed after making a run left one that only MLflow knows
+            self._recall(known[name])
+            self._asked.add(name)
+        return known[name]
+
+    def _artifacts(self, name: str) -> str | None:
+        """Beside an SQLite file, beside the run folder for another database, and wherever a server puts them."""
+        if self.uri.startswith("http"):
+            return None
+        file = _sqlite_file(self.uri) or self.folder.absolute().parent / "mlflow.db"
+        return (file.parent / f"{file.stem}-artifacts" / _safe(name).replace("/", "_")).as_uri()
+
+    def _recall(self, experiment: str) -> None:
+        """Find this folder's runs that MLflow has and tracking.json has not."""
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [experiment], f"tags.`sr.folder` = '{self._folder_id}'", max_results=1000, page_token=token
+            )
+            for run in page:
+                status = run.data.tags.get("status", "running")
+                made = DeliveredRun(id=run.info.run_id, status=status)
+                self.state.runs.setdefault(run.data.tags["sr.key"], made)
+            token = page.token
+            if not token:
+                return
+
+    def run(
+        self, key: str, experiment: str, name: str, tags: Mapping[str, Any], start: float
+    ) -> tuple[DeliveredRun, int]:
+        """The record of the run called `key`, and 1 if it had to be made."""
+        own = self._experiment(experiment)
+        runs = self.state.runs
+        if key in runs:
+            return runs[key], 0
+        every = {**tags, "status": "running", "sr.folder": self._folder_id, "sr.key": key}
+        if tags.get("git_commit"):
+            every["mlflow.source.git.commit"] = tags["git_commit"]
+        short = {tag: str(value)[:5000] for tag, value in every.items() if value is not None}
+        made = self._client.create_run(own, start_time=int(start * 1000), tags=short, run_name=name)
+        runs[key] = DeliveredRun(id=made.info.run_id, status="running")
+        self.save()
+        return runs[key], 1
+
+    def set_status(self, run: DeliveredRun, status: str, end: float | None, cause: str | None = None) -> None:
+        """Give a run a journal's status; `end` in s since 1970, None for a run that goes on."""
+        if cause:
+            self._client.set_tag(run.id, "cause", cause[:5000])
+        if end is None:
+            self._client.update_run(run.id, status=_STATUS[status])
+        else:
+            self._client.set_terminated(run.id, _STATUS[status], end_time=int(end * 1000))
+        self._client.set_tag(run.id, "status", status)
+        run.status = status
+
+    def log_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        """Log params in MLflow's batches of 100; a param cannot change, so what is there stays."""
+        from mlflow.entities import Param
+
+        there = self._client.get_run(run_id).data.params
+        params = [
+            Param(_safe(name)[:250], text(value)[:6000])
+            for name, value in values.items()
+            if _safe(name)[:250] not in there
+        ]
+        for start in range(0, len(params), 100):
+            self._client.log_batch(run_id, params=params[start : start + 100])
+
+    def log_steps(self, run: DeliveredRun, entries: Sequence[dict[str, Any]]) -> int:
+        """Send journal steps in as few calls as `BATCH` allows; how many values that was."""
+        new = 0
+        for batch in _batches(entries):
+            values = [row for entry in batch for row in metric_rows(entry["metrics"], entry["step"], entry["time"])]
+            self._client.log_batch(run.id, metrics=values)
+            run.step = batch[-1]["step"]
+            new += len(values)
+        return new
+
+    def log_file(self, run_id: str, path: Path, folder: str | None) -> None:
+        """Send an artifact, over one of the same name."""
+        self._client.log_artifact(run_id, str(path), folder)
+
+    def last_step(self, run_id: str) -> int:
+        """The last step MLflow has of a run, -1 for none; a step's metrics always go out in one call."""
+        keys = self._client.get_run(run_id).data.metrics
+        return max((m.step for key in keys for m in self._client.get_metric_history(run_id, key)), default=-1)
+
+    def log_scores(
+        self, key: str, experiment: str, name: str, tags: Mapping[str, Any], scores: Mapping[str, Any], when: float
+    ) -> int:
+        """A finished run that holds these scores; only values that differ from what MLflow has are sent."""
+        run, new = self.run(key, experiment, name, tags, when)
+        there = self._client.get_run(run.id).data.metrics
+        values = [value for value in metric_rows(scores, 0, when) if there.get(value.key) != value.value]
+        for start in range(0, len(values), BATCH):
+            self._client.log_batch(run.id, metrics=values[start : start + BATCH])
+        if run.status != "complete":
+            self.set_status(run, "complete", when)
+        return new + len(values)
+
+
+def metric_rows(values: Mapping[str, Any], step: int, when: float) -> list[Any]:
+    """MLflow metrics of the numbers among `values`; the same input gives the same rows, which MLflow stores once."""
+    from mlflow.entities import Metric
+
+    numbers = {_safe(k)[:250]: float(v) for k, v in values.items() if isinstance(v, int | float)}
+    return [Metric(name, number, int(when * 1000), step) for name, number in numbers.items()]
+
+
+def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Groups of whole steps with at most BATCH metrics."""
+    group: list[dict[str, Any]] = []
+    for entry in entries:
+        if group and sum(len(e["metrics"]) for e in [*group, entry]) > BATCH:
+            yield group
+            group = []
+        group.append(entry)
+    if group:
+        yield group
+
+
+def _safe(name: str) -> str:
+    """A name that MLflow accepts for metrics and params."""
+    return re.sub(r"[^\w.\- :/]", "_", name).strip("/").replace("//", "/")
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def one_line(error: BaseException) -> str:
+    return shown(" ".join(str(error).split()))[:300] or type(error).__name__
+
+
+def _without_login(uri: str) -> str:
+    """A server's address as it may be printed and opened."""
+    return re.sub("://[^/]*@", "://", uri)
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite URI; None for other URIs and for a database in memory."""
+    path = uri.removeprefix("sqlite:///").partition("?")[0]
+    return Path(path).absolute() if uri.startswith("sqlite:///") and path not in ("", ":memory:") else None
+
+
+def _absolute(uri: str) -> str:
+    """An SQLite URI whose file does not depend on the working directory; others unchanged."""
+    file = _sqlite_file(uri)
+    return f"sqlite:///{file}" if file else uri

@@ -1,0 +1,357 @@
+"""`run_trial`: the only training loop. A plain function; Ray Tune and Ray Train call it, a laptop without Ray can too.
+
+With k workers each one runs it on its slice of the same global batch: gradients are averaged, losses and scores summed,
+and the first worker keeps the files. One worker against k differ in the order of float additions and in nothing else,
+except where a network draws by itself (drop-path, dropout: a generator a worker) or looks at its batch (BatchNorm).
+
+Everything random is keyed by (seed, step, sample), the learning rate is a closed form of the step, and a checkpoint
+holds weights, optimiser, weight average and running sums: so a resumed run equals an unbroken one bit for bit on the
+same machine with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from eval.metrics.fidelity import score
+from eval.protocol import PROTOCOLS
+from objectives.batch import Batch
+from objectives.compose import Objective, Update
+from orchestrator.data.store import PatchStore
+from orchestrator.plan.config import TrainConfig, TrialConfig
+from orchestrator.run import checkpoint
+from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.journal import JOURNAL, Journal, TrialResult, end, steps
+from orchestrator.training.failure import TrialFailure, failure_cause
+from orchestrator.training.network import build_network, other_weights
+from orchestrator.training.ranks import Ranks, without_exchange
+from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.published import initialise
+from sr_models.images.operators import to_float
+from sr_models.inference.super_resolve import exact_arithmetic, super_resolve
+from sr_models.networks.sigma import WithSigma
+from sr_models.rng import SampleRng, keyed
+
+Report = Callable[[int, dict[str, float]], Literal["continue", "stop"]]
+
+
+FINITE_CHECK_EVERY = 10
+"""Steps between looks at the running loss sum: one NaN stays in a sum, and a look makes a GPU wait."""
+
+
+def run_trial(
+    config: TrialConfig,
+    store: PatchStore,
+    report: Report,
+    resume: bool = True,
+    *,
+    device: str = "cpu",
+    rank: int = 0,
+    world: int = 1,
+    out_dir: Path,
+    init: Path | None = None,
+    micro_batch: int | None = None,
+    pull: Callable[[], object] = lambda: None,
+    kept: Callable[[], None] = lambda: None,
+) -> TrialResult:
+    """Train one network and leave its journal, checkpoint and weights in `out_dir`.
+
+    Args:
+        config: what to compute; its fingerprint should name `out_dir`.
+        store: the images; its data hash must be the config's.
+        report: called with (finished steps, validation metrics) after each journal write; "stop" ends the trial. A
+            resumed trial first reports the last step its journal holds, so a caller that died hears of it again.
+        resume: go on from `out_dir`'s checkpoint; False refuses a folder that has one.
+        device: "cpu", "cuda" or "cuda:N".
+        rank, world: this worker's slice of each global batch. With world > 1 a process group of that size is open,
+            every worker calls this with the same arguments, and `report` must answer all of them alike.
+        out_dir: the trial's own folder; a second run in it waits until the first has ended. Rank 0 writes in it.
+        init: safetensors of the weights that `config.init` is the hash of; those of another scale give all but the
+            upsampler (`sr_models.checkpoints.published.initialise`).
+        micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
+        pull: called before `out_dir` is read, to bring it up to date; by rank 0 first, and then by the others.
+        kept: called after rank 0 has changed files in `out_dir`, to carry them elsewhere.
+
+    Returns:
+        The result; a failed trial is a result too, with its cause, and is not retried by running it again.
+
+    Raises:
+        InputError: the store lacks a scale or teacher, or the checkpoint is damaged.
+        ValueError: the store or the checkpoint belongs to another config, or resume is off and the folder is in use.
+    """
+    ranks = Ranks(rank, world)
+    if store.data_hash != config.data_hash:
+        raise ValueError(
+            f"the store holds data {store.data_hash[:12]}, the trial was planned for {config.data_hash[:12]}"
+        )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(out_dir / ".lock") if ranks.first else contextlib.nullcontext():
+        if ranks.first:
+            pull()
+        ranks.wait()
+        if not ranks.first:
+            pull()
+        journal = Journal(out_dir / JOURNAL, kept if ranks.first else None)
+        ranks.agree("journal", journal.last_step, len(journal.entries))  # before anyone acts on what it says
+        if not resume and (journal.entries or (out_dir / CHECKPOINT).exists()):
+            raise ValueError(f"{out_dir} already holds a trial, and resume is off")
+        heard = steps(journal.entries)
+        last = heard[-1] if heard else None
+        answer = report(last["step"], last["metrics"]) if last else "continue"
+        if last and last["step"] == last["of"]:  # at its full budget nothing is left to stop
+            answer = "continue"
+        done = end(journal.entries)
+        if done is not None and (done["status"] != "stopped" or answer == "stop"):
+            return TrialResult(done["status"], done["step"], last["metrics"] if last else {}, done["cause"])
+        if answer == "stop":
+            assert last is not None
+            journal.end("stopped", last["step"])
+            return TrialResult("stopped", last["step"], last["metrics"])
+        with torch.random.fork_rng(), exact_arithmetic():
+            trial = None
+            try:
+                trial = _Trial(config, store, device, ranks, out_dir, init, micro_batch, kept)
+                result = trial.run(journal, report)
+            except (TrialFailure, MemoryError, RuntimeError) as error:
+                cause = failure_cause(error, device)
+                if cause is None or (world > 1 and not isinstance(error, TrialFailure)):
+                    raise  # with others waiting for this worker, whoever started them all decides
+                known = steps(journal.entries)
+                result = TrialResult("failed", trial.step if trial else 0, known[-1]["metrics"] if known else {}, cause)
+        journal.end(result.status, result.step, result.cause)
+        return result
+
+
+class _Trial:
+    """The state of one run: network, optimiser, weight average, running sums."""
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        store: PatchStore,
+        device: str,
+        ranks: Ranks,
+        out_dir: Path,
+        init: Path | None,
+        micro_batch: int | None,
+        kept: Callable[[], None],
+    ) -> None:
+        self.config, self.train, self.store = config, config.train, store
+        self.device, self.ranks, self.out_dir, self.kept = torch.device(device), ranks, out_dir, kept
+        self.micro_batch = micro_batch or config.train.batch_size
+        self.objective = Objective(config.objective)
+        torch.manual_seed(config.seed)
+        self.net = build_network(config)
+        if (config.init is None) != (init is None):
+            raise ValueError(f"the trial was planned with init {config.init}, and given {init}")
+        if init is not None:
+            inner = self.net.net if isinstance(self.net, WithSigma) else self.net
+            initialise(inner, safetensors.torch.load_file(init))
+        self.net.to(self.device)
+        for parameter in self.net.parameters():
+            if parameter.ndim == 4:  # channels_last: faster convolutions, equal to rounding
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        parameters = [p for p in self.net.parameters() if p.requires_grad]
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.train.optimizer]
+        self.optimizer = optimizer(parameters, lr=self.train.lr, weight_decay=self.train.weight_decay, fused=True)
+        self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()} if self.train.ema else None
+        self.step = 0
+        self.sums: dict[str, Tensor] = {}  # of the losses since the last report: this worker's part of them
+        self.seconds = 0.0  # of training, validation excluded
+        self._load()
+        ranks.agree("checkpoint", self.step)
+        self.model = ranks.share(self.net)
+
+    def run(self, journal: Journal, report: Report) -> TrialResult:
+        train = self.train
+        while True:
+            due = self.step and (self.step % train.validate_every == 0 or self.step == train.steps)
+            if due:
+                self._add_up()
+                metrics = self._means() | self._validate() if self.step > journal.last_step else None
+                self._save()  # with its sums: a kill before the journal's line lets the resumed run measure again
+                self.sums = {}
+                if metrics is not None:
+                    journal.step(self.step, train.steps, metrics)
+                    if self.step < train.steps and report(self.step, metrics) == "stop":
+                        return TrialResult("stopped", self.step, metrics)
+            elif self.step % train.checkpoint_every == 0 and self.step:
+                self._add_up()
+                self._save()
+            if self.step == train.steps:
+                break
+            self._train_step()
+        self._export()
+        metrics = steps(journal.entries)[-1]["metrics"]
+        report(self.step, metrics)
+        return TrialResult("complete", self.step, metrics)
+
+    def _train_step(self) -> None:
+        began = time.perf_counter()
+        config, train = self.config, self.train
+        batch = self.store.batch(
+            seed=config.seed,
+            step=self.step,
+            batch_size=train.batch_size,
+            patch=train.patch,
+            scale=config.scale,
+            teacher=config.teacher,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            device=self.device,
+        )
+        dropout = keyed(config.seed, self.step, self.ranks.rank, "init")
+        torch.manual_seed(int(dropout.integers(2**63)))
+        self.model.train()
+        for _group, loss_of in self.objective.updates():
+            for group in self.optimizer.param_groups:
+                group["lr"] = train.lr * lr_factor(train, self.step)
+            self._update(loss_of, batch)
+        if self.ema is not None and train.ema is not None:
+            for name, value in self.net.state_dict().items():
+                average = self.ema[name]
+                average.lerp_(value, 1 - train.ema) if value.is_floating_point() else average.copy_(value)
+        self.step += 1
+        if self.step % FINITE_CHECK_EVERY == 0 or self.step % train.validate_every == 0 or self.step == train.steps:
+            loss = float(self.ranks.sum(self.sums["loss"].clone()))  # so that all workers give up together
+            if not math.isfinite(loss):
+                raise TrialFailure(
+                    f"the loss is not finite ({loss}) within the {FINITE_CHECK_EVERY} steps before step {self.step}"
+                )
+        self.seconds += time.perf_counter() - began
+
+    def _update(self, loss_of: Update, batch: Batch) -> None:
+        progress = self.step / (self.train.steps - 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        for start in range(0, len(batch), self.micro_batch):
+            part = batch.part(start, start + self.micro_batch)
+            more = start + self.micro_batch < len(batch)
+            with without_exchange(self.model) if more else contextlib.nullcontext():
+                self._add_gradients(loss_of, part, progress)
+        if self.train.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.train.clip_norm)
+        self.optimizer.step()
+        self.sums["count"] = self.sums.get("count", torch.zeros(())) + 1
+
+    def _add_gradients(self, loss_of: Update, part: Batch, progress: float) -> None:
+        """Backward pass of some samples' share of the global batch's mean loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
+            terms = loss_of(self.model, part, progress, SampleRng(part.seed, part.step, part.sample_ids))
+        loss = terms.per_sample.sum() / self.train.batch_size
+        (loss * self.ranks.world).backward()  # the workers' gradients are averaged, their losses add up
+        weight = len(part) / self.train.batch_size
+        for name, value in {"loss": loss.detach(), **{k: v * weight for k, v in terms.logs.items()}}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+
+    def _add_up(self) -> None:
+        """Gather the running sums of all workers in the first one."""
+        for name in sorted(self.sums.keys() - {"count"}):
+            self.ranks.sum(self.sums[name])
+            if not self.ranks.first:
+                self.sums[name].zero_()
+
+    def _means(self) -> dict[str, float]:
+        count = float(self.sums["count"])
+        means = {f"train.{name}": float(total) / count for name, total in self.sums.items() if name != "count"}
+        return means | {"train.lr": self.train.lr * lr_factor(self.train, self.step - 1), "train.seconds": self.seconds}
+
+    def _validate(self) -> dict[str, float]:
+        averages = (self.ema or {}).items()
+        self.ranks.align([*self.net.buffers(), *(t for name, t in averages if name in dict(self.net.named_buffers()))])
+        metrics = self._scores("")
+        if self.ema is not None:
+            with other_weights(self.net, self.ema):
+                metrics |= self._scores("ema.")
+        return metrics
+
+    def _scores(self, prefix: str) -> dict[str, float]:
+        """Mean of each validation metric over the validation images, which the workers share."""
+        scale, names = self.config.scale, self.config.metrics
+        images = self.store.validation(scale)
+        table = torch.zeros(len(images), len(names), dtype=torch.float64)
+        for i in range(self.ranks.rank, len(images), self.ranks.world):
+            _, lr, hr = images[i]
+            sr = super_resolve(self.net, to_float(lr).to(self.device)).sr.cpu()
+            if not torch.isfinite(sr).all():
+                table[i] = math.nan  # every worker must hear of it
+                continue
+            scores = score(sr, to_float(hr), scale=scale, protocol=PROTOCOLS[self.config.protocol], metrics=names)
+            table[i] = torch.tensor([scores[metric][0] for metric in names], dtype=torch.float64)
+        table = self.ranks.sum(table.to(self.device)).cpu()
+        for (name, _, _), row in zip(images, table, strict=True):
+            if row.isnan().any():
+                raise TrialFailure(f"{prefix}SR of validation image {name} is not finite at step {self.step}")
+        return {f"{prefix}{metric}": sum(table[:, j].tolist()) / len(images) for j, metric in enumerate(names)}
+
+    def _save(self) -> None:
+        if self.ranks.first:
+            checkpoint.save(
+                self.out_dir / CHECKPOINT,
+                {
+                    "fingerprint": self.config.fingerprint,
+                    "step": self.step,
+                    "seconds": self.seconds,
+                    "sums": self.sums,
+                    "model": self.net.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                    "ema": self.ema,
+                },
+            )
+            self.kept()
+
+    def _load(self) -> None:
+        state = checkpoint.load(self.out_dir / CHECKPOINT, self.device)
+        if state is None:
+            return
+        if state["fingerprint"] != self.config.fingerprint:
+            raise ValueError(f"{self.out_dir / CHECKPOINT} belongs to another trial ({state['fingerprint'][:12]})")
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema, self.step, self.seconds, self.sums = state["ema"], state["step"], state["seconds"], state["sums"]
+        if not self.ranks.first:
+            for name in self.sums.keys() - {"count"}:
+                self.sums[name].zero_()  # the first worker holds what all had added up
+
+    def _export(self) -> None:
+        """The finished weights as safetensors + JSON: raw, and averaged where there is an average."""
+        if not self.ranks.first:
+            return
+        sigma = self.config.objective.sigma
+        for folder, ema in (("model", None), ("model_ema", self.ema)):
+            if folder == "model_ema" and ema is None:
+                continue
+            with other_weights(self.net, ema) if ema is not None else contextlib.nullcontext():
+                weights.save(
+                    self.out_dir / folder,
+                    self.net,
+                    model=self.config.model,
+                    scale=self.config.scale,
+                    hyper=self.config.hyper,
+                    sigma={"width": sigma.width} if sigma else None,
+                    ema=ema is not None,
+                    fingerprint=self.config.fingerprint,
+                )
+        self.kept()
+
+
+def lr_factor(train: TrainConfig, step: int) -> float:
+    """Learning rate at `step` (0-based) as a fraction of its peak: a closed form of the full budget, not of a rung."""
+    done = step / train.steps
+    if done < train.warmup:
+        return min(1.0, (step + 1) / (train.warmup * train.steps))
+    if train.schedule == "cosine":
+        along = (done - train.warmup) / (1 - train.warmup)
+        return train.lr_floor + (1 - train.lr_floor) * 0.5 * (1 + math.cos(math.pi * along))
+    if train.schedule == "step":
+        return train.decay ** sum(done >= at for at in train.decay_at)
+    return 1.0

@@ -1,0 +1,129 @@
+"""Weights that trials begin with: a model's start, and the teacher whose outputs are the centroids of kd and ECO."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import ray
+import safetensors.torch
+
+import sr_models
+from orchestrator.plan.config import ResourceConfig, SweepConfig
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.read import expand
+from orchestrator.run.access import Place
+from orchestrator.run.driver import Home
+from orchestrator.run.progress import bar, moves
+from orchestrator.run.records import write_trial
+from orchestrator.training import in_full as workers
+from orchestrator.training.in_full import user_errors
+from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints import published
+from sr_models.errors import InputError
+from sr_models.files import replacing
+
+
+def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale: int) -> str:
+    """The hash of the weights that a model starts from; afterwards they lie in the run folder, and they fit.
+
+    Raises:
+        InputError: weights that cannot be read, or are of another network.
+    """
+    network, given, _train = config.network(label)
+    where = f"models.{label}.init"
+    try:
+        state = published.read(expand(path, where, scale), model=network)
+        published.initialise(sr_models.build(network, scale, **given), state)
+    except InputError as error:
+        raise InputError(f"{where} at x{scale}: {error}") from None
+    payload = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
+    sha = hashlib.sha256(payload).hexdigest()
+    with replacing(home.run.init(sha)) as part:
+        part.write_bytes(payload)
+    return sha
+
+
+def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: ResourceConfig, device: str) -> str:
+    """The hash of the teacher at `scale`; afterwards its centroids are in the store.
+
+    Args:
+        resources: what the teacher's training and its outputs may hold.
+
+    Raises:
+        InputError: weights that do not fit, a training that failed.
+    """
+    teacher = plan.config.teacher
+    assert teacher is not None  # the plan refuses objectives that need one otherwise
+    name = _given(plan, home, scale) if teacher.weights else _trained(plan, home, scale, data_hash, resources, device)
+    _, info = weights.load(home.run.path / name)
+    if info.scale != scale:
+        raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
+    home.push()
+    if not home.place.open_store().has_centroids(info.weights_sha256, scale):
+        with bar(f"centroids x{scale}", 1):
+            make_centroids(name, home.place, info.weights_sha256, scale, resources, device)
+    return info.weights_sha256
+
+
+def _given(plan: Plan, home: Home, scale: int) -> str:
+    """The folder, by its name in the run, of weights that the config names: kept there as a checkpoint of ours."""
+    teacher = plan.config.teacher
+    assert teacher is not None and teacher.weights is not None
+    source, name = Path(expand(teacher.weights, "teacher.weights", scale)), f"teacher/x{scale}"
+    if source.is_dir():
+        weights.load(source)  # refuses what is no checkpoint of ours
+        shutil.copytree(source, home.run.path / name, dirs_exist_ok=True)
+        return name
+    net = published.load_weights(source, model=teacher.model, scale=scale, hyper=teacher.hyper)
+    weights.save(
+        home.run.path / name,
+        net,
+        model=teacher.model,
+        scale=scale,
+        hyper=teacher.hyper,
+        sigma=None,
+        ema=False,
+        fingerprint=None,
+    )
+    return name
+
+
+def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: ResourceConfig, device: str) -> str:
+    """The folder, by its name in the run, of a teacher that the sweep trains itself."""
+    trial = plan.teacher_trial(scale, data_hash)
+    write_trial(home.run, trial, combination=None, role="teacher", number=None, params={})
+    with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
+        [result] = workers.run_in_full([trial], home.place, resources, device, moves(made), at_a_time=1)
+    if result.status != "complete":
+        raise InputError(
+            f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; change teacher.train"
+        )
+    home.pull_weights(trial.fingerprint)
+    folder = home.run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
+    return folder.relative_to(home.run.path).as_posix()
+
+
+def make_centroids(
+    checkpoint: str, place: Place, teacher: str, scale: int, resources: ResourceConfig, device: str
+) -> None:
+    """Fill the store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder in the run."""
+    cpus = resources.cpus_per_worker
+    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
+    with user_errors():
+        ray.get(task.remote(checkpoint, place, teacher, scale, cpus, device))
+
+
+def _make_centroids(checkpoint: str, place: Place, teacher: str, scale: int, threads: int, device: str) -> None:
+    import torch
+
+    from sr_models.checkpoints import folder as weights
+    from sr_models.inference.super_resolve import super_resolve
+
+    torch.set_num_threads(threads)
+    net, _ = weights.load(place.fetch_folder(checkpoint))
+    net = net.to(device)
+    store = place.open_store()
+    store.add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)
+    place.publish(store)

@@ -1,0 +1,68 @@
+"""What a worker does for a trial of a run, and what Ray sets aside for it."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.ray_runtime import TRIAL_SLOT
+from orchestrator.plan.config import ResourceConfig, TrialConfig
+from orchestrator.run.access import Place
+from orchestrator.run.journal import TrialResult
+from orchestrator.training.loop import Report, run_trial
+
+
+def execute(
+    trial: dict[str, Any],
+    place: Place,
+    *,
+    device: str,
+    threads: int,
+    report: Report,
+    rank: int = 0,
+    world: int = 1,
+    micro_batch: int | None = None,
+) -> TrialResult:
+    """Run one trial of a run in this process, or this process's part of it, with its own number of threads."""
+    import torch
+
+    torch.set_num_threads(threads)
+    config = TrialConfig.model_validate(trial)
+    folder = place.trial_folder(config.fingerprint, rank)
+    try:
+        return run_trial(
+            config,
+            place.open_store(),
+            report,
+            device=device,
+            rank=rank,
+            world=world,
+            out_dir=folder,
+            init=place.init(config.init),
+            micro_batch=micro_batch,
+            pull=functools.partial(place.pull_trial, config.fingerprint, rank),
+            kept=functools.partial(place.push_trial, config.fingerprint),
+        )
+    finally:
+        if folder != place.here.trial(config.fingerprint):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def held_by_trial(resources: ResourceConfig) -> dict[str, Any]:
+    """What Ray sets aside for a trial, in `ray.remote`'s words: its cores, or a slot where its workers hold them."""
+    if resources.workers_per_trial > 1:
+        return {"num_cpus": 0, "resources": {TRIAL_SLOT: 1}}
+    return {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What the trials of a run have in common: where it lies, what one of them holds, who decides about it."""
+
+    place: Place
+    resources: ResourceConfig
+    device: str
+    verdicts: Any = None
+    """Asked after each report whether the trial goes on; None: it does."""

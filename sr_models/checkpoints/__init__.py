@@ -1,0 +1,1 @@
+"""Weights on disk: our folders, and published files under our key names."""

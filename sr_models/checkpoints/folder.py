@@ -1,0 +1,137 @@
+"""Our checkpoint of a network: `model.safetensors` (https://github.com/huggingface/safetensors) beside `model.json`.
+
+No pickle anywhere. `model.json` is written last and holds the weights' hash: without it, or with another hash, the
+folder is not a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field
+
+import sr_models
+from sr_models.errors import InputError
+from sr_models.files import replacing
+from sr_models.hyper.base import Sigma
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import SigmaHead, WithSigma
+from sr_models.params import Params
+
+
+class Info(Params):
+    """What `model.json` holds: enough to rebuild the module around its weights."""
+
+    model: str = Field(description="a key of sr_models.MODELS")
+    scale: int = Field(description="upscaling factor")
+    hyper: dict[str, Any] = Field(description="the model's hyperparameters, complete")
+    sigma: dict[str, Any] | None = Field(description="the σ head's hyperparameters, complete; none without a head")
+    ema: bool = Field(description="whether these are averaged weights")
+    fingerprint: str | None = Field(description="the trial that made them")
+    weights_sha256: str = Field(description="hash of model.safetensors: the identity of a teacher or an initialisation")
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Self:
+        """Of a checkpoint's folder. Raises InputError: no such file, not JSON, a key too many or too few."""
+        where, path = f"checkpoint {str(folder)!r}", Path(folder) / "model.json"
+        try:
+            values = json.loads(path.read_bytes())
+        except OSError as error:
+            raise _unreadable(where, error) from None
+        except ValueError as error:
+            raise InputError(f"{where}: model.json is corrupt ({error})") from None
+        return cls.parse(values, f"{where}, model.json")
+
+    def write(self, folder: Path | str) -> None:
+        """Into a checkpoint's folder, whole or not at all."""
+        text = json.dumps(self.model_dump(), indent=2, sort_keys=True) + "\n"
+        _write(Path(folder) / "model.json", text.encode())
+
+
+def save(
+    folder: Path | str,
+    module: SRNetwork | WithSigma,
+    *,
+    model: str,
+    scale: int,
+    hyper: Mapping[str, Any],
+    sigma: Mapping[str, Any] | None,
+    ema: bool,
+    fingerprint: str | None,
+) -> Info:
+    """Write a network, with its σ head if it is a `WithSigma`; each file appears whole or not at all.
+
+    Args:
+        hyper, sigma: hyperparameters that differ from the defaults, or all of them; `sigma` is None without a head.
+        ema: whether the weights are averaged ones.
+        fingerprint: of the trial that made them, if one did.
+
+    Raises:
+        InputError: names or values that no module can be rebuilt from.
+    """
+    if isinstance(module, WithSigma) != (sigma is not None):
+        raise ValueError(f"sigma must be given exactly with a σ head, got {sigma!r} for {type(module).__name__}")
+    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    payload = safetensors.torch.save(state)
+    info = Info(
+        model=model,
+        scale=scale,
+        hyper=sr_models.check(model, scale, hyper).model_dump(),
+        sigma=None if sigma is None else Sigma.parse(sigma, "sigma").model_dump(),
+        ema=ema,
+        fingerprint=fingerprint,
+        weights_sha256=hashlib.sha256(payload).hexdigest(),
+    )
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    _write(target / "model.safetensors", payload)
+    info.write(target)
+    return info
+
+
+def load(folder: Path | str) -> tuple[SRNetwork | WithSigma, Info]:
+    """Rebuild what `save` wrote, on the CPU, in training mode.
+
+    Raises:
+        InputError: a file is missing, corrupt or of another checkpoint, or the weights do not fit the network.
+    """
+    where, info = f"checkpoint {str(folder)!r}", Info.read(folder)
+    try:
+        payload = (Path(folder) / "model.safetensors").read_bytes()
+    except OSError as error:
+        raise _unreadable(where, error) from None
+    if (found := hashlib.sha256(payload).hexdigest()) != info.weights_sha256:
+        hashes = f"sha256 is {found[:12]}, model.json says {info.weights_sha256[:12]}"
+        raise InputError(f"{where}: model.safetensors is corrupt or of another checkpoint ({hashes})")
+    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
+        module = _module(info, where)
+    try:
+        module.load_state_dict(safetensors.torch.load(payload))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: the weights do not fit {info.model} x{info.scale}: {reason}") from None
+    return module, info
+
+
+def _module(info: Info, where: str) -> SRNetwork | WithSigma:
+    net = sr_models.build(info.model, info.scale, **info.hyper)
+    if info.sigma is None:
+        return net
+    sigma = Sigma.parse(info.sigma, f"{where}, sigma")
+    return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, **sigma.model_dump()))
+
+
+def _unreadable(where: str, error: OSError) -> InputError:
+    return InputError(f"{where}: {error.filename!r} cannot be read: {error.strerror}")
+
+
+def _write(path: Path, payload: bytes) -> None:
+    with replacing(path) as part:
+        part.write_bytes(payload)

@@ -1,0 +1,292 @@
+"""Weights from anywhere: released checkpoints in their own formats and key names become ours, or a one-line refusal.
+
+Our keys are those of the official releases, so only other people's names need a map: BasicSR's for EDSR and RCAN
+(https://github.com/XPixelGroup/BasicSR, commit 8d56e3a) and the two older ones of https://github.com/xinntao/ESRGAN.
+Files are read with `weights_only=True`: tensors and plain containers, never code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import sr_models
+from sr_models.checkpoints import folder as weights
+from sr_models.errors import InputError
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import WithSigma
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """Someone else's names for the layers of a network of ours.
+
+    Attributes:
+        mark: a key that only this naming has.
+        layers: pattern of a whole layer name -> our name; {blocks} and {inner} stand for the number of blocks in the
+            body and in a group of the body, which our names count on from.
+        implied: prefixes of our keys that such a file does not hold, because their values are constants there.
+    """
+
+    mark: str
+    layers: dict[str, str]
+    implied: tuple[str, ...] = ()
+
+
+_MEAN_SHIFTS = ("sub_mean.", "add_mean.")
+_BASICSR_ENDS = {
+    r"conv_first": "head.0",
+    r"conv_after_body": "body.{blocks}",
+    r"upsample\.(\d+)": r"tail.0.\1",
+    r"conv_last": "tail.1",
+}
+_BASICSR_EDSR = Naming(
+    mark="conv_first.weight",
+    layers={
+        r"body\.(\d+)\.conv1": r"body.\1.body.0",
+        r"body\.(\d+)\.conv2": r"body.\1.body.2",
+        **_BASICSR_ENDS,
+    },
+    implied=_MEAN_SHIFTS,
+)
+_BASICSR_RCAN = Naming(
+    mark="conv_first.weight",
+    layers={
+        r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.(0|2)": r"body.\1.body.\2.body.\3",
+        r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.1": r"body.\1.body.\2.body.3.conv_du.0",
+        r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.3": r"body.\1.body.\2.body.3.conv_du.2",
+        r"body\.(\d+)\.conv": r"body.\1.body.{inner}",
+        **_BASICSR_ENDS,
+    },
+    implied=_MEAN_SHIFTS,
+)
+_ESRGAN_NEW = Naming(
+    mark="trunk_conv.weight",
+    layers={
+        r"RRDB_trunk\.(\d+)\.RDB(\d)\.conv(\d)": r"body.\1.rdb\2.conv\3",
+        r"trunk_conv": "conv_body",
+        r"upconv(\d)": r"conv_up\1",
+        r"HRconv": "conv_hr",
+    },
+)
+_ESRGAN_OLD = Naming(  # x4 only
+    mark="model.0.weight",
+    layers={
+        r"model\.0": "conv_first",
+        r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0": r"body.\1.rdb\2.conv\3",
+        r"model\.1\.sub\.(\d+)": "conv_body",
+        r"model\.3": "conv_up1",
+        r"model\.6": "conv_up2",
+        r"model\.8": "conv_hr",
+        r"model\.10": "conv_last",
+    },
+)
+NAMINGS: dict[str, tuple[Naming, ...]] = {
+    "edsr_baseline": (_BASICSR_EDSR,),
+    "edsr": (_BASICSR_EDSR,),
+    "noisy_edsr": (_BASICSR_EDSR,),
+    "rcan": (_BASICSR_RCAN,),
+    "rrdb": (_ESRGAN_NEW, _ESRGAN_OLD),
+}
+
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the first one present is used
+_RECOMPUTED = re.compile(r"(module\.)?layers\.\d+\..*\.(attn\.relative_position_index|attn_mask)$")
+_UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # what depends on the scale
+
+
+def load_weights(path: Path | str, *, model: str, scale: int, hyper: Mapping[str, Any]) -> SRNetwork | WithSigma:
+    """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
+
+    Args:
+        path: a `.pth`, `.pt` or `.safetensors` file (its content decides), or a folder that `weights.save` wrote.
+        model, scale: the network; a folder must hold the same one.
+        hyper: its hyperparameters, those left out are as published, in a folder as they were saved.
+
+    Raises:
+        InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
+            without a place, missing, or of another shape is named.
+    """
+    values = sr_models.check(model, scale, hyper).model_dump()
+    if Path(path).is_dir():
+        module, info = weights.load(path)
+        held = {"model": info.model, "scale": info.scale}
+        held |= sr_models.check(info.model, info.scale, info.hyper).model_dump()
+        for name, asked in ({"model": model, "scale": scale} | {name: values[name] for name in hyper}).items():
+            if held[name] != asked:
+                raise InputError(f"checkpoint {str(path)!r} holds {name} {held[name]!r}, not {asked!r}")
+        return module
+    with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
+        net = sr_models.build(model, scale, **hyper)
+    wanted, state = net.state_dict(), _tensors(path)
+    naming, names = _names(state, model, path)
+    implied = naming.implied if naming else ()
+    lacking = wanted.keys() - names.values()
+    problems = _misfits(state, wanted, names)
+    problems += [f"it lacks key {key!r}" for key in wanted if key in lacking and not key.startswith(implied)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"weights {str(path)!r} do not fit {model} x{scale}: {problems[0]}{more}")
+    net.load_state_dict(wanted | {names[key]: value for key, value in state.items()})
+    return net
+
+
+def read(path: Path | str, *, model: str) -> State:
+    """The tensors of a file or of a checkpoint folder of ours (there without its σ head), under our keys for `model`.
+
+    Raises:
+        InputError: it cannot be read, needs code to be run, or is a folder of another model.
+    """
+    sr_models.spec(model)
+    if Path(path).is_dir():
+        module, info = weights.load(path)
+        if info.model != model:
+            raise InputError(f"checkpoint {str(path)!r} holds model {info.model!r}, not {model!r}")
+        return dict((module.net if isinstance(module, WithSigma) else module).state_dict())
+    state = _tensors(path)
+    _, names = _names(state, model, path)
+    return {names[key]: value for key, value in state.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Keys of the network that were taken from the checkpoint, and those left as they were."""
+
+    taken: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def warm_start(net: SRNetwork, state: Mapping[str, Tensor]) -> WarmStart:
+    """Start a network from one of another scale, as the papers train x3, x4 and x8 from x2: all but the upsampler.
+
+    Args:
+        net: changed in place.
+        state: the other network's tensors under our keys, as `read` gives them; an upsampler in it is ignored.
+
+    Raises:
+        InputError: outside the upsampler a key has no place, is missing or has another shape; nothing is changed then.
+    """
+    wanted = net.state_dict()
+    given = {key: value for key, value in state.items() if not key.startswith(_UPSAMPLERS)}
+    left = tuple(key for key in wanted if key not in given)
+    problems = _misfits(given, wanted, {key: key for key in given})
+    problems += [f"it lacks key {key!r}" for key in left if not key.startswith((*_UPSAMPLERS, *_MEAN_SHIFTS))]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InputError(f"warm start: the weights are of another network: {problems[0]}{more}")
+    net.load_state_dict(wanted | given)
+    return WarmStart(taken=tuple(given), left=left)
+
+
+def initialise(net: SRNetwork, state: Mapping[str, Tensor]) -> WarmStart:
+    """Start a network from weights of its own kind: all of them where they fit, `warm_start` where the scale differs.
+
+    Args:
+        net: changed in place.
+        state: tensors under our keys, as `read` gives them.
+
+    Raises:
+        InputError: as `warm_start`.
+    """
+    wanted = net.state_dict()
+    missing = tuple(key for key in wanted if key not in state)
+    fits = all(key in wanted and wanted[key].shape == value.shape for key, value in state.items())
+    if not fits or any(not key.startswith(_MEAN_SHIFTS) for key in missing):
+        return warm_start(net, state)
+    net.load_state_dict(wanted | dict(state))
+    return WarmStart(taken=tuple(state), left=missing)
+
+
+def _misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: Mapping[str, str]) -> list[str]:
+    """What is wrong with each tensor of a file, in its own words; `names` maps its keys to ours."""
+    found = []
+    for key, value in state.items():
+        if (place := wanted.get(names[key])) is None:
+            found.append(f"its key {key!r} has no place")
+        elif place.shape != value.shape:
+            found.append(f"its key {key!r} has shape {tuple(value.shape)} where {tuple(place.shape)} is needed")
+    return found
+
+
+def _names(keys: Iterable[str], model: str, path: Path | str) -> tuple[Naming | None, dict[str, str]]:
+    """The naming a file uses (None: the release's, ours) and our key for each of its keys; an unknown key is kept."""
+    keys = list(keys)
+    prefix = "module." if all(key.startswith("module.") for key in keys) else ""  # added by DataParallel
+    bare = {key: key.removeprefix(prefix) for key in keys}
+    naming = next((n for n in NAMINGS.get(model, ()) if n.mark in bare.values()), None)
+    if naming is None:
+        return None, bare
+    blocks = _count(r"body\.(\d+)\.", bare.values())
+    inner = _count(r"body\.\d+\.residual_group\.(\d+)\.", bare.values())
+    layers = {pattern: ours.format(blocks=blocks, inner=inner) for pattern, ours in naming.layers.items()}
+    names: dict[str, str] = {}
+    for key, name in bare.items():
+        layer, _, kind = name.rpartition(".")
+        pattern = next((p for p in layers if re.fullmatch(p, layer)), None)
+        ours = name if pattern is None else re.sub(pattern, layers[pattern], layer) + f".{kind}"
+        if ours in names.values():
+            raise InputError(f"weights {str(path)!r}: keys {key!r} and another both mean {ours!r} of {model}")
+        names[key] = ours
+    return naming, names
+
+
+def _count(pattern: str, keys: Iterable[str]) -> int:
+    return 1 + max((int(found[1]) for key in keys if (found := re.match(pattern, key))), default=-1)
+
+
+def _tensors(path: Path | str) -> State:
+    """The state dict in a file, unwrapped, without SwinIR's index buffers: they are for one image size."""
+    where = f"weights {str(path)!r}"
+    loaded = _load(Path(path), where)
+    if isinstance(loaded, Mapping):
+        loaded = next((loaded[w] for w in _WRAPPERS if isinstance(loaded.get(w), Mapping)), loaded)
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise InputError(f"{where}: holds no state dict, but {type(loaded).__name__} {_brief(repr(loaded))}")
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise InputError(f"{where}: no state dict: its key {key!r} holds no tensor, but {type(value).__name__}")
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
+            raise InputError(f"{where}: its key {key!r} holds no dense tensor of real numbers")
+    return {key: value for key, value in loaded.items() if not _RECOMPUTED.match(key)}
+
+
+def _load(path: Path, where: str) -> Any:
+    """What a safetensors or PyTorch file holds; nothing in it is executed."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read: {error.strerror}") from None
+    if not head:
+        raise InputError(f"{where}: the file is empty")
+    is_safetensors = head[8:9] == b"{"
+    if not is_safetensors and not head.startswith((b"PK\x03\x04", b"\x80")):
+        raise InputError(f"{where}: no PyTorch or safetensors file; it begins with {head!r} (a saved web page?)")
+    try:
+        if is_safetensors:
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # both decoders raise almost anything on damaged files
+        cause = str(error).partition("WeightsUnpickler error:")[2] or str(error) or type(error).__name__
+        if code := re.search(r"GLOBAL (\S+)", cause):
+            raise InputError(
+                f"{where}: refused, because opening it would run code ({code[1]}) and not only read tensors; if you "
+                "trust its source, convert it once in a throwaway container without network: there, "
+                "beside the code it names, torch.load(FILE, weights_only=False), then torch.save the state_dict()"
+            ) from None
+        raise InputError(f"{where}: damaged, or no state dict that torch.save wrote ({_brief(cause)})") from None
+
+
+def _brief(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 160 else f"{line[:160]}..."

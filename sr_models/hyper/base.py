@@ -1,0 +1,47 @@
+"""What the hyperparameters of all networks share."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sr_models.params import Params
+
+
+class Network(Params):
+    """Base of every network's hyperparameters: what a plan knows of its cost before torch is imported."""
+
+    def multiply_adds(self, scale: int) -> float:
+        """Multiply-adds of one forward pass per LR pixel, convolutions only; 0 where nothing is trained."""
+        return 0.0
+
+    def check_scale(self, scale: int) -> None:
+        """Raise an InputError where the network has the scale, but not with these values."""
+
+    def scale_to_go(self, scale: int) -> int:
+        """Upscaling factor left between the features and the output: all of it, unless a network says otherwise."""
+        return scale
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the features that a σ head attaches to."""
+        return int(getattr(self, "channels", 0))
+
+
+def upsampler_multiply_adds(channels: int, scale: int) -> float:
+    """Multiply-adds per LR pixel of repeated [k3 C -> r^2 C, pixel shuffle]: x3 in one step, 2^n in n steps."""
+    if scale == 3:
+        return 81.0 * channels**2
+    return sum(36.0 * channels**2 * 4**i for i in range(scale.bit_length() - 1))
+
+
+class Sigma(Params):
+    """The head that predicts the spread |y - mu| from a network's features."""
+
+    width: int = Field(default=160, ge=1, description="channels of the head's hidden convolutions")
+    depth: int = Field(default=4, ge=1, description="hidden convolutions, each followed by a PReLU")
+    out_channels: int = Field(default=3, ge=1, description="channels of the predicted spread")
+
+    def multiply_adds(self, channels: int, scale: int) -> float:
+        """Multiply-adds per feature pixel of the head on `channels` channels, `scale` below the output's size."""
+        w = self.width
+        return 9 * (channels * w + (self.depth - 1) * w**2 + w * self.out_channels * scale**2)

@@ -1,0 +1,1 @@
+"""How to run a network on an image: padding, tiles, crops, noise."""

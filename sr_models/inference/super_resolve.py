@@ -1,0 +1,202 @@
+"""How to run a network on pictures of any size: window padding, tiles, self-ensemble, arithmetic, clamping.
+
+The eight-fold self-ensemble ("+") is that of EDSR (https://arxiv.org/abs/1707.02921, Sec. 3.3); the rest is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sr_models.errors import InputError
+from sr_models.images.operators import beyond, check_images
+from sr_models.inference.cropping import adaptive_crops, cut, paste
+from sr_models.inference.tiling import largest_tile, run_tiles
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import WithSigma
+from sr_models.rng import noise_field
+
+Forward = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a picture is computed; each choice may change its last digits, so scores record them.
+
+    Attributes:
+        precision: arithmetic of convolutions and matrix products; "fp32" never means TF32. The result is float32.
+        channels_last: memory layout of the activations, faster on recent GPUs.
+        compile: through `torch.compile`; the first picture of a size waits for the compiler.
+        tile: side, in LR pixels, of the parts that a picture is computed in, one at a time, and gathered on the CPU;
+            None computes it whole. `tile_for` finds one that fits a memory bound.
+        overlap: LR pixels that a tile looks beyond its part, on each side. There is no seam where the network looks no
+            further; one that pools over the whole picture (IMDN's attention) sees the tile instead.
+        self_ensemble: the mean over the eight flips and quarter turns of the input; eight times the work.
+    """
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    tile: int | None = None
+    overlap: int = 32
+    self_ensemble: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("fp32", "bf16"):
+            raise InputError(f"precision must be 'fp32' or 'bf16', got {self.precision!r}")
+        if (self.tile is not None and self.tile < 1) or self.overlap < 0:
+            raise InputError(f"a tile needs a side >= 1 and an overlap >= 0, got {self.tile} and {self.overlap}")
+
+
+@dataclass(frozen=True)
+class Output:
+    """sr: (B, 3, H * scale, W * scale) float32 in [0, 1]; sigma: the predicted spread at the same size, or None."""
+
+    sr: Tensor
+    sigma: Tensor | None = None
+
+
+@torch.no_grad()
+def super_resolve(
+    model: SRNetwork | WithSigma, lr_BCHW: Tensor, *, seeds: Sequence[int] = (0,), options: Options = Options()
+) -> Output:
+    """Enlarge a batch of LR images; the model's training mode is restored afterwards.
+
+    Args:
+        model: on the device where `lr_BCHW` lies.
+        lr_BCHW: (B, 3, H, W) float RGB in [0, 1], any H and W.
+        seeds: of a stochastic network's noise: one for each image of the batch, or one for all. An image's noise
+            depends on its seed and its size alone, whatever the batch, the tiles or the ensemble. Deterministic
+            networks ignore them.
+        options: arithmetic, tiles, self-ensemble. Tiled results lie on the CPU, others where the input does.
+
+    Raises:
+        ValueError: `lr_BCHW` is not a batch of float RGB images, or `seeds` is neither one nor one an image.
+    """
+    check_images(lr_BCHW, "lr")
+    if len(seeds) not in (1, len(lr_BCHW)):
+        raise ValueError(f"super_resolve needs one seed, or one for each of {len(lr_BCHW)} images, got {len(seeds)}")
+    net = model.net if isinstance(model, WithSigma) else model
+    x_BCHW = with_noise(lr_BCHW, seeds, net.noise_channels) if net.noise_channels else lr_BCHW
+    run = torch.compile(model) if options.compile else model
+    forward: Forward = partial(_forward, run, net, channels_last=options.channels_last)
+    if options.self_ensemble:
+        forward = partial(_self_ensemble, forward)
+    whole = partial(_clamped, forward)
+    bf16 = torch.autocast(lr_BCHW.device.type, torch.bfloat16, enabled=options.precision == "bf16")
+    with eval_mode(model), exact_arithmetic(), bf16:
+        if options.tile is None:
+            return Output(*whole(x_BCHW))
+        tiling = {"tile": options.tile, "overlap": options.overlap, "step": net.window}
+        return Output(*run_tiles(whole, x_BCHW, scale=net.scale, **tiling))
+
+
+def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options = Options()) -> int:
+    """The largest `Options.tile` whose pass keeps within `max_bytes`; the picture itself and the weights come on top.
+
+    Args:
+        max_bytes: bound on the memory that one tile takes at a time, on the device that holds the model.
+        options: how it will be run; its `tile` is ignored.
+
+    Raises:
+        InputError: not even a tile of one pixel fits, with its overlap.
+    """
+    net = model.net if isinstance(model, WithSigma) else model
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    probe = torch.zeros(1, 3, *[-(-48 // net.window) * net.window] * 2, device=device)
+    once = replace(options, tile=None, compile=False)
+    context = 2 * options.overlap + 3 * net.window  # what a tile sees beyond its own part, and its padding
+    tile = largest_tile(lambda lr: super_resolve(model, lr, options=once), probe, max_bytes) - context
+    if tile < 1:
+        raise InputError(f"{max_bytes} bytes are too few for one tile with an overlap of {options.overlap} pixels")
+    return tile
+
+
+def with_noise(lr_BCHW: Tensor, seeds: Sequence[int], channels: int) -> Tensor:
+    """Whole pictures with their noise behind the colours: padding, tiles and the self-ensemble treat both alike.
+
+    Args:
+        seeds: one for each picture, or one for all.
+
+    Returns:
+        (B, 3 + channels, H, W).
+    """
+    fields = [torch.from_numpy(noise_field(seed, (channels, *lr_BCHW.shape[2:]))) for seed in seeds]
+    noise_BCHW = torch.stack(fields).to(lr_BCHW).expand(len(lr_BCHW), -1, -1, -1)
+    return torch.cat([lr_BCHW, noise_BCHW], 1)
+
+
+def _forward(
+    run: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]], net: SRNetwork, lr_BCHW: Tensor, *, channels_last: bool
+) -> tuple[Tensor, ...]:
+    """One pass on a picture made to fit as `net.fit` says: (sr,) or (sr, sigma), float32, not clamped."""
+    height, width = lr_BCHW.shape[2:]
+    crops = adaptive_crops(height, width, multiple=net.window) if net.fit == "crop" else []
+    x = cut(lr_BCHW, crops) if crops else pad_to_window(lr_BCHW, net.window, always=net.fit == "pad_more")
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    result = run(x)
+    parts = [part.float() for part in (result if isinstance(result, tuple) else (result,))]
+    if crops:
+        return tuple(paste(part, crops, net.scale) for part in parts)
+    return tuple(part[..., : height * net.scale, : width * net.scale] for part in parts)
+
+
+def _self_ensemble(forward: Forward, lr_BCHW: Tensor) -> tuple[Tensor, ...]:
+    """The mean of eight passes, each on a flipped or turned picture and turned back."""
+    sums: list[Tensor] = []
+    for turns in range(4):
+        for flip in ([], [3]):
+            parts = forward(lr_BCHW.flip(flip).rot90(turns, (2, 3)))
+            upright = [part.rot90(-turns, (2, 3)).flip(flip) for part in parts]
+            sums = [a + b for a, b in zip(sums, upright, strict=True)] if sums else upright
+    return tuple(total / 8 for total in sums)
+
+
+def _clamped(forward: Forward, lr_BCHW: Tensor) -> tuple[Tensor, ...]:
+    sr, *sigma = forward(lr_BCHW)
+    return sr.clamp(0, 1).contiguous(), *(each.contiguous() for each in sigma)
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """On a GPU: fp32 means fp32 (TF32 turns 1e-5 differences into 1e-2), and cuDNN adds in a fixed order."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every submodule gets its own mode back, also after an error."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def pad_to_window(x_BCHW: Tensor, window: int, *, always: bool = False) -> Tensor:
+    """Extend the bottom and the right by the mirror image, edge repeated, to the next multiples of `window`.
+
+    A side that is a multiple already stays, or gets one window more where `always`.
+    """
+    for axis in (2, 3):
+        size = x_BCHW.shape[axis]
+        if always or size % window:
+            index = beyond(np.arange((size // window + 1) * window), size, "symmetric")
+            x_BCHW = x_BCHW.index_select(axis, torch.from_numpy(index).to(x_BCHW.device))
+    return x_BCHW

@@ -1,0 +1,223 @@
+"""`python -m orchestrator.evaluate`: the rows of `python -m eval`, kept; trials of a run, also one under way."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import sr_models
+from eval import PROTOCOLS, benchmarks
+from eval.metrics import backbones
+from eval.metrics.scorer import Scorer
+from eval.rows import read_file, read_rows
+from eval.score import score_image
+from orchestrator.data.inputs import Inputs
+from orchestrator.data.store import build_store
+from orchestrator.evaluate.__main__ import main
+from orchestrator.plan import config
+from orchestrator.plan.plan import make_plan
+from orchestrator.run import checkpoint
+from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import JOURNAL
+from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_trial, write_winners
+from orchestrator.training.loop import run_trial
+from orchestrator.training.network import build_network
+from sr_models.checkpoints import folder as weights
+
+ROOT = Path(__file__).resolve().parents[3]
+HYPER = {"channels": 8, "blocks": 1, "noise": 30.0}
+
+
+def write_images(folder: Path, count: int, first: int = 0) -> Path:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        pixels = np.random.default_rng(first + i).integers(0, 256, (40, 48, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def run(module: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SR_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT, env=clean | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr[-3000:]
+    return done
+
+
+def offline(*_: object, **__: object) -> None:
+    raise URLError("tests have no network")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_table_json_and_rows_are_those_of_one_process(tmp_path: Path) -> None:
+    hr = write_images(tmp_path / "mine", 5)
+    torch.manual_seed(0)
+    net = sr_models.build("noisy_edsr", 2, **HYPER)
+    weights.save(
+        tmp_path / "net", net, model="noisy_edsr", scale=2, hyper=HYPER, sigma=None, ema=False, fingerprint=None
+    )
+    ask = ["--model", "noisy_edsr", "--scale", 2, "--hr", hr, "--weights", tmp_path / "net", "--draws", 3, "--seed", 4,
+           "--metrics", "psnr_y,ssim_rgb,consistency,niqe", "--per-image"]  # fmt: skip
+    kept = ["--output", tmp_path / "kept", "--workers", 2]
+    files = {who: ["--json", tmp_path / f"{who}.json", "--parquet", tmp_path / f"{who}.parquet"] for who in "ab"}
+    one = run("eval", *ask, *files["a"])
+    many = run("orchestrator.evaluate", *ask, *kept, *files["b"])
+    assert "niqe not computed: " in many.stderr
+    assert many.stdout.splitlines()[1:] == one.stdout.splitlines()[1:], "the first line has seconds in it"
+
+    a, b = (json.loads((tmp_path / f"{who}.json").read_text()) for who in "ab")
+    assert {k: v for k, v in a.items() if k not in ("seconds_per_image", "means", "images")} == {
+        k: v for k, v in b.items() if k not in ("seconds_per_image", "means", "images")
+    }
+    assert b["means"] == pytest.approx(a["means"], rel=1e-9)
+    assert a["means"]["g_std.psnr_y"] > 0
+    for row, expected in zip(read_file(tmp_path / "b.parquet"), read_file(tmp_path / "a.parquet"), strict=True):
+        for name, value in expected.items():
+            if name != "seconds":
+                assert row[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), name
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept" / "evaluation").iterdir()}
+    again = run("orchestrator.evaluate", *ask, *kept)
+    assert again.stdout == many.stdout
+    Image.fromarray(np.full((40, 48, 3), 9, np.uint8)).save(hr / "5.png")
+    (hr / "6.png").write_bytes((hr / "5.png").read_bytes()[:60])
+    more = run("orchestrator.evaluate", *ask, *kept)
+    assert "mean of 6" in more.stdout and "1 refused, 6 scored" in more.stdout and "6.png" in more.stdout
+    now = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept" / "evaluation").iterdir()}
+    assert before.items() < now.items() and len(now) == len(before) + 1, "only the new image was scored"
+
+
+BICUBIC = ("--model", "bicubic", "--scale", "2", "--hr", "hr")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--images", "hr", "--scale", "2", "--hr", "hr"), "--images: pictures need no workers; use python -m eval"),
+        ((*BICUBIC, "--pictures", "new"), "--pictures goes with python -m eval, not with workers"),
+        ((*BICUBIC, "--save-images", "new"), "--save-images goes with python -m eval, not with workers"),
+        ((*BICUBIC, "--workers", "0"), "--workers must be at least 1, got 0"),
+        ((*BICUBIC, "--cpus-per-worker", "0"), "--cpus-per-worker must be at least 1, got 0"),
+        ((*BICUBIC, "--gpus-per-worker", "-1"), "--gpus-per-worker must be at least 0, got -1"),
+        ((*BICUBIC, "--output", "run"), "run is the run folder of a sweep; score its trials with --run"),
+        ((*BICUBIC, "--output", "hr/0.png"), "0.png cannot be written (File exists)"),
+        ((*BICUBIC, "--metrics", "psnr"), "--metrics: unknown metric 'psnr'; did you mean 'psnr_y'?"),
+        ((*BICUBIC, "--strict", "--metrics", "lpips_alex", "--weights-dir", "hr"), "lpips_alex: alexnet-owt-7be5be79"),
+        (BICUBIC[:4], "the following arguments are required: --hr"),
+        (("--run", "hr"), "--run: {cwd}/hr is not a run folder (it has no config.yaml and plan.json)"),
+        (("--run", "hr", "--hr", "hr"), "unrecognized arguments: --hr hr"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(backbones, "urlopen", offline)
+    write_images(Path("hr"), 1)
+    Path("run").mkdir()
+    Path("run/plan.json").write_text("{}")
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    line = said.err.splitlines()[-1]
+    assert message.format(cwd=tmp_path) in line and line.startswith("python -m orchestrator.evaluate: ")
+    assert said.out == "" and "Traceback" not in said.err
+
+
+# ---- a run that still trains
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> tuple[RunDir, dict[str, Any]]:
+    """A run folder as its sweep leaves it before the search: config, store, plan; and a trial of it."""
+    sources = {
+        "train": [{"hr": str(write_images(tmp_path / "train", 2))}],
+        "validation": [{"hr": str(write_images(tmp_path / "validation", 1, 5))}],
+        "test": {"toy": {"hr": str(write_images(tmp_path / "test", 3, 9))}},
+    }
+    text = {
+        "name": "toy", "models": {"edsr_baseline": {"channels": 8, "blocks": 1}}, "objectives": {"l1": {}},
+        "data": sources,
+        "train": {"steps": 30, "batch_size": 2, "patch": 8, "validate_every": 10, "checkpoint_every": 10, "ema": 0.9},
+    }  # fmt: skip
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    parsed = config.SweepConfig.parse(text, "text")
+    folder.config.write_text(yaml.safe_dump(parsed.model_dump(mode="json")))
+    plan, inputs = make_plan(parsed), Inputs(parsed)
+    store = build_store(
+        folder.store, train=inputs.sources["train"], validation=inputs.sources["validation"], scales=(2,)
+    )
+    tests = {key: bench.hash for key, bench in inputs.benchmarks.items()}
+    write_plan(folder, plan, data_hash=store.data_hash, benchmarks=tests, inits={}, teachers={})
+    [one] = plan.combinations
+    trial = plan.trial(one, {}, 0, store.data_hash, None)
+    write_trial(folder, trial, combination=one.id, role="search", number=0, params={})
+    return folder, {"trial": trial, "store": store}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_trial_is_scored_while_it_trains(training: tuple[RunDir, dict[str, Any]], tmp_path: Path) -> None:
+    folder, made = training
+    trial, store, out = made["trial"], made["store"], folder.trial(made["trial"].fingerprint)
+    command = ["--run", folder.path, "--trial", trial.fingerprint[:6], "--workers", 1]
+    said = run("orchestrator.evaluate", *command, code=2)
+    assert f"--trial: {trial.fingerprint[:16]} has no checkpoint yet" in said.stderr
+    said = run("orchestrator.evaluate", "--run", folder.path, code=2)
+    assert "has no winners yet; name trials with --trial" in said.stderr
+
+    def until(step: int) -> None:
+        run_trial(trial, store, lambda at, _: "stop" if at == step else "continue", out_dir=out)
+        if step < trial.train.steps:  # as it is in the middle of a run
+            lines = (out / JOURNAL).read_text().splitlines(keepends=True)
+            (out / JOURNAL).write_text("".join(line for line in lines if '"kind": "end"' not in line))
+
+    until(10)
+    first = run("orchestrator.evaluate", *command)
+    assert f"edsr_baseline × l1 {trial.fingerprint[:16]} (raw, step 10) x2, protocol classical-y-b2" in first.stdout
+    assert "(ema, step 10)" in first.stdout and "so far; the sweep writes its board" in first.stdout
+    assert not (folder.path / "snapshots").exists() and not (folder.path / "leaderboard.json").exists()
+    rows = {(row["weights"], row["image"]): row for row in read_rows(folder.evaluation)}
+    assert len(rows) == 3 * 3 and rows["raw", "0"]["fingerprint"] == f"{trial.fingerprint}@10"
+    state = checkpoint.load(out / CHECKPOINT)
+    assert state is not None and state["step"] == 10
+    net = build_network(trial)
+    bench = benchmarks.load("toy", 2, tmp_path / "test")
+    scorer = Scorer(PROTOCOLS["classical"], ["psnr_y"], scale=2, kernel=bench.kernel)
+    for kind, held in (("raw", state["model"]), ("ema", state["ema"])):
+        net.load_state_dict(held)
+        expected = score_image(net, bench, 1, scorer=scorer, draws=1).row["psnr_y"]
+        assert rows[kind, "1"]["psnr_y"] == pytest.approx(expected, rel=1e-9)
+
+    until(20)
+    second = run("orchestrator.evaluate", *command)
+    assert "@10)" in second.stdout and "@20)" in second.stdout, "the board tells the steps apart"
+    until(30)
+    counts = SearchCounts(trials=1, pruned=0, failed=0)
+    winner = WinnerRecord(number=0, params={}, fingerprints=(trial.fingerprint,), search=counts, train_seconds=1.0)
+    write_winners(folder.winners, {"x2/edsr_baseline/l1": winner})
+    last = run("orchestrator.evaluate", "--run", folder.path, "--workers", 1, "--metrics", "psnr_y,psnr_rgb")
+    assert "@" not in last.stdout
+    assert "toy psnr_rgb" in last.stdout and (folder.path / "leaderboard.json").exists()
+    board = json.loads((folder.path / "leaderboard.json").read_text())
+    assert {row["weights"] for row in board["rows"]} == {"raw", "ema", "none"}
+    assert all(row["images"] == row["of_images"] == 3 for row in board["rows"])

@@ -1,0 +1,165 @@
+"""What a sweep is going to do: which combinations, how many trials, which rungs, which refusals."""
+
+from typing import Any
+
+import pytest
+
+import objectives
+from objectives import ObjectiveSpec
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.cost import trial_seconds
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.read import PRESETS, load
+from sr_models.errors import InputError
+
+DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
+
+
+def planned(**changes: Any) -> Plan:
+    base = {"name": "p", "models": ["imdn"], "objectives": ["l1"], "data": DATA, "teacher": {}}
+    return make_plan(SweepConfig.parse(base | changes, "test"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_presets_plan(name):
+    plan = make_plan(load(name))
+    assert plan.combinations and not plan.skipped
+    assert all(one.id in plan.text(2) for one in plan.combinations)
+
+
+def test_quick_is_what_it_promises():
+    plan = make_plan(load("quick"))
+    cells = {(one.label, one.objective_label) for one in plan.combinations}
+    assert len(cells) == 10 and plan.trials == 2 * (1 + 1 + 1 + 4 + 4)
+    assert plan.rungs == [50, 100] and plan.teacher_scales == (2,) and plan.config.seeds == 2
+    assert plan.seconds(2) < 300  # five minutes on two cores
+
+
+def test_every_model_meets_every_objective_at_every_scale():
+    plan = planned(models=["edsr_baseline", "imdn"], objectives=["l1", "kd"], scales=[2, 4])
+    assert [one.id for one in plan.combinations] == [
+        f"x{s}/{m}/{o}" for s in (2, 4) for m in ("edsr_baseline", "imdn") for o in ("l1", "kd")
+    ]
+    assert plan.teacher_scales == (2, 4)
+    assert planned(scales=[2]).teacher_scales == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "trials"),
+    [
+        ({"search": []}, 1),
+        ({"search": ["target.length"]}, 5),
+        ({"search": [], "grid": {"target.shape": ["linear", "step"], "target.length": [0.5, 0.75, 1.0]}}, 6),
+        ({"search": ["target.length"], "grid": {"target.shape": ["linear", "step"]}}, 10),
+    ],
+)
+def test_number_of_trials(entry, trials):
+    plan = planned(objectives={"eco": entry}, search={"trials": 5})
+    assert plan.trials == plan.combinations[0].trials == trials
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "first", "reduction", "rungs"),
+    [
+        (200, 50, 0.25, 2, [50, 100]),
+        (200, 50, 0.26, 2, [100]),  # a validation at or after the fraction
+        (1000, 100, 0.1, 3, [100, 300, 900]),
+        (100, 100, 0.25, 2, []),
+        (100, 30, 1.0, 2, []),
+    ],
+)
+def test_rungs(steps, every, first, reduction, rungs):
+    plan = planned(
+        train={"steps": steps, "validate_every": every}, search={"first_rung": first, "reduction": reduction}
+    )
+    assert plan.rungs == rungs
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"models": ["imdm"]}, "unknown model 'imdm'; did you mean 'imdn'?"),
+        ({"models": {"imdn": {"chanels": 4}}}, "model 'imdn': unknown key 'chanels'; did you mean 'channels'?"),
+        ({"models": {"imdn": {"channels": 24}}}, "model 'imdn'.channels: Input should be a multiple of 16 (got 24)"),
+        ({"models": {"imdn": {"train": {"lrr": 1}}}}, "models.imdn.train: unknown key 'lrr'; did you mean 'lr'?"),
+        ({"scales": [5], "teacher": None}, "model 'imdn' has no scale 5 (it has 2, 3, 4, 8)"),
+        ({"scales": [8], "models": ["srresnet"]}, "model 'srresnet' has no scale 8"),
+        ({"objectives": ["ecco"]}, "objectives.ecco: unknown objective 'ecco'; did you mean 'eco'?"),
+        ({"objectives": {"l1": {"loss.kind": "l3"}}}, "objectives.l1.loss: unknown loss 'l3'"),
+        ({"objectives": {"l1": {"loss": "none"}}}, "objectives.l1: target 'hr' with loss 'none' needs sigma"),
+        ({"objectives": ["eco"], "teacher": None}, "objectives.eco: needs a teacher; add teacher:"),
+        ({"teacher": {"model": "imdm"}}, "unknown model 'imdm'"),
+        ({"teacher": {"train": {"stepz": 3}}}, "teacher.train: unknown key 'stepz'; did you mean 'steps'?"),
+        ({"search": {"metric": "ema.psnr_y"}}, "search.metric: 'ema.psnr_y' needs train.ema"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(changes, said):
+    with pytest.raises(InputError) as caught:
+        planned(**changes)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_pair_of_target_and_loss_is_planned_or_refused():
+    for target in objectives.TARGETS:
+        for loss in objectives.LOSSES:
+            entry = {"target": target, "loss": loss, "search": []}
+            if loss == "none":
+                with pytest.raises(InputError, match="needs sigma"):
+                    planned(objectives={"own": entry})
+                entry["sigma"] = {}
+            spec = planned(objectives={"own": entry}).combinations[0].spec
+            assert (spec.target.kind, spec.loss.kind) == (target, loss)
+
+
+def test_what_is_never_trained_is_not_planned():
+    assert planned(models=["bicubic"]).combinations == ()
+    assert [one.label for one in planned(models=["bicubic", "imdn"]).combinations] == ["imdn"]
+
+
+def test_a_trial_is_filled_in():
+    plan = planned(objectives=["eco", "l1"], models={"imdn": {"channels": 32}}, train={"ema": 0.99})
+    eco, l1 = plan.combinations
+    made = plan.trial(eco, {"target.length": 0.5, "train.lr": 1e-3}, 3, "d" * 64, "e" * 64)
+    assert (made.model, made.scale, made.seed, made.data_hash, made.teacher) == ("imdn", 2, 3, "d" * 64, "e" * 64)
+    assert made.hyper == {"channels": 32, "blocks": 6}  # complete: a changed default is another trial
+    assert (made.objective.target.length, made.train.lr, made.train.ema) == (0.5, 1e-3, 0.99)
+    assert plan.trial(l1, {}, 3, "d" * 64, "e" * 64).teacher is None
+    teacher = plan.teacher_trial(2, "d" * 64)
+    assert (teacher.model, teacher.teacher) == ("edsr_baseline", None)
+    assert teacher.objective == ObjectiveSpec.parse({"target": {"kind": "hr"}, "loss": {"kind": "l1"}}, "test")
+
+
+def test_validation_measures_what_steers_and_what_leads():
+    plan = planned(search={"metric": "ema.psnr_rgb"}, train={"ema": 0.9}, evaluation={"metrics": ["ssim_y", "psnr_y"]})
+    assert plan.trial(plan.combinations[0], {}, 0, "d", None).metrics == ("psnr_rgb", "ssim_y")
+
+
+def test_cost_grows_with_the_work():
+    plan = planned(models={"edsr_baseline": {"channels": 32, "blocks": 4}})
+    one = plan.combinations[0]
+    base = trial_seconds(one.network, one.hyper, 2, one.train, None)
+    twice = trial_seconds(one.network, one.hyper, 2, one.train.changed({"steps": 2 * one.train.steps}, ""), None)
+    assert twice == pytest.approx(2 * base) and base > 0
+    assert trial_seconds(one.network, one.hyper, 2, one.train, 160) > 4 * base  # a full σ head beside a small network
+    assert plan.seconds(4) == pytest.approx(plan.seconds(1) / 4)
+
+
+@pytest.mark.parametrize("where", ["train", "grid", "teacher"])
+def test_more_workers_than_samples_are_refused(where):
+    changes: dict[str, Any] = {"resources": {"workers_per_trial": 6}, "train": {"batch_size": 8}}
+    if where == "train":
+        changes["train"] = {"batch_size": 4}
+    elif where == "grid":
+        changes["objectives"] = {"l1": {"grid": {"train.batch_size": [8, 4]}}}
+    else:
+        changes["teacher"] = {"train": {"batch_size": 4}}
+    with pytest.raises(InputError, match="6 workers cannot share a batch of 4"):
+        planned(**changes)
+
+
+def test_what_only_evaluation_computes_does_not_steer_a_search():
+    with pytest.raises(InputError, match="'lpips_alex', which is for evaluation"):
+        planned(search={"metric": "lpips_alex"})
+    plan = planned(evaluation={"metrics": ["lpips_alex", "psnr_y"]})
+    trial = plan.trial(plan.combinations[0], {}, 0, "d" * 64, None)
+    assert trial.metrics == ("psnr_y",)

@@ -1,0 +1,91 @@
+"""A run's home on a storage: one driver at a time, and the next one begins with what the last one knew."""
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from orchestrator.run import driver as homes
+from orchestrator.run.driver import Home
+from orchestrator.run.folder import RunDir
+from sr_models.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SR_CACHE", str(tmp_path / "cache"))
+
+
+def machine(tmp_path: Path, name: str) -> Home:
+    """The run as a driver on one machine sees it."""
+    made = Home(RunDir(tmp_path / name / "mine-01234567"), f"file://{tmp_path}/bucket")
+    made.run.path.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def tell(home: Home, number: int) -> None:
+    """What a driver does: its config once, and a study that grows."""
+    home.run.config.write_text("name: mine\n")
+    with closing(sqlite3.connect(home.run.path / "studies.db")) as database, database:
+        database.execute("CREATE TABLE IF NOT EXISTS trials (number INTEGER)")
+        database.execute("INSERT INTO trials VALUES (?)", (number,))
+    home.push()
+
+
+def told(home: Home) -> list[int]:
+    with closing(sqlite3.connect(home.run.path / "studies.db")) as database:
+        return [number for (number,) in database.execute("SELECT number FROM trials ORDER BY number")]
+
+
+def test_a_run_moves_from_machine_to_machine_and_back(tmp_path):
+    first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
+    with first.held():
+        tell(first, 1)
+    with second.held():
+        assert told(second) == [1] and second.run.config.read_text() == "name: mine\n"
+        tell(second, 2)
+    assert told(first) == [1]
+    with first.held():
+        assert told(first) == [1, 2], "what this machine knew is older"
+
+
+def test_two_drivers_at_once_are_refused(tmp_path):
+    first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
+    with first.held():
+        tell(first, 1)
+        with (
+            pytest.raises(InputError, match=r"first/mine-01234567 drives this run, and was alive \d+ s ago"),
+            second.held(),
+        ):
+            pass
+        with machine(tmp_path, "first").held():  # the same machine has a lock of its own for that
+            pass
+
+
+def test_a_driver_that_died_is_waited_for_and_then_replaced(tmp_path, monkeypatch):
+    first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
+    with first.held():
+        tell(first, 1)
+    lease = tmp_path / "bucket" / "mine-01234567" / "driver.json"
+    owner = json.loads(lease.read_text())["owner"]
+    lease.write_text(json.dumps({"owner": owner, "time": time.time()}))  # a kill -9 leaves it so
+    with pytest.raises(InputError, match=r"try again in 1[12]\d s"), second.held():
+        pass
+    monkeypatch.setattr(homes, "LEASE_SECONDS", 0)
+    with second.held():
+        assert told(second) == [1]
+    assert json.loads(lease.read_text())["time"] == 0
+
+
+def test_signs_of_life_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(homes, "BEAT_SECONDS", 0.05)
+    home, seen = machine(tmp_path, "first"), set()
+    with home.held():
+        until = time.monotonic() + 10
+        while len(seen) < 3 and time.monotonic() < until:
+            seen.add((home.storage.read("driver.json") or b"").decode())
+            time.sleep(0.02)
+    assert len(seen) >= 3

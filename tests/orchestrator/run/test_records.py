@@ -1,0 +1,283 @@
+"""What a run folder's JSON files look like to the byte, that they come back, and how a wrong one is refused."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import load
+from orchestrator.run import records
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import (
+    CombinationRecord,
+    DeliveredRun,
+    HomeRecord,
+    MetricRecord,
+    PlanRecord,
+    SearchCounts,
+    TrackingRecord,
+    TrialRecord,
+    WinnerRecord,
+    read_winners,
+    write_winners,
+)
+from sr_models.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+PLAN = PlanRecord(
+    data_hash="d", benchmarks={"Set5 x2": "b"}, numerics_version=1, inits={}, teachers={"x2": "t"}, name="quick",
+    run="quick-1a2b3c4d", config_hash="c", git_commit=None, metric=MetricRecord(name="psnr_y", higher_is_better=True),
+    protocol="classical",
+    combinations=(
+        CombinationRecord(
+            id="x2/edsr/eco", model="edsr", objective="eco", target="mixup", loss="l1", scale=2, trials=4,
+            searched=("target.length",), parameters=12345,
+        ),
+    ),
+)  # fmt: skip
+PLAN_TEXT = """{
+ "data_hash": "d",
+ "benchmarks": {
+  "Set5 x2": "b"
+ },
+ "numerics_version": 1,
+ "inits": {},
+ "teachers": {
+  "x2": "t"
+ },
+ "name": "quick",
+ "run": "quick-1a2b3c4d",
+ "config_hash": "c",
+ "git_commit": null,
+ "metric": {
+  "name": "psnr_y",
+  "higher_is_better": true
+ },
+ "protocol": "classical",
+ "combinations": [
+  {
+   "id": "x2/edsr/eco",
+   "model": "edsr",
+   "objective": "eco",
+   "target": "mixup",
+   "loss": "l1",
+   "scale": 2,
+   "trials": 4,
+   "searched": [
+    "target.length"
+   ],
+   "parameters": 12345
+  }
+ ]
+}
+"""
+
+TRIAL = TrialRecord(
+    fingerprint="f" * 64, combination=None, role="teacher", number=None, seed=0,
+    params={"train.lr": 0.1, "target.shape": "cosine", "n": 3}, config={"model": "edsr", "train": {"ema": None}},
+)  # fmt: skip
+TRIAL_TEXT = f"""{{
+ "fingerprint": "{"f" * 64}",
+ "combination": null,
+ "role": "teacher",
+ "number": null,
+ "seed": 0,
+ "params": {{
+  "train.lr": 0.1,
+  "target.shape": "cosine",
+  "n": 3
+ }},
+ "config": {{
+  "model": "edsr",
+  "train": {{
+   "ema": null
+  }}
+ }}
+}}
+"""
+
+WINNERS = {
+    "x2/edsr/eco": WinnerRecord(
+        number=3, params={"target.length": 0.5}, fingerprints=("a", "b"),
+        search=SearchCounts(trials=4, pruned=1, failed=0), train_seconds=14.25,
+    )
+}  # fmt: skip
+WINNERS_TEXT = """{
+ "x2/edsr/eco": {
+  "number": 3,
+  "params": {
+   "target.length": 0.5
+  },
+  "fingerprints": [
+   "a",
+   "b"
+  ],
+  "search": {
+   "trials": 4,
+   "pruned": 1,
+   "failed": 0
+  },
+  "train_seconds": 14.25
+ }
+}
+"""
+
+TRACKING = TrackingRecord(
+    uri="sqlite:///mlflow.db", experiments={"quick": "1"}, runs={"parent": DeliveredRun(id="r", status="running")},
+    files={"plan.json": ("plan.json", 2812, 1795857882565853474)},
+)  # fmt: skip
+TRACKING_TEXT = """{
+ "uri": "sqlite:///mlflow.db",
+ "experiments": {
+  "quick": "1"
+ },
+ "runs": {
+  "parent": {
+   "id": "r",
+   "status": "running",
+   "step": -1,
+   "size": -1
+  }
+ },
+ "files": {
+  "plan.json": [
+   "plan.json",
+   2812,
+   1795857882565853474
+  ]
+ }
+}
+"""
+SCORED_TEXT = TRACKING_TEXT[: -len("\n}\n")] + ',\n "scores": "s"\n}\n'
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "plan.json": PlanRecord.read,
+    "trial.json": TrialRecord.read,
+    "winners.json": read_winners,
+    "home.json": HomeRecord.read,
+    "tracking.json": TrackingRecord.read,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "text"),
+    [
+        ("plan.json", PLAN, PLAN_TEXT),
+        ("trial.json", TRIAL, TRIAL_TEXT),
+        ("winners.json", WINNERS, WINNERS_TEXT),
+        ("home.json", HomeRecord(storage="s3://bucket/runs"), '"s3://bucket/runs"\n'),
+        ("home.json", HomeRecord(storage=None), "null\n"),
+        ("tracking.json", TRACKING, TRACKING_TEXT),
+        ("tracking.json", TRACKING.model_copy(update={"scores": "s"}), SCORED_TEXT),
+    ],
+)
+def test_what_is_written_to_the_byte_and_comes_back(name: str, record: Any, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if isinstance(record, dict):
+        write_winners(path, record)
+    else:
+        record.write(path)
+    assert path.read_text() == text
+    assert READERS[name](path) == record
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        *((name, text, "is not JSON") for name in READERS for text in ("", '{"name": ', "\x00")),
+        *((name, "[]", "expected a mapping") for name in READERS if name != "home.json"),
+        ("home.json", "3", "home.json.storage: Input should be a valid string (got 3)"),
+        ("plan.json", PLAN_TEXT.replace(' "config_hash": "c",\n', ""), "plan.json.config_hash: required"),
+        ("plan.json", PLAN_TEXT.replace("data_hash", "data hash"), "plan.json.data_hash: required"),
+        ("plan.json", PLAN_TEXT.replace('"parameters": 12345', '"parameters": "many"'), "combinations.0.parameters"),
+        ("trial.json", TRIAL_TEXT.replace("teacher", "pupil"), "trial.json.role: "),
+        ("trial.json", TRIAL_TEXT.replace('"seed": 0', '"sed": 0'), "trial.json"),
+        ("winners.json", WINNERS_TEXT.replace("pruned", "stopped"), "winners.json: x2/edsr/eco.search"),
+        ("winners.json", '{"x2/edsr/eco": 3}', "winners.json: x2/edsr/eco: expected a mapping"),
+        ("tracking.json", TRACKING_TEXT.replace('"id": "r",', ""), "tracking.json.runs.parent.id: required"),
+        ("tracking.json", TRACKING_TEXT.replace("files", "file"), "unknown key 'file'; did you mean 'files'?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_one_line_with_its_name(name: str, text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        READERS[name](path)
+    message = str(caught.value)
+    assert said in message and str(path) in message and "\n" not in message
+
+
+def test_a_file_that_is_not_text_is_one_line_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(InputError, match=r"plan\.json is not JSON"):
+        PlanRecord.read(path)
+
+
+def test_there_are_no_winners_before_there_is_a_file(tmp_path: Path) -> None:
+    assert read_winners(tmp_path / "winners.json") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: quick\n", "evaluation is missing"),
+        ("evaluation: 3\n", "evaluation: expected a mapping"),
+        ("evaluation: {metric: [psnr_y]}\n", "unknown key 'metric'; did you mean 'metrics'?"),
+        ("evaluation: {", "not plain YAML"),
+    ],
+)
+def test_a_config_without_an_evaluation_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"config\.yaml") as caught:
+        records.read_evaluation(tmp_path)
+    assert said in str(caught.value)
+
+
+def test_a_plan_is_kept_unless_what_it_is_made_of_changes(tmp_path: Path) -> None:
+    run, plan = RunDir(tmp_path), make_plan(load("quick"))
+    given: dict[str, Any] = {
+        "data_hash": "d", "benchmarks": {("Set5", 2): "b"}, "inits": {("edsr_baseline", 2): "i"}, "teachers": {2: "t"},
+    }  # fmt: skip
+    records.write_plan(run, plan, **given | {"teachers": {}})
+    assert PlanRecord.read(run.plan).teachers == {}
+    records.write_plan(run, plan, **given)
+    kept = run.plan.read_bytes()
+    records.write_plan(run, plan, **given | {"teachers": {}})
+    assert run.plan.read_bytes() == kept, "a teacher that is not known yet does not undo the one that was written"
+    found = records.read_plan(tmp_path)
+    assert (found.benchmarks, found.inits, found.teachers) == ({"Set5 x2": "b"}, {"edsr_baseline x2": "i"}, {"x2": "t"})
+    assert [one.id for one in found.combinations] == [one.id for one in plan.combinations]
+    for name, value in {
+        "data_hash": "e", "benchmarks": {("Set5", 2): "c"}, "inits": {("edsr_baseline", 2): "j"}, "teachers": {2: "u"},
+    }.items():  # fmt: skip
+        with pytest.raises(InputError, match=f"^{name.replace('_', ' ')} changed since"):
+            records.write_plan(run, plan, **given | {name: value})
+    assert run.plan.read_bytes() == kept
+
+
+def test_a_trial_keeps_its_first_role_and_gives_its_config_back(tmp_path: Path) -> None:
+    run, plan = RunDir(tmp_path), make_plan(load("quick"))
+    trial = plan.teacher_trial(2, "d" * 64)
+    records.write_trial(run, trial, combination=None, role="teacher", number=None, params={})
+    records.write_trial(run, trial, combination="x2/edsr/l1", role="final", number=None, params={"a": 1})
+    [path] = run.trial_records
+    found = TrialRecord.read(path)
+    assert (found.role, found.combination, found.params) == ("teacher", None, {})
+    assert found.trial_config() == trial and found.fingerprint == trial.fingerprint
+    older = {name: value for name, value in json.loads(path.read_text())["config"].items() if name != "protocol"}
+    unread = found.model_copy(update={"config": older})
+    with pytest.raises(InputError, match=rf"^trial {trial.fingerprint[:16]}: config\.protocol: required"):
+        unread.trial_config()
+
+
+def test_the_commit_is_that_of_this_checkout() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (records.git_commit() or "").removesuffix("+changes") == head.strip()

@@ -1,0 +1,258 @@
+"""The search's memory: what was asked, heard and told survives the driver; halving looks at one combination only."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.plan import make_plan
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import SearchCounts
+from orchestrator.search.studies import Assignment, Studies
+from sr_models.errors import InputError
+
+DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
+TRAIN = {"steps": 200, "validate_every": 50}
+SEARCH = {"trials": 4, "first_rung": 0.25, "reduction": 2, "startup_trials": 2}
+ECO, EXPECTATION = "x2/imdn/eco", "x2/imdn/expectation"
+
+
+BASE = {
+    "name": "s", "models": ["imdn"], "data": DATA, "teacher": {}, "train": TRAIN, "search": SEARCH,
+    "objectives": {"eco": {"search": ["target.length", "target.shape"]}, "expectation": {}},
+}  # fmt: skip
+
+
+def studies_at(url: str, run: RunDir, **changes: Any) -> Studies:
+    plan = make_plan(SweepConfig.parse(BASE | changes, "test"))
+    return Studies(url, plan, lambda one, values: plan.trial(one, values, plan.config.seed, "d" * 64, "e" * 64), run)
+
+
+@pytest.fixture
+def in_memory(tmp_path):
+    """Makes the studies of one sweep, gone with the process."""
+    return lambda **changes: studies_at("sqlite:///:memory:", RunDir(tmp_path), **changes)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Opens the studies of one sweep; again with the same arguments for a driver that starts over."""
+    return lambda **changes: studies_at(f"sqlite:///{tmp_path / 'studies.db'}", RunDir(tmp_path), **changes)
+
+
+def test_studies_of_another_run_folder_in_the_same_database_are_refused(tmp_path):
+    url, name = f"sqlite:///{tmp_path / 'shared.db'}", "s-0123abcd"
+    first = studies_at(url, RunDir(tmp_path / "a" / name))
+    studies_at(url, RunDir(tmp_path / "a" / name))
+    assert first.next() is not None
+    with pytest.raises(InputError, match=f"studies of {name} there belong to another run folder"):
+        studies_at(url, RunDir(tmp_path / "b" / name))
+    assert studies_at(url, RunDir(tmp_path / "c" / "s-89abcdef")).open == first.open  # another run, its own studies
+
+
+def test_a_database_that_is_not_there_is_one_line_without_its_password(tmp_path):
+    with pytest.raises(InputError) as caught:
+        studies_at("postgresql+psycopg://sr:opensesame@127.0.0.1:1/sr", RunDir(tmp_path))
+    assert str(caught.value).startswith("--studies-uri 'postgresql+psycopg://***@127.0.0.1:1/sr': ")
+    assert "opensesame" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def ask(studies: Studies, combination: str) -> Assignment:
+    """The next trial of one combination; those of others that come first are closed as failed."""
+    while (found := studies.next()) is not None:
+        if found.combination.id == combination:
+            return found
+        studies.tell(found, TrialState.FAIL, "not wanted here")
+    raise AssertionError("nothing is left to ask")
+
+
+def train(studies: Studies, assignment: Assignment, values: dict[int, float]) -> TrialState:
+    """Report a curve as a trial would, stop where the pruner says so, and tell."""
+    for step, value in values.items():
+        studies.hear(assignment, step, {"psnr_y": value})
+        if step < 200 and studies.should_stop(assignment):
+            studies.tell(assignment, TrialState.PRUNED)
+            return TrialState.PRUNED
+    studies.tell(assignment, TrialState.COMPLETE)
+    return TrialState.COMPLETE
+
+
+def flat(value: float) -> dict[int, float]:
+    return dict.fromkeys((50, 100, 150, 200), value)
+
+
+# ---- planning ------------------------------------------------------------------------------------------------------
+
+
+def test_every_planned_trial_is_handed_out_once_and_combinations_keep_step(opened):
+    studies, order = opened(), []
+    while (found := studies.next()) is not None:
+        order.append((found.combination.id, found.number))
+        studies.tell(found, TrialState.FAIL, "x")
+    assert len(order) == len(set(order)) == studies.plan.trials == 8
+    assert [name for name, _ in order] == [ECO, EXPECTATION] * 4
+    assert studies.open == 0 and studies.next() is None
+    assert opened().next() is None  # and a driver that starts over asks for no more
+
+
+def test_proposals_depend_on_the_seed_and_on_what_was_told_alone(in_memory):
+    def proposals(**changes: Any) -> list[dict[str, Any]]:
+        studies, found = in_memory(search=SEARCH | {"trials": 3}, **changes), []
+        while (assignment := studies.next()) is not None:
+            found.append(assignment.trial.params)
+            train(studies, assignment, flat(20.0 + len(found)))
+        return found
+
+    first = proposals()
+    assert proposals() == first and proposals(seed=1) != first
+    assert len({str(params) for params in first}) == len(first)
+    for params in first:
+        if "target.length" in params:
+            assert 0.25 <= params["target.length"] <= 1.0
+        else:
+            assert 1e-3 <= params["sigma.beta"] <= 1e-1
+
+
+# ---- a driver that died --------------------------------------------------------------------------------------------
+
+
+def test_trials_of_a_dead_driver_come_first_with_their_parameters_and_reports(opened):
+    before = opened()
+    done, cut, fresh = ask(before, ECO), ask(before, ECO), ask(before, ECO)
+    train(before, done, flat(30.0))
+    before.hear(cut, 50, {"psnr_y": 25.0})
+    before.hear(cut, 100, {"psnr_y": 26.0})
+    open_before = before.open
+
+    after = opened()
+    assert after.open == open_before
+    again = [after.next(), after.next()]
+    for old, new in zip((cut, fresh), again, strict=True):
+        assert new.number == old.number and new.combination.id == ECO
+        assert new.trial.params == old.trial.params
+        assert new.config.fingerprint == old.config.fingerprint
+    assert [a.reported for a in again] == [{50, 100}, set()]
+    after.hear(again[0], 100, {"psnr_y": 99.0})  # the trial tells its last step again; the first word counts
+    after.hear(again[0], 150, {"psnr_y": 27.0})
+    held = after.trials(cut.combination)[cut.number]
+    assert held.intermediate_values == {50: 25.0, 100: 26.0, 150: 27.0}
+    assert held.user_attrs["fingerprint"] == cut.config.fingerprint
+    for assignment in again:
+        after.tell(assignment, TrialState.FAIL, "x")
+    rest = []
+    while (assignment := after.next()) is not None:
+        rest.append(assignment.number)
+        after.tell(assignment, TrialState.FAIL, "x")
+    assert all(one.trials == len(after.trials(one)) for one in after.plan.combinations)
+    assert after.trials(done.combination)[done.number].value == 30.0
+
+
+def test_a_driver_that_died_while_asking_leaves_a_trial_that_is_completed(opened):
+    before = opened()
+    study = optuna.load_study(study_name=f"{before.run.name}/{ECO}", storage=before.storage)
+    half = study.ask()
+    half.suggest_float("target.length", 0.25, 1.0)
+    found = opened().next()
+    assert (found.combination.id, found.number) == (ECO, half.number)
+    assert set(found.trial.params) == {"target.length", "target.shape"}
+    assert found.trial.params["target.length"] == half.params["target.length"]
+    assert found.config.objective.target.length == half.params["target.length"]
+
+
+def test_a_grid_is_enqueued_once_however_often_it_is_opened(opened):
+    objectives = {
+        "eco": {"search": ["target.length"], "grid": {"target.shape": ["linear", "step"], "target.power": [1.5]}}
+    }
+    first = opened(objectives=objectives)
+    for _ in range(3):
+        train(first, first.next(), flat(20.0))
+    for _ in range(2):
+        studies = opened(objectives=objectives)
+        assert len(studies.trials(studies.plan.combinations[0])) == 8
+    points = []
+    while (assignment := studies.next()) is not None:
+        train(studies, assignment, flat(20.0))
+    for trial in studies.trials(studies.plan.combinations[0]):
+        points.append((trial.params["target.shape"], trial.params["target.power"]))
+        assert trial.state.is_finished()
+    assert sorted(points) == sorted([("linear", 1.5), ("step", 1.5)] * 4)
+
+
+# ---- stopping ------------------------------------------------------------------------------------------------------
+
+
+def test_halving_follows_its_table(in_memory):
+    """Rungs at 50 and 100: at each, the better half of those that got there go on, and always the first."""
+    studies = in_memory()
+    table = [
+        ({50: 20.0, 100: 21.0, 150: 22.0, 200: 23.0}, TrialState.COMPLETE, 200),  # the first meets nobody
+        ({50: 19.0}, TrialState.PRUNED, 50),
+        ({50: 22.0, 100: 20.0}, TrialState.PRUNED, 100),  # best of three, then worse of two
+        ({50: 23.0, 100: 24.0, 150: 1.0, 200: 25.0}, TrialState.COMPLETE, 200),  # 150 is no rung
+    ]
+    for values, state, last in table:
+        assignment = ask(studies, ECO)
+        assert train(studies, assignment, values) == state
+        held = studies.trials(assignment.combination)[assignment.number]
+        assert (held.state, max(held.intermediate_values)) == (state, last)
+    assert studies.counts(assignment.combination) == SearchCounts(trials=4, pruned=2, failed=0)
+
+
+def test_halving_compares_within_a_combination_only(in_memory):
+    studies = in_memory()
+    for _ in range(3):
+        for level in (30.0, 10.0):  # every trial of the second combination is far below the first one's
+            assignment = studies.next()
+            assert assignment.combination.id == (ECO if level == 30.0 else EXPECTATION)
+            studies.hear(assignment, 50, {"psnr_y": level + assignment.number})
+            assert not studies.should_stop(assignment)
+
+
+def test_halving_survives_the_driver(opened):
+    first = opened()
+    train(first, ask(first, ECO), flat(30.0))
+    cut = ask(first, ECO)
+    first.hear(cut, 50, {"psnr_y": 10.0})  # killed before it was decided
+    second = opened()
+    again = second.next()
+    second.hear(again, 50, {"psnr_y": 10.0})
+    assert again.number == cut.number and second.should_stop(again)
+
+
+# ---- choosing ------------------------------------------------------------------------------------------------------
+
+
+def test_the_winner_is_the_best_that_ran_in_full(in_memory):
+    studies = in_memory()
+    one = studies.plan.combinations[0]
+    assert studies.winner(one) is None
+    assert train(studies, ask(studies, ECO), {50: 40.0, 100: 40.0, 150: 40.0, 200: 30.0}) == TrialState.COMPLETE
+    assert train(studies, ask(studies, ECO), {50: 39.0}) == TrialState.PRUNED
+    failed = ask(studies, ECO)
+    studies.hear(failed, 50, {"psnr_y": 99.0})
+    studies.tell(failed, TrialState.FAIL, "the loss is not finite")
+    assert train(studies, ask(studies, ECO), {50: 99.5, 100: 50.0, 150: 50.0, 200: 31.0}) == TrialState.COMPLETE
+    winner = studies.winner(one)
+    assert (winner.number, winner.value) == (3, 31.0)  # the last value counts, not the highest one on the way
+    assert studies.failures(one) == ["the loss is not finite"]
+    assert studies.counts(one) == SearchCounts(trials=4, pruned=1, failed=1)
+
+
+def test_the_steering_metric_is_the_one_that_is_named(in_memory):
+    studies = in_memory(search=SEARCH | {"metric": "ssim_y"})
+    assignment = ask(studies, ECO)
+    studies.hear(assignment, 200, {"psnr_y": 30.0, "ssim_y": 0.9})
+    studies.tell(assignment, TrialState.COMPLETE)
+    assert studies.winner(assignment.combination).value == 0.9
+
+
+def test_halving_asked_again_answers_the_same(in_memory):
+    """A driver that dies between the decision and its record asks again: the worse trial must not slip through."""
+    studies = in_memory()
+    better, worse = (ask(studies, ECO) for _ in range(2))
+    studies.hear(better, 50, {"psnr_y": 24.0})
+    studies.hear(worse, 50, {"psnr_y": 23.0})
+    assert [studies.should_stop(worse) for _ in range(3)] == [True] * 3
+    assert not studies.should_stop(better)

@@ -1,0 +1,37 @@
+"""Which failures of a trial would only happen again; the search itself is tried in test_sweep.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from orchestrator.search.tune import _cause
+
+LOST = "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\nThe actor is dead."
+MEMORY = "1 worker(s) were killed due to the node running low on memory. Memory on the node was 1.57GB used"
+RAISED = 'ray::ImplicitFunc.train() (pid=1, ip=192.0.2.2)\n  File "trial.py", line 1, in run\nValueError: bad shape\n'
+
+
+@pytest.mark.parametrize(
+    ("failures", "cause"),
+    [
+        ([LOST], None),
+        ([MEMORY], "out of memory: Ray ended the worker because its node ran low"),
+        ([RAISED], "ValueError: bad shape"),
+        ([MEMORY, LOST], None),  # only the last one counts
+        ([], None),
+    ],
+)
+def test_a_lost_worker_is_told_from_a_lost_cause(tmp_path: Path, failures: list[str], cause: str | None) -> None:
+    path = tmp_path / "error.txt"  # as Tune 2.60 writes it
+    path.write_text("".join(f"Failure # {i} (occurred at 2026-11-20)\n{text}\n" for i, text in enumerate(failures, 1)))
+    assert _cause(SimpleNamespace(error_file=str(path) if failures else None)) == cause
+
+
+def test_an_interrupted_storage_is_no_outcome_of_a_trial(tmp_path: Path) -> None:
+    path = tmp_path / "error.txt"
+    for last, cause in (("OSError: writing 'x' at s3://b failed", None), ("ValueError: wrong", "ValueError: wrong")):
+        path.write_text(f'Failure #1\nray::ImplicitFunc.train()\n  File "trial.py", line 1\n{last}\n')
+        assert _cause(SimpleNamespace(error_file=str(path))) == cause

@@ -1,0 +1,408 @@
+"""What the run folder holds is in MLflow once, whatever was killed, lost or away in between."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from filelock import FileLock, Timeout
+
+from orchestrator.leaderboard.write import write
+from orchestrator.run.records import (
+    CombinationRecord,
+    MetricRecord,
+    PlanRecord,
+    Role,
+    SearchCounts,
+    TrialRecord,
+    WinnerRecord,
+    write_winners,
+)
+from orchestrator.tracking.__main__ import main
+from orchestrator.tracking.deliver import Tracker, mlflow_store
+from orchestrator.tracking.mlflow_store import check, client, ui_command
+from sr_models.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.timeout(120)
+
+ECO = "x2/edsr_baseline/eco"
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for the module (making it costs more than a second); every test has run folders of its own."""
+    found = f"sqlite:///{tmp_path_factory.mktemp('a store')}/mlflow.db"
+    check(found)
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / f"{tmp_path.name}-1a2b3c4d"
+    folder.mkdir()
+    eco = CombinationRecord(
+        id=ECO, model="edsr_baseline", objective="eco", target="mixup", loss="l1", scale=2, trials=4,
+        searched=("target.length",), parameters=12345,
+    )  # fmt: skip
+    PlanRecord(
+        data_hash="d" * 64, benchmarks={}, numerics_version=1, inits={}, teachers={}, name=tmp_path.name,
+        run=folder.name, config_hash="c" * 64, git_commit="f" * 40, protocol="classical", combinations=(eco,),
+        metric=MetricRecord(name="psnr_y", higher_is_better=True),
+    ).write(folder / "plan.json")  # fmt: skip
+    (folder / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\n")
+    return folder
+
+
+def add_trial(run: Path, digit: str, *, role: Role = "search", number: int | None = 3, seed: int = 0) -> Path:
+    folder = run / "trials" / (digit * 16)
+    TrialRecord(
+        fingerprint=digit * 64, combination=None if role == "teacher" else ECO, role=role, number=number, seed=seed,
+        params={"target.length": 0.5},
+        config={"model": "edsr_baseline", "scale": 2, "train": {"lr": 1e-3, "ema": 0.9}},
+    ).write(folder / "trial.json")  # fmt: skip
+    return folder
+
+
+def step(trial: Path, number: int, when: float = 1000.0, **metrics: float) -> None:
+    entry = {"kind": "step", "step": number, "of": 200, "time": when + number}
+    entry["metrics"] = {"psnr_y": 30 + number / 100, "train.loss": 0.1, **metrics}
+    with (trial / "journal.jsonl").open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def end(trial: Path, status: str, cause: str | None = None) -> None:
+    with (trial / "journal.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "end", "status": status, "cause": cause, "time": 2000.0, "step": 200}) + "\n")
+
+
+def add_scores(run: Path, **means: float) -> None:
+    """Per-image rows for bicubic and both seeds of the winner, and the board's files."""
+    (run / "evaluation").mkdir(exist_ok=True)
+    common = {
+        "scale": 2, "benchmark": "Set5", "image": "baby", "protocol": "classical-y-b2", "lr_sha256": "aa",
+        "kernel": "files", "precision": "fp32", "target": "mixup", "loss": "l1",
+    }  # fmt: skip
+    for name, mean in means.items():
+        who: dict[str, Any] = {"combination": ECO, "model": "edsr_baseline", "objective": "eco", "weights": "raw"}
+        who |= {"seed": int(name[-1]), "fingerprint": name[-1] * 64} if name != "bicubic" else {}
+        if name == "bicubic":
+            who = {
+                "combination": "x2/bicubic/-",
+                "model": "bicubic",
+                "objective": "-",
+                "weights": "none",
+                "seed": -1,
+                "fingerprint": "",
+            }
+        pq.write_table(
+            pa.Table.from_pylist([{**common, **who, "psnr_y": mean}]), run / "evaluation" / f"{name}.parquet"
+        )
+    winner = WinnerRecord(
+        number=3, params={"target.length": 0.5}, fingerprints=("0" * 64, "1" * 64),
+        search=SearchCounts(trials=4, pruned=1, failed=0), train_seconds=14.0,
+    )  # fmt: skip
+    write_winners(run / "winners.json", {ECO: winner})
+    write(run)
+
+
+def runs(uri: str, experiment: str) -> list[Any]:
+    mlflow = client(uri)
+    found = mlflow.get_experiment_by_name(experiment)
+    return list(mlflow.search_runs([found.experiment_id], order_by=["start_time ASC"])) if found else []
+
+
+def one(uri: str, run: Path, **tags: str) -> Any:
+    [found] = [r for r in runs(uri, run.parent.name) if all(r.data.tags.get(k) == v for k, v in tags.items())]
+    return found
+
+
+def points(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
+    return sorted((m.step, m.value) for m in client(uri).get_metric_history(run_id, key))
+
+
+def test_trials_become_nested_runs(uri: str, run: Path) -> None:
+    trial = add_trial(run, "a")
+    step(trial, 50, **{"ema.psnr_y": 30.2})
+    tracker = Tracker(run, uri)
+    assert tracker.sync() == 2 + 3 + 2, "two runs, three metrics, config.yaml and plan.json"
+    assert tracker.sync() == 0
+    step(trial, 100)
+    end(trial, "stopped")
+    with (trial / "journal.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')  # a crash cut this line
+    assert tracker.sync() == 2 + 1
+    assert Tracker(run, uri).sync() == 0, "a new process knows as much"
+
+    parent = one(uri, run, role="sweep")
+    assert (parent.info.run_name, parent.info.status) == (run.name, "RUNNING")
+    assert parent.data.tags["git_commit"] == parent.data.tags["mlflow.source.git.commit"] == "f" * 40
+    child = one(uri, run, role="search")
+    assert (child.info.run_name, child.info.status) == ("edsr_baseline × eco ×2 #3", "KILLED")
+    assert child.info.end_time == 2_000_000
+    expected = {
+        "mlflow.parentRunId": parent.info.run_id, "status": "stopped", "fingerprint": "a" * 64, "target": "mixup",
+        "loss": "l1", "scale": "2", "weights": "raw, ema", "protocol": "classical", "data_hash": "d" * 64, "seed": "0",
+    }  # fmt: skip
+    assert {k: child.data.tags[k] for k in expected} == expected
+    assert child.data.params == {
+        "model": "edsr_baseline", "scale": "2", "train.lr": "0.001", "train.ema": "0.9", "target.length": "0.5",
+    }  # fmt: skip
+    assert points(uri, child.info.run_id, "psnr_y") == [(50, 30.5), (100, 31.0)]
+    [first, _] = client(uri).get_metric_history(child.info.run_id, "psnr_y")
+    assert first.timestamp == 1_050_000, "the journal's time, not the delivery's"
+
+
+@pytest.mark.parametrize(
+    ("status", "mlflow_status"), [("complete", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")]
+)
+def test_how_a_trial_ended(status: str, mlflow_status: str, uri: str, run: Path) -> None:
+    trial = add_trial(run, "b", role="final", number=None, seed=1)
+    step(trial, 50)
+    end(trial, status, cause="loss is nan" if status == "failed" else None)
+    Tracker(run, uri).sync()
+    found = one(uri, run, role="final")
+    assert (found.info.status, found.info.run_name) == (mlflow_status, "edsr_baseline × eco ×2 seed 1")
+    assert found.data.tags.get("cause") == ("loss is nan" if status == "failed" else None)
+
+
+def test_each_value_once_when_killed_between_delivery_and_memory(
+    uri: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = add_trial(run, "c")
+    step(trial, 50)
+    Tracker(run, uri).sync()
+    step(trial, 100)
+    step(trial, 150)
+
+    killed = Tracker(run, uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            killed.sync()
+    # the whole machine went down: the trial goes on from step 50 and writes its later steps again, at another time
+    lines = (trial / "journal.jsonl").read_text().splitlines(keepends=True)
+    (trial / "journal.jsonl").write_text(lines[0])
+    for number in (100, 150, 200):
+        step(trial, number, when=5000.0)
+    Tracker(run, uri).sync()
+    found = one(uri, run, role="search")
+    for key in ("psnr_y", "train.loss"):
+        assert [s for s, _ in points(uri, found.info.run_id, key)] == [50, 100, 150, 200]
+
+
+def test_mlflow_itself_stores_a_repeated_batch_once(uri: str, run: Path) -> None:
+    trial = add_trial(run, "d")
+    step(trial, 50, other=float("nan"))
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    found = one(uri, run, role="search").info.run_id
+    again = mlflow_store.metric_rows({"psnr_y": 30.5, "train.loss": 0.1, "other": float("nan")}, 50, 1050.0)
+    client(uri).log_batch(found, metrics=again)
+    assert [len(points(uri, found, key)) for key in ("psnr_y", "train.loss", "other")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_runs_are_found_again(killed: bool, uri: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tracking.json is lost, or its writer was killed after making a run and before noting its id."""
+    trial = add_trial(run, "e")
+    step(trial, 50)
+    end(trial, "complete")
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                Tracker(run, uri).sync()
+    else:
+        add_scores(run, bicubic=30.0, seed0=31.0)
+        Tracker(run, uri).sync()
+        (run / "tracking.json").unlink()
+    Tracker(run, uri).sync()
+    keys = Counter(
+        r.data.tags["sr.key"] for r in runs(uri, run.parent.name) + runs(uri, f"{run.parent.name} leaderboard")
+    )
+    assert set(keys.values()) == {1} and len(keys) == (2 if killed else 5)
+    found = one(uri, run, role="search")
+    assert points(uri, found.info.run_id, "psnr_y") == [(50, 30.5)] and found.info.status == "FINISHED"
+
+
+def test_equal_configs_in_two_folders_share_nothing(uri: str, run: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "other" / run.name
+    twin.mkdir(parents=True)
+    (twin / "plan.json").write_text((run / "plan.json").read_text())
+    Tracker(run, uri).sync()
+    Tracker(twin, uri).sync()
+    assert len(runs(uri, run.parent.name)) == 2
+
+
+def test_board_and_scores(uri: str, run: Path) -> None:
+    add_scores(run, bicubic=30.0, seed0=31.0, seed1=31.4)
+    (run / "pictures").mkdir()
+    (run / "pictures" / "grid.png").write_bytes(b"png")
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    assert tracker.sync() == 0
+    mlflow = client(uri)
+    board = mlflow.get_experiment_by_name(f"{run.parent.name} leaderboard")
+    rows = mlflow.search_runs([board.experiment_id], order_by=["metrics.psnr_y DESC"])
+    assert [r.info.run_name for r in rows] == ["edsr_baseline × eco", "bicubic"]
+    best = rows[0].data.metrics
+    assert best["psnr_y"] == best["psnr_y.Set5"] == pytest.approx(31.2)
+    assert best["psnr_y.Set5.std"] == pytest.approx(0.4 / 2**0.5) and best["psnr_y.Set5.gain"] == pytest.approx(1.2)
+    assert (best["rank"], best["parameters"], best["train_seconds"]) == (1, 12345, 14)
+
+    seed1 = one(uri, run, role="evaluation", seed="1")
+    assert seed1.data.metrics == {"psnr_y.Set5": 31.4} and seed1.data.tags["fingerprint"] == "1" * 64
+    assert seed1.data.tags["weights"] == "raw" and seed1.info.status == "FINISHED"
+    parent = one(uri, run, role="sweep").info.run_id
+    names = {f.path for folder in (None, "pictures") for f in mlflow.list_artifacts(parent, folder)}
+    assert {"config.yaml", "leaderboard.csv", "leaderboard.md", "leaderboard.json", "pictures/grid.png"} <= names
+
+    time.sleep(0.01)
+    add_scores(run, seed1=31.6)
+    assert tracker.sync() > 0
+    assert client(uri).get_run(rows[0].info.run_id).data.metrics["psnr_y"] == pytest.approx(31.3)
+    assert len(mlflow.search_runs([board.experiment_id])) == 2, "the same rows, brought up to date"
+
+
+def test_names_that_mlflow_refuses(uri: str, run: Path) -> None:
+    add_scores(run, bicubic=30.0)
+    rows = pq.read_table(run / "evaluation" / "bicubic.parquet").to_pylist()
+    pq.write_table(
+        pa.Table.from_pylist([{**rows[0], "benchmark": "my, (own) photos ×2"}]), run / "evaluation" / "bicubic.parquet"
+    )
+    write(run)
+    Tracker(run, uri).sync()
+    [row] = runs(uri, f"{run.parent.name} leaderboard")
+    assert row.data.metrics["psnr_y.my_ _own_ photos _2"] == 30.0
+    trial = add_trial(run, "f")
+    described = json.loads((trial / "trial.json").read_text()) | {"config": {"long": "x" * 9000, "a=b": 1}}
+    (trial / "trial.json").write_text(json.dumps(described))
+    Tracker(run, uri).sync()
+    params = one(uri, run, role="search").data.params
+    assert len(params["long"]) == 6000 and params["a_b"] == "1"
+
+
+def test_more_metrics_than_a_batch_holds(uri: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_store, "BATCH", 5)
+    trial = add_trial(run, "9")
+    for number in range(10):
+        step(trial, number)
+    Tracker(run, uri).sync()
+    assert len(points(uri, one(uri, run, role="search").info.run_id, "psnr_y")) == 10
+
+
+def parent_of_a_tracker(run: Path, uri: str) -> "subprocess.Popen[str]":
+    """A shell that has started a tracker which follows it; its stderr ends when both have ended."""
+    command = [sys.executable, "-m", "orchestrator.tracking", str(run), "--tracking-uri", uri]
+    script = ["sh", "-c", '"$@" --follow $$ & wait', "sh", *command]
+    return subprocess.Popen(script, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_teacher_has_a_run_of_its_own(uri: str, run: Path) -> None:
+    step(add_trial(run, "6", role="teacher", number=None), 50)
+    Tracker(run, uri).sync()
+    assert one(uri, run, role="teacher").info.run_name == "teacher edsr_baseline ×2 seed 0"
+
+
+def test_follow_ends_with_its_parent_and_closes_what_is_open(uri: str, run: Path) -> None:
+    trial = add_trial(run, "7")
+    step(trial, 50)
+    with parent_of_a_tracker(run, uri) as parent:
+        while not any(r.data.tags["role"] == "search" and r.data.metrics for r in runs(uri, run.parent.name)):
+            assert parent.poll() is None
+            time.sleep(0.1)
+        with pytest.raises(Timeout):
+            FileLock(run / "tracking.lock").acquire(timeout=0)
+        step(trial, 100)
+        parent.kill()
+        assert parent.stderr is not None and parent.stderr.read() == "", "ends before anyone buried its parent"
+    found = one(uri, run, role="search")
+    assert (found.info.status, found.data.tags["status"]) == ("KILLED", "interrupted")
+    assert one(uri, run, role="sweep").info.status == "KILLED"
+    assert [s for s, _ in points(uri, found.info.run_id, "psnr_y")] == [50, 100]
+
+    step(trial, 150)  # the sweep is resumed and finishes
+    end(trial, "complete")
+    add_scores(run, bicubic=30.0, seed0=31.0)
+    (run / "tracking.stop").touch()
+    assert Tracker(run, uri).follow(os.getppid(), interval_s=0.1)
+    assert one(uri, run, role="search").info.status == "FINISHED" == one(uri, run, role="sweep").info.status
+
+
+def test_an_outage_is_one_line_and_loses_nothing(
+    uri: str, run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    step(add_trial(run, "8"), 50)
+    away = [5]
+
+    def flaky(there: str) -> Any:
+        if away[0]:
+            away[0] -= 1
+            raise MlflowException("connection refused")
+        return client(there)
+
+    monkeypatch.setattr(mlflow_store, "client", flaky)
+    tracker = Tracker(run, uri)
+    watcher = threading.Timer(2.0, (run / "tracking.stop").touch)
+    watcher.start()
+    assert tracker.follow(os.getppid(), interval_s=0.1)
+    watcher.join()
+    assert ["away" in r.message for r in caplog.records] == [True, False], "gone, and back"
+    assert points(uri, one(uri, run, role="search").info.run_id, "psnr_y") == [(50, 30.5)]
+
+
+def test_a_store_that_stays_away_leaves_the_rest_for_later(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step(add_trial(run, "8"), 50)
+    (run / "tracking.stop").touch()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    assert not Tracker(run, f"http://127.0.0.1:{port}").follow(os.getppid(), interval_s=0.01)
+
+
+def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///:memory:", "ftp://host"):
+        with pytest.raises(InputError, match=r"expected sqlite:///FILE"):
+            check(wrong)
+    (tmp_path / "file").write_text("no database")
+    with pytest.raises(InputError, match=r"file/mlflow\.db"):
+        check(f"sqlite:///{tmp_path}/file/mlflow.db")
+    with pytest.raises(InputError, match="not a database"):
+        check(f"sqlite:///{tmp_path}/file")
+
+    monkeypatch.setattr(mlflow_store, "CHECK_TIMEOUT_S", 1.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(InputError, match="tracking URI"):
+            check(address)  # nobody listens yet
+        silent.listen(4)
+        with pytest.raises(InputError, match="no answer within"):
+            check(address)
+        assert time.monotonic() - start < 6
+
+
+def test_ui_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ui_command("sqlite:///a b.db").endswith(
+        f"mlflow ui --backend-store-uri 'sqlite:///{tmp_path}/a b.db' --host 127.0.0.1 --port 5000 --workers 1"
+    )
+    assert ui_command("http://host:5000") == "http://host:5000"
+
+
+def test_bad_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none"), "--tracking-uri", "sqlite:///x.db"]) == 2
+    assert "is not a folder" in capsys.readouterr().err

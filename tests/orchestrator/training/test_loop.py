@@ -1,0 +1,552 @@
+"""The only training loop: what is computed (golden curves), that a killed run goes on bit for bit, how a trial ends."""
+
+import itertools
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from objectives import resolve
+from orchestrator.data.store import PatchStore, build_store
+from orchestrator.plan.config import TrainConfig, TrialConfig
+from orchestrator.plan.sources import ImageSource
+from orchestrator.run import checkpoint, journal
+from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.training import loop as trial
+from orchestrator.training.loop import lr_factor, run_trial
+from orchestrator.training.ranks import Ranks
+from sr_models import MODELS
+from sr_models.checkpoints import folder as weights
+
+ROOT = Path(__file__).resolve().parents[3]
+GOLDEN = ROOT / "tests" / "golden" / "loss_curves.json"
+TEACHER = "0123456789abcdef" * 4
+OBJECTIVES = {
+    "l1": "l1",
+    "eco": {"recipe": "eco", "target.length": 0.5},
+    "expectation": {"recipe": "expectation", "sigma.width": 8, "sigma.beta": 0.1},
+}
+TRAIN = {
+    "steps": 12, "batch_size": 4, "patch": 8, "lr": 1e-3, "warmup": 0.25, "clip_norm": 1.0, "ema": 0.9,
+    "validate_every": 5, "checkpoint_every": 3,
+}  # fmt: skip
+CHECKPOINTS = (3, 5, 6, 9, 10, 12)  # where TRAIN saves: at checkpoint_every and at each validation
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def smooth(seed: int, height: int, width: int) -> np.ndarray:
+    """Random blocks of 4x4 under a 5x5 mean, in whole numbers: the same picture on every machine."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    blocks = rng.integers(0, 256, (height // 4 + 2, width // 4 + 2, 3))
+    fine = np.kron(blocks, np.ones((4, 4, 1), np.int64))
+    total = sum(fine[i : i + height, j : j + width] for i in range(5) for j in range(5))
+    return (total // 25).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> PatchStore:
+    """Three training images and one validation image at x2, with centroids of a teacher that repeats pixels."""
+    folder = tmp_path_factory.mktemp("trial")
+    sources = {}
+    for split, seeds in {"train": (1, 2, 3), "validation": (4,)}.items():
+        (folder / split).mkdir()
+        for seed in seeds:
+            Image.fromarray(smooth(seed, 40, 44)).save(folder / split / f"{seed}.png")
+        sources[split] = [ImageSource(hr=str(folder / split))]
+    made = build_store(folder / "store", scales=(2,), **sources)
+    made.add_centroids(TEACHER, 2, lambda lr: nn.functional.interpolate(lr, scale_factor=2))
+    return made
+
+
+@pytest.fixture
+def plan(store):
+    """Makes a trial's config: `plan("eco", lr=1.0)`."""
+
+    def make(objective: str = "l1", *, model: str = "edsr_baseline", hyper=None, **train) -> TrialConfig:
+        spec = resolve(OBJECTIVES[objective])
+        return TrialConfig(
+            model=model, scale=2, hyper=hyper or {"channels": 8, "blocks": 1}, objective=spec,
+            train=TrainConfig(**(TRAIN | train)), seed=5, protocol="classical", metrics=("psnr_y",),
+            data_hash=store.data_hash, teacher=TEACHER if "mu" in spec.needs else None,
+        )  # fmt: skip
+
+    return make
+
+
+def go_on(_step, _metrics) -> str:
+    return "continue"
+
+
+def entries(folder: Path) -> list[dict]:
+    """A journal without what a clock wrote."""
+    found = journal.read(folder / JOURNAL)
+    for entry in found:
+        del entry["time"]
+        entry.get("metrics", {}).pop("train.seconds", None)
+    return found
+
+
+def assert_same(a, b, where: str = "checkpoint") -> None:
+    """Equal bit for bit, in every tensor and number, training seconds aside."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a.keys() - {"seconds"}:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def assert_equal_runs(resumed: Path, unbroken: Path) -> None:
+    assert entries(resumed) == entries(unbroken)
+    assert_same(checkpoint.load(resumed / CHECKPOINT), checkpoint.load(unbroken / CHECKPOINT))
+    for name in ("model", "model_ema"):
+        files = [folder / name / "model.safetensors" for folder in (resumed, unbroken)]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
+
+
+# ---- resume --------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from orchestrator.plan.config import TrialConfig
+from orchestrator.data.store import PatchStore
+from orchestrator.training.loop import run_trial
+
+torch.set_num_threads(1)
+config, folder, out, at = sys.argv[1:]
+store = PatchStore.open(folder)
+draw = store.batch
+
+def batch(**wanted):
+    if wanted["step"] == int(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(**wanted)
+
+store.batch = batch
+run_trial(TrialConfig.model_validate_json(config), store, lambda step, metrics: "continue", out_dir=Path(out))
+"""
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_run_killed_between_two_checkpoints_goes_on_bit_for_bit(objective, plan, store, tmp_path):
+    config, killed_at = plan(objective), 8
+    assert killed_at - 1 not in CHECKPOINTS and killed_at not in CHECKPOINTS
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, config.model_dump_json(), str(store.folder), str(out), str(killed_at)]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert checkpoint.load(out / CHECKPOINT)["step"] == 6
+    assert [entry["step"] for entry in entries(out)] == [5]
+
+    resumed = run_trial(config, store, go_on, out_dir=out)
+    unbroken = run_trial(config, store, go_on, out_dir=tmp_path / "unbroken")
+    assert (resumed.status, resumed.step) == (unbroken.status, unbroken.step) == ("complete", 12)
+    assert resumed.metrics["psnr_y"] == unbroken.metrics["psnr_y"]
+    assert [entry.get("step") for entry in entries(out)] == [5, 10, 12, 12]
+    assert_equal_runs(out, tmp_path / "unbroken")
+
+
+class Killed(BaseException):
+    """Ends a run at once, as SIGKILL would: the trial catches nothing of this kind."""
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("before the first checkpoint", "batch"),
+        ("after the checkpoint, before the journal", "step"),
+        ("after the journal, before the report", "report"),
+        ("while the weights are exported", "save"),
+        ("after the last report, before the end is written", "end"),
+    ],
+)
+def test_a_run_cut_at_any_place_goes_on_bit_for_bit(place, name, plan, store, tmp_path, monkeypatch):
+    def killed(*_args, **_kwargs):
+        raise Killed(place)
+
+    out = tmp_path / "cut"
+    owner = {"batch": PatchStore, "step": Journal, "end": Journal, "save": weights}.get(name)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if owner:
+            patch.setattr(owner, name, killed)
+        run_trial(plan(), store, killed if name == "report" else go_on, out_dir=out)
+    assert run_trial(plan(), store, go_on, out_dir=out).status == "complete"
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    assert_equal_runs(out, tmp_path / "unbroken")
+
+
+def test_a_network_with_dropout_goes_on_bit_for_bit(plan, store, tmp_path, monkeypatch):
+    """What it leaves out follows from (seed, step), not from how often this process has drawn."""
+    original, draw, masks = trial.build_network, PatchStore.batch, []
+
+    def with_dropout(config: TrialConfig) -> nn.Module:
+        net = original(config)
+        dropout = nn.Dropout(0.3)
+        net.get_submodule("head").append(dropout)
+        dropout.register_forward_hook(lambda layer, _, out: masks.append(out == 0) if layer.training else None)
+        return net
+
+    def killed(self, **wanted):
+        if wanted["step"] == 8:
+            raise Killed
+        return draw(self, **wanted)
+
+    monkeypatch.setattr(trial, "build_network", with_dropout)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PatchStore, "batch", killed)
+        run_trial(plan(), store, go_on, out_dir=tmp_path / "cut")
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "cut")
+    cut = masks[:6] + masks[8:]  # steps 6 and 7 were drawn twice
+    masks.clear()
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    assert_equal_runs(tmp_path / "cut", tmp_path / "unbroken")
+    assert len(cut) == len(masks) == 12 and all(torch.equal(a, b) for a, b in zip(cut, masks, strict=True))
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(masks, 2))
+
+
+def test_a_lost_checkpoint_costs_time_but_changes_nothing(plan, store, tmp_path):
+    out = tmp_path / "lost"
+    run_trial(plan(), store, lambda step, _: "stop" if step == 10 else "continue", out_dir=out)
+    (out / CHECKPOINT).unlink()
+    heard = []
+    run_trial(plan(), store, lambda step, _: heard.append(step) or "continue", out_dir=out)
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    assert heard == [10, 12]
+    assert [e["step"] for e in entries(out) if e["kind"] == "step"] == [5, 10, 12]
+    assert journal.steps(entries(out)) == journal.steps(entries(tmp_path / "unbroken"))
+
+
+def test_a_finished_trial_is_told_again_and_not_trained_again(plan, store, tmp_path, monkeypatch):
+    first, again = [], []
+    done = run_trial(plan(), store, lambda step, metrics: first.append((step, metrics)) or "continue", out_dir=tmp_path)
+    assert [step for step, _ in first] == [5, 10, 12]
+    before = (tmp_path / JOURNAL).read_bytes()
+    monkeypatch.delattr(PatchStore, "batch")
+    replayed = run_trial(plan(), store, lambda *heard: again.append(heard) or "stop", out_dir=tmp_path)
+    assert replayed == done and again == first[-1:]
+    assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+def test_a_stopped_trial_stays_stopped_until_it_is_told_to_go_on(plan, store, tmp_path):
+    heard: list[int] = []
+
+    def until(last: int):
+        return lambda step, _: heard.append(step) or ("continue" if step < last else "stop")
+
+    out = tmp_path / "stopped"
+    for _ in range(2):
+        stopped = run_trial(plan(), store, until(5), out_dir=out)
+        assert (stopped.status, stopped.step) == ("stopped", 5)
+    assert not (out / "model").exists()
+    assert run_trial(plan(), store, until(99), out_dir=out).status == "complete"
+    assert heard == [5, 5, 5, 10, 12]
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    kinds = [(e["kind"], e["step"], e.get("status")) for e in entries(out)]
+    assert kinds.pop(1) == ("end", 5, "stopped")
+    assert kinds == [(e["kind"], e["step"], e.get("status")) for e in entries(tmp_path / "unbroken")]
+    assert_same(checkpoint.load(out / CHECKPOINT), checkpoint.load(tmp_path / "unbroken" / CHECKPOINT))
+
+
+def test_a_trial_at_its_full_budget_cannot_be_stopped(plan, store, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(trial._Trial, "_export", lambda self: (_ for _ in ()).throw(Killed))
+        run_trial(plan(), store, go_on, out_dir=tmp_path)
+    assert run_trial(plan(), store, lambda step, _: "stop", out_dir=tmp_path).status == "complete"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"lr": 2e-3}, "belongs to another trial"), ({"steps": 13}, "belongs to another trial")],
+)
+def test_a_checkpoint_of_another_config_is_refused(change, said, plan, store, tmp_path):
+    run_trial(plan(), store, lambda *_: "stop", out_dir=tmp_path)
+    with pytest.raises(ValueError, match=said):
+        run_trial(plan(**change), store, go_on, out_dir=tmp_path)
+
+
+def test_other_data_and_unwanted_resumes_are_refused(plan, store, tmp_path):
+    with pytest.raises(ValueError, match="the trial was planned for 000000000000"):
+        run_trial(plan().model_copy(update={"data_hash": "0" * 64}), store, go_on, out_dir=tmp_path)
+    run_trial(plan(), store, lambda *_: "stop", out_dir=tmp_path)
+    with pytest.raises(ValueError, match="already holds a trial"):
+        run_trial(plan(), store, go_on, resume=False, out_dir=tmp_path)
+
+
+# ---- failures ------------------------------------------------------------------------------------------------------
+
+
+def poison(net: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        next(p for p in net.parameters() if p.requires_grad)[0, 0, 0, 0] = math.nan
+    return net
+
+
+def raising(error: Exception):
+    def change(_net: nn.Module) -> nn.Module:
+        raise error
+
+    return change
+
+
+HOST = "[enforce fail at alloc_cpu.cpp:1] err == 0. DefaultCPUAllocator: can't allocate memory"
+FAILURES = {
+    "poisoned weight": (poison, "the loss is not finite (nan) within the 10 steps before step 10", 10),
+    "host, in silence": (raising(MemoryError()), "out of memory on cpu: no more is known", 0),
+    "host": (raising(MemoryError("Unable to allocate 7 TiB")), "out of memory on cpu: Unable to allocate 7 TiB", 0),
+    "host, as torch says it": (raising(RuntimeError(f"{HOST}\nmore")), f"out of memory on cpu: {HOST}", 0),
+    "GPU": (raising(torch.OutOfMemoryError("CUDA out of memory.")), "out of memory on cpu: CUDA out of memory.", 0),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failed_trial_is_a_result_with_its_cause_and_is_not_retried(case, plan, store, tmp_path, monkeypatch):
+    change, cause, step = FAILURES[case]
+    original = trial.build_network
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "build_network", lambda config: change(original(config)))
+        failed = run_trial(plan(validate_every=12), store, go_on, out_dir=tmp_path)
+    assert (failed.status, failed.step, failed.cause) == ("failed", step, cause)
+    last = journal.read(tmp_path / JOURNAL)[-1]
+    assert (last["kind"], last["status"], last["step"], last["cause"]) == ("end", "failed", step, cause)
+    assert run_trial(plan(validate_every=12), store, go_on, out_dir=tmp_path) == failed
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_loss_that_is_not_finite_is_never_journalled(plan, store, tmp_path, monkeypatch):
+    original = trial.build_network
+    monkeypatch.setattr(trial, "build_network", lambda config: poison(original(config)))
+    failed = run_trial(plan(validate_every=3), store, go_on, out_dir=tmp_path)
+    assert failed.cause == "the loss is not finite (nan) within the 10 steps before step 3"
+    assert [entry["kind"] for entry in journal.read(tmp_path / JOURNAL)] == ["end"]
+
+
+def test_an_update_that_breaks_the_weights_under_a_finite_loss_fails_the_trial(plan, store, tmp_path, monkeypatch):
+    update = trial._Trial._update
+    monkeypatch.setattr(trial._Trial, "_update", lambda self, *given: (update(self, *given), poison(self.net)))
+    failed = run_trial(plan(validate_every=1), store, go_on, out_dir=tmp_path)
+    assert failed.cause == "SR of validation image validation/4.png is not finite at step 1"
+    assert [entry["kind"] for entry in journal.read(tmp_path / JOURNAL)] == ["end"]
+
+
+def test_a_learning_rate_of_a_million_ends_as_failed(plan, store, tmp_path):
+    failed = run_trial(plan(lr=1e6, clip_norm=None, ema=None, validate_every=12), store, go_on, out_dir=tmp_path)
+    assert (failed.status, failed.step) == ("failed", 10) and "the loss is not finite" in failed.cause
+
+
+def test_no_memory_half_way_keeps_the_metrics_that_are_known(plan, store, tmp_path, monkeypatch):
+    draw = PatchStore.batch
+
+    def batch(self, **wanted):
+        if wanted["step"] == 7:
+            raise MemoryError("no room")
+        return draw(self, **wanted)
+
+    monkeypatch.setattr(PatchStore, "batch", batch)
+    failed = run_trial(plan(), store, go_on, out_dir=tmp_path)
+    assert (failed.status, failed.step, failed.cause) == ("failed", 7, "out of memory on cpu: no room")
+    assert failed.metrics == journal.steps(journal.read(tmp_path / JOURNAL))[-1]["metrics"]
+
+
+def test_a_defect_is_raised_and_leaves_the_trial_open(plan, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "build_network", raising(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+    with pytest.raises(RuntimeError, match="mat1"):
+        run_trial(plan(), store, go_on, out_dir=tmp_path)
+    assert journal.read(tmp_path / JOURNAL) == []
+
+
+# ---- what is computed ----------------------------------------------------------------------------------------------
+
+
+def test_golden_loss_curves(plan, store, tmp_path):
+    """20 steps of three tiny trials. Where a change of numbers is meant, the new ones are in the failure's message."""
+    found = {}
+    for name in OBJECTIVES:
+        config = plan(name, steps=20, validate_every=1, checkpoint_every=20, ema=None)
+        run_trial(config, store, go_on, out_dir=tmp_path / name)
+        found[name] = [e["metrics"]["train.loss"] for e in journal.steps(journal.read(tmp_path / name / JOURNAL))]
+    pinned = json.loads(GOLDEN.read_text())
+    for name, curve in found.items():
+        assert curve == pytest.approx(pinned[name], abs=1e-5), json.dumps(found)
+        assert sum(curve[-5:]) < 0.8 * sum(curve[:5]), name
+
+
+@pytest.mark.parametrize(("name", "rule"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
+    config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
+    made = trial._Trial(config, store, "cpu", Ranks(), tmp_path, None, None, lambda: None)
+    assert type(made.optimizer) is rule
+    (group,) = made.optimizer.param_groups
+    trained = [p for p in made.net.parameters() if p.requires_grad]
+    assert len(group["params"]) == len(trained) < len(list(made.net.parameters()))  # EDSR's mean shifts stay
+    assert all(a is b for a, b in zip(group["params"], trained, strict=True))
+    options = {key: group[key] for key in ("lr", "weight_decay", "betas", "eps", "amsgrad", "maximize")}
+    assert options == {
+        "lr": 3e-4, "weight_decay": 0.02, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False, "maximize": False,
+    }  # fmt: skip
+
+
+def test_each_update_has_its_learning_rate_and_a_bounded_gradient(plan, store, tmp_path, request):
+    seen: list[tuple[float, torch.Tensor]] = []
+
+    def look(optimizer, *_given) -> None:
+        (group,) = optimizer.param_groups
+        seen.append((group["lr"], torch.cat([p.grad.flatten() for p in group["params"]])))
+
+    def updates(bound: float | None) -> tuple[tuple[float, ...], tuple[torch.Tensor, ...]]:
+        seen.clear()
+        run_trial(plan(clip_norm=bound), store, go_on, out_dir=tmp_path / str(bound))
+        rates, gradients = zip(*seen, strict=True)
+        return rates, gradients
+
+    request.addfinalizer(register_optimizer_step_pre_hook(look).remove)
+    rates, free = updates(None)
+    assert rates == tuple(1e-3 * lr_factor(plan().train, step) for step in range(12))
+    norms = [float(gradient.norm()) for gradient in free]
+    bound = 0.5 * min(norms)
+    _, clipped = updates(bound)
+    assert [float(gradient.norm()) for gradient in clipped] == pytest.approx([bound] * 12, rel=1e-4)
+    torch.testing.assert_close(clipped[0], free[0] * bound / norms[0], rtol=1e-4, atol=1e-8)  # its direction stays
+    _, loose = updates(2 * max(norms))
+    assert all(torch.equal(a, b) for a, b in zip(loose, free, strict=True))
+
+
+def test_what_is_exported_is_what_was_trained(plan, store, tmp_path):
+    config = plan("expectation")
+    run_trial(config, store, go_on, out_dir=tmp_path)
+    state = checkpoint.load(tmp_path / CHECKPOINT)
+    for folder, key, ema in (("model", "model", False), ("model_ema", "ema", True)):
+        net, info = weights.load(tmp_path / folder)
+        assert (info.fingerprint, info.ema, info.sigma["width"]) == (config.fingerprint, ema, 8)
+        assert_same(dict(net.state_dict()), dict(state[key]), folder)
+
+
+def test_the_average_follows_its_closed_form(plan, store, tmp_path):
+    """ema_t = d ema_(t-1) + (1 - d) w_t from ema_0 = w_0; with decay near 0 it is the weights themselves."""
+    seen = {}
+    for decay in (0.5, 1e-9):
+        config = plan(steps=2, validate_every=1, ema=decay, warmup=0.0)
+        states = [{k: v.clone() for k, v in _initial(config).items()}]
+        run_trial(
+            config, store,
+            lambda *_, d=decay, s=states: s.append(checkpoint.load(tmp_path / str(d) / CHECKPOINT)) or "continue",
+            out_dir=tmp_path / str(decay),
+        )  # fmt: skip
+        seen[decay] = states
+    first, one, two = seen[0.5]
+    for name, value in two["ema"].items():
+        expected = 0.25 * first[name] + 0.25 * one["model"][name] + 0.5 * two["model"][name]
+        assert torch.allclose(value, expected, atol=1e-7), name
+    for name, value in seen[1e-9][2]["ema"].items():
+        assert torch.allclose(value, seen[1e-9][2]["model"][name], atol=1e-7), name
+
+
+def _initial(config: TrialConfig) -> dict[str, torch.Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return trial.build_network(config).state_dict()
+
+
+def test_a_trial_leaves_the_callers_generator_alone(plan, store, tmp_path):
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    run_trial(plan(steps=2), store, go_on, out_dir=tmp_path)
+    assert torch.equal(torch.rand(3), expected)
+
+
+COSINE = {"schedule": "cosine"}
+STEP = {"schedule": "step", "decay_at": (0.5, 0.75), "decay": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("train", "step", "factor"),
+    [
+        ({"schedule": "constant"}, 0, 1.0),
+        ({"schedule": "constant"}, 99, 1.0),
+        (COSINE, 0, 1.0),
+        (COSINE, 50, 0.5),
+        (COSINE, 99, 0.5 * (1 + math.cos(math.pi * 0.99))),
+        (COSINE | {"lr_floor": 0.2}, 50, 0.6),
+        (COSINE | {"lr_floor": 1.0}, 73, 1.0),
+        (STEP, 49, 1.0),
+        (STEP, 50, 0.1),
+        (STEP, 74, 0.1),
+        (STEP, 75, 0.01),
+        (COSINE | {"warmup": 0.1}, 0, 0.1),  # ten steps up, the first one above 0
+        (COSINE | {"warmup": 0.1}, 9, 1.0),
+        (COSINE | {"warmup": 0.1}, 10, 1.0),  # the cosine starts where the warm-up ends
+        (COSINE | {"warmup": 0.1}, 55, 0.5),
+        (STEP | {"warmup": 0.1}, 60, 0.1),
+    ],
+)
+def test_learning_rate_is_a_closed_form_of_the_step(train, step, factor):
+    assert lr_factor(TrainConfig(steps=100, **train), step) == pytest.approx(factor, abs=1e-12)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.013, 0.1, 0.33, 0.99])
+@pytest.mark.parametrize("steps", [2, 30, 151])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_learning_rate_never_passes_its_peak(warmup, steps, schedule):
+    train = TrainConfig(steps=steps, warmup=warmup, schedule=schedule)
+    factors = [lr_factor(train, step) for step in range(steps)]
+    assert min(factors) > 0 and max(factors) <= 1.0
+
+
+SMALL = {name: {"channels": 16, "blocks": 1} for name, row in MODELS.items() if row.trainable}
+SMALL["swinir"] = SMALL["swinir_light"] = {"channels": 12, "blocks": 1, "layers": 2, "heads": 2, "drop_path": 0.5}
+SMALL["idn"] = {"channels": 16, "blocks": 1, "variant": "rgb_shuffle"}
+
+
+@pytest.mark.parametrize("objective", ["l1", "expectation"])
+@pytest.mark.parametrize("model", SMALL)
+def test_every_network_resumes_bit_equal(plan, store, tmp_path, model, objective):
+    """Drop-path and BatchNorm too: they draw from generators that are seeded by (seed, step, rank)."""
+    config = plan(objective, model=model, hyper=SMALL[model], steps=4, patch=8, validate_every=2, checkpoint_every=1)
+    run_trial(config, store, go_on, out_dir=tmp_path / "whole")
+    assert run_trial(config, store, lambda step, _m: "stop", out_dir=tmp_path / "cut").step == 2
+    run_trial(config, store, go_on, out_dir=tmp_path / "cut")
+    whole, cut = ((tmp_path / folder / "model" / "model.safetensors").read_bytes() for folder in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_a_trial_starts_from_given_weights_and_resumes_from_its_own(plan, store, tmp_path):
+    net = trial.build_network(plan())
+    first = tmp_path / "first.safetensors"
+    safetensors.torch.save_file(net.state_dict(), first)
+    config = plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).model_copy(update={"init": "ab" * 32})
+    assert config.fingerprint != plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).fingerprint
+    with pytest.raises(ValueError, match="planned with init"):
+        run_trial(config, store, go_on, out_dir=tmp_path / "none")
+    run_trial(config, store, lambda step, _m: "stop", out_dir=tmp_path / "cut", init=first)
+    run_trial(config, store, go_on, out_dir=tmp_path / "cut", init=first)
+    run_trial(config, store, go_on, out_dir=tmp_path / "whole", init=first)
+    cut, whole = (weights.load(tmp_path / folder / "model")[0].state_dict() for folder in ("cut", "whole"))
+    assert all(torch.equal(cut[key], whole[key]) for key in whole)
+    assert all(torch.allclose(whole[key], value, atol=1e-7) for key, value in net.state_dict().items())

@@ -1,0 +1,119 @@
+"""A saved network comes back bit for bit; anything less than a whole checkpoint is refused in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import sr_models
+from sr_models.checkpoints import folder as weights
+from sr_models.errors import InputError
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import SigmaHead, WithSigma
+
+HYPER = {"channels": 16, "blocks": 1}
+
+
+def saved(folder: Path, sigma: bool = False) -> SRNetwork | WithSigma:
+    net = sr_models.build("imdn", 2, **HYPER)
+    module = WithSigma(net, SigmaHead(16, 2, width=4)) if sigma else net
+    weights.save(
+        folder, module, model="imdn", scale=2, hyper=HYPER, sigma={"width": 4} if sigma else None,
+        ema=sigma, fingerprint="abc",
+    )  # fmt: skip
+    return module
+
+
+@pytest.mark.parametrize("sigma", [False, True])
+def test_round_trip(tmp_path: Path, sigma: bool) -> None:
+    module = saved(tmp_path / "deep" / "net", sigma)
+    state = torch.get_rng_state()
+    loaded, info = weights.load(tmp_path / "deep" / "net")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(loaded) is type(module)
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), module.state_dict().values(), strict=True)
+    )
+    assert info.sigma == ({"width": 4, "depth": 4, "out_channels": 3} if sigma else None)
+    assert (info.model, info.scale, info.hyper, info.ema, info.fingerprint) == ("imdn", 2, HYPER, sigma, "abc")
+    assert sorted(p.name for p in (tmp_path / "deep" / "net").iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_the_same_weights_have_the_same_hash(tmp_path: Path) -> None:
+    module = saved(tmp_path / "a")
+    again = weights.save(
+        tmp_path / "b", module, model="imdn", scale=2, hyper=HYPER, sigma=None, ema=True, fingerprint=None
+    )
+    assert again.weights_sha256 == weights.load(tmp_path / "a")[1].weights_sha256
+
+
+def test_saving_over_a_checkpoint_replaces_it(tmp_path: Path) -> None:
+    saved(tmp_path)
+    second = saved(tmp_path)
+    loaded, _ = weights.load(tmp_path)
+    assert torch.equal(next(loaded.parameters()), next(second.parameters()))
+
+
+def spoil(folder: Path, how: str) -> None:
+    info, tensors = folder / "model.json", folder / "model.safetensors"
+    if how == "no json":
+        info.unlink()
+    elif how == "half json":
+        info.write_text(info.read_text()[:40])
+    elif how == "json list":
+        info.write_text("[]")
+    elif how == "no tensors":
+        tensors.unlink()
+    elif how == "cut tensors":
+        tensors.write_bytes(tensors.read_bytes()[:-1])
+    else:
+        values = json.loads(info.read_text())
+        key, value = {
+            "other size": ("hyper", {"channels": 32, "blocks": 1}),
+            "other model": ("model", "imdm"),
+            "other key": ("epoch", 3),
+            "sigma": ("sigma", {"widht": 3}),
+        }[how]
+        info.write_text(json.dumps(values | {key: value}))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no json", "model.json' cannot be read: No such file"),
+        ("half json", "model.json is corrupt"),
+        ("json list", "expected a mapping"),
+        ("no tensors", "model.safetensors' cannot be read: No such file"),
+        ("cut tensors", "model.safetensors is corrupt or of another checkpoint"),
+        ("other size", "the weights do not fit imdn x2: .*size mismatch"),
+        ("other model", "unknown model 'imdm'; did you mean 'imdn'"),
+        ("other key", "unknown key 'epoch'"),
+        ("sigma", "unknown key 'widht'; did you mean 'width'"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, how: str, message: str) -> None:
+    saved(tmp_path)
+    spoil(tmp_path, how)
+    with pytest.raises(InputError, match=message) as caught:
+        weights.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_head_must_be_declared(tmp_path: Path) -> None:
+    net = sr_models.build("imdn", 2, **HYPER)
+    with pytest.raises(ValueError, match="exactly with a σ head"):
+        weights.save(tmp_path, net, model="imdn", scale=2, hyper=HYPER, sigma={}, ema=False, fingerprint=None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_model_json_to_the_byte_and_back(tmp_path):
+    info = weights.Info(
+        model="imdn", scale=2, hyper={"channels": 8}, sigma=None, ema=False, fingerprint=None, weights_sha256="ab"
+    )
+    info.write(tmp_path)
+    assert (tmp_path / "model.json").read_text() == (
+        '{\n  "ema": false,\n  "fingerprint": null,\n  "hyper": {\n    "channels": 8\n  },\n  "model": "imdn",\n'
+        '  "scale": 2,\n  "sigma": null,\n  "weights_sha256": "ab"\n}\n'
+    )
+    assert weights.Info.read(tmp_path) == info

@@ -1,0 +1,242 @@
+"""super_resolve: any size and no trace of how it was done; tiles without seams, bounded memory, self-ensemble."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import sr_models
+from sr_models.errors import InputError
+from sr_models.inference.super_resolve import Options, eval_mode, pad_to_window, super_resolve, tile_for
+from sr_models.inference.tiling import LiveBytes, spans
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import SigmaHead, WithSigma
+
+
+class Windowed(SRNetwork):
+    """Doubles pixels; refuses sides that are no multiple of 8, as window attention does."""
+
+    scale, feature_channels, feature_scale_to_go, window = 2, 3, 2, 8
+
+    def features(self, lr_BCHW: Tensor) -> Tensor:
+        assert lr_BCHW.shape[2] % 8 == lr_BCHW.shape[3] % 8 == 0
+        return lr_BCHW
+
+    def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
+        return 3 * feat_BCHW.repeat_interleave(2, 2).repeat_interleave(2, 3) - 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 16), (9, 7), (1, 3)])
+def test_windows_are_padded_cropped_and_clamped(height: int, width: int) -> None:
+    lr = torch.rand(2, 3, height, width)
+    out = super_resolve(Windowed(), lr)
+    expected = (3 * lr.repeat_interleave(2, 2).repeat_interleave(2, 3) - 1).clamp(0, 1)
+    torch.testing.assert_close(out.sr, expected, rtol=0, atol=0)
+    assert out.sigma is None
+
+
+def test_padding_mirrors_with_the_edge_repeated() -> None:
+    x = torch.arange(5.0).expand(1, 1, 8, 5)
+    assert pad_to_window(x, 8)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2]
+    assert pad_to_window(x[..., :2], 8)[0, 0, 0].tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert pad_to_window(x, 1) is x
+    assert pad_to_window(x, 5, always=True)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]
+    assert pad_to_window(x[..., :4], 5, always=True).shape == (1, 1, 10, 5)
+
+
+def test_every_submodule_gets_its_own_mode_back_even_after_an_error() -> None:
+    net = sr_models.build("edsr_baseline", 2, channels=8, blocks=1)
+    net.get_submodule("head").eval()
+    before = [module.training for module in net.modules()]
+    super_resolve(net, torch.rand(1, 3, 4, 4))
+    assert [module.training for module in net.modules()] == before
+    with pytest.raises(RuntimeError), eval_mode(net):
+        assert not any(module.training for module in net.modules())
+        raise RuntimeError
+    assert [module.training for module in net.modules()] == before
+
+
+def test_sigma_comes_along_without_gradients() -> None:
+    net = sr_models.build("imdn", 2, channels=16, blocks=1)
+    model = WithSigma(net, SigmaHead(16, 2, width=4))
+    lr = torch.rand(1, 3, 6, 5)
+    out = super_resolve(model, lr)
+    assert out.sigma is not None
+    assert not out.sr.requires_grad
+    assert not out.sigma.requires_grad
+    torch.testing.assert_close(out.sigma, model(lr)[1], rtol=0, atol=0)
+
+
+def test_options_change_only_the_last_digits() -> None:
+    net, lr = sr_models.build("srresnet", 2, channels=16, blocks=2), torch.rand(1, 3, 16, 16)
+    reference = super_resolve(net, lr).sr
+    strides = [p.stride() for p in net.parameters()]
+    for options, tolerance in ((Options(precision="bf16"), 1e-2), (Options(channels_last=True), 1e-5)):
+        out = super_resolve(net, lr, options=options).sr
+        assert out.dtype == torch.float32
+        assert out.is_contiguous()
+        torch.testing.assert_close(out, reference, rtol=0, atol=tolerance)
+    assert [p.stride() for p in net.parameters()] == strides  # the caller's model is left as it was
+
+
+@pytest.fixture
+def edsr() -> SRNetwork:
+    """Sees 6 LR pixels in each direction: head 1, block 2, after it 1, upsampler 1, and 1 at full size."""
+    torch.manual_seed(0)
+    return sr_models.build("edsr_baseline", 2, channels=8, blocks=1)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(16, 8), (5, 6), (100, 0)])
+def test_tiles_leave_no_seam_where_the_network_sees_no_further(edsr: SRNetwork, tile: int, overlap: int) -> None:
+    lr = torch.rand(2, 3, 21, 37)
+    whole = super_resolve(edsr, lr).sr
+    tiled = super_resolve(edsr, lr, options=Options(tile=tile, overlap=overlap)).sr
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
+    assert tiled.is_contiguous()
+
+
+def test_a_short_overlap_changes_pixels_at_cuts_and_nowhere_else(edsr: SRNetwork) -> None:
+    lr = torch.rand(1, 3, 40, 40)
+    whole = super_resolve(edsr, lr).sr
+    change = (super_resolve(edsr, lr, options=Options(tile=20, overlap=1)).sr - whole).abs().amax((0, 1)) > 1e-5
+    near = (torch.arange(80) - 39.5).abs() < 2 * 6  # one cut in the middle of each side
+    assert change.any()
+    assert not change[~(near[:, None] | near)].any()
+
+
+def test_tiles_keep_to_the_windows_of_the_whole_picture() -> None:
+    class Position(Windowed):
+        """Each pixel's place in its window: any tile off the grid shows."""
+
+        def features(self, lr_BCHW: Tensor) -> Tensor:
+            height, width = lr_BCHW.shape[2:]
+            place = torch.arange(height)[:, None] % 8 * 8 + torch.arange(width) % 8
+            return super().features(lr_BCHW) * 0 + place / 200 + 1 / 3
+
+    lr = torch.rand(1, 3, 19, 30)
+    for overlap in (0, 5):
+        tiled = super_resolve(Position(), lr, options=Options(tile=9, overlap=overlap)).sr
+        torch.testing.assert_close(tiled, super_resolve(Position(), lr).sr, rtol=0, atol=0)
+
+
+def test_spans_cover_each_side_once() -> None:
+    for size, tile, overlap, step in ((65, 64, 16, 1), (100, 40, 5, 8), (7, 9, 3, 4), (33, 1, 0, 1)):
+        parts = spans(size, tile, overlap, step)
+        own = [pixel for (first, end), _ in parts for pixel in range(first, end)]
+        assert own == list(range(size))
+        for (first, end), (seen_first, seen_end) in parts:
+            assert end - first <= tile
+            assert 0 <= seen_first <= max(first - overlap, 0)
+            assert min(end + overlap, size) <= seen_end <= size
+            assert seen_first % step == 0
+        lengths = [seen_end - seen_first for _, (seen_first, seen_end) in parts]
+        assert max(lengths) - min(lengths) < step
+    assert spans(100, 33, 8, 1) == [
+        ((0, 25), (0, 41)),
+        ((25, 50), (17, 58)),
+        ((50, 75), (42, 83)),
+        ((75, 100), (59, 100)),
+    ]
+
+
+def test_live_bytes_counts_what_is_alive_at_a_time() -> None:
+    given = torch.zeros(1000)
+    with LiveBytes() as memory:
+        one = given + 1  # 4000 bytes
+        two = one.view(10, 100).relu()  # the view is free, 4000 more
+        del one
+        given.add_(1)
+        three = two[:5].clone()  # 2000, but the first 4000 are gone
+    assert (memory.peak, memory.now, len(three)) == (8000, 6000, 5)
+
+
+def test_a_tile_is_found_that_keeps_within_a_bound(edsr: SRNetwork) -> None:
+    bound, options = 2_000_000, Options(overlap=8)
+    tile = tile_for(edsr, bound, options=options)
+    lr = torch.rand(1, 3, 150, 200)
+    with LiveBytes() as memory:
+        out = super_resolve(edsr, lr, options=replace(options, tile=tile))
+    assert 0.25 * bound < memory.peak - out.sr.nbytes < 0.6 * bound  # the rest is the convolution library's
+    with LiveBytes() as memory:
+        super_resolve(edsr, lr)
+    assert memory.peak > 2 * bound
+    with pytest.raises(InputError, match="10000 bytes are too few for one tile with an overlap of 8 pixels"):
+        tile_for(edsr, 10_000, options=options)
+
+
+def test_self_ensemble_is_the_mean_over_flips_and_turns(edsr: SRNetwork) -> None:
+    lr = torch.rand(1, 3, 9, 12)
+    plus = super_resolve(edsr, lr, options=Options(self_ensemble=True)).sr
+    eight = []
+    for axes in ((), (2,), (3,), (2, 3)):
+        for transposed in (False, True):
+            x = lr.flip(axes).transpose(2, 3) if transposed else lr.flip(axes)
+            y = edsr(x)
+            eight.append((y.transpose(2, 3) if transposed else y).flip(axes))
+    torch.testing.assert_close(plus, torch.stack(eight).mean(0).clamp(0, 1), rtol=0, atol=1e-6)
+
+    turned = super_resolve(edsr, lr.rot90(1, (2, 3)), options=Options(self_ensemble=True)).sr
+    torch.testing.assert_close(turned.rot90(-1, (2, 3)), plus, rtol=0, atol=1e-6)  # now equivariant; the net is not
+    options = Options(self_ensemble=True, tile=5, overlap=7)
+    torch.testing.assert_close(super_resolve(edsr, lr, options=options).sr, plus, rtol=0, atol=1e-5)
+
+
+def test_tiles_and_ensembles_carry_sigma() -> None:
+    model = WithSigma(sr_models.build("edsr_baseline", 2, channels=8, blocks=1), SigmaHead(8, 2, width=4))
+    lr = torch.rand(1, 3, 20, 26)
+    whole = super_resolve(model, lr).sigma
+    tiled = super_resolve(model, lr, options=Options(tile=9, overlap=10)).sigma
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
+    plus = super_resolve(model, lr, options=Options(self_ensemble=True)).sigma
+    mirrored = super_resolve(model, lr.flip(3), options=Options(self_ensemble=True)).sigma
+    assert mirrored is not None
+    torch.testing.assert_close(mirrored.flip(3), plus, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 80), (70, 101), (9, 6), (3, 2)])
+def test_imdn_as_takes_any_size(size: tuple[int, int]) -> None:
+    net = sr_models.build("imdn_as", 1, channels=16, blocks=1)
+    lr = torch.rand(1, 3, *size)
+    for options in (Options(), Options(tile=30, overlap=16), Options(self_ensemble=True)):
+        assert super_resolve(net, lr, options=options).sr.shape == lr.shape
+    if size == (64, 80):
+        torch.testing.assert_close(super_resolve(net, lr).sr, net(lr).clamp(0, 1), rtol=0, atol=1e-6)
+
+
+def test_compile_runs_what_the_compiler_gives(edsr: SRNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    lr = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(
+        super_resolve(edsr, lr, options=Options(compile=True)).sr, super_resolve(edsr, lr).sr, rtol=0, atol=0
+    )
+    assert compiled == [edsr]
+
+
+def test_fp32_is_not_tf32_even_under_autocast(edsr: SRNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+    edsr.register_forward_pre_hook(
+        lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")))
+    )
+    lr = torch.rand(1, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = super_resolve(edsr, lr).sr
+    assert seen == [(False, False)]
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.equal(inside, super_resolve(edsr, lr).sr)
+
+
+@pytest.mark.parametrize("values", [{"tile": 0}, {"tile": 8, "overlap": -1}, {"precision": "fp16"}])
+def test_bad_options_are_refused(values: dict) -> None:
+    with pytest.raises(InputError, match="got"):
+        Options(**values)
+
+
+def test_bad_calls_are_refused() -> None:
+    with pytest.raises(ValueError, match="lr must be float RGB"):
+        super_resolve(Windowed(), torch.zeros(1, 1, 8, 8))
+    for seeds in ((), (1, 2)):
+        with pytest.raises(ValueError, match=f"one seed, or one for each of 3 images, got {len(seeds)}"):
+            super_resolve(Windowed(), torch.zeros(3, 3, 8, 8), seeds=seeds)
