@@ -20,9 +20,8 @@ from benchmarks.timing import interleaved, machine, markdown, parser, ratio
 from cluster import ray_runtime
 from eval import PROTOCOLS, benchmarks
 from eval.rows import Identity, Subject
-from orchestrator.evaluate import actors as scorers
+from orchestrator.evaluate import actors, work
 from orchestrator.evaluate import service as scoring
-from orchestrator.evaluate import work
 from orchestrator.evaluate.pool import Pool
 from orchestrator.evaluate.work import Job, Unit
 from orchestrator.plan.config import BenchmarkSource
@@ -34,12 +33,12 @@ from sr_models.inference.super_resolve import Options
 SCALE, MODEL = 2, "edsr_baseline"
 
 
-class Bare(scorers.Scorer):
+class Bare(actors.ScoringWorker):
     """A process that only computes."""
 
     def loop(self, units: list[Unit]) -> None:
         for unit in units:
-            bench, metrics = scorers.benchmark_of(unit.job), self._metrics(unit.job)
+            bench, metrics = actors.benchmark_of(unit.job), self._metrics(unit.job)
             for one in unit.pictures:
                 self.image(unit.job, bench, one, metrics)
 
@@ -88,8 +87,8 @@ def main() -> None:
         units = planned(Path(scratch) / "net", given.data / "BSD80", count, place)
         with ray_runtime.connect(None, cpus=4):
             bare = ray.remote(Bare).options(num_cpus=1).remote(place, given.threads, "cpu")
-            hold = scoring.Hold(workers=2, cpus=1)
-            pools = [Pool(scoring.starter(place, hold, size), size, 0, lambda unit: unit) for size in (1, 2)]
+            workforce = scoring.Workforce(workers=2, cpus=1)
+            pools = [Pool(scoring.starter(place, workforce, size), size, 0, lambda unit: unit) for size in (1, 2)]
             competitors = {
                 "bare loop": lambda: ray.get(bare.loop.remote(units)),
                 "service, 1 worker": lambda: pools[0].run(units, lambda _: None),

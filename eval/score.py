@@ -48,7 +48,7 @@ class Sampled:
     deterministic: bool
 
 
-Sampler = Callable[[np.ndarray], Iterable[Sampled]]
+SampleImage = Callable[[np.ndarray], Iterable[Sampled]]
 """LR pixels (H, W, 3) uint8 to draw after draw."""
 
 
@@ -166,7 +166,7 @@ def score_image(
 
 
 def score_draws(
-    sampler: Sampler,
+    sample_image: SampleImage,
     benchmark: Benchmark,
     index: int,
     *,
@@ -176,7 +176,7 @@ def score_draws(
     options: Options,
     save_in: Path | None = None,
 ) -> Scored:
-    """Score one image's draws as they come from `sampler`, wherever it runs; the other arguments as in `score_image`.
+    """Score one image's draws as they come from `sample_image`, wherever it runs; other arguments as in `score_image`.
 
     Returns:
         Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id), kernel, width,
@@ -197,7 +197,7 @@ def score_draws(
     seconds = 0.0
     try:
         _check_border(hr, protocol.shave(benchmark.scale))
-        for drawn in sampler(lr):
+        for drawn in sample_image(lr):
             if not torch.isfinite(drawn.out.sr).all():
                 raise InputError(f"SR is not finite (draw {scored.spread.count})")
             seconds += drawn.seconds

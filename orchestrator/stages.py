@@ -42,7 +42,7 @@ class Sweep:
 
     Raises:
         InputError: on entering, missing data, a folder that cannot be written or is in use, a tracking server, storage
-            or Ray cluster that does not answer, trials that its nodes can never hold.
+            or Ray cluster that does not answer, trials that its nodes can never workforce.
     """
 
     def __init__(self, plan: Plan, folder: Path, services: Services) -> None:
@@ -59,8 +59,8 @@ class Sweep:
         new = not self.run_dir.path.exists()
         try:
             self._lock()
-            self.home.settle()
-            self._exit.enter_context(self.home.held())
+            self.home.bind()
+            self._exit.enter_context(self.home.driven())
             self._write_config()
             mlflow_store.check(self.services.tracking_uri)
             if self.services.studies_uri:
@@ -215,7 +215,7 @@ class Sweep:
         found = entrants.winners(self.run_dir, self.plan)
         jobs = entrants.jobs(list(found), evaluation, self.inputs, self.home.storage)
         planned = work.plan(jobs, self.inputs.benchmarks, self.home.place)
-        hold = scoring.Hold(
+        workforce = scoring.Workforce(
             workers=evaluation.workers or self.concurrency * held.workers_per_trial,
             cpus=held.cpus_per_worker,
             gpus=held.gpus_per_worker,
@@ -223,7 +223,7 @@ class Sweep:
             max_restarts=held.max_restarts,
         )
         with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
-            self.refused = scoring.evaluate(planned, self.home.place, hold, moves(made))
+            self.refused = scoring.evaluate(planned, self.home.place, workforce, moves(made))
 
     def _report(self) -> None:
         board = write(self.run_dir.path)
@@ -304,7 +304,7 @@ class Sweep:
         return self.plan.trial(one, values, seed, self.store.data_hash, self.teachers.get(one.scale), init)
 
     def _train_seconds(self, config: TrialConfig) -> float:
-        return float(journal.steps(self.home.place.look(config.fingerprint))[-1]["metrics"]["train.seconds"])
+        return float(journal.steps(self.home.place.read_journal(config.fingerprint))[-1]["metrics"]["train.seconds"])
 
     def _write_plan(self, teachers: Mapping[int, str]) -> None:
         write_plan(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sr_models.errors import InputError
 from sr_models.hyper import regression as hyper
-from sr_models.hyper.base import Network, Sigma
+from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
 from sr_models.spec import ModelSpec
 
@@ -16,97 +16,97 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
-        name="bicubic", family="regression", hyper=hyper.Bicubic,
+        name="bicubic", family="regression", hyper=hyper.BicubicHyper,
         module="sr_models.networks.bicubic", cls="Bicubic",
         scales=(2, 3, 4, 8), trainable=False, counts={2: 0, 3: 0, 4: 0, 8: 0},
         paper="Cubic convolution interpolation for digital image processing, https://doi.org/10.1109/TASSP.1981.1163711",
     ),
     "vdsr": ModelSpec(
-        name="vdsr", family="regression", hyper=hyper.VDSR,
+        name="vdsr", family="regression", hyper=hyper.VDSRHyper,
         module="sr_models.networks.vdsr", cls="VDSR",
         scales=(2, 3, 4, 8), counts={2: 664_704, 3: 664_704, 4: 664_704, 8: 664_704},
         paper="Accurate image super-resolution using very deep convolutional networks, https://arxiv.org/abs/1511.04587",
     ),
     "idn": ModelSpec(
-        name="idn", family="regression", hyper=hyper.IDN,
+        name="idn", family="regression", hyper=hyper.IDNHyper,
         module="sr_models.networks.idn", cls="IDN",
         scales=(2, 3, 4), counts={2: 552_769, 3: 552_769, 4: 552_769},
         paper="Fast and accurate single image SR via information distillation network, https://arxiv.org/abs/1803.09454",
     ),
     "carn": ModelSpec(
-        name="carn", family="regression", hyper=hyper.CARN,
+        name="carn", family="regression", hyper=hyper.CARNHyper,
         module="sr_models.networks.carn", cls="CARN",
         scales=(2, 3, 4, 8), counts={2: 964_163, 3: 1_148_803, 4: 1_111_875, 8: 1_259_587},
         paper="Fast, accurate, and lightweight SR with cascading residual network, https://arxiv.org/abs/1803.08664",
     ),
     "carn_m": ModelSpec(
-        name="carn_m", family="regression", hyper=hyper.CARNM,
+        name="carn_m", family="regression", hyper=hyper.CARNMHyper,
         module="sr_models.networks.carn", cls="CARN",
         scales=(2, 3, 4), counts={2: 257_027, 3: 303_427, 4: 294_147},
         paper="Fast, accurate, and lightweight SR with cascading residual network, https://arxiv.org/abs/1803.08664",
     ),
     "srresnet": ModelSpec(
-        name="srresnet", family="regression", hyper=hyper.MSRResNet,
+        name="srresnet", family="regression", hyper=hyper.MSRResNetHyper,
         module="sr_models.networks.srresnet", cls="MSRResNet",
         scales=(2, 3, 4), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571},
         paper="Photo-realistic single image super-resolution using a GAN, https://arxiv.org/abs/1609.04802",
     ),
     "srresnet_bn": ModelSpec(
-        name="srresnet_bn", family="regression", hyper=hyper.SRResNet,
+        name="srresnet_bn", family="regression", hyper=hyper.SRResNetHyper,
         module="sr_models.networks.srresnet", cls="SRResNet",
         scales=(2, 3, 4, 8), counts={2: 1_401_749, 3: 1_586_389, 4: 1_549_462, 8: 1_697_175},
         paper="Photo-realistic single image super-resolution using a GAN, https://arxiv.org/abs/1609.04802",
     ),
     "edsr_baseline": ModelSpec(
-        name="edsr_baseline", family="regression", hyper=hyper.EDSRBaseline,
+        name="edsr_baseline", family="regression", hyper=hyper.EDSRBaselineHyper,
         module="sr_models.networks.edsr", cls="EDSR",
         scales=(2, 3, 4, 8), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571, 8: 1_665_283},
         paper="Enhanced deep residual networks for single image super-resolution, https://arxiv.org/abs/1707.02921",
     ),
     "edsr": ModelSpec(
-        name="edsr", family="regression", hyper=hyper.EDSR,
+        name="edsr", family="regression", hyper=hyper.EDSRHyper,
         module="sr_models.networks.edsr", cls="EDSR",
         scales=(2, 3, 4, 8), counts={2: 40_729_603, 3: 43_680_003, 4: 43_089_923, 8: 45_450_243},
         paper="Enhanced deep residual networks for single image super-resolution, https://arxiv.org/abs/1707.02921",
     ),
     "noisy_edsr": ModelSpec(
-        name="noisy_edsr", family="regression", hyper=hyper.NoisyEDSR,
+        name="noisy_edsr", family="regression", hyper=hyper.NoisyEDSRHyper,
         module="sr_models.networks.noisy_edsr", cls="NoisyEDSR",
         scales=(2, 3, 4, 8), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571, 8: 1_665_283},
         paper="EDSR-baseline, https://arxiv.org/abs/1707.02921, with noise on its features (ours)",
     ),
     "rcan": ModelSpec(
-        name="rcan", family="regression", hyper=hyper.RCAN,
+        name="rcan", family="regression", hyper=hyper.RCANHyper,
         module="sr_models.networks.rcan", cls="RCAN",
         scales=(2, 3, 4, 8), counts={2: 15_444_643, 3: 15_629_283, 4: 15_592_355, 8: 15_740_067},
         paper="Image super-resolution using very deep residual channel attention networks, https://arxiv.org/abs/1807.02758",
     ),
     "imdn": ModelSpec(
-        name="imdn", family="regression", hyper=hyper.IMDN,
+        name="imdn", family="regression", hyper=hyper.IMDNHyper,
         module="sr_models.networks.imdn", cls="IMDN",
         scales=(2, 3, 4, 8), counts={2: 694_404, 3: 703_059, 4: 715_176, 8: 798_264},
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
     ),
     "imdn_as": ModelSpec(
-        name="imdn_as", family="regression", hyper=hyper.IMDNAS, window=4,
+        name="imdn_as", family="regression", hyper=hyper.IMDNASHyper, window=4,
         module="sr_models.networks.imdn", cls="IMDNAS",
         scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 752_104),
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
     ),
     "rrdb": ModelSpec(
-        name="rrdb", family="regression", hyper=hyper.RRDB,
+        name="rrdb", family="regression", hyper=hyper.RRDBHyper,
         module="sr_models.networks.rrdb", cls="RRDBNet",
         scales=(2, 3, 4, 8), counts={2: 16_661_059, 3: 16_661_059, 4: 16_697_987, 8: 16_734_915},
         paper="ESRGAN: enhanced super-resolution generative adversarial networks, https://arxiv.org/abs/1809.00219",
     ),
     "swinir_light": ModelSpec(
-        name="swinir_light", family="regression", hyper=hyper.SwinIRLight,
+        name="swinir_light", family="regression", hyper=hyper.SwinIRLightHyper,
         module="sr_models.networks.swinir", cls="SwinIR",
         scales=(2, 3, 4), window=8, counts={2: 910_152, 3: 918_267, 4: 929_628},
         paper="SwinIR: image restoration using Swin Transformer, https://arxiv.org/abs/2108.10257",
     ),
     "swinir": ModelSpec(
-        name="swinir", family="regression", hyper=hyper.SwinIR,
+        name="swinir", family="regression", hyper=hyper.SwinIRHyper,
         module="sr_models.networks.swinir", cls="SwinIR",
         scales=(2, 3, 4, 8), window=8, counts={2: 11_752_487, 3: 11_937_127, 4: 11_900_199, 8: 12_047_911},
         paper="SwinIR: image restoration using Swin Transformer, https://arxiv.org/abs/2108.10257",
@@ -125,7 +125,7 @@ def spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
-def check(name: str, scale: int, hyper: Mapping[str, Any]) -> Network:
+def check(name: str, scale: int, hyper: Mapping[str, Any]) -> NetworkHyper:
     """The model's complete hyperparameters, if such a network can be built; imports no torch.
 
     Raises:
@@ -146,7 +146,7 @@ def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_widt
     if not sigma_width:
         return values.multiply_adds(scale)
     to_go = values.scale_to_go(scale)
-    head = Sigma(width=sigma_width).multiply_adds(values.feature_channels, to_go)
+    head = SigmaHyper(width=sigma_width).multiply_adds(values.feature_channels, to_go)
     return values.multiply_adds(scale) + head * (scale / to_go) ** 2
 
 

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from sr_models.hyper.base import Network
+from sr_models.hyper.base import NetworkHyper
 
 if TYPE_CHECKING:
     from sr_models.networks.base import SRNetwork
@@ -32,7 +32,7 @@ class ModelSpec:
     family: Literal["regression", "diffusion"]
     module: str
     cls: str
-    hyper: type[Network]
+    hyper: type[NetworkHyper]
     scales: tuple[int, ...]
     paper: str
     window: int = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from orchestrator.data.manifest import SourceFile, Split
-from orchestrator.data.table import Row
+from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images import files as images
@@ -56,7 +56,7 @@ def make_rows(
     taken: Mapping[str, str],
     skipped: dict[str, str] | None,
     i: int,
-) -> list[Row] | None:
+) -> list[ImageRow] | None:
     """The rows of image i in the HR table and in each LR table, or None if it is left out.
 
     Args:
@@ -83,11 +83,11 @@ def make_rows(
     return rows
 
 
-def _read_rows(item: Item, scales: tuple[int, ...]) -> list[Row]:
+def _read_rows(item: Item, scales: tuple[int, ...]) -> list[ImageRow]:
     if item.fault:
         raise InputError(item.fault)
     name, hr = item.file.name, images.read(item.hr)
-    rows = [Row(name, item.file.sha256, hr)]
+    rows = [ImageRow(name, item.file.sha256, hr)]
     for scale in scales:
         if min(hr.shape[:2]) < scale:
             raise InputError(f"image {str(item.hr)!r}: {hr.shape[1]}x{hr.shape[0]} is too small for x{scale}")
@@ -96,5 +96,5 @@ def _read_rows(item: Item, scales: tuple[int, ...]) -> list[Row]:
             images.check_pair_sizes(hr, lr, scale, name)
         else:
             lr = imaging.downscale(hr, scale, item.file.kernel)
-        rows.append(Row(name, images.pixels_sha256(imaging.modcrop(hr, scale)), lr))
+        rows.append(ImageRow(name, images.pixels_sha256(imaging.modcrop(hr, scale)), lr))
     return rows

@@ -35,14 +35,14 @@ from orchestrator.data.manifest import (
     table_path,
 )
 from orchestrator.data.rows import Item, list_items, make_rows
-from orchestrator.data.table import ImageTable, Row, write_tables
+from orchestrator.data.table import ImageRow, ImageTable, write_tables
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.files import locked
 from sr_models.images import operators as imaging
 from sr_models.rng import keyed
 
-Progress = Callable[[str, int, int], None]
+BuildProgress = Callable[[str, int, int], None]
 """Called with (what is being made, images done, images in all)."""
 
 
@@ -161,7 +161,7 @@ class PatchStore:
         model: Callable[[Tensor], Tensor],
         *,
         device: torch.device | str = "cpu",
-        progress: Progress | None = None,
+        progress: BuildProgress | None = None,
     ) -> None:
         """Make mu and D(mu) of every training image, on full images; both are kept as uint8, as LR is at test time.
 
@@ -179,7 +179,7 @@ class PatchStore:
         names = _centroids(scale, teacher)
         kernels = self._kernels(scale)
 
-        def make(i: int) -> list[Row]:
+        def make(i: int) -> list[ImageRow]:
             with torch.no_grad():
                 sr = model(imaging.to_float(lr.images[i]).to(device))
             height, width, _ = lr.images[i].shape
@@ -188,8 +188,8 @@ class PatchStore:
                     f"teacher {teacher[:16]} made {tuple(sr.shape)} of {height}x{width} pixels at x{scale}"
                 )
             mu = imaging.to_uint8(sr)[0]
-            mu_row = Row(lr.names[i], lr.hashes[i], mu)
-            return [mu_row, Row(lr.names[i], mu_row.sha256, imaging.downscale(mu, scale, kernels[i]))]
+            mu_row = ImageRow(lr.names[i], lr.hashes[i], mu)
+            return [mu_row, ImageRow(lr.names[i], mu_row.sha256, imaging.downscale(mu, scale, kernels[i]))]
 
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
@@ -222,7 +222,7 @@ def build_store(
     validation: Sequence[ImageSource],
     scales: Sequence[int],
     on_bad: Literal["fail", "skip"] = "fail",
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
 ) -> PatchStore:
     """Build a store, or finish or open the one that is there; a second builder of the same folder waits for the first.
 
@@ -306,7 +306,7 @@ def _centroids(scale: int, teacher: str) -> tuple[str, str]:
     return f"mu_x{scale}_{teacher[:16]}", f"mu_lr_x{scale}_{teacher[:16]}"
 
 
-def _ticker(progress: Progress | None, what: str, total: int) -> Callable[[int], None]:
+def _ticker(progress: BuildProgress | None, what: str, total: int) -> Callable[[int], None]:
     return lambda done: progress(what, done, total) if progress else None
 
 

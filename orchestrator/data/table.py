@@ -34,7 +34,7 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One image to write: (H, W, 3) uint8 pixels, a name, and the sha256 of what it was made from."""
 
     name: str
@@ -80,7 +80,7 @@ class ImageTable:
 def write_tables(
     paths: Sequence[Path],
     keys: Sequence[str],
-    make: Callable[[int], Sequence[Row] | None],
+    make: Callable[[int], Sequence[ImageRow] | None],
     tick: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Write one table a path, in step: image i adds a row to each, or to none. What a killed run left is kept.
@@ -147,7 +147,7 @@ class _PartFile:
         self._file.truncate(self._ends[rows])
         self._file.seek(self._ends[rows])
 
-    def append(self, row: Row) -> None:
+    def append(self, row: ImageRow) -> None:
         height, width, channels = row.pixels.shape
         assert channels == 3 and row.pixels.dtype == np.uint8
         values = [row.name, height, width, row.sha256, row.origin, row.pixels.tobytes()]

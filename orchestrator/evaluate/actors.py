@@ -1,7 +1,7 @@
 """What evaluation's processes do: load a network and the metrics once, score unit after unit, leave rows on disk.
 
-A `Scorer` process samples and scores by itself; with a `Sampler` process it only scores what that one streams to it.
-Both compute one image at a time, so a row does not depend on who computed it or what else was asked.
+A `ScoringWorker` samples and scores by itself; with a `SamplingWorker` it only scores what that one streams to it. Both
+compute one image at a time, so a row does not depend on who computed it or what else was asked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import sr_models
 from eval.benchmarks import Benchmark
-from eval.metrics.scorer import Scorer as Metrics
+from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol
 from eval.report import versions
 from eval.rows import file_name, keyed, measurement, read_file, write_rows
@@ -49,7 +49,7 @@ LOAD_RETRIES = 3
 """How often a sampler that died is waited for, and told again what to load."""
 
 
-class Scorer:
+class ScoringWorker:
     """A process that scores units. Without a `sampler` it runs the networks itself, on `device`."""
 
     def __init__(self, place: Place, threads: int, device: str, sampler: Any = None) -> None:
@@ -97,7 +97,7 @@ class Scorer:
             self._write_rows(name, job, rows)
         return refused
 
-    def image(self, job: Job, bench: Benchmark, one: Picture, metrics: Metrics) -> Scored:
+    def image(self, job: Job, bench: Benchmark, one: Picture, metrics: Scorer) -> Scored:
         """Score one image of a job.
 
         Raises:
@@ -143,7 +143,7 @@ class Scorer:
         self._write_rows(file_name([key]), job, [row])
         return []
 
-    def _metrics(self, job: Job) -> Metrics:
+    def _metrics(self, job: Job) -> Scorer:
         folder = job.weights_dir
         if folder is not None and not Path(folder).is_absolute():
             folder = str(self.place.fetch_folder(folder))
@@ -170,8 +170,8 @@ class Scorer:
         return path
 
 
-class Sampler:
-    """A process that holds a GPU and runs networks on it for several `Scorer` processes at a time."""
+class SamplingWorker:
+    """A process that holds a GPU and runs networks on it for several `ScoringWorker` processes at a time."""
 
     def __init__(self, place: Place, threads: int, device: str) -> None:
         torch.set_num_threads(threads)
@@ -236,9 +236,9 @@ def _benchmark(name: str, source: BenchmarkSource, scale: int) -> Benchmark:
 @functools.lru_cache(maxsize=2)
 def _warm_metrics(
     protocol: Protocol, metrics: tuple[str, ...], scale: int, kernel: str, weights_dir: str | None, device: str
-) -> Metrics:
+) -> Scorer:
     folder = Path(weights_dir) if weights_dir else None
-    return Metrics(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)
+    return Scorer(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)
 
 
 def _sample(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job) -> Iterator[Sampled]:

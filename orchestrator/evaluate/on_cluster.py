@@ -77,7 +77,7 @@ def bring_rows(planned: Sequence[Planned], place: Place, pool: PoolOptions, *, s
     for line in dict.fromkeys(f"{m} not computed: {why}" for one in planned for m, why in one.job.lacking):
         say(line)
     if scoring.is_done(planned, place):
-        return scoring.evaluate(planned, place, scoring.Hold(workers=1), lambda _: None)
+        return scoring.evaluate(planned, place, scoring.Workforce(workers=1), lambda _: None)
     interrupt_on_sigterm()
     with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
         interrupt_on_sigterm()  # again: Ray put one of its own there
@@ -89,9 +89,9 @@ def bring_rows(planned: Sequence[Planned], place: Place, pool: PoolOptions, *, s
                 f"--cpus-per-worker, --gpus-per-worker: no node has {pool.cpus} CPUs and {pool.gpus:g} GPUs; the "
                 f"{len(nodes)} nodes have {', '.join(shapes) or 'nothing'}"
             )
-        hold = scoring.Hold(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
+        workforce = scoring.Workforce(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
         with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
-            refused = scoring.evaluate(planned, place, hold, moves(made))
+            refused = scoring.evaluate(planned, place, workforce, moves(made))
     if strict and refused:
         raise InputError(refused[0])
     return refused

@@ -14,14 +14,14 @@ from typing import Any
 
 import ray
 
-from orchestrator.evaluate import actors as scorers
+from orchestrator.evaluate import actors
 from orchestrator.evaluate.pool import Pool
 from orchestrator.evaluate.work import Planned, Unit, rows_there
 from orchestrator.run.access import Place
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hold:
+class Workforce:
     """What evaluation takes of a cluster.
 
     workers: processes that run networks at a time. cpus, gpus: of each. apart: whether they only sample, and `cpus`
@@ -35,7 +35,9 @@ class Hold:
     max_restarts: int = 3
 
 
-def evaluate(planned: Sequence[Planned], place: Place, hold: Hold, progress: Callable[[int], None]) -> list[str]:
+def evaluate(
+    planned: Sequence[Planned], place: Place, workforce: Workforce, progress: Callable[[int], None]
+) -> list[str]:
     """Compute the rows that are not there yet; this machine's run folder then holds all of them.
 
     Args:
@@ -66,8 +68,8 @@ def evaluate(planned: Sequence[Planned], place: Place, hold: Hold, progress: Cal
         left = tuple(one for one in unit.pictures if one.key not in known)
         return unit if unit.files else replace(unit, pictures=left) if left else None
 
-    size = max(min(hold.workers * (hold.cpus if hold.apart else 1), len(units)), 1)
-    with Pool(starter(place, hold, size), size, hold.max_restarts, unfinished) as pool:
+    size = max(min(workforce.workers * (workforce.cpus if workforce.apart else 1), len(units)), 1)
+    with Pool(starter(place, workforce, size), size, workforce.max_restarts, unfinished) as pool:
         refused += pool.run(units, done)
         there = rows_there(place)
         refused += pool.run([unit for one in planned if (unit := one.closing(there))], done)
@@ -89,15 +91,17 @@ def is_done(planned: Sequence[Planned], place: Place) -> bool:
     return not any(one.units(there) or one.closing(there) for one in planned)
 
 
-def starter(place: Place, hold: Hold, size: int) -> Callable[[int], Any]:
+def starter(place: Place, workforce: Workforce, size: int) -> Callable[[int], Any]:
     """What makes the actor of a place in the pool."""
-    device = "cuda" if hold.gpus else "cpu"
-    if not hold.apart:
-        alone = ray.remote(scorers.Scorer).options(num_cpus=hold.cpus, num_gpus=hold.gpus, max_restarts=0)
-        return lambda _: alone.remote(place, hold.cpus, device)
-    sampler = ray.remote(scorers.Sampler).options(
-        num_cpus=0, num_gpus=hold.gpus, max_restarts=-1, max_concurrency=hold.cpus
+    device = "cuda" if workforce.gpus else "cpu"
+    if not workforce.apart:
+        alone = ray.remote(actors.ScoringWorker).options(
+            num_cpus=workforce.cpus, num_gpus=workforce.gpus, max_restarts=0
+        )
+        return lambda _: alone.remote(place, workforce.cpus, device)
+    sampler = ray.remote(actors.SamplingWorker).options(
+        num_cpus=0, num_gpus=workforce.gpus, max_restarts=-1, max_concurrency=workforce.cpus
     )
-    scorer = ray.remote(scorers.Scorer).options(num_cpus=1, max_restarts=0)
-    samplers = [sampler.remote(place, 1, device) for _ in range(min(hold.workers, size))]
+    scorer = ray.remote(actors.ScoringWorker).options(num_cpus=1, max_restarts=0)
+    samplers = [sampler.remote(place, 1, device) for _ in range(min(workforce.workers, size))]
     return lambda number: scorer.remote(place, 1, "cpu", samplers[number % len(samplers)])

@@ -11,7 +11,7 @@ from typing import Any
 
 from eval.benchmarks import Benchmark
 from eval.metrics.backbones import BACKBONES, VARIABLE, WeightFiles
-from eval.metrics.scorer import Scorer as Metrics
+from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol, get_metric
 from eval.rows import SET, Subject, read_file, read_keys
 from orchestrator.plan.config import BenchmarkSource
@@ -133,7 +133,7 @@ def plan(
         InputError: a folder of weights that is missing; with `strict`, what cannot be computed and why.
     """
     read = {where: _read(bench) for where, bench in benchmarks.items()}
-    able: dict[tuple[Any, ...], tuple[Metrics, str | None]] = {}
+    able: dict[tuple[Any, ...], tuple[Scorer, str | None]] = {}
     made = []
     for job in jobs:
         subject = job.subject
@@ -141,7 +141,7 @@ def plan(
         asked = (job.protocol, job.metrics, scale, kernel, job.weights_dir)
         if asked not in able:
             folder = Path(job.weights_dir) if job.weights_dir else None
-            found = Metrics(job.protocol, job.metrics, scale=scale, kernel=kernel, weights_dir=folder, strict=strict)
+            found = Scorer(job.protocol, job.metrics, scale=scale, kernel=kernel, weights_dir=folder, strict=strict)
             able[asked] = found, _shared_weights(place, found.metrics, job.weights_dir)
         metrics, weights_dir = able[asked]
         computed = tuple(metrics.metrics)

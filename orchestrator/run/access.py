@@ -143,7 +143,7 @@ class Place:
             folder = self.here.trial(fingerprint)
             push_tree(folder, self._remote(f"trials/{folder.name}"), _TRIAL_FILES)
 
-    def look(self, fingerprint: str) -> list[dict[str, Any]]:
+    def read_journal(self, fingerprint: str) -> list[dict[str, Any]]:
         """A trial's journal as it stands now, for the driver, whose run folder then holds it too."""
         folder = RunDir(Path(self.run)).trial(fingerprint)
         if self.storage:

@@ -73,10 +73,10 @@ class Home:
             if not self.run.config.exists():
                 pull_tree(self.storage, self.run.path, [*_OWN, *_RESULTS])
         if self.run.config.exists():
-            self.settle()
+            self.bind()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def driven(self) -> Iterator[None]:
         """Be the run's only driver for the length of a `with` block, and begin with what the last one knew.
 
         Raises:
@@ -134,7 +134,7 @@ class Home:
         assert self.storage is not None
         self.storage.write(_DRIVER, json.dumps({"owner": owner, "time": when}).encode())
 
-    def settle(self) -> None:
+    def bind(self) -> None:
         """Write down where the run lives, and hold it there: half of it would be missing anywhere else.
 
         Raises:

@@ -12,12 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from orchestrator.run import journal
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, Literal
 
 JOURNAL = "journal.jsonl"
 
@@ -97,7 +92,7 @@ class TrialResult:
 def outcome(entries: list[dict[str, Any]]) -> TrialResult | None:
     """How a journal says its trial ended; None while there is something left to run."""
 
-    done, heard = journal.end(entries), journal.steps(entries)
+    done, validated = end(entries), steps(entries)
     if done is None:
         return None
-    return TrialResult(done["status"], done["step"], heard[-1]["metrics"] if heard else {}, done["cause"])
+    return TrialResult(done["status"], done["step"], validated[-1]["metrics"] if validated else {}, done["cause"])

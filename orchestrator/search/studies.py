@@ -115,8 +115,8 @@ class Studies:
         trial.set_user_attr("fingerprint", config.fingerprint)
         return Assignment(one, trial, config)
 
-    def hear(self, assignment: Assignment, step: int, metrics: dict[str, float]) -> None:
-        """Record the steering metric of a validation; a step heard before is not recorded again."""
+    def record(self, assignment: Assignment, step: int, metrics: dict[str, float]) -> None:
+        """Record the steering metric of a validation; a step that was recorded before is not again."""
         if step not in assignment.reported:
             assignment.trial.report(metrics[self.metric], step)
             assignment.reported.add(step)

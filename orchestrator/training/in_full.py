@@ -12,7 +12,7 @@ from orchestrator.plan.config import ResourceConfig, TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.access import Place
 from orchestrator.run.journal import TrialResult, outcome
-from orchestrator.training.worker import execute, held_by_trial
+from orchestrator.training.worker import execute, reserved_for_trial
 from sr_models.errors import InputError
 
 POLL_SECONDS = 0.5
@@ -29,7 +29,7 @@ def run_in_full(
     at_a_time: int,
 ) -> list[TrialResult]:
     """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together."""
-    task = ray.remote(_execute).options(max_retries=resources.max_restarts, **held_by_trial(resources))
+    task = ray.remote(_execute).options(max_retries=resources.max_restarts, **reserved_for_trial(resources))
     results = [_ended(place, config) for config in configs]
     todo = [i for i, result in enumerate(results) if result is None]
     running: dict[Any, int] = {}
@@ -67,12 +67,12 @@ def _execute(trial: dict[str, Any], place: Place, resources: ResourceConfig, dev
 
 def _ended(place: Place, config: TrialConfig) -> TrialResult | None:
     """How a trial ended in full or failed; None if there is something left to run."""
-    result = outcome(place.look(config.fingerprint))
+    result = outcome(place.read_journal(config.fingerprint))
     return None if result is None or result.status == "stopped" else result
 
 
 def _step(place: Place, config: TrialConfig) -> int:
-    return max((entry["step"] for entry in journal.steps(place.look(config.fingerprint))), default=0)
+    return max((entry["step"] for entry in journal.steps(place.read_journal(config.fingerprint))), default=0)
 
 
 @contextmanager

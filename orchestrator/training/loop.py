@@ -42,7 +42,7 @@ from sr_models.inference.super_resolve import exact_arithmetic, super_resolve
 from sr_models.networks.sigma import WithSigma
 from sr_models.rng import SampleRng, keyed
 
-Report = Callable[[int, dict[str, float]], Literal["continue", "stop"]]
+Reporter = Callable[[int, dict[str, float]], Literal["continue", "stop"]]
 
 
 FINITE_CHECK_EVERY = 10
@@ -52,7 +52,7 @@ FINITE_CHECK_EVERY = 10
 def run_trial(
     config: TrialConfig,
     store: PatchStore,
-    report: Report,
+    report: Reporter,
     resume: bool = True,
     *,
     device: str = "cpu",
@@ -105,8 +105,8 @@ def run_trial(
         ranks.agree("journal", journal.last_step, len(journal.entries))  # before anyone acts on what it says
         if not resume and (journal.entries or (out_dir / CHECKPOINT).exists()):
             raise ValueError(f"{out_dir} already holds a trial, and resume is off")
-        heard = steps(journal.entries)
-        last = heard[-1] if heard else None
+        validated = steps(journal.entries)
+        last = validated[-1] if validated else None
         answer = report(last["step"], last["metrics"]) if last else "continue"
         if last and last["step"] == last["of"]:  # at its full budget nothing is left to stop
             answer = "continue"
@@ -172,7 +172,7 @@ class _Trial:
         ranks.agree("checkpoint", self.step)
         self.model = ranks.share(self.net)
 
-    def run(self, journal: Journal, report: Report) -> TrialResult:
+    def run(self, journal: Journal, report: Reporter) -> TrialResult:
         train = self.train
         while True:
             due = self.step and (self.step % train.validate_every == 0 or self.step == train.steps)

@@ -11,7 +11,7 @@ from cluster.ray_runtime import TRIAL_SLOT
 from orchestrator.plan.config import ResourceConfig, TrialConfig
 from orchestrator.run.access import Place
 from orchestrator.run.journal import TrialResult
-from orchestrator.training.loop import Report, run_trial
+from orchestrator.training.loop import Reporter, run_trial
 
 
 def execute(
@@ -20,7 +20,7 @@ def execute(
     *,
     device: str,
     threads: int,
-    report: Report,
+    report: Reporter,
     rank: int = 0,
     world: int = 1,
     micro_batch: int | None = None,
@@ -50,7 +50,7 @@ def execute(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def held_by_trial(resources: ResourceConfig) -> dict[str, Any]:
+def reserved_for_trial(resources: ResourceConfig) -> dict[str, Any]:
     """What Ray sets aside for a trial, in `ray.remote`'s words: its cores, or a slot where its workers hold them."""
     if resources.workers_per_trial > 1:
         return {"num_cpus": 0, "resources": {TRIAL_SLOT: 1}}

@@ -20,7 +20,7 @@ from pydantic import Field
 import sr_models
 from sr_models.errors import InputError
 from sr_models.files import replacing
-from sr_models.hyper.base import Sigma
+from sr_models.hyper.base import SigmaHyper
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.params import Params
@@ -84,7 +84,7 @@ def save(
         model=model,
         scale=scale,
         hyper=sr_models.check(model, scale, hyper).model_dump(),
-        sigma=None if sigma is None else Sigma.parse(sigma, "sigma").model_dump(),
+        sigma=None if sigma is None else SigmaHyper.parse(sigma, "sigma").model_dump(),
         ema=ema,
         fingerprint=fingerprint,
         weights_sha256=hashlib.sha256(payload).hexdigest(),
@@ -124,7 +124,7 @@ def _module(info: Info, where: str) -> SRNetwork | WithSigma:
     net = sr_models.build(info.model, info.scale, **info.hyper)
     if info.sigma is None:
         return net
-    sigma = Sigma.parse(info.sigma, f"{where}, sigma")
+    sigma = SigmaHyper.parse(info.sigma, f"{where}, sigma")
     return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, **sigma.model_dump()))
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from sr_models.params import Params
 
 
-class Network(Params):
+class NetworkHyper(Params):
     """Base of every network's hyperparameters: what a plan knows of its cost before torch is imported."""
 
     def multiply_adds(self, scale: int) -> float:
@@ -34,7 +34,7 @@ def upsampler_multiply_adds(channels: int, scale: int) -> float:
     return sum(36.0 * channels**2 * 4**i for i in range(scale.bit_length() - 1))
 
 
-class Sigma(Params):
+class SigmaHyper(Params):
     """The head that predicts the spread |y - mu| from a network's features."""
 
     width: int = Field(default=160, ge=1, description="channels of the head's hidden convolutions")

@@ -7,35 +7,35 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sr_models.errors import InputError
-from sr_models.hyper.base import Network, upsampler_multiply_adds
+from sr_models.hyper.base import NetworkHyper, upsampler_multiply_adds
 
 
-class Bicubic(Network):
+class BicubicHyper(NetworkHyper):
     """MATLAB's bicubic has nothing to set."""
 
 
-class MSRResNet(Network):
+class MSRResNetHyper(NetworkHyper):
     """SRResNet without batch normalisation."""
 
     channels: int = Field(default=64, ge=1, description="feature channels")
     blocks: int = Field(default=16, ge=1, description="residual blocks")
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: head, two convolutions a block, upsampler, two convolutions at full size."""
+        """As in `NetworkHyper`: head, two convolutions a block, upsampler, two convolutions at full size."""
         c = self.channels
         return 27 * c + 18 * self.blocks * c**2 + upsampler_multiply_adds(c, scale) + (9 * c**2 + 27 * c) * scale**2
 
 
-class SRResNet(MSRResNet):
+class SRResNetHyper(MSRResNetHyper):
     """SRResNet as published in 2017, with batch normalisation."""
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: 9x9 head and tail, two convolutions a block, one after them, upsampler."""
+        """As in `NetworkHyper`: 9x9 head and tail, two convolutions a block, one after them, upsampler."""
         c = self.channels
         return 243 * c + 9 * (2 * self.blocks + 1) * c**2 + upsampler_multiply_adds(c, scale) + 243 * c * scale**2
 
 
-class EDSRBaseline(Network):
+class EDSRBaselineHyper(NetworkHyper):
     """The small EDSR."""
 
     channels: int = Field(default=64, ge=1, description="feature channels")
@@ -43,12 +43,12 @@ class EDSRBaseline(Network):
     res_scale: float = Field(default=1.0, gt=0, le=1, description="factor on each block's residual, in (0, 1]")
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: head, two convolutions a block, one after them, upsampler, tail at full size."""
+        """As in `NetworkHyper`: head, two convolutions a block, one after them, upsampler, tail at full size."""
         c = self.channels
         return 27 * c + 9 * (2 * self.blocks + 1) * c**2 + upsampler_multiply_adds(c, scale) + 27 * c * scale**2
 
 
-class EDSR(EDSRBaseline):
+class EDSRHyper(EDSRBaselineHyper):
     """The full EDSR."""
 
     channels: int = Field(default=256, ge=1, description="feature channels")
@@ -56,7 +56,7 @@ class EDSR(EDSRBaseline):
     res_scale: float = Field(default=0.1, gt=0, le=1, description="factor on each block's residual, in (0, 1]")
 
 
-class NoisyEDSR(EDSRBaseline):
+class NoisyEDSRHyper(EDSRBaselineHyper):
     """EDSR-baseline with noise on its features."""
 
     noise: float = Field(
@@ -64,20 +64,20 @@ class NoisyEDSR(EDSRBaseline):
     )
 
 
-class IMDN(Network):
+class IMDNHyper(NetworkHyper):
     """Information multi-distillation network."""
 
     channels: int = Field(default=64, ge=16, multiple_of=16, description="feature channels, a multiple of 16")
     blocks: int = Field(default=6, ge=1, description="information multi-distillation blocks")
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: c1..c4 of a block distil a quarter of the channels; c5 and the fusion are 1x1."""
+        """As in `NetworkHyper`: c1..c4 of a block distil a quarter of the channels; c5 and the fusion are 1x1."""
         c = self.channels
         block = 9 * c * c + 2 * 9 * (0.75 * c) * c + 9 * (0.75 * c) * (0.25 * c) + c * c
         return 27 * c + self.blocks * (block + c * c) + 9 * c * c + 27 * c * scale**2
 
 
-class VDSR(Network):
+class VDSRHyper(NetworkHyper):
     """Very deep network on the bicubic enlargement."""
 
     channels: int = Field(default=64, ge=1, description="feature channels")
@@ -86,7 +86,7 @@ class VDSR(Network):
     bias: bool = Field(default=False, description="whether convolutions have a bias")
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: every convolution at full size."""
+        """As in `NetworkHyper`: every convolution at full size."""
         c, planes = self.channels, 1 if self.color == "y" else 3
         return 9.0 * (2 * planes * c + self.blocks * c**2) * scale**2
 
@@ -95,7 +95,7 @@ class VDSR(Network):
         return 1
 
 
-class IDN(Network):
+class IDNHyper(NetworkHyper):
     """Information distillation network."""
 
     channels: int = Field(default=64, ge=16, multiple_of=16, description="feature channels, a multiple of 16")
@@ -106,7 +106,7 @@ class IDN(Network):
     )
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: the second and fifth convolution of a block have 4 groups; `down` is 1x1."""
+        """As in `NetworkHyper`: the second and fifth convolution of a block have 4 groups; `down` is 1x1."""
         c, planes = self.channels, 1 if self.variant == "y_deconv" else 3
         first = 0.75 + 0.75 * 0.5 / 4 + 0.5
         second = 0.75 + 0.75 / 4 + 0.75 * 1.25
@@ -115,7 +115,7 @@ class IDN(Network):
         return 9 * (planes * c + c**2) + self.blocks * block + tail
 
 
-class CARN(Network):
+class CARNHyper(NetworkHyper):
     """Cascading residual network."""
 
     channels: int = Field(default=64, ge=1, description="feature channels")
@@ -134,7 +134,7 @@ class CARN(Network):
         return self
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: a unit is two convolutions (and a 1x1 if mobile); a 1x1 fuses after each."""
+        """As in `NetworkHyper`: a unit is two convolutions (and a 1x1 if mobile); a 1x1 fuses after each."""
         c = self.channels
         unit = 18 / self.groups + self.mobile
         block = self.units * unit + sum(i + 2 for i in range(self.units))
@@ -142,14 +142,14 @@ class CARN(Network):
         return 27 * c + body * c**2 + upsampler_multiply_adds(c, scale) / self.groups + 27 * c * scale**2
 
 
-class CARNM(CARN):
+class CARNMHyper(CARNHyper):
     """CARN-M, for mobile devices."""
 
     groups: int = Field(default=4, ge=1, description="groups of the units' and the upsamplers' 3x3 convolutions")
     mobile: bool = Field(default=True, description="CARN-M's unit: ends in a 1x1, the same one all through a block")
 
 
-class RCAN(Network):
+class RCANHyper(NetworkHyper):
     """Residual channel attention network."""
 
     channels: int = Field(default=64, ge=1, description="feature channels")
@@ -164,17 +164,17 @@ class RCAN(Network):
         return self
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: two convolutions a block, one a group, one after them; attention is per image."""
+        """As in `NetworkHyper`: two convolutions a block, one a group, one after them; attention is per image."""
         c = self.channels
         body = 9 * (self.groups * (2 * self.blocks + 1) + 1) * c**2
         return 27 * c + body + upsampler_multiply_adds(c, scale) + 27 * c * scale**2
 
 
-class IMDNAS(IMDN):
+class IMDNASHyper(IMDNHyper):
     """IMDN at a quarter of the output's resolution."""
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: the x4 network on 1/16 of the output's pixels, after two strided convolutions."""
+        """As in `NetworkHyper`: the x4 network on 1/16 of the output's pixels, after two strided convolutions."""
         c = self.channels
         return scale**2 / 16 * (super().multiply_adds(4) - 27 * c + 4 * 27 * c + 9 * c * c)
 
@@ -183,7 +183,7 @@ class IMDNAS(IMDN):
         return 4
 
 
-class RRDB(Network):
+class RRDBHyper(NetworkHyper):
     """Residual in residual dense blocks, the generator of ESRGAN."""
 
     channels: int = Field(default=64, ge=1, description="feature channels")
@@ -201,7 +201,7 @@ class RRDB(Network):
         return 4 if self.unshuffle else scale
 
     def multiply_adds(self, scale: int) -> float:
-        """As `Network.multiply_adds`: counted per pixel of the features, `shrink` times fewer on a side."""
+        """As in `NetworkHyper`: counted per pixel of the features, `shrink` times fewer on a side."""
         c, g, to_go = self.channels, self.growth, self.scale_to_go(scale)
         shrink = to_go // scale
         dense = sum(9 * (c + i * g) * g for i in range(4)) + 9 * (c + 4 * g) * c
@@ -211,7 +211,7 @@ class RRDB(Network):
         return body / shrink**2
 
 
-class SwinIR(Network):
+class SwinIRHyper(NetworkHyper):
     """Window attention for classical super-resolution; "nearest+conv" is the tail of the real-world network."""
 
     channels: int = Field(default=180, ge=1, description="feature channels, a multiple of heads")
@@ -246,7 +246,7 @@ class SwinIR(Network):
         return body + 9 * c * 64 + up + 27 * 64 * r2
 
 
-class SwinIRLight(SwinIR):
+class SwinIRLightHyper(SwinIRHyper):
     """The lightweight SwinIR."""
 
     channels: int = Field(default=60, ge=1, description="feature channels, a multiple of heads")

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-Span = tuple[int, int]  # [first, end) along one side
+Interval = tuple[int, int]  # [first, end) along one side
 
 _LIBRARY_BUFFERS = 2.0  # convolution libraries copy their operands into layouts of their own, unseen by torch
 
 
-def spans(size: int, tile: int, overlap: int, step: int) -> list[tuple[Span, Span]]:
+def spans(size: int, tile: int, overlap: int, step: int) -> list[tuple[Interval, Interval]]:
     """Cut one side of a picture into parts of at most `tile` pixels.
 
     Args:

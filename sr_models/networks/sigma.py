@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sr_models.hyper.base import Sigma
+from sr_models.hyper.base import SigmaHyper
 from sr_models.networks.base import SRNetwork, conv
 
-_DEFAULT = Sigma()
+_DEFAULT = SigmaHyper()
 
 
 class SigmaHead(nn.Module):
@@ -21,7 +21,7 @@ class SigmaHead(nn.Module):
     Args:
         channels: channels of the features.
         scale_to_go: upscaling factor from the features to the picture.
-        width, depth, out_channels: see `sr_models.hyper.regression.Sigma`.
+        width, depth, out_channels: see `sr_models.hyper.base.SigmaHyper`.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import torch
 import sr_models
 from sr_models import MODELS
 from sr_models.errors import InputError
-from sr_models.hyper.base import Sigma
+from sr_models.hyper.base import SigmaHyper
 from sr_models.networks.base import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +135,7 @@ def test_rows_are_complete() -> None:
 
 
 def test_every_hyperparameter_is_described() -> None:
-    classes = [row.hyper for row in MODELS.values()] + [Sigma]
+    classes = [row.hyper for row in MODELS.values()] + [SigmaHyper]
     assert all(field.description for cls in classes for field in cls.model_fields.values())
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.data.table import SCHEMA, ImageTable, Row, part_path, write_tables
+from orchestrator.data.table import SCHEMA, ImageRow, ImageTable, part_path, write_tables
 from sr_models.errors import InputError
 
 PICTURES = [np.random.default_rng(i).integers(0, 256, (5 + i, 7, 3), np.uint8) for i in range(4)]
 KEYS = [f"key{i}" for i in range(4)]
 
 
-def two_rows(i: int) -> list[Row]:
-    return [Row(f"image{i}", KEYS[i], PICTURES[i]), Row(f"image{i}", "half", PICTURES[i][::2])]
+def two_rows(i: int) -> list[ImageRow]:
+    return [ImageRow(f"image{i}", KEYS[i], PICTURES[i]), ImageRow(f"image{i}", "half", PICTURES[i][::2])]
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ ray_runtime.secure(local=True)
 from eval import PROTOCOLS, benchmarks
 from eval.report import score_model
 from eval.rows import Identity, Subject, keyed
-from eval.metrics.scorer import Scorer as Metrics
-from orchestrator.evaluate import actors as scorers
+from eval.metrics.scorer import Scorer
+from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate import work
 from orchestrator.plan.config import BenchmarkSource
@@ -53,7 +53,7 @@ from sr_models.inference.super_resolve import Options
 given = json.loads(sys.argv[1])
 
 
-class Coloured(Metrics):
+class Coloured(Scorer):
     def __init__(self, protocol, metrics, **about):
         super().__init__(protocol, [name for name in metrics if name not in ("fid", "kid")], **about)
         self.metrics += ["fid", "kid"]
@@ -77,7 +77,7 @@ def die_once(name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Mortal(scorers.Scorer):
+class Mortal(actors.ScoringWorker):
     def _metrics(self, job):
         return Coloured(job.protocol, job.metrics, scale=job.subject.identity.scale, kernel=job.subject.kernel)
 
@@ -90,7 +90,7 @@ class Mortal(scorers.Scorer):
         return super().image(job, bench, one, metrics)
 
 
-class MortalSampler(scorers.Sampler):
+class MortalSampler(actors.SamplingWorker):
     def draw(self, job, name):
         for number, drawn in enumerate(super().draw(job, name)):
             if name == given.get("sampler_poison"):
@@ -100,7 +100,7 @@ class MortalSampler(scorers.Sampler):
             yield drawn
 
 
-work.Metrics, scorers.Scorer, scorers.Sampler = Coloured, Mortal, MortalSampler
+work.Scorer, actors.ScoringWorker, actors.SamplingWorker = Coloured, Mortal, MortalSampler
 torch.set_num_threads(1)
 folder, info = Path(given["weights"]), json.loads((Path(given["weights"]) / "model.json").read_text())
 protocol = PROTOCOLS["classical"].model_copy(update={"draws": 3})
@@ -130,8 +130,8 @@ for name, workers, cpus, apart in given["holds"]:
     place, moved = Place(str(run.path)), []
     planned = work.plan([job], {("toy", 2): bench}, place)
     with ray_runtime.connect(None, cpus=4):
-        hold = scoring.Hold(workers=workers, cpus=cpus, apart=apart)
-        refused = scoring.evaluate(planned, place, hold, moved.append)
+        workforce = scoring.Workforce(workers=workers, cpus=cpus, apart=apart)
+        refused = scoring.evaluate(planned, place, workforce, moved.append)
     print(json.dumps({"refused": refused, "moved": moved, "keys": [one.key for one in planned[0].pictures],
                       "set_key": planned[0].set_key}))
 """
@@ -155,8 +155,8 @@ from eval.metrics import backbones
 from eval import benchmarks
 from eval.report import score_model
 from eval.rows import Identity, Subject
-from eval.metrics.scorer import Scorer as Metrics
-from orchestrator.evaluate import actors as scorers
+from eval.metrics.scorer import Scorer
+from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate import work
 from orchestrator.plan.config import BenchmarkSource
@@ -201,14 +201,14 @@ def trust():
         backbones.BACKBONES[name] = replace(backbones.BACKBONES[name], sha256=sha256)
 
 
-class Trusting(scorers.Scorer):
+class Trusting(actors.ScoringWorker):
     def __init__(self, *given):
         super().__init__(*given)
         trust()
 
 
 trust()
-scorers.Scorer = Trusting
+actors.ScoringWorker = Trusting
 names, protocol = ("psnr_y", "lpips_alex", "dists", "fid", "kid"), PROTOCOLS["classical"]
 bench = benchmarks.load("toy", 2, Path(given["images"]))
 subject = Subject(
@@ -219,13 +219,13 @@ job = work.Job(subject=subject, checkpoint=None, source=BenchmarkSource(hr=given
                   metrics=names, weights_dir=str(files))
 place = Place(str(run.path), (Path(given["run"]) / "far").as_uri())
 planned = work.plan([job], {("toy", 2): bench}, place)
-metrics = Metrics(protocol, names, scale=2, kernel=bench.kernel, weights_dir=files)
+metrics = Scorer(protocol, names, scale=2, kernel=bench.kernel, weights_dir=files)
 alone = score_model(build("bicubic", 2), bench, name="it", weights_sha256=None, scorer=metrics, metrics=names, seed=0,
                     options=Options(), save_in=None, pictures_in=None)
 for file in files.iterdir():
     file.unlink()  # workers can only have them from the storage
 with ray_runtime.connect(None, cpus=2):
-    refused = scoring.evaluate(planned, place, scoring.Hold(workers=2), lambda _: None)
+    refused = scoring.evaluate(planned, place, scoring.Workforce(workers=2), lambda _: None)
 print(json.dumps({"refused": refused, "rows": work.rows_of(planned[0], place), "alone": alone.rows}))
 """
 

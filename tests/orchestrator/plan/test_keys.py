@@ -23,8 +23,8 @@ NOT_KEYS = {
     "HomeRecord", "TrackingRecord", "DeliveredRun",
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
-    "Protocol", "Sigma",  # chosen by name; set through the sigma branch
-    "Network", "TargetParams", "LossParams",  # bases
+    "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
+    "NetworkHyper", "TargetParams", "LossParams",  # bases
 }  # fmt: skip
 
 

@@ -42,40 +42,40 @@ def told(home: Home) -> list[int]:
 
 def test_a_run_moves_from_machine_to_machine_and_back(tmp_path):
     first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
-    with first.held():
+    with first.driven():
         tell(first, 1)
-    with second.held():
+    with second.driven():
         assert told(second) == [1] and second.run.config.read_text() == "name: mine\n"
         tell(second, 2)
     assert told(first) == [1]
-    with first.held():
+    with first.driven():
         assert told(first) == [1, 2], "what this machine knew is older"
 
 
 def test_two_drivers_at_once_are_refused(tmp_path):
     first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
-    with first.held():
+    with first.driven():
         tell(first, 1)
         with (
             pytest.raises(InputError, match=r"first/mine-01234567 drives this run, and was alive \d+ s ago"),
-            second.held(),
+            second.driven(),
         ):
             pass
-        with machine(tmp_path, "first").held():  # the same machine has a lock of its own for that
+        with machine(tmp_path, "first").driven():  # the same machine has a lock of its own for that
             pass
 
 
 def test_a_driver_that_died_is_waited_for_and_then_replaced(tmp_path, monkeypatch):
     first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
-    with first.held():
+    with first.driven():
         tell(first, 1)
     lease = tmp_path / "bucket" / "mine-01234567" / "driver.json"
     owner = json.loads(lease.read_text())["owner"]
     lease.write_text(json.dumps({"owner": owner, "time": time.time()}))  # a kill -9 leaves it so
-    with pytest.raises(InputError, match=r"try again in 1[12]\d s"), second.held():
+    with pytest.raises(InputError, match=r"try again in 1[12]\d s"), second.driven():
         pass
     monkeypatch.setattr(homes, "LEASE_SECONDS", 0)
-    with second.held():
+    with second.driven():
         assert told(second) == [1]
     assert json.loads(lease.read_text())["time"] == 0
 
@@ -83,7 +83,7 @@ def test_a_driver_that_died_is_waited_for_and_then_replaced(tmp_path, monkeypatc
 def test_signs_of_life_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr(homes, "BEAT_SECONDS", 0.05)
     home, seen = machine(tmp_path, "first"), set()
-    with home.held():
+    with home.driven():
         until = time.monotonic() + 10
         while len(seen) < 3 and time.monotonic() < until:
             seen.add((home.storage.read("driver.json") or b"").decode())

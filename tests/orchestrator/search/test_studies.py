@@ -71,7 +71,7 @@ def ask(studies: Studies, combination: str) -> Assignment:
 def train(studies: Studies, assignment: Assignment, values: dict[int, float]) -> TrialState:
     """Report a curve as a trial would, stop where the pruner says so, and tell."""
     for step, value in values.items():
-        studies.hear(assignment, step, {"psnr_y": value})
+        studies.record(assignment, step, {"psnr_y": value})
         if step < 200 and studies.should_stop(assignment):
             studies.tell(assignment, TrialState.PRUNED)
             return TrialState.PRUNED
@@ -122,8 +122,8 @@ def test_trials_of_a_dead_driver_come_first_with_their_parameters_and_reports(op
     before = opened()
     done, cut, fresh = ask(before, ECO), ask(before, ECO), ask(before, ECO)
     train(before, done, flat(30.0))
-    before.hear(cut, 50, {"psnr_y": 25.0})
-    before.hear(cut, 100, {"psnr_y": 26.0})
+    before.record(cut, 50, {"psnr_y": 25.0})
+    before.record(cut, 100, {"psnr_y": 26.0})
     open_before = before.open
 
     after = opened()
@@ -134,8 +134,8 @@ def test_trials_of_a_dead_driver_come_first_with_their_parameters_and_reports(op
         assert new.trial.params == old.trial.params
         assert new.config.fingerprint == old.config.fingerprint
     assert [a.reported for a in again] == [{50, 100}, set()]
-    after.hear(again[0], 100, {"psnr_y": 99.0})  # the trial tells its last step again; the first word counts
-    after.hear(again[0], 150, {"psnr_y": 27.0})
+    after.record(again[0], 100, {"psnr_y": 99.0})  # the trial tells its last step again; the first word counts
+    after.record(again[0], 150, {"psnr_y": 27.0})
     held = after.trials(cut.combination)[cut.number]
     assert held.intermediate_values == {50: 25.0, 100: 26.0, 150: 27.0}
     assert held.user_attrs["fingerprint"] == cut.config.fingerprint
@@ -206,7 +206,7 @@ def test_halving_compares_within_a_combination_only(in_memory):
         for level in (30.0, 10.0):  # every trial of the second combination is far below the first one's
             assignment = studies.next()
             assert assignment.combination.id == (ECO if level == 30.0 else EXPECTATION)
-            studies.hear(assignment, 50, {"psnr_y": level + assignment.number})
+            studies.record(assignment, 50, {"psnr_y": level + assignment.number})
             assert not studies.should_stop(assignment)
 
 
@@ -214,10 +214,10 @@ def test_halving_survives_the_driver(opened):
     first = opened()
     train(first, ask(first, ECO), flat(30.0))
     cut = ask(first, ECO)
-    first.hear(cut, 50, {"psnr_y": 10.0})  # killed before it was decided
+    first.record(cut, 50, {"psnr_y": 10.0})  # killed before it was decided
     second = opened()
     again = second.next()
-    second.hear(again, 50, {"psnr_y": 10.0})
+    second.record(again, 50, {"psnr_y": 10.0})
     assert again.number == cut.number and second.should_stop(again)
 
 
@@ -231,7 +231,7 @@ def test_the_winner_is_the_best_that_ran_in_full(in_memory):
     assert train(studies, ask(studies, ECO), {50: 40.0, 100: 40.0, 150: 40.0, 200: 30.0}) == TrialState.COMPLETE
     assert train(studies, ask(studies, ECO), {50: 39.0}) == TrialState.PRUNED
     failed = ask(studies, ECO)
-    studies.hear(failed, 50, {"psnr_y": 99.0})
+    studies.record(failed, 50, {"psnr_y": 99.0})
     studies.tell(failed, TrialState.FAIL, "the loss is not finite")
     assert train(studies, ask(studies, ECO), {50: 99.5, 100: 50.0, 150: 50.0, 200: 31.0}) == TrialState.COMPLETE
     winner = studies.winner(one)
@@ -243,7 +243,7 @@ def test_the_winner_is_the_best_that_ran_in_full(in_memory):
 def test_the_steering_metric_is_the_one_that_is_named(in_memory):
     studies = in_memory(search=SEARCH | {"metric": "ssim_y"})
     assignment = ask(studies, ECO)
-    studies.hear(assignment, 200, {"psnr_y": 30.0, "ssim_y": 0.9})
+    studies.record(assignment, 200, {"psnr_y": 30.0, "ssim_y": 0.9})
     studies.tell(assignment, TrialState.COMPLETE)
     assert studies.winner(assignment.combination).value == 0.9
 
@@ -252,7 +252,7 @@ def test_halving_asked_again_answers_the_same(in_memory):
     """A driver that dies between the decision and its record asks again: the worse trial must not slip through."""
     studies = in_memory()
     better, worse = (ask(studies, ECO) for _ in range(2))
-    studies.hear(better, 50, {"psnr_y": 24.0})
-    studies.hear(worse, 50, {"psnr_y": 23.0})
+    studies.record(better, 50, {"psnr_y": 24.0})
+    studies.record(worse, 50, {"psnr_y": 23.0})
     assert [studies.should_stop(worse) for _ in range(3)] == [True] * 3
     assert not studies.should_stop(better)

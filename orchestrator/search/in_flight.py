@@ -1,0 +1,124 @@
+"""The trials that a search has under way: what their reports mean for the studies, and what the trials are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna.trial import TrialState
+
+from orchestrator.run import journal
+from orchestrator.run.access import Place
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import write_trial
+from orchestrator.search.studies import Assignment, Studies
+
+Answer = Literal["continue", "stop"]
+
+SearchProgress = Callable[[Assignment, int, str], None]
+"""Called with (trial, finished steps, "running" | "complete" | "stopped" | "failed")."""
+
+
+class InFlight:
+    """The trials that are running, shared by Tune's searcher and scheduler: Tune's trial id -> assignment.
+
+    Args:
+        place: the run whose trials these are.
+        progress: told of every report, and of how trials end.
+        tell_workers: sends the decision on a report, (trial id, step, answer), to workers that wait for it and then end
+            by themselves; None where Tune ends trials.
+    """
+
+    def __init__(
+        self,
+        studies: Studies,
+        place: Place,
+        progress: SearchProgress,
+        tell_workers: Callable[[str, int, Answer], object] | None = None,
+    ) -> None:
+        self.studies, self.place, self.progress, self.tell_workers = studies, place, progress, tell_workers
+        self.run = RunDir(Path(place.run))
+        self.live: dict[str, Assignment] = {}
+        self.duplicates: list[Assignment] = []
+        """Proposed while a trial of the same fingerprint runs: two at a time would be in each other's way."""
+        self.given: dict[tuple[str, int], bool] = {}
+        """Whether a trial was told to stop after a step: workers that were started again must hear the same."""
+        self.errors: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        """Tune pickles what it is given into a snapshot that is never read: leave database connections out of it."""
+        return (object, ())
+
+    def start(self, trial_id: str) -> dict[str, Any] | None:
+        """What Tune is to run next under this id; None if there is nothing, or nothing yet (`duplicates`)."""
+        assignment = self._next()
+        if assignment is None:
+            return None
+        self.live[trial_id] = assignment
+        write_trial(
+            self.run,
+            assignment.config,
+            combination=assignment.combination.id,
+            role="search",
+            number=assignment.number,
+            params=assignment.trial.params,
+        )
+        for entry in journal.steps(self.place.read_journal(assignment.config.fingerprint)):
+            self.studies.record(assignment, entry["step"], entry["metrics"])  # what a dead driver did not hear
+        return {"trial": assignment.config.model_dump(mode="json"), "key": trial_id}
+
+    def _next(self) -> Assignment | None:
+        """The next trial of whose fingerprint none is running."""
+        busy = {assignment.config.fingerprint for assignment in self.live.values()}
+        for duplicate in self.duplicates:
+            if duplicate.config.fingerprint not in busy:
+                self.duplicates.remove(duplicate)
+                return duplicate
+        while (found := self.studies.next()) and found.config.fingerprint in busy:
+            self.duplicates.append(found)
+        return found
+
+    def decide(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take in a report; True if Tune is to stop the trial. Workers of a Ray Train run are told, and stop it."""
+        if self.tell_workers is None:
+            return trial_id in self.live and self.take_in(trial_id, result)
+        report = trial_id, int(result["step"])
+        if report not in self.given:
+            self.given[report] = trial_id in self.live and self.take_in(trial_id, result)
+        elif trial_id in self.live and result["status"] != "running":
+            self.take_in(trial_id, result)
+        self.tell_workers(*report, "stop" if self.given[report] else "continue")
+        return False
+
+    def take_in(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Take in a report; True if the trial is to stop."""
+        assignment = self.live[trial_id]
+        metrics = {key.removeprefix("metrics/"): value for key, value in result.items() if key.startswith("metrics/")}
+        if metrics and result["status"] != "failed":
+            self.studies.record(assignment, result["step"], metrics)
+        if (
+            result["status"] == "running"
+            and result["step"] < assignment.config.train.steps
+            and self.studies.should_stop(assignment)
+        ):
+            self.close(trial_id, TrialState.PRUNED, result["step"])
+            return True
+        self.progress(assignment, result["step"], "running")
+        return False
+
+    def close(self, trial_id: str, state: TrialState, step: int, cause: str | None = None) -> None:
+        """Tell the study how a trial ended."""
+        assignment = self.live.pop(trial_id)
+        self.place.read_journal(assignment.config.fingerprint)
+        self.studies.tell(assignment, state, cause)
+        self.progress(
+            assignment, step, {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}.get(state, "failed")
+        )
+
+    def close_journals(self) -> None:
+        """Write the end of stopped trials whose worker did not live to do so; nobody is working on them any more."""
+        for fingerprint, step in self.studies.pruned():
+            entries = self.place.read_journal(fingerprint)
+            if entries and journal.end(entries) is None:
+                self.place.end(fingerprint, "stopped", step)
