@@ -25,7 +25,7 @@ from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate.pool import Pool
 from orchestrator.evaluate.work import Job, Unit
 from orchestrator.plan.config import BenchmarkSource
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access, LocalAccess
 from orchestrator.run.folder import RunDir
 from sr_models.checkpoints import folder as weights
 from sr_models.inference.super_resolve import Options
@@ -43,7 +43,7 @@ class Bare(actors.ScoringWorker):
                 self.image(unit.job, bench, one, metrics)
 
 
-def planned(folder: Path, images: Path, count: int, place: Place) -> list[Unit]:
+def planned(folder: Path, images: Path, count: int, access: Access) -> list[Unit]:
     """Units of `count` images for a network with random weights."""
     net = sr_models.build(MODEL, SCALE)
     info = weights.save(folder, net, model=MODEL, scale=SCALE, hyper={}, sigma=None, ema=False, fingerprint=None)
@@ -69,7 +69,7 @@ def planned(folder: Path, images: Path, count: int, place: Place) -> list[Unit]:
         metrics=("psnr_y", "ssim_y"),
         weights_dir=None,
     )
-    [one] = work.plan([job], {(bench.name, SCALE): bench}, place)
+    [one] = work.plan([job], {(bench.name, SCALE): bench}, access)
     return one.units({})
 
 
@@ -83,12 +83,12 @@ def main() -> None:
         run = RunDir(Path(scratch) / "run")
         run.path.mkdir()
         run.config.write_text("# benchmarks.service\n")
-        place = Place(str(run.path))
-        units = planned(Path(scratch) / "net", given.data / "BSD80", count, place)
+        access = LocalAccess(run.path)
+        units = planned(Path(scratch) / "net", given.data / "BSD80", count, access)
         with ray_runtime.connect(None, cpus=4):
-            bare = ray.remote(Bare).options(num_cpus=1).remote(place, given.threads, "cpu")
+            bare = ray.remote(Bare).options(num_cpus=1).remote(access, given.threads, "cpu")
             workforce = scoring.Workforce(workers=2, cpus=1)
-            pools = [Pool(scoring.starter(place, workforce, size), size, 0, lambda unit: unit) for size in (1, 2)]
+            pools = [Pool(scoring.starter(access, workforce, size), size, 0, lambda unit: unit) for size in (1, 2)]
             competitors = {
                 "bare loop": lambda: ray.get(bare.loop.remote(units)),
                 "service, 1 worker": lambda: pools[0].run(units, lambda _: None),

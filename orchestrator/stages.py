@@ -25,7 +25,7 @@ from orchestrator.plan.config import ResourceConfig, TrialConfig
 from orchestrator.plan.plan import Combination, Plan
 from orchestrator.plan.services import Services
 from orchestrator.run import journal
-from orchestrator.run.driver import Home
+from orchestrator.run.driver import home_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import bar, moves, say
 from orchestrator.run.records import WinnerRecord, write_plan, write_trial, write_winners
@@ -48,7 +48,7 @@ class Sweep:
     def __init__(self, plan: Plan, folder: Path, services: Services) -> None:
         self.plan, self.config, self.services = plan, plan.config, services
         self.run_dir = RunDir(folder.absolute())
-        self.home = Home(self.run_dir, services.storage)
+        self.home = home_of(self.run_dir, services.storage)
         self.inputs = Inputs(self.config)
         self.began = time.time()
         self.device = "cuda" if self.config.resources.gpus_per_worker else "cpu"
@@ -91,7 +91,7 @@ class Sweep:
         """Run every stage that is not finished, then print the board."""
         held = self.config.resources
         say(self.plan.text(self.concurrency * held.workers_per_trial * held.cpus_per_worker))
-        say(f"run folder {self.run_dir.path}" + (f", home {self.home.storage.shown}" if self.home.storage else ""))
+        say(self.home.shown)
         self.store = self._build_store()
         self.inits = {
             (label, scale): teachers.start_weights(self.config, self.home, label, path, scale)
@@ -165,7 +165,7 @@ class Sweep:
                 made.set_postfix(ended, refresh=False)
                 self.home.push(sometimes=True)
 
-            search(self.studies, self.home.place, self.config.resources, self.concurrency, self.device, progress)
+            search(self.studies, self.home.access, self.config.resources, self.concurrency, self.device, progress)
         self.home.push()
         failed = {one.id: causes for one in self.plan.combinations if (causes := self.studies.failures(one))}
         for name, causes in failed.items():
@@ -196,7 +196,7 @@ class Sweep:
             )
         with bar("winners in full", sum(config.train.steps for config in runs), "step") as made:
             results = workers.run_in_full(
-                runs, self.home.place, self.config.resources, self.device, moves(made), at_a_time=self.concurrency
+                runs, self.home.access, self.config.resources, self.device, moves(made), at_a_time=self.concurrency
             )
         for config, result in zip(runs, results, strict=True):
             if result.status != "complete":
@@ -213,8 +213,8 @@ class Sweep:
 
         held, evaluation = self.config.resources, self.config.evaluation
         found = entrants.winners(self.run_dir, self.plan)
-        jobs = entrants.jobs(list(found), evaluation, self.inputs, self.home.storage)
-        planned = work.plan(jobs, self.inputs.benchmarks, self.home.place)
+        jobs = entrants.jobs(list(found), evaluation, self.inputs, self.home.access)
+        planned = work.plan(jobs, self.inputs.benchmarks, self.home.access)
         workforce = scoring.Workforce(
             workers=evaluation.workers or self.concurrency * held.workers_per_trial,
             cpus=held.cpus_per_worker,
@@ -223,7 +223,7 @@ class Sweep:
             max_restarts=held.max_restarts,
         )
         with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
-            self.refused = scoring.evaluate(planned, self.home.place, workforce, moves(made))
+            self.refused = scoring.evaluate(planned, self.home.access, workforce, moves(made))
 
     def _report(self) -> None:
         board = write(self.run_dir.path)
@@ -283,7 +283,7 @@ class Sweep:
 
     def _check_shared(self) -> None:
         """Refuse nodes that do not see the run folder when that is where trials are to work."""
-        if self.home.storage is not None:
+        if self.home.is_shared:
             return
         if self.cluster.may_add:
             raise InputError(
@@ -304,7 +304,7 @@ class Sweep:
         return self.plan.trial(one, values, seed, self.store.data_hash, self.teachers.get(one.scale), init)
 
     def _train_seconds(self, config: TrialConfig) -> float:
-        return float(journal.steps(self.home.place.read_journal(config.fingerprint))[-1]["metrics"]["train.seconds"])
+        return float(journal.steps(self.home.access.read_journal(config.fingerprint))[-1]["metrics"]["train.seconds"])
 
     def _write_plan(self, teachers: Mapping[int, str]) -> None:
         write_plan(

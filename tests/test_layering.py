@@ -37,7 +37,7 @@ MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; 
     "orchestrator/training",
     "orchestrator/leaderboard": "sr_models/* objectives/* eval/* cluster/* orchestrator/plan orchestrator/run",
     "orchestrator/evaluate": "sr_models/* objectives/* eval/* cluster/* orchestrator/plan orchestrator/data "
-    "orchestrator/run orchestrator/training orchestrator/leaderboard orchestrator/storage",
+    "orchestrator/run orchestrator/training orchestrator/leaderboard",
     "orchestrator/tracking": "sr_models/* objectives/* eval/* cluster/* orchestrator/plan orchestrator/run "
     "orchestrator/leaderboard",
     "orchestrator": "sr_models/* objectives/* eval/* cluster/* orchestrator/*",

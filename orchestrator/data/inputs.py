@@ -10,11 +10,12 @@ from orchestrator.data.store import Split
 from orchestrator.plan.config import BenchmarkSource, SweepConfig
 from orchestrator.plan.read import expand, is_uri
 from orchestrator.plan.sources import SKIMAGE, ImageSource
+from orchestrator.storage.mirror import cache_folder, localise
+from orchestrator.storage.uri import Storage
 from sr_models.images.files import pixels_sha256
 
 if TYPE_CHECKING:
     from eval.benchmarks import Benchmark
-    from orchestrator.storage.uri import Storage
 
 _HR, _LR = "HR", "LR"
 
@@ -57,8 +58,8 @@ class Inputs:
     def benchmarks(self) -> dict[tuple[str, int], Benchmark]:
         """Every test set at every scale."""
         return {
-            (name, scale): load_benchmark(name, located(name, source, scale), scale)
-            for name, source in self.data.test.items()
+            (name, scale): load_benchmark(name, self.located(name, scale), scale)
+            for name in self.data.test
             for scale in self.scales
         }
 
@@ -73,10 +74,24 @@ class Inputs:
                 found[f"{name}/{pair.name} (x{scale})"] = pixels_sha256(bench.read(i)[1])
         return found
 
-    def reachable(self, name: str, scale: int, storage: Storage | None) -> BenchmarkSource:
-        """A test set as workers on any node find it: what lies only on this machine is put on the storage first."""
-        source = located(name, self.data.test[name], scale)
-        if storage is None or source.hr == SKIMAGE or is_uri(source.hr):
+    def located(self, name: str, scale: int) -> BenchmarkSource:
+        """A test set with its paths filled in and absolute: a worker may start in another folder.
+
+        Raises:
+            InputError: an environment variable that is not set.
+        """
+        source = self.data.test[name]
+
+        def absolute(path: str) -> str:
+            full = expand(path, f"data.test.{name}", scale)
+            return full if path == SKIMAGE or is_uri(full) else str(Path(full).absolute())
+
+        return source.model_copy(update={"hr": absolute(source.hr), "lr": absolute(source.lr) if source.lr else None})
+
+    def stored(self, name: str, scale: int, storage: Storage) -> BenchmarkSource:
+        """A test set as any machine finds it: what lies only on this one is put on the storage first."""
+        source = self.located(name, scale)
+        if source.hr == SKIMAGE or is_uri(source.hr):
             return source
         home = storage.child(f"tests/{name}/x{scale}")
         there = home.names()
@@ -94,25 +109,7 @@ class Inputs:
 
 def local(path: str) -> str | Path:
     """A folder of images as one of this machine; a URI is mirrored into the node's cache."""
-    if not is_uri(path):
-        return path
-    from orchestrator.storage.mirror import cache_folder, localise
-
-    return localise(path, cache_folder())
-
-
-def located(name: str, source: BenchmarkSource, scale: int) -> BenchmarkSource:
-    """A test set with its paths filled in and absolute: a worker may start in another folder.
-
-    Raises:
-        InputError: an environment variable that is not set.
-    """
-
-    def place(path: str) -> str:
-        full = expand(path, f"data.test.{name}", scale)
-        return full if path == SKIMAGE or is_uri(full) else str(Path(full).absolute())
-
-    return source.model_copy(update={"hr": place(source.hr), "lr": place(source.lr) if source.lr else None})
+    return localise(path, cache_folder()) if is_uri(path) else path
 
 
 def load_benchmark(name: str, source: BenchmarkSource, scale: int) -> Benchmark:

@@ -29,7 +29,7 @@ from eval.score import Sampled, Scored, needs_features, sample, score_draws, set
 from orchestrator.data.inputs import load_benchmark
 from orchestrator.evaluate.work import Job, Picture, Unit
 from orchestrator.plan.config import BenchmarkSource
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access
 from orchestrator.training.failure import failure_cause
 from sr_models.checkpoints.published import load_weights
 from sr_models.errors import InputError
@@ -52,9 +52,9 @@ LOAD_RETRIES = 3
 class ScoringWorker:
     """A process that scores units. Without a `sampler` it runs the networks itself, on `device`."""
 
-    def __init__(self, place: Place, threads: int, device: str, sampler: Any = None) -> None:
+    def __init__(self, access: Access, threads: int, device: str, sampler: Any = None) -> None:
         torch.set_num_threads(threads)
-        self.place, self.device, self.sampler = place, device, sampler
+        self.access, self.device, self.sampler = access, device, sampler
 
     def ready(self) -> list[str]:
         """Answers once the process is there."""
@@ -71,7 +71,7 @@ class ScoringWorker:
     def _images(self, unit: Unit) -> list[str]:
         job, bench, metrics = unit.job, benchmark_of(unit.job), self._metrics(unit.job)
         if self.sampler is None:
-            network_of(self.place, job, self.device)
+            network_of(self.access, job, self.device)
         else:
             _get(self.sampler.load.options(max_task_retries=LOAD_RETRIES).remote(job))
         rows: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ class ScoringWorker:
 
     def _sampled(self, job: Job, name: str, lr: np.ndarray) -> Iterator[Sampled]:
         if self.sampler is None:
-            yield from _sample(network_of(self.place, job, self.device), lr, job)
+            yield from _sample(network_of(self.access, job, self.device), lr, job)
             return
         ahead = {"num_returns": "streaming", "_generator_backpressure_num_objects": IN_FLIGHT}
         for drawn in self.sampler.draw.options(**ahead).remote(job, name):
@@ -146,25 +146,25 @@ class ScoringWorker:
     def _metrics(self, job: Job) -> Scorer:
         folder = job.weights_dir
         if folder is not None and not Path(folder).is_absolute():
-            folder = str(self.place.fetch_folder(folder))
+            folder = str(self.access.fetch_folder(folder))
         subject = job.subject
         return _warm_metrics(job.protocol, job.metrics, subject.identity.scale, subject.kernel, folder, self.device)
 
     def _write_features(self, name: str, rows: list[dict[str, Any]], features: list[list[torch.Tensor]]) -> None:
         """What the metrics of the whole set see of each image: (draws, patches, features) by what was measured."""
-        path = self.place.here.evaluation / f"{name}{FEATURES}"
+        file = f"evaluation/{name}{FEATURES}"
         tensors = {measurement(row["key"]): torch.stack(draws) for row, draws in zip(rows, features, strict=True)}
-        with replacing(path) as part:
+        with replacing(self.access.run.path / file) as part:
             save_file(tensors, part)
-        self.place.push(path)
+        self.access.send(file)
 
     def _write_rows(self, name: str, job: Job, rows: list[dict[str, Any]]) -> None:
-        path = self.place.here.evaluation / f"{name}.parquet"
-        write_rows(path, job.subject, rows, versions=json.dumps(versions()))
-        self.place.push(path)
+        file = f"evaluation/{name}.parquet"
+        write_rows(self.access.run.path / file, job.subject, rows, versions=json.dumps(versions()))
+        self.access.send(file)
 
     def _fetch(self, name: str) -> Path:
-        path = self.place.fetch(f"evaluation/{name}")
+        path = self.access.fetch(f"evaluation/{name}")
         if not path.exists():
             raise InputError(f"{path} is gone; delete the rows beside it and run again")
         return path
@@ -173,21 +173,21 @@ class ScoringWorker:
 class SamplingWorker:
     """A process that holds a GPU and runs networks on it for several `ScoringWorker` processes at a time."""
 
-    def __init__(self, place: Place, threads: int, device: str) -> None:
+    def __init__(self, access: Access, threads: int, device: str) -> None:
         torch.set_num_threads(threads)
-        self.place, self.device, self.turn = place, device, threading.Lock()
+        self.access, self.device, self.turn = access, device, threading.Lock()
 
     def load(self, job: Job) -> None:
         """Have the job's network at hand. Raises InputError: its weights cannot be used."""
         with self.turn:
-            network_of(self.place, job, self.device)
+            network_of(self.access, job, self.device)
 
     def draw(self, job: Job, name: str) -> Iterator[Sampled]:
         """The draws of one image, on the CPU; those of several images take turns on the GPU."""
         bench = benchmark_of(job)
         lr, _ = bench.read(next(i for i, pair in enumerate(bench.pairs) if pair.name == name))
         with self.turn:
-            draws = _sample(network_of(self.place, job, self.device), lr, job)
+            draws = _sample(network_of(self.access, job, self.device), lr, job)
         while True:
             with self.turn:
                 drawn = next(draws, None)
@@ -197,7 +197,7 @@ class SamplingWorker:
             yield replace(drawn, out=Output(drawn.out.sr.cpu(), None if sigma is None else sigma.cpu()))
 
 
-def network_of(place: Place, job: Job, device: str) -> SRNetwork | WithSigma:
+def network_of(access: Access, job: Job, device: str) -> SRNetwork | WithSigma:
     """The job's network on `device`, kept while it is in use.
 
     Raises:
@@ -205,18 +205,18 @@ def network_of(place: Place, job: Job, device: str) -> SRNetwork | WithSigma:
     """
     who = job.subject.identity
     return _network(
-        place, job.checkpoint, who.network, who.scale, job.subject.hyper, job.subject.weights_sha256, device
+        access, job.checkpoint, who.network, who.scale, job.subject.hyper, job.subject.weights_sha256, device
     )
 
 
 @functools.lru_cache(maxsize=2)
 def _network(
-    place: Place, checkpoint: str | None, name: str, scale: int, hyper: str, sha256: str | None, device: str
+    access: Access, checkpoint: str | None, name: str, scale: int, hyper: str, sha256: str | None, device: str
 ) -> SRNetwork | WithSigma:
     values = json.loads(hyper)
     if checkpoint is None:
         return sr_models.build(name, scale, **values).to(device)
-    path = Path(checkpoint) if Path(checkpoint).is_absolute() else place.fetch_folder(checkpoint)
+    path = Path(checkpoint) if Path(checkpoint).is_absolute() else access.fetch_folder(checkpoint)
     net = load_weights(path, model=name, scale=scale, hyper=values)
     if sha256_file(path / "model.safetensors" if path.is_dir() else path) != sha256:
         raise InputError(f"weights {str(path)!r}: changed since the evaluation began")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from orchestrator.plan.config import BenchmarkSource, EvaluationConfig
 from orchestrator.plan.plan import Combination, Plan
 from orchestrator.plan.read import expand
 from orchestrator.run import checkpoint, journal
+from orchestrator.run.access import Access
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import TrialRecord, read_winners
-from orchestrator.storage.mirror import pull_tree, push_tree
-from orchestrator.storage.uri import Storage
 from orchestrator.training.network import build_network
 from sr_models.checkpoints import folder as weights
 from sr_models.errors import InputError
@@ -50,9 +48,7 @@ class Entrant:
     hyper: str
 
 
-def jobs(
-    entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inputs, storage: Storage | None
-) -> list[Job]:
+def jobs(entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inputs, access: Access) -> list[Job]:
     """Every entrant on every test set of its scale.
 
     Raises:
@@ -60,7 +56,7 @@ def jobs(
     """
     made = []
     for (name, scale), bench in inputs.benchmarks.items():
-        source = inputs.reachable(name, scale, storage)
+        source = access.test_set(inputs, name, scale)
         made += [_job(one, evaluation, bench, source) for one in entrants if one.identity.scale == scale]
     return made
 
@@ -119,14 +115,6 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
             yield _entrant(run, folder / name, trial, one)
 
 
-def drop_snapshots(home: Home) -> None:
-    """Remove what `trials` left for workers to read."""
-    if home.storage is not None:
-        for name in home.storage.names(SNAPSHOTS):
-            home.storage.delete(name)
-    shutil.rmtree(home.run.path / SNAPSHOTS, ignore_errors=True)
-
-
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:
     protocol = get_protocol(evaluation.protocol)
     if evaluation.draws is not None:
@@ -179,8 +167,7 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     """The weights in a trial's checkpoint as checkpoint folders, and the step that they are of."""
     config = trial.trial_config()
     own = home.run.trial(config.fingerprint)
-    if home.storage is not None:
-        pull_tree(home.storage.child(f"trials/{own.name}"), own, [CHECKPOINT])
+    home.access.pull(f"trials/{own.name}", [CHECKPOINT])
     state = checkpoint.load(own / CHECKPOINT)
     if state is None:
         raise InputError(f"--trial: {config.fingerprint[:16]} has no checkpoint yet")
@@ -203,6 +190,5 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
             ema=folder == "model_ema",
             fingerprint=config.fingerprint,
         )
-    if home.storage is not None:
-        push_tree(home.run.path / name, home.storage.child(name), ["*"])
+    home.access.push(name, ["*"])
     return home.run.path / name, step

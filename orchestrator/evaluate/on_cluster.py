@@ -16,7 +16,7 @@ from sr_models.errors import InputError
 if TYPE_CHECKING:
     from eval.report import Evaluation
     from orchestrator.evaluate.work import Planned
-    from orchestrator.run.access import Place
+    from orchestrator.run.access import Access
 
 
 PROG = "python -m orchestrator.evaluate"
@@ -39,7 +39,7 @@ class PoolOptions:
 
 def report(
     one: Planned,
-    place: Place,
+    access: Access,
     metrics: Sequence[str],
     name: str,
     parameters: int,
@@ -50,7 +50,7 @@ def report(
     from eval.report import model_report
     from orchestrator.evaluate.work import lacking_set, rows_of
 
-    rows, subject = rows_of(one, place), one.job.subject
+    rows, subject = rows_of(one, access), one.job.subject
     if not rows:
         more = f" (and {len(refused) - 1} more refused; nothing was scored)" if len(refused) > 1 else ""
         raise InputError((refused[0] if refused else f"no image of {subject.benchmark} was scored") + more)
@@ -68,7 +68,7 @@ def report(
     return replace(result, rows=rows)
 
 
-def bring_rows(planned: Sequence[Planned], place: Place, pool: PoolOptions, *, strict: bool) -> list[str]:
+def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *, strict: bool) -> list[str]:
     """Bring the rows that lack, on a cluster that is joined only if there are any; what was refused."""
     from cluster import ray_runtime
     from orchestrator.evaluate import service as scoring
@@ -76,8 +76,8 @@ def bring_rows(planned: Sequence[Planned], place: Place, pool: PoolOptions, *, s
 
     for line in dict.fromkeys(f"{m} not computed: {why}" for one in planned for m, why in one.job.lacking):
         say(line)
-    if scoring.is_done(planned, place):
-        return scoring.evaluate(planned, place, scoring.Workforce(workers=1), lambda _: None)
+    if scoring.is_done(planned, access):
+        return scoring.evaluate(planned, access, scoring.Workforce(workers=1), lambda _: None)
     interrupt_on_sigterm()
     with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
         interrupt_on_sigterm()  # again: Ray put one of its own there
@@ -91,7 +91,7 @@ def bring_rows(planned: Sequence[Planned], place: Place, pool: PoolOptions, *, s
             )
         workforce = scoring.Workforce(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
         with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
-            refused = scoring.evaluate(planned, place, workforce, moves(made))
+            refused = scoring.evaluate(planned, access, workforce, moves(made))
     if strict and refused:
         raise InputError(refused[0])
     return refused

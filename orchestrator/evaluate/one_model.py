@@ -29,13 +29,13 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
         raise InputError(f"--output: {run.path} is the run folder of a sweep; score its trials with --run")
 
     from orchestrator.evaluate.work import Job, plan, weights_folder
-    from orchestrator.run.access import Place
+    from orchestrator.run.access import LocalAccess
     from sr_models.networks.base import parameters
 
     with one_at_a_time(run, "--output"):
         if not run.config.exists():
             write_text(run.config, f"# rows of {PROG}\n")
-        place = Place(str(run.path))
+        access = LocalAccess(run.path)
         job = Job(
             subject=subject,
             checkpoint=str(request.weights.absolute()) if request.weights else None,
@@ -49,8 +49,8 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
             metrics=request.metrics,
             weights_dir=weights_folder(request.weights_dir),
         )
-        planned = plan([job], {(bench.name, request.scale): bench}, place, strict=request.strict)
-        refused = bring_rows(planned, place, pool, strict=request.strict)
+        planned = plan([job], {(bench.name, request.scale): bench}, access, strict=request.strict)
+        refused = bring_rows(planned, access, pool, strict=request.strict)
         lr_sha256 = None if planned[0].refused else bench.lr_hash
-        result = report(planned[0], place, request.metrics, request.model, parameters(asked.model), refused, lr_sha256)
+        result = report(planned[0], access, request.metrics, request.model, parameters(asked.model), refused, lr_sha256)
     command.show(request, result, subject)

@@ -20,7 +20,7 @@ from sr_models.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.evaluate.work import Planned
-    from orchestrator.run.access import Place
+    from orchestrator.run.access import Access
     from orchestrator.run.driver import Home
 
 
@@ -66,21 +66,18 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             else:
                 own, scored = [], list(entrants.winners(run, plan))
             inputs = Inputs(config)
-            jobs = entrants.jobs(scored, evaluation, inputs, home.storage)
-            planned = work.plan(jobs, inputs.benchmarks, home.place, strict=request.strict)
-            refused = bring_rows(planned, home.place, pool, strict=request.strict)
+            jobs = entrants.jobs(scored, evaluation, inputs, home.access)
+            planned = work.plan(jobs, inputs.benchmarks, home.access, strict=request.strict)
+            refused = bring_rows(planned, home.access, pool, strict=request.strict)
         finally:
-            entrants.drop_snapshots(home)
+            home.access.remove(entrants.SNAPSHOTS)
         mine = {entrant.identity for entrant in own}
         tables = [
-            _trial_table(one, home.place, evaluation.metrics) for one in planned if one.job.subject.identity in mine
+            _trial_table(one, home.access, evaluation.metrics) for one in planned if one.job.subject.identity in mine
         ]
         if run.winners.exists():
             board = write(run.path)
-            if home.storage is not None:
-                from orchestrator.storage.mirror import push_tree
-
-                push_tree(run.path, home.storage, ["leaderboard.*"])
+            home.access.push("", ["leaderboard.*"])
         else:  # a board on disk would tell the tracker that the sweep is over
             from orchestrator.leaderboard import text as board_text
 
@@ -91,7 +88,7 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
         print(f"refused: {line}")
 
 
-def _trial_table(one: Planned, place: Place, metrics: Sequence[str]) -> str:
+def _trial_table(one: Planned, access: Access, metrics: Sequence[str]) -> str:
     import json
 
     from sr_models.networks.base import parameters
@@ -100,7 +97,7 @@ def _trial_table(one: Planned, place: Place, metrics: Sequence[str]) -> str:
     net = sr_models.build(who.network, who.scale, **json.loads(one.job.subject.hyper))
     _, at, step = who.fingerprint.partition("@")
     name = f"{who.model} × {who.objective} {who.fingerprint[:16]} ({who.weights}{f', step {step}' if at else ''})"
-    return table(report(one, place, metrics, name, parameters(net), [], None).report, per_image=False)
+    return table(report(one, access, metrics, name, parameters(net), [], None).report, per_image=False)
 
 
 def _changed(evaluation: EvaluationConfig, request: RunRequest) -> EvaluationConfig:
@@ -117,14 +114,11 @@ def _changed(evaluation: EvaluationConfig, request: RunRequest) -> EvaluationCon
 
 def _home(run: RunDir, root: str | None) -> Home:
     """The run's home, what its driver last wrote brought here."""
-    from orchestrator.run.driver import Home
+    from orchestrator.run.driver import home_of
 
-    home = Home(run, root)
+    home = home_of(run, root)
     home.visit()
-    if home.storage is not None:
-        from orchestrator.storage.mirror import pull_tree
-
-        pull_tree(home.storage, run.path, _FRESH)
+    home.access.pull("", _FRESH)
     if not run.config.exists() or not run.plan.exists():
         raise InputError(f"--run: {run.path} is not a run folder (it has no config.yaml and plan.json)")
     return home

@@ -17,7 +17,7 @@ import ray
 from orchestrator.evaluate import actors
 from orchestrator.evaluate.pool import Pool
 from orchestrator.evaluate.work import Planned, Unit, rows_there
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,12 @@ class Workforce:
 
 
 def evaluate(
-    planned: Sequence[Planned], place: Place, workforce: Workforce, progress: Callable[[int], None]
+    planned: Sequence[Planned], access: Access, workforce: Workforce, progress: Callable[[int], None]
 ) -> list[str]:
     """Compute the rows that are not there yet; this machine's run folder then holds all of them.
 
     Args:
+        access: the driver's.
         progress: called with how many images, of all that are planned, have their rows.
 
     Returns:
@@ -49,7 +50,7 @@ def evaluate(
     Raises:
         InputError: weights, test sets or metrics' files that a worker cannot use.
     """
-    there = rows_there(place)
+    there = rows_there(access)
     refused = list(dict.fromkeys(line for one in planned for line in one.refused))
     units = [unit for one in planned for unit in one.units(there)]
     ended = sum(len(one.pictures) for one in planned) - sum(len(unit.pictures) for unit in units)
@@ -64,16 +65,16 @@ def evaluate(
 
     def unfinished(unit: Unit) -> Unit | None:
         """A process may die after its rows are on disk and before it says so."""
-        known = rows_there(place)
+        known = rows_there(access)
         left = tuple(one for one in unit.pictures if one.key not in known)
         return unit if unit.files else replace(unit, pictures=left) if left else None
 
     size = max(min(workforce.workers * (workforce.cpus if workforce.apart else 1), len(units)), 1)
-    with Pool(starter(place, workforce, size), size, workforce.max_restarts, unfinished) as pool:
+    with Pool(starter(access, workforce, size), size, workforce.max_restarts, unfinished) as pool:
         refused += pool.run(units, done)
-        there = rows_there(place)
+        there = rows_there(access)
         refused += pool.run([unit for one in planned if (unit := one.closing(there))], done)
-    there = rows_there(place)
+    there = rows_there(access)
     for one in planned:
         if one.set_key not in (None, *there):
             lost = sum(picture.key not in there for picture in one.pictures)
@@ -85,23 +86,24 @@ def evaluate(
     return refused
 
 
-def is_done(planned: Sequence[Planned], place: Place) -> bool:
+def is_done(planned: Sequence[Planned], access: Access) -> bool:
     """Whether `evaluate` would find nothing to do."""
-    there = rows_there(place)
+    there = rows_there(access)
     return not any(one.units(there) or one.closing(there) for one in planned)
 
 
-def starter(place: Place, workforce: Workforce, size: int) -> Callable[[int], Any]:
+def starter(access: Access, workforce: Workforce, size: int) -> Callable[[int], Any]:
     """What makes the actor of a place in the pool."""
+    access = access.for_workers()
     device = "cuda" if workforce.gpus else "cpu"
     if not workforce.apart:
         alone = ray.remote(actors.ScoringWorker).options(
             num_cpus=workforce.cpus, num_gpus=workforce.gpus, max_restarts=0
         )
-        return lambda _: alone.remote(place, workforce.cpus, device)
+        return lambda _: alone.remote(access, workforce.cpus, device)
     sampler = ray.remote(actors.SamplingWorker).options(
         num_cpus=0, num_gpus=workforce.gpus, max_restarts=-1, max_concurrency=workforce.cpus
     )
     scorer = ray.remote(actors.ScoringWorker).options(num_cpus=1, max_restarts=0)
-    samplers = [sampler.remote(place, 1, device) for _ in range(min(workforce.workers, size))]
-    return lambda number: scorer.remote(place, 1, "cpu", samplers[number % len(samplers)])
+    samplers = [sampler.remote(access, 1, device) for _ in range(min(workforce.workers, size))]
+    return lambda number: scorer.remote(access, 1, "cpu", samplers[number % len(samplers)])

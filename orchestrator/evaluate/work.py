@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +14,8 @@ from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol, get_metric
 from eval.rows import SET, Subject, read_file, read_keys
 from orchestrator.plan.config import BenchmarkSource
-from orchestrator.run.access import Place
-from orchestrator.run.folder import RunDir
+from orchestrator.run.access import Access
 from sr_models.errors import InputError
-from sr_models.files import replacing
 from sr_models.images.files import pixels_sha256
 
 
@@ -82,7 +79,7 @@ class Unit:
 IMAGES_PER_UNIT = 4
 """Images whose rows share a file; enough work for a worker to hide what it costs to hand it over."""
 
-_BACKBONES = "backbones"  # folder of a run on a storage
+_BACKBONES = "backbones"  # folder of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +116,11 @@ class Planned:
 
 
 def plan(
-    jobs: Sequence[Job], benchmarks: Mapping[tuple[str, int], Benchmark], place: Place, *, strict: bool = False
+    jobs: Sequence[Job], benchmarks: Mapping[tuple[str, int], Benchmark], access: Access, *, strict: bool = False
 ) -> list[Planned]:
     """Read every image once, and find out which metrics can be computed.
 
-    On a storage, the files that metrics need go there, so that all nodes use the same ones.
+    The files that metrics need are shared with all nodes, so that they use the same ones.
 
     Args:
         benchmarks: (name, scale) -> the test set as this machine finds it.
@@ -142,7 +139,7 @@ def plan(
         if asked not in able:
             folder = Path(job.weights_dir) if job.weights_dir else None
             found = Scorer(job.protocol, job.metrics, scale=scale, kernel=kernel, weights_dir=folder, strict=strict)
-            able[asked] = found, _shared_weights(place, found.metrics, job.weights_dir)
+            able[asked] = found, _shared_weights(access, found.metrics, job.weights_dir)
         metrics, weights_dir = able[asked]
         computed = tuple(metrics.metrics)
         images, refused = read[subject.benchmark, scale]
@@ -160,9 +157,10 @@ def plan(
     return made
 
 
-def rows_of(one: Planned, place: Place) -> list[dict[str, Any]]:
+def rows_of(one: Planned, access: Access) -> list[dict[str, Any]]:
     """The rows that are there of what was planned: of images in the set's order, then of the whole set."""
-    folder, there = RunDir(Path(place.run)).evaluation, read_keys(RunDir(Path(place.run)).evaluation)
+    folder = access.run.evaluation
+    there = read_keys(folder)
     wanted = [key for key in (*(picture.key for picture in one.pictures), one.set_key) if key in there]
     files = {there[key]: read_file(folder / f"{there[key]}.parquet") for key in wanted}
     return [next(row for row in files[there[key]] if row["key"] == key) for key in wanted]
@@ -184,9 +182,10 @@ def weights_folder(given: Path | str | None) -> str | None:
     return folder and str(Path(folder).absolute())
 
 
-def rows_there(place: Place) -> dict[str, str]:
-    place.rows()
-    return read_keys(RunDir(Path(place.run)).evaluation)
+def rows_there(access: Access) -> dict[str, str]:
+    """Key -> name of the file of rows that holds it, after those that others wrote have come here."""
+    access.pull("evaluation", ["*.parquet"])
+    return read_keys(access.run.evaluation)
 
 
 def _read(bench: Benchmark) -> tuple[list[tuple[str, str, str, str]], list[str]]:
@@ -202,18 +201,10 @@ def _read(bench: Benchmark) -> tuple[list[tuple[str, str, str, str]], list[str]]
     return images, refused
 
 
-def _shared_weights(place: Place, metrics: Iterable[str], weights_dir: str | None) -> str | None:
+def _shared_weights(access: Access, metrics: Iterable[str], weights_dir: str | None) -> str | None:
     """Where workers on any node find the files that metrics need."""
     needed = [name for name, file in BACKBONES.items() if set(file.serves) & set(metrics) and not file.package]
-    if place.storage is None or not needed:
+    if not needed:
         return weights_dir
-    from orchestrator.storage.mirror import push_tree
-    from orchestrator.storage.uri import Storage
-
-    files, folder = WeightFiles(Path(weights_dir) if weights_dir else None), place.here.path / _BACKBONES
-    for name in needed:
-        if not (folder / name).exists():
-            with replacing(folder / name) as part:
-                shutil.copyfile(files.path(name), part)
-    push_tree(folder, Storage.parse(place.storage, "--storage").child(_BACKBONES), ["*"])
-    return _BACKBONES
+    files = WeightFiles(Path(weights_dir) if weights_dir else None)
+    return access.share(_BACKBONES, needed, files.path) or weights_dir

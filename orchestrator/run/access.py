@@ -1,7 +1,7 @@
-"""Where a run lies, as a process on any node finds it: in a folder that all see, or in this node's copy of a URI.
+"""How a process finds a run: in a folder that all nodes see, or in a copy of what lies on a storage.
 
-A trial always works in a local folder. With a storage URI its checkpoint and journal go there after every write, in
-that order, and come back from there before it goes on, on whatever node that is.
+A trial always works in a local folder. With a storage its checkpoint and journal go there after every write, in that
+order, and come back from there before it goes on, on whatever node that is.
 """
 
 from __future__ import annotations
@@ -9,183 +9,276 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
+from orchestrator.data.inputs import Inputs
+from orchestrator.data.shared import fetch_store, publish_store
+from orchestrator.data.store import PatchStore
+from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
-from orchestrator.run.journal import JOURNAL, Journal, outcome
+from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome
+from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
+from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.data.store import PatchStore
-    from orchestrator.run.journal import TrialResult
-    from orchestrator.storage.uri import Storage
+from sr_models.files import replacing
 
 _TRIAL_FILES = (CHECKPOINT, "model/*", "model_ema/*", JOURNAL)  # the journal last: it speaks of the others
+_IN_RUN = RunDir(Path())  # where things lie in any run
 
 
-@dataclass(frozen=True)
-class Place:
-    """One run's whereabouts; travels to every worker."""
+class Access(ABC):
+    """A run as one process works on it: `run` is a folder of its node, and what others wrote comes there when asked.
 
-    run: str
-    """The run folder on the machine that drives the sweep, absolute."""
-    storage: str | None = field(default=None, repr=False)
-    """URI of the run's shared home; None: every node sees `run`."""
+    The driver's has the run folder that the user named; workers are sent `for_workers()`. Names are relative POSIX
+    paths below the run folder, "" for all of it; patterns are those of `orchestrator.storage.mirror`.
+    """
+
+    # ---- what differs ------------------------------------------------------------------------------------------------
 
     @property
-    def here(self) -> RunDir:
+    @abstractmethod
+    def run(self) -> RunDir:
         """The run folder that this process works in.
 
         Raises:
-            InputError: without a storage, on a node that does not see the run.
+            InputError: this node does not see it.
         """
-        if self.storage is None:
-            run = RunDir(Path(self.run))
-            if not run.config.exists():
-                raise InputError(
-                    f"a node of the cluster does not see {self.run}; give --storage a URI that all nodes reach "
-                    "(s3://, gs://, file:// on a shared disk), or --output a folder that they share"
-                )
-            return run
-        from orchestrator.storage.mirror import cache_folder
 
-        return RunDir(cache_folder() / "runs" / hashlib.sha256(self.storage.encode()).hexdigest()[:16])
+    @abstractmethod
+    def for_workers(self) -> Access:
+        """The same run, for processes on any node."""
 
-    def open_store(self) -> PatchStore:
-        """The run's patch store: kept open by this process until it changes, one copy a node."""
-        if self.storage is None:
-            store = self.here.store
-            return _open_store(store, (store / "manifest.json").stat().st_mtime_ns)
-        from orchestrator.data.shared import fetch_store
-        from orchestrator.storage.mirror import cache_folder
+    @abstractmethod
+    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
+        """Bring what others wrote in a folder of the run here, or into another folder."""
 
-        return fetch_store(self._remote(), cache_folder())
+    @abstractmethod
+    def push(self, name: str, patterns: Sequence[str]) -> None:
+        """Bring what changed here in a folder of the run to where others find it."""
 
-    def publish(self, store: PatchStore) -> None:
-        """Carry what was added to this node's copy of the store to the storage."""
-        if self.storage:
-            from orchestrator.data.shared import publish_store
-
-            publish_store(store.folder, self._remote())
-
-    def rows(self) -> set[str]:
-        """Keys of the evaluation units whose rows are there, for the driver, whose run folder then holds them."""
-        folder = RunDir(Path(self.run)).evaluation
-        if self.storage:
-            from orchestrator.storage.mirror import pull_tree
-
-            pull_tree(self._remote("evaluation"), folder, ["*.parquet"])
-        return {path.stem for path in folder.glob("*.parquet")}
-
-    def push(self, path: Path) -> None:
-        """Carry one file of this process's run folder to the storage."""
-        if self.storage:
-            self._remote().upload(path, path.relative_to(self.here.path).as_posix())
-
-    def init(self, sha256: str | None) -> Path | None:
-        """The weights that a trial starts from."""
-        if sha256 is None:
-            return None
-        path = self.here.init(sha256)
-        return self.fetch(path.relative_to(self.here.path).as_posix()) if self.storage else path
-
+    @abstractmethod
     def fetch(self, name: str) -> Path:
         """A file of the run, here."""
-        path = self.here.path / name
-        if self.storage and not path.exists() and not self._remote().download(name, path):
-            raise InputError(f"{self._remote().shown} holds no {name}")
-        return path
+
+    @abstractmethod
+    def send(self, name: str) -> None:
+        """Bring one file of the run that was written here to where others find it."""
+
+    @abstractmethod
+    def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> str | None:
+        """Put files of this machine into a folder of the run; None if workers see them where they are.
+
+        Args:
+            find: the path of each; asked only for those that are to be copied.
+
+        Returns:
+            The folder's name.
+        """
+
+    @abstractmethod
+    def open_store(self) -> PatchStore:
+        """The run's patch store."""
+
+    @abstractmethod
+    def publish(self, store: PatchStore) -> None:
+        """Bring what was added here to the run's patch store to where others find it."""
+
+    @abstractmethod
+    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+        """A test set as workers on any node find it."""
+
+    @abstractmethod
+    def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
+        """Where a worker of a trial works."""
+
+    # ---- what follows ------------------------------------------------------------------------------------------------
+
+    def remove(self, name: str) -> None:
+        """Delete a folder of the run."""
+        shutil.rmtree(self.run.path / name, ignore_errors=True)
 
     def fetch_folder(self, name: str) -> Path:
         """A folder of the run, here: a checkpoint, say."""
-        if self.storage:
-            from orchestrator.storage.mirror import pull_tree
+        self.pull(name, ["*"])
+        return self.run.path / name
 
-            pull_tree(self._remote(name), self.here.path / name, ["*"])
-        return self.here.path / name
-
-    def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
-        """Where a worker of a trial works.
-
-        With a storage the workers beside the first one have a folder of their own, which goes when they end: the first
-        may be writing on the same node, and what an earlier group left there is of no use to them.
-        """
-        folder = self.here.trial(fingerprint)
-        return self.here.path / "ranks" / f"{folder.name}-{rank}" if rank and self.storage else folder
+    def init(self, sha256: str | None) -> Path | None:
+        """The weights that a trial starts from."""
+        return None if sha256 is None else self.fetch(_IN_RUN.init(sha256).as_posix())
 
     def pull_trial(self, fingerprint: str, rank: int = 0) -> None:
-        """Bring a trial's folder to where the storage says it stands.
+        """Bring the folder of a trial's worker to where others say the trial stands.
 
         What the first worker had written and not carried away when it was stopped is carried away now.
         """
-        if self.storage is None:
-            return
-        from orchestrator.storage.mirror import pull_tree
-
         folder = self.trial_folder(fingerprint, rank)
-        if rank:
+        if folder != self.run.trial(fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
-        pull_tree(self._remote(f"trials/{self.here.trial(fingerprint).name}"), folder, [CHECKPOINT, JOURNAL])
+        self.pull(_trial(fingerprint), [CHECKPOINT, JOURNAL], folder)
         if not rank:
             self.push_trial(fingerprint)
 
     def push_trial(self, fingerprint: str) -> None:
-        """Carry what has changed in a trial's folder to the storage."""
-        if self.storage:
-            from orchestrator.storage.mirror import push_tree
-
-            folder = self.here.trial(fingerprint)
-            push_tree(folder, self._remote(f"trials/{folder.name}"), _TRIAL_FILES)
+        """Bring what has changed in a trial's folder to where others find it."""
+        self.push(_trial(fingerprint), _TRIAL_FILES)
 
     def read_journal(self, fingerprint: str) -> list[dict[str, Any]]:
-        """A trial's journal as it stands now, for the driver, whose run folder then holds it too."""
-        folder = RunDir(Path(self.run)).trial(fingerprint)
-        if self.storage:
-            from orchestrator.storage.mirror import pull_tree
-
-            pull_tree(self._remote(f"trials/{folder.name}"), folder, [JOURNAL])
-        return journal.read(folder / JOURNAL)
+        """A trial's journal as it stands now; the folder here then holds it too."""
+        self.pull(_trial(fingerprint), [JOURNAL])
+        return journal.read(self.run.trial(fingerprint) / JOURNAL)
 
     def result(self, fingerprint: str) -> TrialResult | None:
         """How a trial that no worker is busy with ended; None if it has not."""
-        return outcome(journal.read(self._pull_journal(fingerprint)))
+        return outcome(self.read_journal(fingerprint))
 
     def end(self, fingerprint: str, status: str, step: int | None, cause: str | None = None) -> TrialResult:
         """Write the end of a trial that nobody is working on; `step`: None stands for its last one."""
-        path = self._pull_journal(fingerprint)
-        with FileLock(path.parent / ".lock"):  # a worker that was stopped may be writing its last line
-            own = Journal(path, lambda: self.push_trial(fingerprint))
+        access = self.for_workers()  # a driver too writes where a worker of its node did, and under the same lock
+        folder = access.run.trial(fingerprint)
+        folder.mkdir(parents=True, exist_ok=True)
+        access.pull(_trial(fingerprint), [JOURNAL])
+        with FileLock(folder / ".lock"):  # a worker that was stopped may be writing its last line
+            own = Journal(folder / JOURNAL, lambda: access.push_trial(fingerprint))
             if outcome(own.entries) is None:
                 own.end(status, own.last_step if step is None else step, cause)
         result = outcome(own.entries)
         assert result is not None
         return result
 
-    def _pull_journal(self, fingerprint: str) -> Path:
-        folder = self.here.trial(fingerprint)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.storage:
-            from orchestrator.storage.mirror import pull_tree
 
-            pull_tree(self._remote(f"trials/{folder.name}"), folder, [JOURNAL])
-        return folder / JOURNAL
+@dataclass(frozen=True)
+class LocalAccess(Access):
+    """Every node sees the run folder, and works in it: nothing has to be brought anywhere."""
 
-    def _remote(self, name: str = "") -> Storage:
-        from orchestrator.storage.uri import Storage
+    folder: Path
+    """Absolute."""
 
-        assert self.storage is not None
-        home = Storage.parse(self.storage, "--storage")
-        return home.child(name) if name else home
+    @property
+    def run(self) -> RunDir:
+        run = RunDir(self.folder)
+        if not run.config.exists():
+            raise InputError(
+                f"a node of the cluster does not see {self.folder}; give --storage a URI that all nodes reach "
+                "(s3://, gs://, file:// on a shared disk), or --output a folder that they share"
+            )
+        return run
+
+    def for_workers(self) -> LocalAccess:
+        return self
+
+    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
+        pass
+
+    def push(self, name: str, patterns: Sequence[str]) -> None:
+        pass
+
+    def fetch(self, name: str) -> Path:
+        return self.run.path / name
+
+    def send(self, name: str) -> None:
+        pass
+
+    def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> None:
+        pass
+
+    def open_store(self) -> PatchStore:
+        """The run's patch store: kept open by this process until it changes."""
+        store = self.run.store
+        return _open_store(store, (store / "manifest.json").stat().st_mtime_ns)
+
+    def publish(self, store: PatchStore) -> None:
+        pass
+
+    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+        return inputs.located(name, scale)
+
+    def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
+        return self.run.trial(fingerprint)
+
+
+@dataclass(frozen=True)
+class MirroredAccess(Access):
+    """The run lies on a storage, and each node works in a copy of its own."""
+
+    storage: Storage
+    folder: Path | None = None
+    """The copy, absolute; None: in this node's cache, which its processes share."""
+
+    @property
+    def run(self) -> RunDir:
+        if self.folder is not None:
+            return RunDir(self.folder)
+        return RunDir(cache_folder() / "runs" / hashlib.sha256(self.storage.uri.encode()).hexdigest()[:16])
+
+    def for_workers(self) -> MirroredAccess:
+        return replace(self, folder=None)
+
+    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
+        pull_tree(self._stored(name), into or self.run.path / name, patterns)
+
+    def push(self, name: str, patterns: Sequence[str]) -> None:
+        push_tree(self.run.path / name, self._stored(name), patterns)
+
+    def fetch(self, name: str) -> Path:
+        """A file of the run, here. Raises InputError: the storage has none of that name."""
+        path = self.run.path / name
+        if not path.exists() and not self.storage.download(name, path):
+            raise InputError(f"{self.storage.shown} holds no {name}")
+        return path
+
+    def send(self, name: str) -> None:
+        self.storage.upload(self.run.path / name, name)
+
+    def remove(self, name: str) -> None:
+        for stored in self.storage.names(name):
+            self.storage.delete(stored)
+        super().remove(name)
+
+    def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> str:
+        access = self.for_workers()
+        for file in files:
+            path = access.run.path / name / file
+            if not path.exists():
+                with replacing(path) as part:
+                    shutil.copyfile(find(file), part)
+        access.push(name, ["*"])
+        return name
+
+    def open_store(self) -> PatchStore:
+        """The run's patch store: one copy a node."""
+        return fetch_store(self.storage, cache_folder())
+
+    def publish(self, store: PatchStore) -> None:
+        publish_store(store.folder, self.storage)
+
+    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+        return inputs.stored(name, scale, self.storage)
+
+    def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
+        """Where a worker of a trial works.
+
+        Workers beside the first one have a folder of their own, which goes when they end: the first may be writing on
+        the same node, and what an earlier group left there is of no use to them.
+        """
+        folder = self.run.trial(fingerprint)
+        return self.run.path / "ranks" / f"{folder.name}-{rank}" if rank else folder
+
+    def _stored(self, name: str) -> Storage:
+        return self.storage.child(name) if name else self.storage
+
+
+def _trial(fingerprint: str) -> str:
+    return _IN_RUN.trial(fingerprint).as_posix()
 
 
 @functools.lru_cache(maxsize=2)
 def _open_store(folder: Path, _changed: int) -> PatchStore:
-    from orchestrator.data.store import PatchStore
-
     return PatchStore.open(folder, verify=False)

@@ -1,4 +1,4 @@
-"""A run's home on a shared storage, as its driver keeps it: what only the driver writes goes there, results come back.
+"""A run's home, as its driver keeps it. On a storage, what only the driver writes goes there, and results come back.
 
 A head that is lost then costs nothing: the same command on another machine finds the run by its URI and goes on.
 """
@@ -11,17 +11,16 @@ import socket
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
-from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import say
 from orchestrator.run.records import HomeRecord
-from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 
@@ -48,19 +47,27 @@ is found again by its tags, and if its database was lost with the machine, deliv
 _RESULTS = ("trials/*/journal.jsonl", "evaluation/*.parquet")
 
 
-class Home:
-    """The run folder of this machine and, with a storage, its counterpart there.
+class Home(ABC):
+    """The run folder of this machine, and where else the run lives.
 
     Args:
         run: the run folder, absolute.
-        root: URI below which runs live; None: all nodes see the run folder, and most of this has nothing to do.
+        access: the driver's.
+        address: of the storage, as people may see it; None: the run lives in its folder alone.
     """
 
-    def __init__(self, run: RunDir, root: str | None) -> None:
-        self.run = run
-        self.storage = Storage.parse(root, "--storage").child(run.name) if root else None
-        self.place = Place(str(run.path), self.storage.uri if self.storage else None)
-        self._pushed = 0.0
+    def __init__(self, run: RunDir, access: Access, address: str | None) -> None:
+        self.run, self.access, self.address = run, access, address
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether nodes that do not see the run folder find the run too."""
+        return self.address is not None
+
+    @property
+    def shown(self) -> str:
+        """Where the run lives, for people."""
+        return f"run folder {self.run.path}" + (f", home {self.address}" if self.address else "")
 
     def visit(self) -> None:
         """Have a run that this machine does not know here, without being its driver.
@@ -68,23 +75,79 @@ class Home:
         Raises:
             InputError: the storage cannot be reached or written, or the run lives elsewhere.
         """
-        if self.storage is not None:
-            self.storage.check()
-            if not self.run.config.exists():
-                pull_tree(self.storage, self.run.path, [*_OWN, *_RESULTS])
         if self.run.config.exists():
             self.bind()
 
-    @contextmanager
-    def driven(self) -> Iterator[None]:
+    def bind(self) -> None:
+        """Write down where the run lives, and hold it there: half of it would be missing anywhere else.
+
+        Raises:
+            InputError: it lives on another storage, or on none.
+        """
+        path = self.run.home
+        if path.exists() and (there := HomeRecord.read(path).storage) != self.address:
+            raise InputError(
+                f"--storage: this run lives {f'at {there}' if there else 'in its folder alone'}, not {self.address}"
+            )
+        HomeRecord(storage=self.address).write(path)
+
+    @abstractmethod
+    def driven(self) -> AbstractContextManager[None]:
         """Be the run's only driver for the length of a `with` block, and begin with what the last one knew.
 
         Raises:
             InputError: the storage cannot be reached or written, or another driver is at work.
         """
-        if self.storage is None:
-            yield
-            return
+
+    @abstractmethod
+    def push(self, *, sometimes: bool = False) -> None:
+        """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""
+
+    @abstractmethod
+    def publish(self, store: PatchStore) -> None:
+        """Put a new patch store on the storage; one that is there stays, with the centroids that were added to it."""
+
+    def pull_weights(self, fingerprint: str) -> None:
+        """Bring a finished trial's journal and weights into the run folder."""
+        self.access.pull(f"trials/{self.run.trial(fingerprint).name}", ["journal.jsonl", "model/*", "model_ema/*"])
+
+
+class LocalHome(Home):
+    """All nodes see the run folder, and the run lives nowhere else: there is nothing to carry."""
+
+    def __init__(self, run: RunDir) -> None:
+        super().__init__(run, LocalAccess(run.path), None)
+
+    def driven(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def push(self, *, sometimes: bool = False) -> None:
+        pass
+
+    def publish(self, store: PatchStore) -> None:
+        pass
+
+
+class StoredHome(Home):
+    """The run lives on a storage, and its folder is the driver's copy.
+
+    Args:
+        storage: the run's own.
+    """
+
+    def __init__(self, run: RunDir, storage: Storage) -> None:
+        super().__init__(run, MirroredAccess(storage, run.path), storage.shown)
+        self.storage = storage
+        self._pushed = 0.0
+
+    def visit(self) -> None:
+        self.storage.check()
+        if not self.run.config.exists():
+            self.access.pull("", [*_OWN, *_RESULTS])
+        super().visit()
+
+    @contextmanager
+    def driven(self) -> Iterator[None]:
         self.storage.check()
         me, last = f"{socket.gethostname()}:{self.run.path}", self._driver()
         age = time.time() - last["time"]
@@ -97,7 +160,7 @@ class Home:
             for path in self.run.path.glob(f"{_STUDIES}*"):
                 path.unlink()  # what this machine knew is older
         studies = [] if (self.run.path / _STUDIES).exists() else [_STUDIES]
-        pull_tree(self.storage, self.run.path, [*_OWN, *studies, *_RESULTS])
+        self.access.pull("", [*_OWN, *studies, *_RESULTS])
         self._sign(me, time.time())
         time.sleep(TIE_SECONDS)  # of two that came at once, the one that signed last stays
         if self._driver()["owner"] != me:
@@ -125,31 +188,8 @@ class Home:
             if self._driver()["owner"] == me:
                 self._sign(me, 0)
 
-    def _driver(self) -> dict[str, Any]:
-        assert self.storage is not None
-        found: dict[str, Any] = json.loads(self.storage.read(_DRIVER) or '{"owner": null, "time": 0}')
-        return found
-
-    def _sign(self, owner: str, when: float) -> None:
-        assert self.storage is not None
-        self.storage.write(_DRIVER, json.dumps({"owner": owner, "time": when}).encode())
-
-    def bind(self) -> None:
-        """Write down where the run lives, and hold it there: half of it would be missing anywhere else.
-
-        Raises:
-            InputError: it lives on another storage, or on none.
-        """
-        path, here = self.run.home, self.storage.shown if self.storage else None
-        if path.exists() and (there := HomeRecord.read(path).storage) != here:
-            raise InputError(
-                f"--storage: this run lives {f'at {there}' if there else 'in its folder alone'}, not {here}"
-            )
-        HomeRecord(storage=here).write(path)
-
     def push(self, *, sometimes: bool = False) -> None:
-        """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""
-        if self.storage is None or (sometimes and time.monotonic() - self._pushed < PUSH_SECONDS):
+        if sometimes and time.monotonic() - self._pushed < PUSH_SECONDS:
             return
         self._pushed = time.monotonic()
         try:
@@ -159,9 +199,14 @@ class Home:
                 raise
             say(f"nothing copied to the storage: {error}")
 
+    def publish(self, store: PatchStore) -> None:
+        if not self.storage.exists("store/manifest.json"):
+            self.access.publish(store)
+        elif self.access.open_store().data_hash != store.data_hash:
+            raise InputError(f"storage {self.storage.shown} holds a store of other images; take another name")
+
     def _push(self) -> None:
-        assert self.storage is not None
-        push_tree(self.run.path, self.storage, _OWN)
+        self.access.push("", _OWN)
         if (studies := self.run.path / _STUDIES).exists():
             copy = self.run.path / ".studies.copy"
             with closing(sqlite3.connect(studies)) as live, closing(sqlite3.connect(copy)) as whole:
@@ -169,18 +214,22 @@ class Home:
             self.storage.upload(copy, _STUDIES)
             copy.unlink()
 
-    def pull_weights(self, fingerprint: str) -> None:
-        """Bring a finished trial's journal and weights into the run folder."""
-        if self.storage is not None:
-            folder = self.run.trial(fingerprint)
-            pull_tree(self.storage.child(f"trials/{folder.name}"), folder, ["journal.jsonl", "model/*", "model_ema/*"])
+    def _driver(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.storage.read(_DRIVER) or '{"owner": null, "time": 0}')
+        return found
 
-    def publish(self, store: PatchStore) -> None:
-        """Put a new patch store on the storage; one that is there stays, with the centroids that were added to it."""
-        if self.storage is None:
-            return
-        if self.storage.exists("store/manifest.json"):
-            if fetch_store(self.storage, cache_folder()).data_hash != store.data_hash:
-                raise InputError(f"storage {self.storage.shown} holds a store of other images; take another name")
-            return
-        publish_store(store.folder, self.storage)
+    def _sign(self, owner: str, when: float) -> None:
+        self.storage.write(_DRIVER, json.dumps({"owner": owner, "time": when}).encode())
+
+
+def home_of(run: RunDir, root: str | None) -> Home:
+    """The run's home.
+
+    Args:
+        run: the run folder, absolute.
+        root: URI below which runs live; None: in the run folder alone.
+
+    Raises:
+        InputError: a URI that cannot be used.
+    """
+    return StoredHome(run, Storage.parse(root, "--storage").child(run.name)) if root else LocalHome(run)

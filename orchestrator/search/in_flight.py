@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 from optuna.trial import TrialState
 
 from orchestrator.run import journal
-from orchestrator.run.access import Place
-from orchestrator.run.folder import RunDir
+from orchestrator.run.access import Access
 from orchestrator.run.records import write_trial
 from orchestrator.search.studies import Assignment, Studies
 
@@ -24,7 +22,7 @@ class InFlight:
     """The trials that are running, shared by Tune's searcher and scheduler: Tune's trial id -> assignment.
 
     Args:
-        place: the run whose trials these are.
+        access: the driver's, to the run whose trials these are.
         progress: told of every report, and of how trials end.
         tell_workers: sends the decision on a report, (trial id, step, answer), to workers that wait for it and then end
             by themselves; None where Tune ends trials.
@@ -33,12 +31,12 @@ class InFlight:
     def __init__(
         self,
         studies: Studies,
-        place: Place,
+        access: Access,
         progress: SearchProgress,
         tell_workers: Callable[[str, int, Answer], object] | None = None,
     ) -> None:
-        self.studies, self.place, self.progress, self.tell_workers = studies, place, progress, tell_workers
-        self.run = RunDir(Path(place.run))
+        self.studies, self.access, self.progress, self.tell_workers = studies, access, progress, tell_workers
+        self.run = access.run
         self.live: dict[str, Assignment] = {}
         self.duplicates: list[Assignment] = []
         """Proposed while a trial of the same fingerprint runs: two at a time would be in each other's way."""
@@ -64,7 +62,7 @@ class InFlight:
             number=assignment.number,
             params=assignment.trial.params,
         )
-        for entry in journal.steps(self.place.read_journal(assignment.config.fingerprint)):
+        for entry in journal.steps(self.access.read_journal(assignment.config.fingerprint)):
             self.studies.record(assignment, entry["step"], entry["metrics"])  # what a dead driver did not hear
         return {"trial": assignment.config.model_dump(mode="json"), "key": trial_id}
 
@@ -110,7 +108,7 @@ class InFlight:
     def close(self, trial_id: str, state: TrialState, step: int, cause: str | None = None) -> None:
         """Tell the study how a trial ended."""
         assignment = self.live.pop(trial_id)
-        self.place.read_journal(assignment.config.fingerprint)
+        self.access.read_journal(assignment.config.fingerprint)
         self.studies.tell(assignment, state, cause)
         self.progress(
             assignment, step, {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}.get(state, "failed")
@@ -119,6 +117,6 @@ class InFlight:
     def close_journals(self) -> None:
         """Write the end of stopped trials whose worker did not live to do so; nobody is working on them any more."""
         for fingerprint, step in self.studies.pruned():
-            entries = self.place.read_journal(fingerprint)
+            entries = self.access.read_journal(fingerprint)
             if entries and journal.end(entries) is None:
-                self.place.end(fingerprint, "stopped", step)
+                self.access.end(fingerprint, "stopped", step)

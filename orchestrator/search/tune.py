@@ -23,7 +23,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.plan.config import ResourceConfig
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access
 from orchestrator.search.in_flight import InFlight, SearchProgress
 from orchestrator.search.studies import Studies
 from orchestrator.training.group import Verdicts, fit
@@ -31,16 +31,16 @@ from orchestrator.training.worker import Crew, execute, reserved_for_trial
 
 
 def search(
-    studies: Studies, place: Place, resources: ResourceConfig, concurrency: int, device: str, progress: SearchProgress
+    studies: Studies, access: Access, resources: ResourceConfig, concurrency: int, device: str, progress: SearchProgress
 ) -> None:
     """Run every planned trial that has not been told yet; returns when all have."""
     if not studies.open:
         return
     verdicts: Any = _here(Verdicts) if resources.workers_per_trial > 1 else None
-    in_flight = InFlight(studies, place, progress, verdicts and verdicts.give.remote)
+    in_flight = InFlight(studies, access, progress, verdicts and verdicts.give.remote)
     reserved = reserved_for_trial(resources)
     bundle = {"cpu": reserved["num_cpus"], "gpu": reserved.get("num_gpus", 0), **reserved.get("resources", {})}
-    crew = Crew(place, resources, device, verdicts)
+    crew = Crew(access.for_workers(), resources, device, verdicts)
     trial = tune.with_parameters(_trial, crew=crew)  # not in its config, which Tune writes down
     trainable = tune.with_resources(trial, {name: amount for name, amount in bundle.items() if amount})
     with tempfile.TemporaryDirectory(
@@ -87,7 +87,7 @@ def _trial(config: dict[str, Any], crew: Crew) -> None:
     else:
         result = execute(
             config["trial"],
-            crew.place,
+            crew.access,
             device=crew.device,
             threads=crew.resources.cpus_per_worker,
             report=report,
@@ -148,7 +148,7 @@ class _Losses(tune.Callback):
         cause = _cause(trial)
         if cause is None or trial.trial_id not in self.in_flight.live:
             return
-        self.in_flight.place.end(self.in_flight.live[trial.trial_id].config.fingerprint, "failed", None, cause)
+        self.in_flight.access.end(self.in_flight.live[trial.trial_id].config.fingerprint, "failed", None, cause)
 
 
 class _StudySearcher(Searcher):

@@ -80,7 +80,7 @@ def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[An
     count: Any = most if fewest == most else (fewest, most)  # a pair makes the group elastic
     with tempfile.TemporaryDirectory(prefix="sr-sweep-train-") as scratch:  # Ray wants a folder; nothing is kept in it
         trainer = TorchTrainer(
-            lambda: _loop(crew, trial, key),  # not as its config, which Ray may write down: a place holds credentials
+            lambda: _loop(crew, trial, key),  # not as its config, which Ray may write down: a crew holds credentials
             torch_config=TorchConfig(backend="nccl" if held.gpus_per_worker else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=count,
@@ -99,7 +99,7 @@ def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[An
             trainer.fit()
         except ray.train.TrainingFailedError as error:
             return _given_up(crew, fingerprint, error)
-    result = crew.place.result(fingerprint)
+    result = crew.access.result(fingerprint)
     assert result is not None, "the workers ended, and the trial's journal does not say how"
     return result
 
@@ -120,7 +120,7 @@ def _loop(crew: Crew, trial: dict[str, Any], key: str) -> None:
 
     execute(
         trial,
-        crew.place,
+        crew.access,
         device=str(get_device()) if crew.device == "cuda" else crew.device,
         threads=crew.resources.cpus_per_worker,
         report=report,
@@ -142,8 +142,8 @@ def _given_up(crew: Crew, fingerprint: str, error: ray.train.TrainingFailedError
         if isinstance(cause, InputError):
             raise cause from None
         if said := failure_cause(cause, crew.device):
-            return crew.place.end(fingerprint, "failed", None, said)
+            return crew.access.end(fingerprint, "failed", None, said)
     if not any(isinstance(cause, ray.exceptions.RayError) for cause in causes):  # the others lose their connection
         raise error
     starved = any(isinstance(cause, ray.exceptions.OutOfMemoryError) for cause in causes)
-    return crew.place.end(fingerprint, "failed", None, NODE_OUT_OF_MEMORY if starved else LOST)
+    return crew.access.end(fingerprint, "failed", None, NODE_OUT_OF_MEMORY if starved else LOST)

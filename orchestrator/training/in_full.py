@@ -10,7 +10,7 @@ import ray
 
 from orchestrator.plan.config import ResourceConfig, TrialConfig
 from orchestrator.run import journal
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult, outcome
 from orchestrator.training.worker import execute, reserved_for_trial
 from sr_models.errors import InputError
@@ -21,25 +21,30 @@ POLL_SECONDS = 0.5
 
 def run_in_full(
     configs: Sequence[TrialConfig],
-    place: Place,
+    access: Access,
     resources: ResourceConfig,
     device: str,
     progress: Callable[[int], None],
     *,
     at_a_time: int,
 ) -> list[TrialResult]:
-    """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together."""
+    """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together.
+
+    Args:
+        access: the driver's.
+    """
     task = ray.remote(_execute).options(max_retries=resources.max_restarts, **reserved_for_trial(resources))
-    results = [_ended(place, config) for config in configs]
+    workers = access.for_workers()
+    results = [_ended(access, config) for config in configs]
     todo = [i for i, result in enumerate(results) if result is None]
     running: dict[Any, int] = {}
     try:
         while todo or running:
             while todo and len(running) < at_a_time:
                 i = todo.pop(0)
-                running[task.remote(configs[i].model_dump(mode="json"), place, resources, device)] = i
+                running[task.remote(configs[i].model_dump(mode="json"), workers, resources, device)] = i
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-            progress(sum(_step(place, config) for config in configs))
+            progress(sum(_step(access, config) for config in configs))
             with user_errors():
                 for ref in done:
                     results[running.pop(ref)] = ray.get(ref)
@@ -49,15 +54,15 @@ def run_in_full(
             ray.cancel(ref, force=True)
 
 
-def _execute(trial: dict[str, Any], place: Place, resources: ResourceConfig, device: str) -> TrialResult:
+def _execute(trial: dict[str, Any], access: Access, resources: ResourceConfig, device: str) -> TrialResult:
     if resources.workers_per_trial > 1:
         from orchestrator.training.group import fit
         from orchestrator.training.worker import Crew
 
-        return fit(Crew(place, resources, device), trial)
+        return fit(Crew(access, resources, device), trial)
     return execute(
         trial,
-        place,
+        access,
         device=device,
         threads=resources.cpus_per_worker,
         report=lambda _step, _metrics: "continue",
@@ -65,14 +70,14 @@ def _execute(trial: dict[str, Any], place: Place, resources: ResourceConfig, dev
     )
 
 
-def _ended(place: Place, config: TrialConfig) -> TrialResult | None:
+def _ended(access: Access, config: TrialConfig) -> TrialResult | None:
     """How a trial ended in full or failed; None if there is something left to run."""
-    result = outcome(place.read_journal(config.fingerprint))
+    result = outcome(access.read_journal(config.fingerprint))
     return None if result is None or result.status == "stopped" else result
 
 
-def _step(place: Place, config: TrialConfig) -> int:
-    return max((entry["step"] for entry in journal.steps(place.read_journal(config.fingerprint))), default=0)
+def _step(access: Access, config: TrialConfig) -> int:
+    return max((entry["step"] for entry in journal.steps(access.read_journal(config.fingerprint))), default=0)
 
 
 @contextmanager

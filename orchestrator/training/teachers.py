@@ -13,7 +13,7 @@ import sr_models
 from orchestrator.plan.config import ResourceConfig, SweepConfig
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access
 from orchestrator.run.driver import Home
 from orchestrator.run.progress import bar, moves
 from orchestrator.run.records import write_trial
@@ -61,9 +61,9 @@ def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: Resourc
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    if not home.place.open_store().has_centroids(info.weights_sha256, scale):
+    if not home.access.open_store().has_centroids(info.weights_sha256, scale):
         with bar(f"centroids x{scale}", 1):
-            make_centroids(name, home.place, info.weights_sha256, scale, resources, device)
+            make_centroids(name, home.access, info.weights_sha256, scale, resources, device)
     return info.weights_sha256
 
 
@@ -95,7 +95,7 @@ def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: Reso
     trial = plan.teacher_trial(scale, data_hash)
     write_trial(home.run, trial, combination=None, role="teacher", number=None, params={})
     with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
-        [result] = workers.run_in_full([trial], home.place, resources, device, moves(made), at_a_time=1)
+        [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=1)
     if result.status != "complete":
         raise InputError(
             f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; change teacher.train"
@@ -106,24 +106,24 @@ def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: Reso
 
 
 def make_centroids(
-    checkpoint: str, place: Place, teacher: str, scale: int, resources: ResourceConfig, device: str
+    checkpoint: str, access: Access, teacher: str, scale: int, resources: ResourceConfig, device: str
 ) -> None:
     """Fill the store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder in the run."""
     cpus = resources.cpus_per_worker
     task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
     with user_errors():
-        ray.get(task.remote(checkpoint, place, teacher, scale, cpus, device))
+        ray.get(task.remote(checkpoint, access.for_workers(), teacher, scale, cpus, device))
 
 
-def _make_centroids(checkpoint: str, place: Place, teacher: str, scale: int, threads: int, device: str) -> None:
+def _make_centroids(checkpoint: str, access: Access, teacher: str, scale: int, threads: int, device: str) -> None:
     import torch
 
     from sr_models.checkpoints import folder as weights
     from sr_models.inference.super_resolve import super_resolve
 
     torch.set_num_threads(threads)
-    net, _ = weights.load(place.fetch_folder(checkpoint))
+    net, _ = weights.load(access.fetch_folder(checkpoint))
     net = net.to(device)
-    store = place.open_store()
+    store = access.open_store()
     store.add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)
-    place.publish(store)
+    access.publish(store)

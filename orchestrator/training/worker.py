@@ -9,14 +9,14 @@ from typing import Any
 
 from cluster.ray_runtime import TRIAL_SLOT
 from orchestrator.plan.config import ResourceConfig, TrialConfig
-from orchestrator.run.access import Place
+from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult
 from orchestrator.training.loop import Reporter, run_trial
 
 
 def execute(
     trial: dict[str, Any],
-    place: Place,
+    access: Access,
     *,
     device: str,
     threads: int,
@@ -30,23 +30,23 @@ def execute(
 
     torch.set_num_threads(threads)
     config = TrialConfig.model_validate(trial)
-    folder = place.trial_folder(config.fingerprint, rank)
+    folder = access.trial_folder(config.fingerprint, rank)
     try:
         return run_trial(
             config,
-            place.open_store(),
+            access.open_store(),
             report,
             device=device,
             rank=rank,
             world=world,
             out_dir=folder,
-            init=place.init(config.init),
+            init=access.init(config.init),
             micro_batch=micro_batch,
-            pull=functools.partial(place.pull_trial, config.fingerprint, rank),
-            kept=functools.partial(place.push_trial, config.fingerprint),
+            pull=functools.partial(access.pull_trial, config.fingerprint, rank),
+            kept=functools.partial(access.push_trial, config.fingerprint),
         )
     finally:
-        if folder != place.here.trial(config.fingerprint):
+        if folder != access.run.trial(config.fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -59,9 +59,9 @@ def reserved_for_trial(resources: ResourceConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Crew:
-    """What the trials of a run have in common: where it lies, what one of them holds, who decides about it."""
+    """What the trials of a run have in common: how they find it, what one of them holds, who decides about it."""
 
-    place: Place
+    access: Access
     resources: ResourceConfig
     device: str
     verdicts: Any = None

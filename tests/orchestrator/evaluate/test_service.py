@@ -45,7 +45,7 @@ from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate import work
 from orchestrator.plan.config import BenchmarkSource
-from orchestrator.run.access import Place
+from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import RunDir
 from sr_models.checkpoints import folder as weights
 from sr_models.inference.super_resolve import Options
@@ -127,11 +127,11 @@ for name, workers, cpus, apart in given["holds"]:
     run = RunDir(Path(given["run"]) / name)
     run.path.mkdir(exist_ok=True)
     run.config.write_text("name: toy\\n")
-    place, moved = Place(str(run.path)), []
-    planned = work.plan([job], {("toy", 2): bench}, place)
+    access, moved = LocalAccess(run.path), []
+    planned = work.plan([job], {("toy", 2): bench}, access)
     with ray_runtime.connect(None, cpus=4):
         workforce = scoring.Workforce(workers=workers, cpus=cpus, apart=apart)
-        refused = scoring.evaluate(planned, place, workforce, moved.append)
+        refused = scoring.evaluate(planned, access, workforce, moved.append)
     print(json.dumps({"refused": refused, "moved": moved, "keys": [one.key for one in planned[0].pictures],
                       "set_key": planned[0].set_key}))
 """
@@ -160,8 +160,9 @@ from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate import work
 from orchestrator.plan.config import BenchmarkSource
-from orchestrator.run.access import Place
+from orchestrator.run.access import MirroredAccess
 from orchestrator.run.folder import RunDir
+from orchestrator.storage.uri import Storage
 from sr_models import build
 from sr_models.images.files import sha256_file
 from sr_models.inference.super_resolve import Options
@@ -217,16 +218,16 @@ subject = Subject(
 )
 job = work.Job(subject=subject, checkpoint=None, source=BenchmarkSource(hr=given["images"]), protocol=protocol,
                   metrics=names, weights_dir=str(files))
-place = Place(str(run.path), (Path(given["run"]) / "far").as_uri())
-planned = work.plan([job], {("toy", 2): bench}, place)
+access = MirroredAccess(Storage.parse(str(Path(given["run"]) / "far"), "--storage"), run.path)
+planned = work.plan([job], {("toy", 2): bench}, access)
 metrics = Scorer(protocol, names, scale=2, kernel=bench.kernel, weights_dir=files)
 alone = score_model(build("bicubic", 2), bench, name="it", weights_sha256=None, scorer=metrics, metrics=names, seed=0,
                     options=Options(), save_in=None, pictures_in=None)
 for file in files.iterdir():
     file.unlink()  # workers can only have them from the storage
 with ray_runtime.connect(None, cpus=2):
-    refused = scoring.evaluate(planned, place, scoring.Workforce(workers=2), lambda _: None)
-print(json.dumps({"refused": refused, "rows": work.rows_of(planned[0], place), "alone": alone.rows}))
+    refused = scoring.evaluate(planned, access, scoring.Workforce(workers=2), lambda _: None)
+print(json.dumps({"refused": refused, "rows": work.rows_of(planned[0], access), "alone": alone.rows}))
 """
 
 

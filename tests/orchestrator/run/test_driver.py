@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.run import driver as homes
-from orchestrator.run.driver import Home
+from orchestrator.run.access import LocalAccess
+from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
 
@@ -21,7 +22,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def machine(tmp_path: Path, name: str) -> Home:
     """The run as a driver on one machine sees it."""
-    made = Home(RunDir(tmp_path / name / "mine-01234567"), f"file://{tmp_path}/bucket")
+    made = home_of(RunDir(tmp_path / name / "mine-01234567"), f"file://{tmp_path}/bucket")
     made.run.path.mkdir(parents=True, exist_ok=True)
     return made
 
@@ -86,6 +87,42 @@ def test_signs_of_life_go_on(tmp_path, monkeypatch):
     with home.driven():
         until = time.monotonic() + 10
         while len(seen) < 3 and time.monotonic() < until:
-            seen.add((home.storage.read("driver.json") or b"").decode())
+            seen.add((tmp_path / "bucket" / "mine-01234567" / "driver.json").read_text())
             time.sleep(0.02)
     assert len(seen) >= 3
+
+
+def test_a_run_in_its_folder_alone_has_nothing_to_carry(tmp_path):
+    home = home_of(RunDir(tmp_path / "mine-01234567"), None)
+    assert home.access == LocalAccess(home.run.path) and not home.is_shared
+    assert home.shown == f"run folder {home.run.path}"
+    home.visit()
+    assert not home.run.path.exists(), "a visit leaves nothing behind"
+    home.run.path.mkdir()
+    home.bind()
+    with home.driven(), home_of(home.run, None).driven():
+        tell(home, 1)
+        home.pull_weights("0" * 64)
+    assert sorted(path.name for path in home.run.path.iterdir()) == ["config.yaml", "home.json", "studies.db"]
+
+
+def test_a_run_is_held_where_it_lives(tmp_path):
+    home = machine(tmp_path, "first")
+    assert home.is_shared
+    assert home.shown == f"run folder {home.run.path}, home file://{tmp_path}/bucket/mine-01234567"
+    home.bind()
+    with pytest.raises(InputError, match=r"--storage: this run lives at file://\S+/mine-01234567, not None"):
+        home_of(home.run, None).bind()
+    local = home_of(RunDir(tmp_path / "alone"), None)
+    local.run.path.mkdir()
+    local.bind()
+    with pytest.raises(InputError, match=r"this run lives in its folder alone, not file://\S+/alone"):
+        home_of(local.run, f"file://{tmp_path}/bucket").bind()
+
+
+def test_a_visit_brings_what_the_driver_wrote_and_drives_nothing(tmp_path):
+    first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
+    with first.driven():
+        tell(first, 1)
+        second.visit()
+    assert sorted(path.name for path in second.run.path.glob("[!.]*")) == ["config.yaml", "home.json"]

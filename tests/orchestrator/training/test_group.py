@@ -29,7 +29,7 @@ from ray.cluster_utils import Cluster
 
 from orchestrator.training import in_full as workers
 from orchestrator.plan.config import ResourceConfig, TrainConfig, TrialConfig
-from orchestrator.run.access import Place
+from orchestrator.run.access import LocalAccess
 from orchestrator.data.store import build_store
 from orchestrator.run.folder import RunDir
 from orchestrator.plan.sources import ImageSource
@@ -68,7 +68,7 @@ try:
 
         resources = ResourceConfig(workers_per_trial=2, min_workers=given["min_workers"], placement="spread")
         began = time.monotonic()
-        [result] = workers.run_in_full([trial], Place(str(run.path)), resources, "cpu", progress, at_a_time=1)
+        [result] = workers.run_in_full([trial], LocalAccess(run.path), resources, "cpu", progress, at_a_time=1)
         took = time.monotonic() - began
 finally:
     cluster.shutdown()

@@ -1,0 +1,203 @@
+"""One face for a run in a folder that all see and for one on a storage: what a worker writes, the driver finds."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.data.inputs import Inputs, load_benchmark
+from orchestrator.data.store import build_store
+from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import ImageSource
+from orchestrator.run.access import Access, LocalAccess, MirroredAccess
+from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.journal import JOURNAL, Journal, steps
+from orchestrator.storage.uri import Storage
+from sr_models.errors import InputError
+
+FINGERPRINT = "0123456789abcdef" * 4
+
+
+class Seen(NamedTuple):
+    """A run as its driver, a worker beside it and a worker of another node see it."""
+
+    driver: Access
+    worker: Access
+    move: Callable[[], None]
+    """From here on `worker` is on a node that knows nothing yet."""
+
+
+@pytest.fixture(params=["local", "mirrored"])
+def seen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    monkeypatch.setenv("SR_CACHE", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("name: mine\n")
+    driver: Access = LocalAccess(run)
+    if request.param == "mirrored":
+        driver = MirroredAccess(Storage.parse(str(tmp_path / "bucket"), "--storage"), run)
+    worker = pickle.loads(pickle.dumps(driver.for_workers()))
+    return Seen(driver, worker, lambda: monkeypatch.setenv("SR_CACHE", str(tmp_path / "another")))
+
+
+def is_local(seen: Seen) -> bool:
+    return seen.worker.run == seen.driver.run
+
+
+def put(access: Access, name: str, text: str) -> None:
+    path = access.run.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def begin(access: Access, *told: int) -> Journal:
+    """A worker that has taken these steps of three."""
+    folder = access.trial_folder(FINGERPRINT)
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder / JOURNAL, lambda: access.push_trial(FINGERPRINT))
+    for step in told:
+        (folder / CHECKPOINT).write_text(f"step {step}")
+        journal.step(step, 3, {"loss": 1 / step})
+    return journal
+
+
+def test_the_driver_hears_of_a_trial_and_how_it_ended(seen):
+    assert seen.driver.read_journal(FINGERPRINT) == [] and seen.driver.result(FINGERPRINT) is None
+    journal = begin(seen.worker, 1, 2)
+    assert [entry["step"] for entry in steps(seen.driver.read_journal(FINGERPRINT))] == [1, 2]
+    assert (seen.driver.run.trial(FINGERPRINT) / JOURNAL).exists()
+    assert seen.driver.result(FINGERPRINT) is None
+    journal.end("complete", 2)
+    for access in (seen.driver, seen.worker):
+        found = access.result(FINGERPRINT)
+        assert found is not None and (found.status, found.step, found.metrics) == ("complete", 2, {"loss": 0.5})
+
+
+def test_a_trial_goes_on_where_it_stood_whatever_the_node(seen):
+    begin(seen.worker, 1, 2)
+    seen.move()
+    seen.worker.pull_trial(FINGERPRINT)
+    folder = seen.worker.trial_folder(FINGERPRINT)
+    assert (folder / CHECKPOINT).read_text() == "step 2"
+    journal = Journal(folder / JOURNAL)
+    assert journal.last_step == 2
+
+
+def test_what_a_stopped_worker_had_not_carried_away_is_carried_away(seen):
+    begin(seen.worker, 1)
+    folder = seen.worker.trial_folder(FINGERPRINT)
+    Journal(folder / JOURNAL).step(2, 3, {"loss": 0.5})
+    seen.worker.pull_trial(FINGERPRINT)
+    assert [entry["step"] for entry in steps(seen.driver.read_journal(FINGERPRINT))] == [1, 2]
+
+
+def test_further_workers_of_a_trial_begin_with_what_the_first_one_left(seen):
+    begin(seen.worker, 1)
+    first, second = (seen.worker.trial_folder(FINGERPRINT, rank) for rank in (0, 1))
+    assert (first == second) == is_local(seen)
+    if first != second:
+        second.mkdir(parents=True)
+        (second / "left behind").touch()
+    seen.worker.pull_trial(FINGERPRINT, 1)
+    assert sorted(path.name for path in second.glob("[!.]*")) == [CHECKPOINT, JOURNAL]
+
+
+def test_the_first_end_of_a_trial_stands_whoever_writes_it(seen):
+    begin(seen.worker, 1, 2)
+    ended = seen.driver.end(FINGERPRINT, "failed", None, "its worker was lost")
+    assert (ended.status, ended.step, ended.cause) == ("failed", 2, "its worker was lost")
+    assert seen.worker.end(FINGERPRINT, "stopped", 1) == ended == seen.driver.result(FINGERPRINT)
+    seen.move()
+    assert seen.worker.result(FINGERPRINT) == ended
+
+
+def test_files_go_both_ways(seen):
+    put(seen.worker, "evaluation/a.parquet", "rows")
+    seen.worker.send("evaluation/a.parquet")
+    assert seen.driver.fetch("evaluation/a.parquet").read_text() == "rows"
+    put(seen.driver, "snapshots/it@3/model/weights", "w")
+    seen.driver.push("snapshots/it@3", ["*"])
+    assert (seen.worker.fetch_folder("snapshots/it@3") / "model/weights").read_text() == "w"
+    put(seen.driver, f"init/{FINGERPRINT[:16]}.safetensors", "start")
+    seen.driver.push("", ["init/*"])
+    init = seen.worker.init(FINGERPRINT)
+    assert init is not None and init.read_text() == "start" and seen.worker.init(None) is None
+    seen.driver.remove("snapshots")
+    seen.move()
+    assert not list(seen.worker.fetch_folder("snapshots").rglob("weights"))
+
+
+def test_files_of_the_drivers_machine_reach_workers(seen, tmp_path):
+    asked: list[str] = []
+
+    def find(name: str) -> Path:
+        asked.append(name)
+        return tmp_path / name
+
+    (tmp_path / "vgg").write_text("features")
+    for _ in range(2):
+        name = seen.driver.share("backbones", ["vgg"], find)
+    if is_local(seen):
+        assert name is None and asked == []
+        return
+    (tmp_path / "vgg").unlink()
+    assert name == "backbones" and asked == ["vgg"]
+    assert not (seen.driver.run.path / name).exists()
+    seen.move()
+    assert (seen.worker.fetch_folder(name) / "vgg").read_text() == "features"
+
+
+def test_a_store_and_what_is_added_to_it_reach_every_node(seen):
+    images = [ImageSource(hr="skimage:", include=(name,)) for name in ("coffee.png", "chelsea.png")]
+    store = build_store(seen.driver.run.store, train=images[:1], validation=images[1:], scales=(2,))
+    seen.driver.publish(store)
+    own = seen.worker.open_store()
+    assert own.data_hash == store.data_hash
+    own.add_centroids("f" * 64, 2, lambda lr: lr.repeat_interleave(2, 2).repeat_interleave(2, 3), device="cpu")
+    seen.worker.publish(own)
+    seen.move()
+    for access in (seen.driver, seen.worker):
+        assert access.open_store().has_centroids("f" * 64, 2)
+
+
+def test_a_test_set_is_found_by_workers(seen, tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    tests = {"toy": BenchmarkSource(hr="images", lr=None), "other": BenchmarkSource(hr="skimage:", lr=None)}
+    inputs = Inputs(SimpleNamespace(data=SimpleNamespace(test=tests), scales=(2,)))
+    found = seen.driver.test_set(inputs, "toy", 2)
+    assert seen.driver.test_set(inputs, "other", 2) == tests["other"]
+    if is_local(seen):
+        assert found == tests["toy"].model_copy(update={"hr": str(tmp_path / "images")})
+        return
+    assert found.hr == (tmp_path / "bucket/tests/toy/x2/HR").as_uri()
+    (tmp_path / "images" / "a.png").unlink()
+    monkeypatch.chdir("/")
+    assert [pair.name for pair in load_benchmark("toy", found, 2).pairs] == ["a"]
+
+
+def test_a_node_that_does_not_see_the_run_says_what_to_give(tmp_path):
+    access = LocalAccess(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"does not see \S+/elsewhere; give --storage a URI that all nodes reach"):
+        access.trial_folder(FINGERPRINT)
+    with pytest.raises(InputError, match="does not see"):
+        access.open_store()
+
+
+def test_a_file_that_the_storage_lacks_is_named(tmp_path):
+    access = MirroredAccess(Storage.parse(str(tmp_path / "bucket"), "--storage"), tmp_path / "run")
+    with pytest.raises(InputError, match=r"bucket holds no init/0123456789abcdef\.safetensors"):
+        access.init(FINGERPRINT)
+
+
+def test_a_secret_travels_and_is_not_shown():
+    access = MirroredAccess(Storage.parse("s3://KEY:SECRET@bucket/runs/mine", "--storage"), Path("/runs/mine"))
+    assert pickle.loads(pickle.dumps(access)) == access and hash(access) == hash(pickle.loads(pickle.dumps(access)))
+    assert access.for_workers() == MirroredAccess(access.storage, None)
+    assert "SECRET" not in repr(access) and "SECRET" not in str(access)
