@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from orchestrator.run.folder import RunDir
+from orchestrator.run.lock import held
 from sr_models.command import interrupt_on_sigterm
 from sr_models.errors import InputError
 
@@ -97,18 +96,6 @@ def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *,
     return refused
 
 
-@contextmanager
-def one_at_a_time(run: RunDir, option: str) -> Iterator[None]:
+def one_at_a_time(run: RunDir, option: str) -> AbstractContextManager[None]:
     """One evaluation at a time in a folder."""
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.path / ".evaluate.lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{option}: another evaluation is writing to {run.path}") from None
-    except OSError as error:
-        raise InputError(f"{option}: {run.path} cannot be written ({error.strerror})") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return held(run.path, ".evaluate.lock", option, "another evaluation is writing to")
