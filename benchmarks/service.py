@@ -39,8 +39,8 @@ class Bare(actors.ScoringWorker):
     def loop(self, units: list[Unit]) -> None:
         for unit in units:
             bench, metrics = actors.benchmark_of(unit.job), self._metrics(unit.job)
-            for one in unit.pictures:
-                self.image(unit.job, bench, one, metrics)
+            for picture in unit.pictures:
+                self.image(unit.job, bench, picture, metrics)
 
 
 def planned(folder: Path, images: Path, count: int, access: Access) -> list[Unit]:
@@ -69,8 +69,8 @@ def planned(folder: Path, images: Path, count: int, access: Access) -> list[Unit
         metrics=("psnr_y", "ssim_y"),
         weights_dir=None,
     )
-    [one] = work.plan([job], {(bench.name, SCALE): bench}, access)
-    return one.units({})
+    [planned_job] = work.plan([job], {(bench.name, SCALE): bench}, access)
+    return planned_job.units({})
 
 
 def main() -> None:

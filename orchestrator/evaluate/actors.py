@@ -77,15 +77,15 @@ class ScoringWorker:
         rows: list[dict[str, Any]] = []
         features: list[list[torch.Tensor]] = []
         refused: list[str] = []
-        for one in unit.pictures:
+        for picture in unit.pictures:
             try:
-                scored = self.image(job, bench, one, metrics)
+                scored = self.image(job, bench, picture, metrics)
             except InputError as error:
                 refused.append(str(error))
             except (MemoryError, RuntimeError) as error:
                 if (cause := failure_cause(error, self.device)) is None:
                     raise
-                refused.append(f"image {one.path!r}: {cause}")
+                refused.append(f"image {picture.path!r}: {cause}")
             else:
                 rows.append(scored.row | {"not_computed": scored.row["not_computed"] | dict(job.lacking)})
                 features.append(scored.features)
@@ -97,17 +97,17 @@ class ScoringWorker:
             self._write_rows(name, job, rows)
         return refused
 
-    def image(self, job: Job, bench: Benchmark, one: Picture, metrics: Scorer) -> Scored:
+    def image(self, job: Job, bench: Benchmark, picture: Picture, metrics: Scorer) -> Scored:
         """Score one image of a job.
 
         Raises:
             InputError: as `eval.score.score_image`, or the image is not the one that was planned with.
         """
-        index = next((i for i, pair in enumerate(bench.pairs) if pair.name == one.name), None)
+        index = next((i for i, pair in enumerate(bench.pairs) if pair.name == picture.name), None)
         if index is None:
-            raise InputError(f"image {one.path!r}: gone since the evaluation began")
+            raise InputError(f"image {picture.path!r}: gone since the evaluation began")
         scored = score_draws(
-            functools.partial(self._sampled, job, one.name),
+            functools.partial(self._sampled, job, picture.name),
             bench,
             index,
             scorer=metrics,
@@ -115,8 +115,8 @@ class ScoringWorker:
             seed=job.subject.seed,
             options=job.subject.options,
         )
-        if (scored.row["lr_sha256"], scored.row["hr_sha256"]) != (one.lr_sha256, one.hr_sha256):
-            raise InputError(f"image {one.path!r}: changed since the evaluation began")
+        if (scored.row["lr_sha256"], scored.row["hr_sha256"]) != (picture.lr_sha256, picture.hr_sha256):
+            raise InputError(f"image {picture.path!r}: changed since the evaluation began")
         return scored
 
     def _sampled(self, job: Job, name: str, lr: np.ndarray) -> Iterator[Sampled]:
@@ -132,13 +132,15 @@ class ScoringWorker:
         job, bench, metrics = unit.job, benchmark_of(unit.job), self._metrics(unit.job)
         hr = {pair.name: i for i, pair in enumerate(bench.pairs)}
         kept = {name: load_file(self._fetch(f"{name}{FEATURES}")) for name in dict.fromkeys(unit.files)}
-        features = [list(kept[name][measurement(one.key)]) for one, name in zip(unit.pictures, unit.files, strict=True)]
+        features = [
+            list(kept[name][measurement(picture.key)]) for picture, name in zip(unit.pictures, unit.files, strict=True)
+        ]
         first = read_file(self._fetch(f"{unit.files[0]}.parquet"))[0]
         reference = metrics.reference_features(
-            [one.hr_sha256 for one in unit.pictures], lambda i: bench.read(hr[unit.pictures[i].name])[1]
+            [picture.hr_sha256 for picture in unit.pictures], lambda i: bench.read(hr[unit.pictures[i].name])[1]
         )
         row = set_row([first] * len(features), features, reference, metrics.metrics)
-        key = job.subject.set_key([one.key for one in unit.pictures], metrics.metrics)
+        key = job.subject.set_key([picture.key for picture in unit.pictures], metrics.metrics)
         row |= {"images": len(features), "lr_sha256": bench.lr_hash, "key": key}
         self._write_rows(file_name([key]), job, [row])
         return []

@@ -57,7 +57,7 @@ def jobs(entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inpu
     made = []
     for (name, scale), bench in inputs.benchmarks.items():
         source = access.test_set(inputs, name, scale)
-        made += [_job(one, evaluation, bench, source) for one in entrants if one.identity.scale == scale]
+        made += [_job(entrant, evaluation, bench, source) for entrant in entrants if entrant.identity.scale == scale]
     return made
 
 
@@ -78,12 +78,12 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
         raise InputError(f"{run.path} has no winners yet; name trials with --trial")
     found = read_winners(run.winners)
     yield from map(bicubic, plan.config.scales)
-    for one in plan.combinations:
-        for fingerprint in found[one.id].fingerprints if one.id in found else ():
+    for combination in plan.combinations:
+        for fingerprint in found[combination.id].fingerprints if combination.id in found else ():
             folder = run.trial(fingerprint)
             for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
                 if (folder / name / "model.json").exists():
-                    yield _entrant(run, folder / name, TrialRecord.read(folder / "trial.json"), one)
+                    yield _entrant(run, folder / name, TrialRecord.read(folder / "trial.json"), combination)
 
 
 def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
@@ -104,7 +104,7 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
         raise InputError(f"--trial: {run.name} has no trial {named!r}{nearest(named, known)}")
     folder = run.path / "trials" / matching[0]
     trial = TrialRecord.read(folder / "trial.json")
-    one = next((found for found in plan.combinations if found.id == trial.combination), None)
+    combination = next((found for found in plan.combinations if found.id == trial.combination), None)
     home.pull_weights(trial.fingerprint)
     end = journal.end(journal.read(folder / JOURNAL))
     if end is None or end["status"] != "complete":
@@ -112,7 +112,7 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
         trial = trial.model_copy(update={"fingerprint": f"{trial.fingerprint}@{step}"})
     for name in KINDS:
         if (folder / name / "model.json").exists():
-            yield _entrant(run, folder / name, trial, one)
+            yield _entrant(run, folder / name, trial, combination)
 
 
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:
@@ -140,13 +140,13 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
     )
 
 
-def _entrant(run: RunDir, folder: Path, trial: TrialRecord, one: Combination | None) -> Entrant:
-    """A trial's weights in `folder`; `one` is the cell of the table that it belongs to, a teacher to none."""
+def _entrant(run: RunDir, folder: Path, trial: TrialRecord, combination: Combination | None) -> Entrant:
+    """A trial's weights in `folder`; `combination` is the cell of the table that it belongs to, a teacher to none."""
     config, info = trial.trial_config(), weights.Info.read(folder)
     who = Identity(
-        combination=one.id if one else f"x{config.scale}/teacher/{config.model}",
-        model=one.label if one else f"teacher {config.model}",
-        objective=one.objective_label if one else "-",
+        combination=combination.id if combination else f"x{config.scale}/teacher/{config.model}",
+        model=combination.label if combination else f"teacher {config.model}",
+        objective=combination.objective_label if combination else "-",
         target=config.objective.target.kind,
         loss=config.objective.loss.kind,
         scale=config.scale,
@@ -176,10 +176,10 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = build_network(config)
     sigma = config.objective.sigma
-    for folder, held in (("model", state["model"]), ("model_ema", state["ema"])):
-        if held is None:
+    for folder, state_dict in (("model", state["model"]), ("model_ema", state["ema"])):
+        if state_dict is None:
             continue
-        net.load_state_dict(held)
+        net.load_state_dict(state_dict)
         weights.save(
             home.run.path / name / folder,
             net,

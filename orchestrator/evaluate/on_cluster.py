@@ -37,7 +37,7 @@ class PoolOptions:
 
 
 def report(
-    one: Planned,
+    planned_job: Planned,
     access: Access,
     metrics: Sequence[str],
     name: str,
@@ -49,11 +49,11 @@ def report(
     from eval.report import model_report
     from orchestrator.evaluate.work import lacking_set, rows_of
 
-    rows, subject = rows_of(one, access), one.job.subject
+    rows, subject = rows_of(planned_job, access), planned_job.job.subject
     if not rows:
         more = f" (and {len(refused) - 1} more refused; nothing was scored)" if len(refused) > 1 else ""
         raise InputError((refused[0] if refused else f"no image of {subject.benchmark} was scored") + more)
-    lacking = lacking_set(one, rows)
+    lacking = lacking_set(planned_job, rows)
     result = model_report(
         [*rows, *lacking],
         metrics,
@@ -73,8 +73,8 @@ def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *,
     from orchestrator.evaluate import service as scoring
     from orchestrator.run.progress import bar, moves, say
 
-    for line in dict.fromkeys(f"{m} not computed: {why}" for one in planned for m, why in one.job.lacking):
-        say(line)
+    for metric, why in dict.fromkeys(lacking for planned_job in planned for lacking in planned_job.job.lacking):
+        say(f"{metric} not computed: {why}")
     if scoring.is_done(planned, access):
         return scoring.evaluate(planned, access, scoring.Workforce(workers=1), lambda _: None)
     interrupt_on_sigterm()
@@ -89,7 +89,7 @@ def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *,
                 f"{len(nodes)} nodes have {', '.join(shapes) or 'nothing'}"
             )
         workforce = scoring.Workforce(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
-        with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
+        with bar("evaluation", sum(len(planned_job.pictures) for planned_job in planned)) as made:
             refused = scoring.evaluate(planned, access, workforce, moves(made))
     if strict and refused:
         raise InputError(refused[0])

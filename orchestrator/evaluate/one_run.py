@@ -62,7 +62,8 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
         try:
             if request.trials:
                 own = list(chain.from_iterable(entrants.trials(home, plan, named) for named in request.trials))
-                scored = [entrants.bicubic(scale) for scale in sorted({one.identity.scale for one in own})] + own
+                scales = sorted({entrant.identity.scale for entrant in own})
+                scored = [*map(entrants.bicubic, scales), *own]
             else:
                 own, scored = [], list(entrants.winners(run, plan))
             inputs = Inputs(config)
@@ -73,7 +74,9 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             home.access.remove(entrants.SNAPSHOTS)
         mine = {entrant.identity for entrant in own}
         tables = [
-            _trial_table(one, home.access, evaluation.metrics) for one in planned if one.job.subject.identity in mine
+            _trial_table(planned_job, home.access, evaluation.metrics)
+            for planned_job in planned
+            if planned_job.job.subject.identity in mine
         ]
         if run.winners.exists():
             board = write(run.path)
@@ -88,16 +91,16 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
         print(f"refused: {line}")
 
 
-def _trial_table(one: Planned, access: Access, metrics: Sequence[str]) -> str:
+def _trial_table(planned_job: Planned, access: Access, metrics: Sequence[str]) -> str:
     import json
 
     from sr_models.networks.base import parameters
 
-    who = one.job.subject.identity
-    net = sr_models.build(who.network, who.scale, **json.loads(one.job.subject.hyper))
+    who = planned_job.job.subject.identity
+    net = sr_models.build(who.network, who.scale, **json.loads(planned_job.job.subject.hyper))
     _, at, step = who.fingerprint.partition("@")
     name = f"{who.model} × {who.objective} {who.fingerprint[:16]} ({who.weights}{f', step {step}' if at else ''})"
-    return table(report(one, access, metrics, name, parameters(net), [], None).report, per_image=False)
+    return table(report(planned_job, access, metrics, name, parameters(net), [], None).report, per_image=False)
 
 
 def _changed(evaluation: EvaluationConfig, request: RunRequest) -> EvaluationConfig:

@@ -70,6 +70,7 @@ class Pool:
         queue, suspects = deque(units), deque[Unit]()
         refused: list[str] = []
         tried: Unit | None = None
+        unit: Unit | None
         while queue or suspects or any(unit for _, unit in self.busy.values()):
             if not queue and suspects and not any(unit for _, unit in self.busy.values()):
                 tried = suspects.popleft()
@@ -79,22 +80,22 @@ class Pool:
                 self.busy[self.actors[place].score.remote(unit)] = (place, unit)
             finished, _ = ray.wait(list(self.busy), num_returns=1, timeout=POLL_SECONDS)
             for ref in finished:
-                place, held = self.busy.pop(ref)
+                place, unit = self.busy.pop(ref)
                 try:
                     refused += ray.get(ref)
                 except (*_LOST, ray.exceptions.RayTaskError) as error:
                     self._replace(place, error)
-                    again = self._again(held, error)
+                    again = self._again(unit, error)
                     if len(again) != 1 or again[0].losses < self.max_restarts:
                         queue.extendleft(reversed(again))
-                    elif held is not tried:
+                    elif unit is not tried:
                         suspects.append(again[0])
                     else:
                         refused.append(f"{again[0].name}: its worker died {again[0].losses} times ({_cause(error)})")
                 else:
                     self.idle.append(place)
-                    if held is not None:
-                        done(held)
+                    if unit is not None:
+                        done(unit)
         return refused
 
     def _replace(self, place: int, error: Exception) -> None:
@@ -109,14 +110,14 @@ class Pool:
         else:
             raise error
 
-    def _again(self, held: Unit | None, error: Exception) -> Sequence[Unit]:
+    def _again(self, unit: Unit | None, error: Exception) -> Sequence[Unit]:
         """What is left of a unit whose process died."""
-        if held is None:
+        if unit is None:
             self.false_starts += 1
             if self.false_starts > self.max_restarts * len(self.actors):
                 raise RuntimeError(f"evaluation workers die before they are given work: {error}") from error
             return ()
-        left = self.unfinished(held)
+        left = self.unfinished(unit)
         return () if left is None else left.again
 
 

@@ -51,11 +51,11 @@ def evaluate(
         InputError: weights, test sets or metrics' files that a worker cannot use.
     """
     there = rows_there(access)
-    refused = list(dict.fromkeys(line for one in planned for line in one.refused))
-    units = [unit for one in planned for unit in one.units(there)]
-    ended = sum(len(one.pictures) for one in planned) - sum(len(unit.pictures) for unit in units)
+    refused = list(dict.fromkeys(line for planned_job in planned for line in planned_job.refused))
+    units = [unit for planned_job in planned for unit in planned_job.units(there)]
+    ended = sum(len(planned_job.pictures) for planned_job in planned) - sum(len(unit.pictures) for unit in units)
     progress(ended)
-    if not units and not any(one.closing(there) for one in planned):
+    if not units and not any(planned_job.closing(there) for planned_job in planned):
         return refused
 
     def done(unit: Unit) -> None:
@@ -66,22 +66,22 @@ def evaluate(
     def unfinished(unit: Unit) -> Unit | None:
         """A process may die after its rows are on disk and before it says so."""
         known = rows_there(access)
-        left = tuple(one for one in unit.pictures if one.key not in known)
+        left = tuple(picture for picture in unit.pictures if picture.key not in known)
         return unit if unit.files else replace(unit, pictures=left) if left else None
 
     size = max(min(workforce.workers * (workforce.cpus if workforce.apart else 1), len(units)), 1)
     with Pool(starter(access, workforce, size), size, workforce.max_restarts, unfinished) as pool:
         refused += pool.run(units, done)
         there = rows_there(access)
-        refused += pool.run([unit for one in planned if (unit := one.closing(there))], done)
+        refused += pool.run([unit for planned_job in planned if (unit := planned_job.closing(there))], done)
     there = rows_there(access)
-    for one in planned:
-        if one.set_key not in (None, *there):
-            lost = sum(picture.key not in there for picture in one.pictures)
-            what = one.job.subject
+    for planned_job in planned:
+        if planned_job.set_key not in (None, *there):
+            lost = sum(picture.key not in there for picture in planned_job.pictures)
+            what = planned_job.job.subject
             refused.append(
                 f"{what.benchmark} x{what.identity.scale}, {what.identity.combination}: no fid and kid of the set, "
-                f"{lost} of its {len(one.pictures)} images have no row"
+                f"{lost} of its {len(planned_job.pictures)} images have no row"
             )
     return refused
 
@@ -89,7 +89,7 @@ def evaluate(
 def is_done(planned: Sequence[Planned], access: Access) -> bool:
     """Whether `evaluate` would find nothing to do."""
     there = rows_there(access)
-    return not any(one.units(there) or one.closing(there) for one in planned)
+    return not any(planned_job.units(there) or planned_job.closing(there) for planned_job in planned)
 
 
 def starter(access: Access, workforce: Workforce, size: int) -> Callable[[int], Any]:

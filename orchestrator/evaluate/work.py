@@ -73,7 +73,7 @@ class Unit:
     def name(self) -> str:
         what = self.job.subject
         whole = f"{what.benchmark} x{what.identity.scale} as a whole"
-        return whole if self.files else ", ".join(f"image {one.path!r}" for one in self.pictures)
+        return whole if self.files else ", ".join(f"image {picture.path!r}" for picture in self.pictures)
 
 
 IMAGES_PER_UNIT = 4
@@ -100,19 +100,19 @@ class Planned:
         """Key of the whole set's row; None if there is to be none."""
         if not any(get_metric(name).level == "set" for name in self.job.metrics) or self.refused:
             return None
-        return self.job.subject.set_key([one.key for one in self.pictures], self.job.metrics)
+        return self.job.subject.set_key([picture.key for picture in self.pictures], self.job.metrics)
 
     def units(self, there: Mapping[str, str]) -> list[Unit]:
         """What is not there, in units of images."""
-        left = [one for one in self.pictures if one.key not in there]
+        left = [picture for picture in self.pictures if picture.key not in there]
         chunks = [left[i : i + IMAGES_PER_UNIT] for i in range(0, len(left), IMAGES_PER_UNIT)]
         return [Unit(job=self.job, pictures=tuple(chunk)) for chunk in chunks]
 
     def closing(self, there: Mapping[str, str]) -> Unit | None:
         """The unit of the whole set's row, if it is wanted, not there, and all images are."""
-        if self.set_key in (None, *there) or any(one.key not in there for one in self.pictures):
+        if self.set_key in (None, *there) or any(picture.key not in there for picture in self.pictures):
             return None
-        return Unit(job=self.job, pictures=self.pictures, files=tuple(there[one.key] for one in self.pictures))
+        return Unit(job=self.job, pictures=self.pictures, files=tuple(there[picture.key] for picture in self.pictures))
 
 
 def plan(
@@ -157,21 +157,21 @@ def plan(
     return made
 
 
-def rows_of(one: Planned, access: Access) -> list[dict[str, Any]]:
+def rows_of(planned_job: Planned, access: Access) -> list[dict[str, Any]]:
     """The rows that are there of what was planned: of images in the set's order, then of the whole set."""
     folder = access.run.evaluation
     there = read_keys(folder)
-    wanted = [key for key in (*(picture.key for picture in one.pictures), one.set_key) if key in there]
+    wanted = [key for key in (*(picture.key for picture in planned_job.pictures), planned_job.set_key) if key in there]
     files = {there[key]: read_file(folder / f"{there[key]}.parquet") for key in wanted}
     return [next(row for row in files[there[key]] if row["key"] == key) for key in wanted]
 
 
-def lacking_set(one: Planned, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def lacking_set(planned_job: Planned, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """In the place of the whole set's row, why there is none; nothing if there is, or was to be none."""
-    asked = [name for name in one.job.metrics if get_metric(name).level == "set"]
+    asked = [name for name in planned_job.job.metrics if get_metric(name).level == "set"]
     if not asked or any(row["image"] == SET for row in rows):
         return []
-    total = len(one.pictures) + len(one.refused)
+    total = len(planned_job.pictures) + len(planned_job.refused)
     reason = f"only {len(rows)} of {total} images could be scored, and sets compare only whole"
     return [{"image": SET, "not_computed": dict.fromkeys(("fid", "kid"), reason)}]
 

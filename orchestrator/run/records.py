@@ -64,17 +64,17 @@ class CombinationRecord(Params):
     """Trainable ones of the network, without the σ head."""
 
     @classmethod
-    def of(cls, one: Combination) -> Self:
+    def of(cls, combination: Combination) -> Self:
         return cls(
-            id=one.id,
-            model=one.label,
-            objective=one.objective_label,
-            target=one.spec.target.kind,
-            loss=one.spec.loss.kind,
-            scale=one.scale,
-            trials=one.trials,
-            searched=(*one.axes.search, *one.axes.grid),
-            parameters=parameters(one),
+            id=combination.id,
+            model=combination.label,
+            objective=combination.objective_label,
+            target=combination.spec.target.kind,
+            loss=combination.spec.loss.kind,
+            scale=combination.scale,
+            trials=combination.trials,
+            searched=(*combination.axes.search, *combination.axes.grid),
+            parameters=parameters(combination),
         )
 
 
@@ -258,12 +258,12 @@ def read_winners(path: Path) -> dict[str, WinnerRecord]:
     found = read_json(path) if path.exists() else {}
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected a mapping of combinations to winners, got {type(found).__name__} {found!r}")
-    return {name: WinnerRecord.parse(one, f"{path}: {name}") for name, one in found.items()}
+    return {name: WinnerRecord.parse(winner, f"{path}: {name}") for name, winner in found.items()}
 
 
 def write_winners(path: Path, winners: Mapping[str, WinnerRecord]) -> None:
     """Write winners.json whole or not at all."""
-    write_json(path, {name: one.model_dump(mode="json") for name, one in winners.items()})
+    write_json(path, {name: winner.model_dump(mode="json") for name, winner in winners.items()})
 
 
 # ---- home.json -------------------------------------------------------------------------------------------------------

@@ -50,9 +50,9 @@ def localise(uri: str, cache: Path) -> Path:
     began, storage = time.monotonic(), Storage.parse(uri, "data source")
     if storage.folder is not None:
         return storage.folder
-    place = private(cache / "images") / digest(storage.shown)[:16]
-    folder = place / storage.name  # a patch store names images after the folder they lie in
-    with locked(place):
+    mirror = private(cache / "images") / digest(storage.shown)[:16]
+    folder = mirror / storage.name  # a patch store names images after the folder they lie in
+    with locked(mirror):
         listed = {name: what for name, what in storage.names().items() if Path(name).suffix.lower() in images.SUFFIXES}
         if not listed:
             raise InputError(f"data source {storage.shown} holds no PNG, JPEG, BMP or TIFF file")

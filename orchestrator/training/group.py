@@ -72,27 +72,27 @@ def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[An
     """
     os.environ.update(_QUICK)
     fingerprint = TrialConfig.model_validate(trial).fingerprint
-    held = crew.resources
-    per_worker: dict[str, float] = {"CPU": held.cpus_per_worker}
-    if held.gpus_per_worker:
-        per_worker["GPU"] = held.gpus_per_worker
-    most, fewest = held.workers_per_trial, held.min_workers or held.workers_per_trial
+    resources = crew.resources
+    per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        per_worker["GPU"] = resources.gpus_per_worker
+    most, fewest = resources.workers_per_trial, resources.min_workers or resources.workers_per_trial
     count: Any = most if fewest == most else (fewest, most)  # a pair makes the group elastic
     with tempfile.TemporaryDirectory(prefix="sr-sweep-train-") as scratch:  # Ray wants a folder; nothing is kept in it
         trainer = TorchTrainer(
             lambda: _loop(crew, trial, key),  # not as its config, which Ray may write down: a crew holds credentials
-            torch_config=TorchConfig(backend="nccl" if held.gpus_per_worker else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=count,
-                use_gpu=held.gpus_per_worker > 0,
+                use_gpu=resources.gpus_per_worker > 0,
                 resources_per_worker=per_worker,
-                placement_strategy=held.placement.upper(),
+                placement_strategy=resources.placement.upper(),
             ),
             run_config=RunConfig(
                 name="trial",
                 storage_path=scratch,
                 callbacks=list(callbacks),
-                failure_config=FailureConfig(max_failures=held.max_restarts),
+                failure_config=FailureConfig(max_failures=resources.max_restarts),
             ),
         )
         try:

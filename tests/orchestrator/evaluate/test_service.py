@@ -81,13 +81,13 @@ class Mortal(actors.ScoringWorker):
     def _metrics(self, job):
         return Coloured(job.protocol, job.metrics, scale=job.subject.identity.scale, kernel=job.subject.kernel)
 
-    def image(self, job, bench, one, metrics):
-        time.sleep(120 if one.name >= given.get("stalls_from", "99") else 0)
-        if one.name == given.get("poison"):
+    def image(self, job, bench, picture, metrics):
+        time.sleep(120 if picture.name >= given.get("stalls_from", "99") else 0)
+        if picture.name == given.get("poison"):
             os.kill(os.getpid(), signal.SIGKILL)
-        if one.name == given.get("dies_at"):
+        if picture.name == given.get("dies_at"):
             die_once("scorer")
-        return super().image(job, bench, one, metrics)
+        return super().image(job, bench, picture, metrics)
 
 
 class MortalSampler(actors.SamplingWorker):
@@ -132,7 +132,7 @@ for name, workers, cpus, apart in given["holds"]:
     with ray_runtime.connect(None, cpus=4):
         workforce = scoring.Workforce(workers=workers, cpus=cpus, apart=apart)
         refused = scoring.evaluate(planned, access, workforce, moved.append)
-    print(json.dumps({"refused": refused, "moved": moved, "keys": [one.key for one in planned[0].pictures],
+    print(json.dumps({"refused": refused, "moved": moved, "keys": [picture.key for picture in planned[0].pictures],
                       "set_key": planned[0].set_key}))
 """
 
