@@ -84,6 +84,11 @@ class Resources:
     slots: int = 0
     may_add: tuple[Node, ...] = ()
 
+    @property
+    def may_have(self) -> tuple[Node, ...]:
+        """The nodes that are there, and those that may still come."""
+        return (*self.nodes, *self.may_add)
+
 
 @contextmanager
 def connect(

@@ -1,336 +1,272 @@
-"""The stages of a sweep, in order: patch store, teachers, centroids, search, winners in full, evaluation, board."""
+"""The stages of a sweep, in order: images, starting weights, teachers, search, winners in full, evaluation, report.
+
+Each is a function from what the ones before it returned; what it leaves on disk is found there when it runs again.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
-from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-
-from cluster import ray_runtime
+from cluster import capacity
 from cluster.secrets import shown
-from orchestrator.data.inputs import Inputs
 from orchestrator.data.store import PatchStore, build_store, check_leaks
-from orchestrator.leaderboard import pictures as report
+from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
-from orchestrator.leaderboard.write import write
-from orchestrator.plan.config import ResourceConfig, TrialConfig
+from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan
-from orchestrator.plan.services import Services
 from orchestrator.run import journal
-from orchestrator.run.driver import home_of
-from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import bar, moves, say
 from orchestrator.run.records import WinnerRecord, write_plan, write_trial, write_winners
-from orchestrator.search.studies import Studies, open_storage
+from orchestrator.search.studies import Assignment, Studies
+from orchestrator.session import Session
 from orchestrator.tracking import mlflow_store
-from orchestrator.tracking.follower import Follower
 from orchestrator.training import teachers
 from sr_models.errors import InputError
-from sr_models.files import write_text
 
 
-class Sweep:
-    """One sweep in one run folder. A context manager: whatever it started (Ray, the tracker) ends with it.
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """The hashes of everything that trials are computed from, beside their configs."""
+
+    data_hash: str
+    inits: Mapping[tuple[str, int], str]
+    """(model's label, scale) -> sha256 of the weights that it starts from."""
+    teachers: Mapping[int, str] = field(default_factory=dict)
+    """Scale -> sha256 of the teacher's weights; empty before they are known."""
+
+    def trial(self, plan: Plan, combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig:
+        """A combination's trial with the searched `values` filled in."""
+        teacher = self.teachers.get(combination.scale)
+        init = self.inits.get((combination.label, combination.scale))
+        return plan.trial(combination, values, seed, self.data_hash, teacher, init)
+
+
+def run(session: Session) -> None:
+    """Run every stage that is not finished, then print the board."""
+    resources = session.config.resources
+    cores = session.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
+    say(session.plan.text(cores))
+    say(session.home.shown)
+    store = build_images(session)
+    ingredients = Ingredients(data_hash=store.data_hash, inits=start_weights(session))
+    record(session, ingredients)  # before anything that takes long
+    ingredients = replace(ingredients, teachers=teach(session, ingredients))
+    record(session, ingredients)
+    studies = search(session, ingredients)
+    finish_winners(session, ingredients, studies)
+    report(session, refused=evaluate(session))
+
+
+# ---- what trials are made from ---------------------------------------------------------------------------------------
+
+
+def build_images(session: Session) -> PatchStore:
+    """The training and validation images as a patch store, in the run folder and on its storage.
 
     Raises:
-        InputError: on entering, missing data, a folder that cannot be written or is in use, a tracking server, storage
-            or Ray cluster that does not answer, trials that its nodes can never workforce.
+        InputError: images that cannot be read, are too small for a patch, or are in two of train, validation and test.
     """
+    config, run_dir = session.config, session.run
+    with bar("patch store", 0) as made:
 
-    def __init__(self, plan: Plan, folder: Path, services: Services) -> None:
-        self.plan, self.config, self.services = plan, plan.config, services
-        self.run_dir = RunDir(folder.absolute())
-        self.home = home_of(self.run_dir, services.storage)
-        self.inputs = Inputs(self.config)
-        self.began = time.time()
-        self.device = "cuda" if self.config.resources.gpus_per_worker else "cpu"
-        self._exit = ExitStack()
+        def tick(what: str, done: int, total: int) -> None:
+            made.set_postfix_str(what, refresh=False)
+            made.total = total
+            made.update(done - made.n)
 
-    def __enter__(self) -> Self:
-        self.inputs.check()
-        new = not self.run_dir.path.exists()
-        try:
-            self._lock()
-            self.home.bind()
-            self._exit.enter_context(self.home.driven())
-            self._write_config()
-            mlflow_store.check(self.services.tracking_uri)
-            if self.services.studies_uri:
-                open_storage(self.services.studies_uri).engine.dispose()  # its tables are made before any worker starts
-            self.cluster = self._exit.enter_context(
-                ray_runtime.connect(
-                    self.services.address,
-                    allow_anonymous=self.services.allow_anonymous,
-                    may_add=self.services.may_add,
-                )
-            )
-            _ = self.concurrency  # refuses trials that no node can hold, before one waits for ever
-            self._check_shared()
-            self.tracker = self._exit.enter_context(Follower(self.run_dir.path, self.services.tracking_uri))
-        except BaseException as error:
-            if new and isinstance(error, InputError):
-                shutil.rmtree(self.run_dir.path, ignore_errors=True)  # nothing was started: leave nothing behind
-            self._exit.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._exit.close()
-
-    def run(self) -> None:
-        """Run every stage that is not finished, then print the board."""
-        held = self.config.resources
-        say(self.plan.text(self.concurrency * held.workers_per_trial * held.cpus_per_worker))
-        say(self.home.shown)
-        self.store = self._build_store()
-        self.inits = {
-            (label, scale): teachers.start_weights(self.config, self.home, label, path, scale)
-            for label in self.config.models
-            for scale in self.config.scales
-            if (path := self.config.init(label))
-        }
-        self._write_plan({})
-        self.home.push()  # before anything that takes long
-        self.teachers = {
-            scale: teachers.teach(self.plan, self.home, scale, self.store.data_hash, self._one_at_a_time, self.device)
-            for scale in self.plan.teacher_scales
-        }
-        self._write_plan(self.teachers)
-        self.home.push()
-        self._search()
-        self._finish_winners()
-        self._evaluate()
-        self._report()
-
-    # ---- stages ----------------------------------------------------------------------------------------------------
-
-    def _build_store(self) -> PatchStore:
-        with bar("patch store", 0) as made:
-
-            def tick(what: str, done: int, total: int) -> None:
-                made.set_postfix_str(what, refresh=False)
-                made.total = total
-                made.update(done - made.n)
-
-            store = build_store(
-                self.run_dir.store,
-                train=self.inputs.sources["train"],
-                validation=self.inputs.sources["validation"],
-                scales=self.config.scales,
-                on_bad=self.config.data.on_bad,
-                progress=tick,
-            )
-        try:
-            for scale, patch in self.plan.patches:
-                store.check_patch(scale, patch)
-            check_leaks(store, self.inputs.test_hashes)
-        except InputError:
-            if not self.run_dir.plan.exists():
-                shutil.rmtree(self.run_dir.store)  # nothing was trained on it, so the mended images may take its place
-            raise
-        if skipped := store.manifest.skipped:
-            say(f"skipped {len(skipped)} unreadable training images: {', '.join(list(skipped)[:3])}")
-        self.home.publish(store)
-        return store
-
-    def _search(self) -> None:
-        from orchestrator.search.studies import Assignment
-        from orchestrator.search.tune import search
-
-        url = self.services.studies_uri or self.run_dir.studies_url
-        self.studies = Studies(url, self.plan, self._trial_config, self.run_dir)
-        with bar("search", sum(one.trials * one.train.steps for one in self.plan.combinations), "step") as made:
-            ended = {"complete": 0, "stopped": 0, "failed": 0}
-            made.n = sum(self.studies.finished(one) * one.train.steps for one in self.plan.combinations)
-            made.refresh()
-            reached: dict[str, int] = {}
-
-            def progress(assignment: Assignment, step: int, status: str) -> None:
-                name = f"{assignment.combination.id}#{assignment.number}"
-                now = step if status == "running" else assignment.combination.train.steps
-                made.update(max(now - reached.get(name, 0), 0))
-                reached[name] = now
-                if status != "running":
-                    ended[status] += 1
-                made.set_postfix(ended, refresh=False)
-                self.home.push(sometimes=True)
-
-            search(self.studies, self.home.access, self.config.resources, self.concurrency, self.device, progress)
-        self.home.push()
-        failed = {one.id: causes for one in self.plan.combinations if (causes := self.studies.failures(one))}
-        for name, causes in failed.items():
-            say(f"{name}: {len(causes)} trial(s) failed: {causes[0]}")
-
-    def _finish_winners(self) -> None:
-        from orchestrator.training import in_full as workers
-
-        winners: dict[str, WinnerRecord] = {}
-        runs: list[TrialConfig] = []
-        for one in self.plan.combinations:
-            best = self.studies.winner(one)
-            if best is None:
-                say(f"{one.id}: no trial ran its full budget; no score")
-                continue
-            configs = [
-                self._trial_config(one, best.params, self.config.seed + extra) for extra in range(self.config.seeds)
-            ]
-            for config in configs[1:]:
-                write_trial(self.run_dir, config, combination=one.id, role="final", number=None, params=best.params)
-            runs += configs[1:]
-            winners[one.id] = WinnerRecord(
-                number=best.number,
-                params=best.params,
-                fingerprints=tuple(config.fingerprint for config in configs),
-                search=self.studies.counts(one),
-                train_seconds=self._train_seconds(configs[0]),
-            )
-        with bar("winners in full", sum(config.train.steps for config in runs), "step") as made:
-            results = workers.run_in_full(
-                runs, self.home.access, self.config.resources, self.device, moves(made), at_a_time=self.concurrency
-            )
-        for config, result in zip(runs, results, strict=True):
-            if result.status != "complete":
-                say(f"{config.model} seed {config.seed}: {result.status} at step {result.step}: {result.cause}")
-        write_winners(self.run_dir.winners, winners)
-        for winner in winners.values():
-            for fingerprint in winner.fingerprints:
-                self.home.pull_weights(fingerprint)
-        self.home.push()
-
-    def _evaluate(self) -> None:
-        from orchestrator.evaluate import entrants, work
-        from orchestrator.evaluate import service as scoring
-
-        held, evaluation = self.config.resources, self.config.evaluation
-        found = entrants.winners(self.run_dir, self.plan)
-        jobs = entrants.jobs(list(found), evaluation, self.inputs, self.home.access)
-        planned = work.plan(jobs, self.inputs.benchmarks, self.home.access)
-        workforce = scoring.Workforce(
-            workers=evaluation.workers or self.concurrency * held.workers_per_trial,
-            cpus=held.cpus_per_worker,
-            gpus=held.gpus_per_worker,
-            apart=held.gpus_per_worker > 0,
-            max_restarts=held.max_restarts,
+        store = build_store(
+            run_dir.store,
+            train=session.inputs.sources["train"],
+            validation=session.inputs.sources["validation"],
+            scales=config.scales,
+            on_bad=config.data.on_bad,
+            progress=tick,
         )
-        with bar("evaluation", sum(len(one.pictures) for one in planned)) as made:
-            self.refused = scoring.evaluate(planned, self.home.access, workforce, moves(made))
+    try:
+        for scale, patch in session.plan.patches:
+            store.check_patch(scale, patch)
+        check_leaks(store, session.inputs.test_hashes)
+    except InputError:
+        if not run_dir.plan.exists():
+            shutil.rmtree(run_dir.store)  # nothing was trained on it, so the mended images may take its place
+        raise
+    if skipped := store.manifest.skipped:
+        say(f"skipped {len(skipped)} unreadable training images: {', '.join(list(skipped)[:3])}")
+    session.home.publish(store)
+    return store
 
-    def _report(self) -> None:
-        board = write(self.run_dir.path)
-        report.pictures(self.run_dir, self.plan, self.inputs.benchmarks)
-        uri = self.services.tracking_uri
-        if not self.tracker.finish():
-            say(
-                "tracking is behind (see tracking.log); deliver it with: "
-                f"python -m orchestrator.tracking {self.run_dir.path} --tracking-uri {shown(uri)}"
-            )
-        self.home.push()
-        print(f"\n{board}\n")
-        for line in self.refused:
-            print(f"refused: {line}")
-        print(rungs_text(self.run_dir.path))
-        print(f"\nfinished in {time.time() - self.began:.0f} s; tables and pictures in {self.run_dir.path}")
-        print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
-        link = mlflow_store.board_link(self.run_dir.path, uri)
-        print(f"the board in it: {link or 'not delivered yet, see tracking.log'}")
 
-    # ---- what the stages share -------------------------------------------------------------------------------------
+def start_weights(session: Session) -> dict[tuple[str, int], str]:
+    """(model's label, scale) -> sha256 of the weights that it starts from, which then lie in the run folder."""
+    config = session.config
+    return {
+        (label, scale): teachers.start_weights(config, session.home, label, path, scale)
+        for label in config.models
+        for scale in config.scales
+        if (path := config.init(label))
+    }
 
-    @cached_property
-    def concurrency(self) -> int:
-        """Trials at a time: what the nodes hold, those that may still come included, or fewer if the config says so."""
-        held = self.config.resources
-        nodes = (*self.cluster.nodes, *self.cluster.may_add)
-        workers = sum(node.holds(held.cpus_per_worker, held.gpus_per_worker) for node in nodes)
-        needed = held.min_workers or held.workers_per_trial
-        if workers < needed:
-            shapes = sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in nodes})
-            many = f"{needed} workers with " if needed > 1 else ""
-            raise InputError(
-                f"resources: a trial needs {many}{held.cpus_per_worker} CPUs and {held.gpus_per_worker:g} GPUs"
-                f"{' each, and each' if needed > 1 else ''} on one node; the cluster's nodes ({len(nodes)}) have "
-                f"{', '.join(shapes) or 'nothing'}; name nodes that an autoscaler may start with --may-add"
-            )
-        fit = max(workers // held.workers_per_trial, 1)
-        if held.workers_per_trial > 1:
-            if not self.cluster.slots:
-                raise InputError(
-                    f"resources.workers_per_trial: the cluster offers no {ray_runtime.TRIAL_SLOT}; start its head with "
-                    f"""`ray start --head --resources='{{"{ray_runtime.TRIAL_SLOT}": {ray_runtime.LOCAL_SLOTS}}}'`"""
-                )
-            fit = min(fit, self.cluster.slots)
-        return min(fit, held.max_concurrent or fit)
 
-    @property
-    def _one_at_a_time(self) -> ResourceConfig:
-        """What a task holds that has the cluster to itself: on one worker, all cores of the largest node that fits."""
-        held = self.config.resources
-        if held.workers_per_trial > 1:
-            return held
-        up = [node.cpus for node in self.cluster.nodes if node.holds(held.cpus_per_worker, held.gpus_per_worker)]
-        to_come = [node.cpus for node in self.cluster.may_add if node.holds(held.cpus_per_worker, held.gpus_per_worker)]
-        return held.model_copy(update={"cpus_per_worker": max(up or to_come)})
+def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
+    """Scale -> sha256 of the teacher's weights; its centroids are then in the store."""
+    resources = session.config.resources
+    if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
+        cores = capacity.cores_of_largest(session.cluster, resources.cpus_per_worker, resources.gpus_per_worker)
+        resources = resources.model_copy(update={"cpus_per_worker": cores})
+    return {
+        scale: teachers.teach(session.plan, session.home, scale, ingredients.data_hash, resources, session.device)
+        for scale in session.plan.teacher_scales
+    }
 
-    def _check_shared(self) -> None:
-        """Refuse nodes that do not see the run folder when that is where trials are to work."""
-        if self.home.is_shared:
-            return
-        if self.cluster.may_add:
-            raise InputError(
-                "--storage: nodes that are still to come (--may-add) must find the run; give a URI that all reach "
-                "(s3://, gs://, file:// on a shared disk)"
-            )
-        if len(self.cluster.nodes) == 1:
-            return
-        if blind := ray_runtime.nodes_without(self.run_dir.config):
-            raise InputError(
-                f"--storage: {len(blind)} of {len(self.cluster.nodes)} nodes ({', '.join(blind[:3])}) do not see "
-                f"{self.run_dir.path}; give a URI that all reach (s3://, gs://, file:// on a shared disk)"
-            )
 
-    def _trial_config(self, one: Combination, values: dict[str, Any], seed: int | None = None) -> TrialConfig:
-        seed = self.config.seed if seed is None else seed
-        init = self.inits.get((one.label, one.scale))
-        return self.plan.trial(one, values, seed, self.store.data_hash, self.teachers.get(one.scale), init)
+def record(session: Session, ingredients: Ingredients) -> None:
+    """Write plan.json, here and on the storage.
 
-    def _train_seconds(self, config: TrialConfig) -> float:
-        return float(journal.steps(self.home.access.read_journal(config.fingerprint))[-1]["metrics"]["train.seconds"])
+    Raises:
+        InputError: something that trials are computed from has changed since the run started.
+    """
+    write_plan(
+        session.run,
+        session.plan,
+        data_hash=ingredients.data_hash,
+        benchmarks={where: bench.hash for where, bench in session.inputs.benchmarks.items()},
+        inits=ingredients.inits,
+        teachers=ingredients.teachers,
+    )
+    session.home.push()
 
-    def _write_plan(self, teachers: Mapping[int, str]) -> None:
-        write_plan(
-            self.run_dir,
-            self.plan,
-            data_hash=self.store.data_hash,
-            benchmarks={key: bench.hash for key, bench in self.inputs.benchmarks.items()},
-            inits=self.inits,
-            teachers=teachers,
+
+# ---- trials ----------------------------------------------------------------------------------------------------------
+
+
+def search(session: Session, ingredients: Ingredients) -> Studies:
+    """Run every planned trial of the search; the studies hold how each ended."""
+    from orchestrator.search import tune
+
+    plan, config = session.plan, session.config
+
+    def make_config(combination: Combination, values: Mapping[str, Any]) -> TrialConfig:
+        return ingredients.trial(plan, combination, values, config.seed)
+
+    studies = Studies(session.services.studies_uri or session.run.studies_url, plan, make_config, session.run)
+    steps = {combination.id: combination.train.steps for combination in plan.combinations}
+    with bar("search", sum(one.trials * steps[one.id] for one in plan.combinations), "step") as made:
+        made.n = sum(studies.finished(combination) * steps[combination.id] for combination in plan.combinations)
+        made.refresh()
+        progress = _search_progress(made, lambda: session.home.push(sometimes=True))
+        tune.search(studies, session.home.access, config.resources, session.trials_at_a_time, session.device, progress)
+    session.home.push()
+    for combination in plan.combinations:
+        if causes := studies.failures(combination):
+            say(f"{combination.id}: {len(causes)} trial(s) failed: {causes[0]}")
+    return studies
+
+
+def _search_progress(made: Any, after: Callable[[], None]) -> Callable[[Assignment, int, str], None]:
+    """What moves the search's bar as trials report and end; `after` is called each time."""
+    ended = {"complete": 0, "stopped": 0, "failed": 0}
+    reached: dict[str, int] = {}
+
+    def progress(assignment: Assignment, step: int, status: str) -> None:
+        name = f"{assignment.combination.id}#{assignment.number}"
+        now = step if status == "running" else assignment.combination.train.steps
+        made.update(max(now - reached.get(name, 0), 0))
+        reached[name] = now
+        if status != "running":
+            ended[status] += 1
+        made.set_postfix(ended, refresh=False)
+        after()
+
+    return progress
+
+
+def finish_winners(session: Session, ingredients: Ingredients, studies: Studies) -> None:
+    """Run each combination's best complete trial with the further seeds, and write winners.json."""
+    from orchestrator.training import in_full
+
+    config, winners = session.config, dict[str, WinnerRecord]()
+    further: list[TrialConfig] = []
+    for combination in session.plan.combinations:
+        best = studies.winner(combination)
+        if best is None:
+            say(f"{combination.id}: no trial ran its full budget; no score")
+            continue
+        searched, *seeds = (
+            ingredients.trial(session.plan, combination, best.params, config.seed + i) for i in range(config.seeds)
         )
+        for trial in seeds:
+            write_trial(session.run, trial, combination=combination.id, role="final", number=None, params=best.params)
+        further += seeds
+        last = journal.steps(session.home.access.read_journal(searched.fingerprint))[-1]
+        winners[combination.id] = WinnerRecord(
+            number=best.number,
+            params=best.params,
+            fingerprints=tuple(trial.fingerprint for trial in (searched, *seeds)),
+            search=studies.counts(combination),
+            train_seconds=float(last["metrics"]["train.seconds"]),
+        )
+    with bar("winners in full", sum(trial.train.steps for trial in further), "step") as made:
+        results = in_full.run_in_full(
+            further,
+            session.home.access,
+            config.resources,
+            session.device,
+            moves(made),
+            at_a_time=session.trials_at_a_time,
+        )
+    for trial, result in zip(further, results, strict=True):
+        if result.status != "complete":
+            say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}")
+    write_winners(session.run.winners, winners)
+    for winner in winners.values():
+        for fingerprint in winner.fingerprints:
+            session.home.pull_weights(fingerprint)
+    session.home.push()
 
-    def _lock(self) -> None:
-        """Claim the run folder: one driver at a time."""
-        try:
-            self.run_dir.path.mkdir(parents=True, exist_ok=True)
-            self._exit.enter_context(FileLock(self.run_dir.path / ".driver.lock", timeout=0))
-        except Timeout:
-            raise InputError(f"--output: another sweep is running in {self.run_dir.path}") from None
-        except OSError as error:
-            raise InputError(f"--output: {self.run_dir.path} cannot be written ({error.strerror})") from None
 
-    def _write_config(self) -> None:
-        """The config on disk before anything else."""
-        if not self.run_dir.config.exists():
-            text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-            try:
-                write_text(self.run_dir.config, text)
-            except OSError as error:
-                raise InputError(f"--output: {self.run_dir.path} cannot be written ({error.strerror})") from None
+# ---- what came out ---------------------------------------------------------------------------------------------------
+
+
+def evaluate(session: Session) -> list[str]:
+    """Score every winner that is not scored yet; a line on each image that was refused."""
+    from orchestrator.evaluate import entrants, service, work
+
+    config, access = session.config, session.home.access
+    winners = list(entrants.winners(session.run, session.plan))
+    jobs = entrants.jobs(winners, config.evaluation, session.inputs, access)
+    planned = work.plan(jobs, session.inputs.benchmarks, access)
+    resources = config.resources
+    workforce = service.Workforce(
+        workers=config.evaluation.workers or session.trials_at_a_time * resources.workers_per_trial,
+        cpus=resources.cpus_per_worker,
+        gpus=resources.gpus_per_worker,
+        apart=resources.gpus_per_worker > 0,
+        max_restarts=resources.max_restarts,
+    )
+    with bar("evaluation", sum(len(job.pictures) for job in planned)) as made:
+        return service.evaluate(planned, access, workforce, moves(made))
+
+
+def report(session: Session, *, refused: list[str]) -> None:
+    """Write the board and its pictures, let the tracker deliver what is left, and print what came out."""
+    folder, uri = session.run.path, session.services.tracking_uri
+    board = write.write(folder)
+    pictures.pictures(session.run, session.plan, session.inputs.benchmarks)
+    if not session.tracker.finish():
+        say(
+            "tracking is behind (see tracking.log); deliver it with: "
+            f"python -m orchestrator.tracking {folder} --tracking-uri {shown(uri)}"
+        )
+    session.home.push()
+    print(f"\n{board}\n")
+    for line in refused:
+        print(f"refused: {line}")
+    print(rungs_text(folder))
+    print(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
+    print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
+    link = mlflow_store.board_link(folder, uri)
+    print(f"the board in it: {link or 'not delivered yet, see tracking.log'}")

@@ -78,13 +78,14 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.dry_run:
         print(plan.text(os.cpu_count() or 1))
         return EXIT_DONE
-    from orchestrator.stages import Sweep
+    from orchestrator import stages
+    from orchestrator.session import opened
 
     try:
         interrupt_on_sigterm()
-        with Sweep(plan, folder, _services(arguments, folder)) as sweep:
+        with opened(plan, folder, _services(arguments, folder)) as session:
             interrupt_on_sigterm()  # again: Ray put one of its own there
-            sweep.run()
+            stages.run(session)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
     return EXIT_DONE

@@ -69,7 +69,7 @@ def report(
 
 def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *, strict: bool) -> list[str]:
     """Bring the rows that lack, on a cluster that is joined only if there are any; what was refused."""
-    from cluster import ray_runtime
+    from cluster import capacity, ray_runtime
     from orchestrator.evaluate import service as scoring
     from orchestrator.run.progress import bar, moves, say
 
@@ -80,13 +80,11 @@ def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *,
     interrupt_on_sigterm()
     with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
         interrupt_on_sigterm()  # again: Ray put one of its own there
-        nodes = (*cluster.nodes, *cluster.may_add)
-        fit = sum(node.holds(pool.cpus, pool.gpus) for node in nodes)
+        fit = capacity.workers_that_fit(cluster, pool.cpus, pool.gpus)
         if not fit:
-            shapes = sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in nodes})
             raise InputError(
                 f"--cpus-per-worker, --gpus-per-worker: no node has {pool.cpus} CPUs and {pool.gpus:g} GPUs; the "
-                f"{len(nodes)} nodes have {', '.join(shapes) or 'nothing'}"
+                f"{len(cluster.may_have)} nodes have {capacity.shapes(cluster)}"
             )
         workforce = scoring.Workforce(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
         with bar("evaluation", sum(len(planned_job.pictures) for planned_job in planned)) as made:

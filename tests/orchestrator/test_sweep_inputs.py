@@ -20,7 +20,7 @@ from filelock import FileLock
 from PIL import Image
 
 from cluster.ray_runtime import Node, Resources
-from orchestrator import stages
+from orchestrator import session, stages
 from orchestrator.data.store import PatchStore
 from orchestrator.sweep import main
 from orchestrator.tracking.deliver import mlflow_store
@@ -122,14 +122,14 @@ def case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Case:
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster of two cores and a tracker, neither of which exists; Ctrl-C comes when the search is about to start."""
 
-    def interrupt(_self: object) -> None:
+    def interrupt(_session: object, _ingredients: object) -> None:
         raise KeyboardInterrupt
 
     found = Resources(cpus=2, gpus=0, nodes=(Node(address="127.0.0.1", cpus=2, gpus=0),))
-    monkeypatch.setattr(stages.ray_runtime, "connect", lambda _address, **_options: nullcontext(found))
-    monkeypatch.setattr(stages.mlflow_store, "check", lambda _uri: None)
-    monkeypatch.setattr(stages, "Follower", lambda _run, _uri: nullcontext())
-    monkeypatch.setattr(stages.Sweep, "_search", interrupt)
+    monkeypatch.setattr(session.ray_runtime, "connect", lambda _address, **_options: nullcontext(found))
+    monkeypatch.setattr(session.mlflow_store, "check", lambda _uri: None)
+    monkeypatch.setattr(session, "Follower", lambda _run, _uri: nullcontext())
+    monkeypatch.setattr(stages, "search", interrupt)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_command_line(case: Case, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str) -> None:
-    monkeypatch.setattr(stages.mlflow_store, "check", lambda _uri: None)
+    monkeypatch.setattr(session.mlflow_store, "check", lambda _uri: None)
     if "--address" in arguments:  # known only after the run folder was claimed; it is taken back
         assert expected in case.refused(*arguments)
         assert list(case.output.iterdir()) == []
@@ -316,7 +316,7 @@ def test_a_run_folder_in_use(case: Case) -> None:
 
 
 def test_nobody_at_the_ray_address(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages.mlflow_store, "check", lambda _uri: None)
+    monkeypatch.setattr(session.mlflow_store, "check", lambda _uri: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     line = case.refused(str(case.config), "--address", address)

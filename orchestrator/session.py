@@ -1,0 +1,148 @@
+"""A sweep that is ready to run: its folder claimed, its storage and services checked, its cluster joined."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from cluster import capacity, ray_runtime
+from cluster.ray_runtime import Resources
+from orchestrator.data.inputs import Inputs
+from orchestrator.plan.config import ResourceConfig, SweepConfig
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.services import Services
+from orchestrator.run import lock
+from orchestrator.run.driver import Home, home_of
+from orchestrator.run.folder import RunDir
+from orchestrator.search.studies import open_storage
+from orchestrator.tracking import mlflow_store
+from orchestrator.tracking.follower import Follower
+from sr_models.errors import InputError
+from sr_models.files import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What every stage works with: what is asked for, where it lies, and what it runs on."""
+
+    plan: Plan
+    services: Services
+    home: Home
+    inputs: Inputs
+    cluster: Resources
+    trials_at_a_time: int
+    tracker: Follower
+    began: float
+    """Seconds since 1970."""
+
+    @property
+    def config(self) -> SweepConfig:
+        return self.plan.config
+
+    @property
+    def run(self) -> RunDir:
+        return self.home.run
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.config.resources.gpus_per_worker else "cpu"
+
+
+@contextmanager
+def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
+    """A sweep that is ready to run in `folder`; whatever this started (Ray, the tracker) ends with the `with` block.
+
+    Raises:
+        InputError: missing data, a folder that cannot be written or is in use, a tracking server, storage or Ray
+            cluster that does not answer, trials that its nodes can never hold.
+    """
+    began, inputs = time.time(), Inputs(plan.config)
+    inputs.check()
+    run_dir = RunDir(folder.absolute())
+    home, new = home_of(run_dir, services.storage), not run_dir.path.exists()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock.held(run_dir.path, ".driver.lock", "--output", "another sweep is running in"))
+            home.bind()
+            stack.enter_context(home.driven())
+            write_config(run_dir, plan.config)
+            mlflow_store.check(services.tracking_uri)
+            if services.studies_uri:
+                open_storage(services.studies_uri).engine.dispose()  # its tables are made before any worker starts
+            cluster = stack.enter_context(
+                ray_runtime.connect(
+                    services.address, allow_anonymous=services.allow_anonymous, may_add=services.may_add
+                )
+            )
+            trials_at_a_time = most_trials(cluster, plan.config.resources)
+            check_reach(home, cluster)
+            tracker = stack.enter_context(Follower(run_dir.path, services.tracking_uri))
+        except InputError:
+            if new:
+                shutil.rmtree(run_dir.path, ignore_errors=True)  # nothing was started: leave nothing behind
+            raise
+        yield Session(
+            plan=plan,
+            services=services,
+            home=home,
+            inputs=inputs,
+            cluster=cluster,
+            trials_at_a_time=trials_at_a_time,
+            tracker=tracker,
+            began=began,
+        )
+
+
+def most_trials(cluster: Resources, resources: ResourceConfig) -> int:
+    """Trials at a time: what the nodes hold, or fewer if the config says so.
+
+    Raises:
+        InputError: trials that no node could ever hold.
+    """
+    return capacity.trials_at_a_time(
+        cluster,
+        cpus=resources.cpus_per_worker,
+        gpus=resources.gpus_per_worker,
+        workers=resources.workers_per_trial,
+        min_workers=resources.min_workers,
+        most=resources.max_concurrent,
+    )
+
+
+def check_reach(home: Home, cluster: Resources) -> None:
+    """Refuse nodes that do not see the run folder when that is where trials are to work.
+
+    Raises:
+        InputError: there are such nodes, or may be.
+    """
+    if home.is_shared:
+        return
+    if cluster.may_add:
+        raise InputError(
+            "--storage: nodes that are still to come (--may-add) must find the run; give a URI that all reach "
+            "(s3://, gs://, file:// on a shared disk)"
+        )
+    if len(cluster.nodes) == 1:
+        return
+    if blind := ray_runtime.nodes_without(home.run.config):
+        raise InputError(
+            f"--storage: {len(blind)} of {len(cluster.nodes)} nodes ({', '.join(blind[:3])}) do not see "
+            f"{home.run.path}; give a URI that all reach (s3://, gs://, file:// on a shared disk)"
+        )
+
+
+def write_config(run_dir: RunDir, config: SweepConfig) -> None:
+    """Leave the config in a run folder that has none, before anything else."""
+    if run_dir.config.exists():
+        return
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    try:
+        write_text(run_dir.config, text)
+    except OSError as error:
+        raise InputError(f"--output: {run_dir.path} cannot be written ({error.strerror})") from None
