@@ -29,7 +29,7 @@ from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import modcrop, to_float
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork, parameters
-from sr_models.networks.sigma import WithSigma
+from sr_models.networks.sigma import WithSigma, without_head
 
 _LIBRARIES = ("torch", "numpy", "pillow")
 _ALWAYS_READ_PX = 4_000_000  # a picture up to this large is decoded before its size is compared with HR's
@@ -93,7 +93,7 @@ def score_model(
         rows,
         metrics,
         name=name,
-        parameters=parameters(model.net if isinstance(model, WithSigma) else model),
+        parameters=parameters(without_head(model)),
         weights_sha256=weights_sha256,
         lr_sha256=benchmark.lr_hash,
         options=options,

@@ -21,7 +21,7 @@ import sr_models
 from sr_models.checkpoints import folder as weights
 from sr_models.errors import InputError
 from sr_models.networks.base import SRNetwork
-from sr_models.networks.sigma import WithSigma
+from sr_models.networks.sigma import WithSigma, without_head
 
 State = dict[str, Tensor]
 
@@ -150,7 +150,7 @@ def read(path: Path | str, *, model: str) -> State:
         module, info = weights.load(path)
         if info.model != model:
             raise InputError(f"checkpoint {str(path)!r} holds model {info.model!r}, not {model!r}")
-        return dict((module.net if isinstance(module, WithSigma) else module).state_dict())
+        return dict(without_head(module).state_dict())
     state = _tensors(path)
     _, names = _names(state, model, path)
     return {names[key]: value for key, value in state.items()}
