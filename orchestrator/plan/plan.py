@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sr_models
-from eval.protocol import FIDELITY, get_metric
+from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import ObjectiveSpec, check_legal
 from orchestrator.plan.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
@@ -199,7 +199,7 @@ def make_plan(config: SweepConfig) -> Plan:
     if config.teacher is not None and config.teacher.weights is None:
         teacher_train(config)
     for label in config.models:
-        if config.search.metric.startswith("ema.") and config.network(label)[2].ema is None:
+        if config.search.metric.startswith(AVERAGED) and config.network(label)[2].ema is None:
             raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for model {label!r}")
 
     combinations, skipped = [], []
@@ -257,19 +257,21 @@ def first_rung(train: TrainConfig, search: SearchConfig) -> int:
 
 def higher_is_better(metric: str) -> bool:
     """Which end of a validation metric wins; an average's metric is the metric it averages."""
-    return get_metric(metric.removeprefix("ema.")).higher_is_better
+    return get_metric(plain_metric(metric)).higher_is_better
 
 
 def parameters(one: Combination) -> int:
     """Trainable parameters of a combination's network, without the σ head that inference drops; imports torch."""
+    from sr_models.networks.base import parameters as trainable
+
     net = sr_models.build(one.network, one.scale, **one.hyper)
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+    return trainable(net)
 
 
 def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
     """What each validation measures: the metric that steers the search and, if it can, the one that leads the board."""
     leads = [name for name in config.evaluation.metrics[:1] if name in FIDELITY]
-    return tuple(dict.fromkeys([config.search.metric.removeprefix("ema."), *leads]))
+    return tuple(dict.fromkeys([plain_metric(config.search.metric), *leads]))
 
 
 def teacher_train(config: SweepConfig) -> TrainConfig:
