@@ -28,7 +28,7 @@ from orchestrator.run.records import TrialRecord, read_winners
 from orchestrator.storage.mirror import pull_tree, push_tree
 from orchestrator.storage.uri import Storage
 from orchestrator.training.network import build_network
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import CheckpointInfo, save_checkpoint
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
@@ -154,7 +154,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
 
 def _entrant(run: RunDir, folder: Path, trial: TrialRecord, one: Combination | None) -> Entrant:
     """A trial's weights in `folder`; `one` is the cell of the table that it belongs to, a teacher to none."""
-    config, info = trial.trial_config(), weights.Info.read(folder)
+    config, info = trial.trial_config(), CheckpointInfo.read(folder)
     who = Identity(
         combination=one.id if one else f"x{config.scale}/teacher/{config.model}",
         model=one.label if one else f"teacher {config.model}",
@@ -193,7 +193,7 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
         if held is None:
             continue
         net.load_state_dict(held)
-        weights.save(
+        save_checkpoint(
             home.run.path / name / folder,
             net,
             model=config.model,
