@@ -27,7 +27,7 @@ from orchestrator.evaluate.work import Job, Unit
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run.access import Access, LocalAccess
 from orchestrator.run.folder import RunDir
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.inference.super_resolve import Options
 
 SCALE, MODEL = 2, "edsr_baseline"
@@ -46,7 +46,7 @@ class Bare(actors.ScoringWorker):
 def planned(folder: Path, images: Path, count: int, access: Access) -> list[Unit]:
     """Units of `count` images for a network with random weights."""
     net = sr_models.build(MODEL, SCALE)
-    info = weights.save(folder, net, model=MODEL, scale=SCALE, hyper={}, sigma=None, ema=False, fingerprint=None)
+    info = save_checkpoint(folder, net, model=MODEL, scale=SCALE, hyper={}, sigma=None, ema=False, fingerprint=None)
     names = tuple(path.name for path in sorted(images.glob("*.png"))[:count])
     bench = benchmarks.load("bench", SCALE, images, include=names)
     who = Identity("bench", MODEL, "-", "-", "-", SCALE, "", -1, "raw", MODEL)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.ray_private import TUNE_WORKER, read_auth_mode_again
 from sr_models.errors import InputError
 
 CONNECT_TIMEOUT_S = 15.0
@@ -233,8 +234,7 @@ def worker_environment(threads: int = 1) -> dict[str, str]:
     """Environment variables of every worker process: thread counts that do not fight, and a malloc that keeps memory.
 
     glibc hands large buffers back to the kernel, which costs every training step page faults; these three
-    settings must stand before a process starts. Tune stays in the working directory, so relative paths keep meaning,
-    and waits for a stopped trial's last line: one that outlasts Tune's patience of 2 s would cost the next trial.
+    settings must stand before a process starts.
     """
     count = str(threads)
     return {
@@ -244,9 +244,8 @@ def worker_environment(threads: int = 1) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
         "MALLOC_TRIM_THRESHOLD_": str(2**30),
         "MALLOC_TOP_PAD_": str(2**26),
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
         "RAY_USAGE_STATS_ENABLED": "0",
+        **TUNE_WORKER,
     }
 
 
@@ -265,10 +264,7 @@ def secure(*, local: bool) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     in_file = (Path.home() / ".ray" / "auth_token").is_file()
     os.environ["RAY_AUTH_MODE"] = "token" if local or has_token or in_file else "disabled"
-    if "ray" in sys.modules:  # imported too early: have it read the mode again, as ray.init does after its own default
-        from ray._raylet import Config  # type: ignore[attr-defined]
-
-        Config.initialize("")
+    read_auth_mode_again()
 
 
 def _check_form(address: str) -> None:

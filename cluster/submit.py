@@ -8,9 +8,7 @@ https://docs.ray.io/en/latest/cluster/running-applications/job-submission/sdk.ht
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -23,7 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.ray_private import each_uploaded
 from cluster.ray_runtime import secure
+from cluster.secrets import PASSWORD
 from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, Parser, run_command
 from sr_models.errors import InputError
 
@@ -134,18 +134,13 @@ def check_config(line: Sequence[str], folder: Path) -> str:
 
 def travelling(folder: Path) -> dict[Path, int]:
     """Files that Ray would upload from `folder` (relative path -> bytes), by Ray's own reading of the ignore files."""
-    from ray._private.ray_constants import get_runtime_env_default_excludes
-    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
-
     found: dict[Path, int] = {}
 
     def note(path: Path) -> None:
         if path.is_file():
             found[path.relative_to(folder)] = path.stat().st_size
 
-    excludes = [_get_excludes(folder, get_runtime_env_default_excludes())]
-    honoured = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
-    _dir_travel(folder, excludes, note, include_gitignore=honoured, logger=logging.getLogger(__name__))
+    each_uploaded(folder, note)
     return found
 
 
@@ -189,7 +184,7 @@ def entrypoint(config: str, overrides: Sequence[str], flags: Sequence[str]) -> l
         InputError: a password in a URI: a job's line stands in Ray's records and logs.
     """
     for word in (*overrides, *flags):
-        if found := re.search(r"([\w+]+://[^\s/:@]+):[^\s/@]+@", word):
+        if found := PASSWORD.search(word):
             raise InputError(
                 f"{found.group(1)}:***@...: a job's line is no place for a password; the head has it "
                 "(instance profile, PGPASSWORD, peer login)"

@@ -9,15 +9,15 @@ through: numbers that contradict each other, versions that move, open doors, sec
 from __future__ import annotations
 
 import copy
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cluster.ray_private import complete_cluster_file
+from cluster.secrets import PASSWORD
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
 from sr_models.errors import InputError
 
@@ -45,7 +45,6 @@ SECRETS = (
     re.compile(r"BEGIN [A-Z ]*PRIVATE KEY"),
     re.compile(rf"\b{_SECRET_NAMES}['\"]?\s*[=:]\s*['\"]?[\w+/]", re.I),
     re.compile(rf"name:\s*{_SECRET_NAMES}\s*,\s*value:", re.I),
-    re.compile(r"://[^\s/@:$]+:[^\s/@$]+@"),
 )
 
 
@@ -80,7 +79,8 @@ def faults(path: Path) -> list[str]:
 
 def _secrets(text: str) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), start=1):
-        if any(pattern.search(line) for pattern in SECRETS):
+        written = any("$" not in login[0] for login in PASSWORD.finditer(line))  # $NAME only says where it stands
+        if written or any(pattern.search(line) for pattern in SECRETS):
             yield f"line {number}: holds a secret; mount it from a file or a Kubernetes Secret"
 
 
@@ -89,13 +89,9 @@ def _secrets(text: str) -> Iterator[str]:
 
 def _cluster_file(raw: dict[str, Any]) -> Iterator[str]:
     from jsonschema import ValidationError  # type: ignore[import-untyped]
-    from ray.autoscaler._private.util import prepare_config, validate_config
 
     try:
-        advice = io.StringIO()  # for Ray's Docker mode, but given to everyone
-        with redirect_stdout(advice), redirect_stderr(advice):
-            config = prepare_config(copy.deepcopy(raw))
-        validate_config(config)
+        config = complete_cluster_file(copy.deepcopy(raw))
     except ValidationError as error:
         yield f"Ray's schema: {'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message.splitlines()[0]}"
         return
@@ -112,9 +108,9 @@ def _cluster_file(raw: dict[str, Any]) -> Iterator[str]:
     for rule in config["provider"].get("security_group", {}).get("IpPermissions", []):
         yield from _ingress(rule)
     head = config["head_node_type"]
-    held = [(t["max_workers"], t["resources"]) for name, t in config["available_node_types"].items() if name != head]
+    workers = [node_type for name, node_type in config["available_node_types"].items() if name != head]
     told = re.search(r"\bSR_MAY_ADD=(\S+)", "\n".join(config["head_start_ray_commands"]))
-    shapes = [(most, has.get("CPU", 0), has.get("GPU", 0)) for most, has in held]
+    shapes = [(t["max_workers"], t["resources"].get("CPU", 0), t["resources"].get("GPU", 0)) for t in workers]
     yield from _growth(shapes, told.group(1) if told else None)
     yield from _token(config)
     once = {command: key for key in reversed(COMMANDS) for command in config[key]}  # Ray copies setup_commands to both

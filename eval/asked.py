@@ -12,7 +12,7 @@ from eval import benchmarks
 from eval.benchmarks import Benchmark
 from eval.request import ModelRequest
 from eval.rows import Identity, Subject
-from sr_models.checkpoints.folder import Info
+from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.published import load_weights
 from sr_models.images.files import sha256_file
 from sr_models.inference.super_resolve import Options
@@ -46,7 +46,7 @@ def load(request: ModelRequest) -> Asked:
     )
     name, scale, hyper = request.model, request.scale, request.hyper
     benchmark = benchmarks.load(set_name(request.hr), scale, request.hr, request.lr)
-    held, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
+    complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
     weights, fingerprint = "none", ""
     model: SRNetwork | WithSigma
     if request.weights is None:
@@ -55,14 +55,14 @@ def load(request: ModelRequest) -> Asked:
         model = load_weights(request.weights, model=name, scale=scale, hyper=hyper)
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
         if request.weights.is_dir():
-            info = Info.read(request.weights)
-            weights, fingerprint, held = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
+            info = CheckpointInfo.read(request.weights)
+            weights, fingerprint, complete = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
     identity = Identity(
         combination=name, model=name, objective="-", target="-", loss="-", scale=scale, fingerprint=fingerprint,
         seed=-1, weights=weights, network=name,
     )  # fmt: skip
     subject = Subject(
-        identity=identity, weights_sha256=sha256, hyper=json.dumps(held, sort_keys=True), benchmark=benchmark.name,
+        identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True), benchmark=benchmark.name,
         kernel=benchmark.kernel, protocol=request.protocol.id(scale), seed=request.seed, options=options,
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_models.errors import InputError
-from sr_models.images import files as images
+from sr_models.images.files import check_pair_sizes, find_images, pair_images, pixels_sha256, read_image
 from sr_models.images.operators import KERNEL, KERNELS, downscale, modcrop
 from sr_models.params import nearest
 
@@ -48,25 +48,25 @@ class Benchmark:
             InputError: an unreadable file, an image smaller than the scale, an LR file of the wrong size.
         """
         pair = self.pairs[index]
-        whole = images.read(pair.hr)
+        whole = read_image(pair.hr)
         if min(whole.shape[:2]) < self.scale:
             raise InputError(f"image {str(pair.hr)!r}: a side is smaller than the scale {self.scale}")
         hr = modcrop(whole, self.scale)
         if pair.lr is None:
             return downscale(hr, self.scale, self.kernel), hr
-        lr = images.read(pair.lr)
-        images.check_pair_sizes(hr, lr, self.scale, str(pair.lr))
+        lr = read_image(pair.lr)
+        check_pair_sizes(hr, lr, self.scale, str(pair.lr))
         return lr, hr
 
     @cached_property
     def hr_hashes(self) -> dict[str, str]:
         """name -> hash of the HR file's pixels (not cropped), to be compared with those of training images."""
-        return {pair.name: images.pixels_sha256(images.read(pair.hr)) for pair in self.pairs}
+        return {pair.name: pixels_sha256(read_image(pair.hr)) for pair in self.pairs}
 
     @cached_property
     def lr_hashes(self) -> dict[str, str]:
         """name -> hash of the LR pixels that models are given."""
-        return {pair.name: images.pixels_sha256(self.read(i)[0]) for i, pair in enumerate(self.pairs)}
+        return {pair.name: pixels_sha256(self.read(i)[0]) for i, pair in enumerate(self.pairs)}
 
     @property
     def lr_hash(self) -> str:
@@ -101,10 +101,10 @@ def load(
         InputError: a folder that is missing or empty, a file without partner in the whole folders, two of one name, an
             unknown kernel.
     """
-    hr_files = images.find(hr, include, exclude)
+    hr_files = find_images(hr, include, exclude)
     files: Sequence[tuple[Path, Path | None]] = [(file, None) for file in hr_files]
     if lr is not None:
-        partner = dict(images.pair(images.find(hr), images.find(lr), scale))
+        partner = dict(pair_images(find_images(hr), find_images(lr), scale))
         files, kernel = [(file, partner[file]) for file in hr_files], "files"
     elif kernel not in KERNELS:
         raise InputError(f"benchmark {name!r}: unknown kernel {kernel!r}{nearest(kernel, list(KERNELS))}")

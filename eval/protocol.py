@@ -25,6 +25,9 @@ Level = Literal["image", "draws", "set"]
 STABILITY = "g_std."
 """What the name of a metric's spread over draws starts with: `g_std.psnr_y`."""
 
+AVERAGED = "ema."
+"""What the name of a metric that a validation takes of averaged weights starts with: `ema.psnr_y`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -132,6 +135,11 @@ def get_metric(name: str, where: str = "") -> Metric:
         )
     valid: Sequence[str] = derived if name.startswith(STABILITY) else [*METRICS, f"{STABILITY}<metric>"]
     raise InputError(f"{where and where + ': '}unknown metric {name!r}{nearest(name, list(valid))}")
+
+
+def plain_metric(name: str) -> str:
+    """The metric that a validation measured: `psnr_y` of `ema.psnr_y`."""
+    return name.removeprefix(AVERAGED)
 
 
 def _derived() -> list[str]:

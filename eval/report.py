@@ -24,12 +24,11 @@ from eval.protocol import STABILITY, get_metric
 from eval.report_text import INFINITE, Report
 from eval.score import Row, needs_features, over_draws, score_image, set_row
 from sr_models.errors import InputError
-from sr_models.images import files as images
-from sr_models.images.files import pixels_sha256
+from sr_models.images.files import check_pair_sizes, find_images, pair_images, pixels_sha256, read_image
 from sr_models.images.operators import modcrop, to_float
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork, parameters
-from sr_models.networks.sigma import WithSigma
+from sr_models.networks.sigma import WithSigma, without_head
 
 _LIBRARIES = ("torch", "numpy", "pillow")
 _ALWAYS_READ_PX = 4_000_000  # a picture up to this large is decoded before its size is compared with HR's
@@ -93,7 +92,7 @@ def score_model(
         rows,
         metrics,
         name=name,
-        parameters=parameters(model.net if isinstance(model, WithSigma) else model),
+        parameters=parameters(without_head(model)),
         weights_sha256=weights_sha256,
         lr_sha256=benchmark.lr_hash,
         options=options,
@@ -160,9 +159,9 @@ def score_pictures(
     Raises:
         InputError: a folder that is missing or empty, several files without partner on both sides, or nothing to score.
     """
-    hr_files = images.find(hr)
-    lr_of = dict(images.pair(hr_files, images.find(lr), scale)) if lr else {}
-    pairs, refused = _matched(hr_files, hr, images.find(folder), folder, scale)
+    hr_files = find_images(hr)
+    lr_of = dict(pair_images(hr_files, find_images(lr), scale)) if lr else {}
+    pairs, refused = _matched(hr_files, hr, find_images(folder), folder, scale)
     if strict and refused:
         raise InputError(refused[0])
     rows: list[Row] = []
@@ -185,7 +184,7 @@ def score_pictures(
     rows = [{**row, "images": len(rows)} for row in rows]
     if needs_features(scorer):
         hashes = [row["hr_sha256"] for row in rows]
-        reference = scorer.reference_features(hashes, lambda i: modcrop(images.read(used[i]), scale))
+        reference = scorer.reference_features(hashes, lambda i: modcrop(read_image(used[i]), scale))
         rows.append(set_row(rows, features, reference, scorer.metrics))
     unknown = ("model", "parameters", "weights_sha256", "lr_sha256", "seconds_per_image", "options",
                "deterministic", "noise_seed")  # fmt: skip
@@ -199,7 +198,7 @@ def _matched(
     """(HR, SR) pairs, and a line on each file that has no partner or shares its name.
 
     Files of one place and name below the two folders are a pair; those left on both sides are paired as
-    `sr_models.images.files.pair` does, which must then leave none.
+    `sr_models.images.files.pair_images` does, which must then leave none.
     """
     refused: list[str] = []
 
@@ -216,7 +215,7 @@ def _matched(
     alone = {"SR": [of_hr[name] for name in of_hr if name not in of_sr]}
     alone["HR"] = [of_sr[name] for name in of_sr if name not in of_hr]
     if alone["SR"] and alone["HR"]:
-        pairs += images.pair(alone["SR"], alone["HR"], scale, partner="SR")
+        pairs += pair_images(alone["SR"], alone["HR"], scale, partner="SR")
     else:
         for other, files in alone.items():
             refused += [f"image {str(file)!r}: has no {other} image of the same name" for file in files]
@@ -227,17 +226,17 @@ def _score_picture(
     sr_file: Path, hr_file: Path, lr_file: Path | None, scale: int, scorer: Scorer
 ) -> tuple[Row, list[Tensor]]:
     """One picture's row, and what the metrics of a whole set see of it: one draw, or nothing if none was asked for."""
-    whole = images.read(hr_file)
+    whole = read_image(hr_file)
     pixels = whole.shape[0] * whole.shape[1]
-    sr = images.read(sr_file, max_pixels=max(pixels, _ALWAYS_READ_PX))
-    lr = None if lr_file is None else images.read(lr_file)
+    sr = read_image(sr_file, max_pixels=max(pixels, _ALWAYS_READ_PX))
+    lr = None if lr_file is None else read_image(lr_file)
     try:
         hr = modcrop(whole, scale)
         if sr.shape not in (whole.shape, hr.shape):
             sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (sr, hr))
             raise InputError(f"SR and HR, cropped to a multiple of {scale}, have {sizes} pixels (width x height)")
         if lr is not None:
-            images.check_pair_sizes(hr, lr, scale, str(lr_file))
+            check_pair_sizes(hr, lr, scale, str(lr_file))
         sr_BCHW, hr_BCHW = to_float(modcrop(sr, scale)), to_float(hr)
         values = scorer.image(sr_BCHW, hr_BCHW, None if lr is None else to_float(lr))
         features = [scorer.features(sr_BCHW)] if needs_features(scorer) else []

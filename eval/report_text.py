@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 from eval.protocol import STABILITY, get_metric
+from sr_models.text_table import aligned
 
 Report = dict[str, Any]
 
@@ -31,9 +32,7 @@ def table(report: Report, *, per_image: bool) -> str:
     if len(columns) < len(shown):
         spreads = [f"{STABILITY}{name}" if f"{STABILITY}{name}" in shown else "" for name in columns]
         lines.append(["G-STD", *(_number(means.get(name), name, report) if name else "" for name in spreads)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    body = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
-    return "\n".join([_what(report), "", *body, *_notes(report)])
+    return "\n".join([_what(report), "", *aligned(lines, left={0}), *_notes(report)])
 
 
 def _names(report: Report) -> list[str]:

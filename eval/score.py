@@ -22,6 +22,7 @@ from torch import Tensor
 
 from eval.benchmarks import Benchmark
 from eval.metrics import distribution
+from eval.metrics.fidelity import inside
 from eval.metrics.scorer import Scorer
 from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
@@ -30,7 +31,7 @@ from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import quantize, to_float, to_uint8
 from sr_models.inference.super_resolve import Options, Output, super_resolve
 from sr_models.networks.base import SRNetwork
-from sr_models.networks.sigma import WithSigma
+from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import noise_seed
 
 Row = dict[str, Any]
@@ -94,7 +95,7 @@ class Scored:
             self.per_draw[name].append(float(value[0]))
         shave = scorer.protocol.shave(scorer.scale)
         seen = quantize(out.sr) if scorer.protocol.uint8 else out.sr
-        self.spread.add(seen[..., shave : seen.shape[2] - shave, shave : seen.shape[3] - shave])
+        self.spread.add(inside(seen, shave))
         if needs_features(scorer):
             self.features.append(scorer.features(out.sr))
         if self.by in self.per_draw:
@@ -116,7 +117,7 @@ def sample(
     Args:
         lr: (H, W, 3) uint8.
     """
-    deterministic = (model.net if isinstance(model, WithSigma) else model).noise_channels == 0
+    deterministic = without_head(model).noise_channels == 0
     device, lr_sha256 = _device(model), pixels_sha256(lr)
     lr_BCHW = to_float(lr).to(device)
     for number in range(1 if deterministic else draws):
@@ -196,7 +197,7 @@ def score_draws(
     lr_BCHW, hr_BCHW = to_float(lr), to_float(hr)
     seconds = 0.0
     try:
-        _check_border(hr, protocol.shave(benchmark.scale))
+        inside(hr_BCHW, protocol.shave(benchmark.scale))  # refuses an image too small before it is super-resolved
         for drawn in sample_image(lr):
             if not torch.isfinite(drawn.out.sr).all():
                 raise InputError(f"SR is not finite (draw {scored.spread.count})")
@@ -257,8 +258,8 @@ def set_row(
     shared = ("benchmark", "images", "scale", "protocol", "kernel", "draws", "deterministic", "noise_seed",
               *Options.__dataclass_fields__)  # fmt: skip
     row: Row = {"image": "", **{name: rows[0].get(name) for name in shared}}
-    draws = [torch.cat(list(one)).numpy() for one in zip(*features, strict=True)]
-    owner = [i for i, one in enumerate(features) for _ in range(len(one[0]))]
+    draws = [torch.cat(list(draw)).numpy() for draw in zip(*features, strict=True)]
+    owner = [i for i, image in enumerate(features) for _ in range(len(image[0]))]
     samples = len(owner)
     try:
         kids = [distribution.kid(draw, reference) for draw in draws]
@@ -283,11 +284,6 @@ def set_row(
 def needs_features(scorer: Scorer) -> bool:
     """Whether a scorer computes something of a whole set."""
     return any(get_metric(name).level == "set" for name in scorer.metrics)
-
-
-def _check_border(hr: np.ndarray, shave: int) -> None:
-    if min(hr.shape[:2]) <= 2 * shave:
-        raise InputError(f"image of {hr.shape[1]}x{hr.shape[0]} px is too small for a border of {shave} px")
 
 
 def _chooser(metrics: Sequence[str]) -> str:

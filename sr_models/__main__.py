@@ -10,6 +10,7 @@ import sr_models
 from sr_models import MODELS
 from sr_models.command import EXIT_DONE, Parser, run_command
 from sr_models.published_counts import SIZES, Size, agrees
+from sr_models.text_table import aligned
 
 PROG = "python -m sr_models"
 PIXELS_720P = 1280 * 720
@@ -62,16 +63,8 @@ def table() -> str:
             f"{row['multiply_adds_720p'] / 1e9:,.1f} G" if row["multiply_adds_720p"] else "-",
             row["paper"] if new_model else "",
         ))  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    numeric = {"parameters", "printed", "mult-adds 720p"}
-    padded = (
-        "  ".join(
-            cell.rjust(width) if name in numeric else cell.ljust(width)
-            for name, cell, width in zip(COLUMNS, line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-    return "\n".join([*padded, "", *notes])
+    words = {i for i, name in enumerate(COLUMNS) if name not in ("parameters", "printed", "mult-adds 720p")}
+    return "\n".join([*aligned(lines, left=words), "", *notes])
 
 
 def _text(value: Any) -> str:

@@ -8,9 +8,7 @@ Shapes: N samples (images or patches), B images, H height, W width; features are
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from torch import Tensor
 from eval.metrics.backbones import WeightFiles
 from sr_models.errors import InputError
 from sr_models.files import replacing
+from sr_models.hashing import digest
 
 FEATURES = 2048
 """Features a sample, and the fewest samples whose covariance can have full rank."""
@@ -187,8 +186,7 @@ def cached_features(folder: Path, identity: Sequence[object], compute: Callable[
     Raises:
         InputError: a file of the cache cannot be read.
     """
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    path = folder / f"{key}.safetensors"
+    path = folder / f"{digest(identity)}.safetensors"
     if path.is_file():
         try:
             return load_file(path)["features"]

@@ -214,14 +214,14 @@ def _prepare(sr: Tensor, hr: Tensor, data_range: float, shave: int, luma: Luma |
     if sr.shape != hr.shape:
         raise InputError(f"SR and HR must have one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}")
 
-    def one(image: Tensor) -> Tensor:
+    def prepared(image: Tensor) -> Tensor:
         image = inside(image, shave)
         if luma is None:
             return image.double()
         y = rgb_to_y(image, data_range=data_range)
         return y if luma == "y" else torch.floor(255 / data_range * y + 0.5) * (data_range / 255)
 
-    return one(sr), one(hr)
+    return prepared(sr), prepared(hr)
 
 
 def _blur(maps: Tensor, taps: Sequence[float], dim: int) -> Tensor:

@@ -17,7 +17,7 @@ from orchestrator.data.table import ImageTable, part_path, replace_durably
 from sr_models.errors import InputError
 from sr_models.files import LOCK
 from sr_models.hashing import digest
-from sr_models.images import files as images
+from sr_models.images.files import sha256_file
 from sr_models.params import Params
 
 Split = Literal["train", "validation"]
@@ -102,7 +102,7 @@ def check_tables(folder: Path, manifest: Manifest, *, hashes: bool) -> None:
         path = table_path(folder, name)
         if not path.is_file():
             fault = "is missing"
-        elif path.stat().st_size != product.bytes or (hashes and images.sha256_file(path) != product.sha256):
+        elif path.stat().st_size != product.bytes or (hashes and sha256_file(path) != product.sha256):
             fault = "has changed since it was sealed"
         else:
             continue
@@ -143,7 +143,7 @@ def list_products(folder: Path, manifest: Manifest, names: Sequence[str], *, tea
 def _describe(path: Path, teacher: str | None) -> Product:
     table = ImageTable(path)
     return Product(
-        sha256=images.sha256_file(path),
+        sha256=sha256_file(path),
         bytes=path.stat().st_size,
         images=len(table),
         pixels=digest(table.hashes),

@@ -10,8 +10,8 @@ from orchestrator.data.manifest import SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images import files as images
-from sr_models.images import operators as imaging
+from sr_models.images.files import check_pair_sizes, pixels_sha256, read_image, sha256_file
+from sr_models.images.operators import downscale, modcrop
 
 
 class Item(NamedTuple):
@@ -39,8 +39,8 @@ def list_items(
             name = name.encode("utf-8", "backslashreplace").decode()  # a name that is not UTF-8 is a fault, but a name
             sha256, lr_hashes, fault = "", dict.fromkeys(lr, ""), None
             try:
-                sha256 = images.sha256_file(hr)
-                lr_hashes = {scale: images.sha256_file(path) for scale, path in lr.items()}
+                sha256 = sha256_file(hr)
+                lr_hashes = {scale: sha256_file(path) for scale, path in lr.items()}
             except InputError as error:
                 if on_bad == "fail":
                     raise
@@ -86,15 +86,15 @@ def make_rows(
 def _read_rows(item: Item, scales: tuple[int, ...]) -> list[ImageRow]:
     if item.fault:
         raise InputError(item.fault)
-    name, hr = item.file.name, images.read(item.hr)
+    name, hr = item.file.name, read_image(item.hr)
     rows = [ImageRow(name, item.file.sha256, hr)]
     for scale in scales:
         if min(hr.shape[:2]) < scale:
             raise InputError(f"image {str(item.hr)!r}: {hr.shape[1]}x{hr.shape[0]} is too small for x{scale}")
         if scale in item.lr:
-            lr = images.read(item.lr[scale])
-            images.check_pair_sizes(hr, lr, scale, name)
+            lr = read_image(item.lr[scale])
+            check_pair_sizes(hr, lr, scale, name)
         else:
-            lr = imaging.downscale(hr, scale, item.file.kernel)
-        rows.append(ImageRow(name, images.pixels_sha256(imaging.modcrop(hr, scale)), lr))
+            lr = downscale(hr, scale, item.file.kernel)
+        rows.append(ImageRow(name, pixels_sha256(modcrop(hr, scale)), lr))
     return rows

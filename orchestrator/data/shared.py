@@ -16,7 +16,7 @@ from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.files import locked, read_json, replacing, write_json
 from sr_models.hashing import digest
-from sr_models.images import files as images
+from sr_models.images.files import sha256_file
 
 STORE = "store"
 """The folder of a run's storage that holds its patch store."""
@@ -42,9 +42,7 @@ def publish_store(store_folder: Path, storage: Storage) -> None:
     due = [name for name, product in products.items() if (_remote_name(name, product), product.bytes) not in there]
     for name in due:
         path = table_path(store_folder, name)
-        if (
-            images.sha256_file(path) != products[name].sha256
-        ):  # every node would refuse it, and a rebuild change nothing
+        if sha256_file(path) != products[name].sha256:  # every node would refuse it, and a rebuild change nothing
             raise InputError(f"store {store_folder} is damaged: {path.name} has changed since it was sealed")
         remote.upload(path, _remote_name(name, products[name]))
     if remote.read(_MANIFEST) != data:
@@ -119,7 +117,7 @@ def _is_sound(folder: Path, name: str, product: Product, verified: Mapping[str, 
     if not path.exists():
         return False
     known = verified.get(name) == _stamp(folder, name, product)
-    if path.stat().st_size == product.bytes and (known or images.sha256_file(path) == product.sha256):
+    if path.stat().st_size == product.bytes and (known or sha256_file(path) == product.sha256):
         return True
     log.warning("%s is not what its manifest says: fetched again", path)
     return False

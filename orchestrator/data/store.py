@@ -39,7 +39,7 @@ from orchestrator.data.table import ImageRow, ImageTable, write_tables
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.files import locked
-from sr_models.images import operators as imaging
+from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
 from sr_models.rng import keyed
 
 BuildProgress = Callable[[str, int, int], None]
@@ -123,7 +123,7 @@ class PatchStore:
             top, left, codes[i] = rng.integers(height - patch + 1), rng.integers(width - patch + 1), rng.integers(8)
             for name, (table, s) in tables.items():
                 crops[name][i] = table.images[number][top * s : (top + patch) * s, left * s : (left + patch) * s]
-        floats = {name: imaging.to_float(torch.from_numpy(crop).to(device)) for name, crop in crops.items()}
+        floats = {name: to_float(torch.from_numpy(crop).to(device)) for name, crop in crops.items()}
         turned = {name: _turn_each(x_BCHW, codes) for name, x_BCHW in floats.items()}
         return Batch(**turned, sample_ids=sample_ids, step=step, seed=seed)
 
@@ -143,7 +143,7 @@ class PatchStore:
     def validation(self, scale: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """(name, LR, HR) of each validation image: uint8 (H, W, 3) views, HR cropped to a multiple of the scale."""
         hr, lr = self._table("val_hr"), self._table(f"val_lr_x{scale}")
-        return [(name, x, imaging.modcrop(y, scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
+        return [(name, x, modcrop(y, scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
 
     def hashes(self, split: Split) -> dict[str, str]:
         """sha256 of the pixels of every HR image, whole and as cropped for each scale -> its name."""
@@ -181,15 +181,15 @@ class PatchStore:
 
         def make(i: int) -> list[ImageRow]:
             with torch.no_grad():
-                sr = model(imaging.to_float(lr.images[i]).to(device))
+                sr = model(to_float(lr.images[i]).to(device))
             height, width, _ = lr.images[i].shape
             if sr.shape != (1, 3, height * scale, width * scale):
                 raise ValueError(
                     f"teacher {teacher[:16]} made {tuple(sr.shape)} of {height}x{width} pixels at x{scale}"
                 )
-            mu = imaging.to_uint8(sr)[0]
+            mu = to_uint8(sr)[0]
             mu_row = ImageRow(lr.names[i], lr.hashes[i], mu)
-            return [mu_row, ImageRow(lr.names[i], mu_row.sha256, imaging.downscale(mu, scale, kernels[i]))]
+            return [mu_row, ImageRow(lr.names[i], mu_row.sha256, downscale(mu, scale, kernels[i]))]
 
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
@@ -207,7 +207,7 @@ class PatchStore:
             next(file.kernel_at(scale) for file in files if (file.name, file.sha256) == row)
             for row in zip(hr.names, hr.origins, strict=True)
         ]
-        return [imaging.KERNEL if kernel == "files" else kernel for kernel in made]
+        return [KERNEL if kernel == "files" else kernel for kernel in made]
 
     def _table(self, name: str) -> ImageTable:
         if name not in self._tables:

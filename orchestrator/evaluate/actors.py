@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sr_models
+from cluster.ray_private import ITEMS_AHEAD
 from eval.benchmarks import Benchmark
 from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol
@@ -123,7 +124,7 @@ class ScoringWorker:
         if self.sampler is None:
             yield from _sample(network_of(self.access, job, self.device), lr, job)
             return
-        ahead = {"num_returns": "streaming", "_generator_backpressure_num_objects": IN_FLIGHT}
+        ahead = {"num_returns": "streaming", ITEMS_AHEAD: IN_FLIGHT}
         for drawn in self.sampler.draw.options(**ahead).remote(job, name):
             yield _get(drawn)
 

@@ -26,7 +26,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import TrialRecord, read_winners
 from orchestrator.training.network import build_network
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import CheckpointInfo, save_checkpoint
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
@@ -142,7 +142,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
 
 def _entrant(run: RunDir, folder: Path, trial: TrialRecord, combination: Combination | None) -> Entrant:
     """A trial's weights in `folder`; `combination` is the cell of the table that it belongs to, a teacher to none."""
-    config, info = trial.trial_config(), weights.Info.read(folder)
+    config, info = trial.trial_config(), CheckpointInfo.read(folder)
     who = Identity(
         combination=combination.id if combination else f"x{config.scale}/teacher/{config.model}",
         model=combination.label if combination else f"teacher {config.model}",
@@ -180,7 +180,7 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
         if state_dict is None:
             continue
         net.load_state_dict(state_dict)
-        weights.save(
+        save_checkpoint(
             home.run.path / name / folder,
             net,
             model=config.model,

@@ -80,7 +80,7 @@ def _board(
     plan: PlanRecord,
     winners: Mapping[str, WinnerRecord],
 ) -> Board:
-    planned = {one.id: one for one in plan.combinations}
+    planned = {combination.id: combination for combination in plan.combinations}
     metrics, sizes = _metrics(asked, scores), _sizes(scores)
     runs: dict[tuple[str, ...], dict[tuple[str, str, int], list[dict[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
@@ -91,8 +91,8 @@ def _board(
 
     entries: list[Entry] = []
     for (combination, weights, precision, trial), by_run in runs.items():
-        one = next(iter(by_run.values()))[0]
-        entry = Entry(combination, one["model"], one["objective"], one["target"], one["loss"], weights, precision)
+        row = next(iter(by_run.values()))[0]
+        entry = Entry(combination, row["model"], row["objective"], row["target"], row["loss"], weights, precision)
         entry.trial, entry.training = trial, _training(planned.get(combination), winners.get(combination))
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         for (benchmark, _, seed), found in by_run.items():
@@ -112,9 +112,9 @@ def _board(
         for column, cell in entry.cells.items():
             reference = base.cells.get(column, {}) if base else {}
             entry.cells[column] = {m: _value(v.by_seed, reference.get(m)) for m, v in cell.items()}
-    held = {column: entry.images[column] for entry in entries for column in entry.cells}
-    missing = {column: (n, sizes[column[0]]) for column, n in held.items() if n < sizes[column[0]]}
-    columns = sorted(held, key=lambda column: (column in missing, column))
+    counts = {column: entry.images[column] for entry in entries for column in entry.cells}
+    missing = {column: (n, sizes[column[0]]) for column, n in counts.items() if n < sizes[column[0]]}
+    columns = sorted(counts, key=lambda column: (column in missing, column))
     lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
     board = Board(
         scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, _notes(asked, scores)
@@ -148,7 +148,7 @@ def _notes(metrics: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> list[
         base = metric.removeprefix(STABILITY)
         for why in dict.fromkeys(row["not_computed"][base] for row in scores if base in row["not_computed"]):
             reasons[why].append(metric)
-    warnings = [one["warning"] for row in scores for one in row["details"].values() if one.get("warning")]
+    warnings = [about["warning"] for row in scores for about in row["details"].values() if about.get("warning")]
     notes = []
     for why, names in reasons.items():
         somewhere = any(row.get(name) is not None for row in scores for name in names)

@@ -11,10 +11,7 @@ import numpy as np
 
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import (
-    TrialRecord,
-    read_plan,
-)
+from orchestrator.run.records import TrialRecord, read_plan
 
 
 def rung_correlation(folder: Path) -> list[dict[str, Any]]:
@@ -25,7 +22,7 @@ def rung_correlation(folder: Path) -> list[dict[str, Any]]:
     """
     plan = read_plan(folder)
     metric = plan.metric.name
-    curves: dict[str, list[dict[int, float]]] = {one.id: [] for one in plan.combinations}
+    curves: dict[str, list[dict[int, float]]] = {combination.id: [] for combination in plan.combinations}
     for path in RunDir(folder).trial_records:
         trial = TrialRecord.read(path)
         entries = journal.read(path.parent / journal.JOURNAL)
@@ -47,7 +44,7 @@ def rung_correlation(folder: Path) -> list[dict[str, Any]]:
 
 
 def spearman(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, str]:
-    """Pearson correlation of average ranks (Spearman 1904), or None and why there is none."""
+    """Correlation of ranks, equal values sharing the mean of theirs, or None and why there is none."""
     if len(pairs) < 3:
         return None, f"needs 3 trials that ran in full, has {len(pairs)}"
     x, y = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
@@ -55,12 +52,9 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, str]:
         return None, "a value is not finite"
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return None, "all values are equal"
-    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1]), ""
+    from scipy.stats import spearmanr  # late: it takes a second
 
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks (N,) of values (N,) from 0; equal values share the mean of theirs."""
-    return np.array([(values < v).sum() + ((values == v).sum() - 1) / 2 for v in values])
+    return float(spearmanr(x, y).statistic), ""
 
 
 def rungs_text(run: Path) -> str:

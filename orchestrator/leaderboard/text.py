@@ -11,6 +11,7 @@ from typing import Any
 
 from eval.protocol import STABILITY, all_metrics, get_metric
 from orchestrator.leaderboard.board import BICUBIC, Board, Value
+from sr_models.text_table import aligned
 
 WIDTH = 120
 """Columns of the terminal table."""
@@ -39,7 +40,8 @@ def _terminal(board: Board) -> str:
         while start < len(moving) and (len(chosen) == first or _width([*chosen, moving[start]]) <= WIDTH):
             chosen.append(moving[start])
             start += 1
-        lines += ["", *_aligned(chosen)] if len(lines) > 1 else _aligned(chosen)
+        table = aligned(list(zip(*chosen, strict=True)), left={1})  # the names
+        lines += ["", *table] if len(lines) > 1 else table
     if any(entry.tie for entry in board.entries):
         lines.append("≈ within the seeds' spread of the row above")
     for entry in board.entries:
@@ -114,17 +116,6 @@ def _short(value: object) -> str:
 
 def _width(columns: Sequence[Sequence[str]]) -> int:
     return sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
-
-
-def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table; names to the left, everything else to the right."""
-    widths = [max(map(len, column)) for column in columns]
-    lines = zip(*columns, strict=True)
-    padded = (
-        [c.ljust(w) if i == 1 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-        for line in lines
-    )
-    return ["  ".join(line).rstrip() for line in padded]
 
 
 def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:

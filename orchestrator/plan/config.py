@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from eval.protocol import FIDELITY, get_metric, get_protocol
+from eval.protocol import FIDELITY, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec, resolve
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
@@ -90,7 +90,7 @@ class SearchConfig(Params):
     @field_validator("metric")
     @classmethod
     def _known(cls, name: str) -> str:
-        get_metric(plain := name.removeprefix("ema."))
+        get_metric(plain := plain_metric(name))
         if plain not in FIDELITY:
             raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
         return name

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sr_models
-from eval.protocol import FIDELITY, get_metric
+from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import ObjectiveSpec, check_legal
 from orchestrator.plan.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
@@ -60,8 +60,8 @@ class Plan:
     def patches(self) -> set[tuple[int, int]]:
         """Every (scale, LR patch size) that some run cuts out of the training images."""
         name = f"{TRAIN}patch"
-        found = {(one.scale, one.train.patch) for one in self.combinations}
-        found |= {(one.scale, int(size)) for one in self.combinations for size in one.axes.grid.get(name, ())}
+        found = {(c.scale, c.train.patch) for c in self.combinations}
+        found |= {(c.scale, int(size)) for c in self.combinations for size in c.axes.grid.get(name, ())}
         teacher = self.config.teacher
         if teacher is not None and teacher.weights is None:
             found |= {(scale, teacher_train(self.config).patch) for scale in self.teacher_scales}
@@ -71,8 +71,8 @@ class Plan:
     def batch_sizes(self) -> set[int]:
         """Every batch size that some run has."""
         name = f"{TRAIN}batch_size"
-        found = {one.train.batch_size for one in self.combinations}
-        found |= {int(size) for one in self.combinations for size in one.axes.grid.get(name, ())}
+        found = {c.train.batch_size for c in self.combinations}
+        found |= {int(size) for c in self.combinations for size in c.axes.grid.get(name, ())}
         teacher = self.config.teacher
         return found | ({teacher_train(self.config).batch_size} if teacher and teacher.weights is None else set())
 
@@ -128,10 +128,10 @@ class Plan:
         """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
         config = self.config
         total = 0.0
-        for one in self.combinations:
-            width = one.spec.sigma.width if one.spec.sigma else None
-            runs = one.trials + config.seeds - 1
-            total += runs * (trial_seconds(one.network, one.hyper, one.scale, one.train, width) + TRIAL_SECONDS)
+        for c in self.combinations:
+            width = c.spec.sigma.width if c.spec.sigma else None
+            runs = c.trials + config.seeds - 1
+            total += runs * (trial_seconds(c.network, c.hyper, c.scale, c.train, width) + TRIAL_SECONDS)
         teacher = config.teacher
         if teacher is not None and teacher.weights is None:
             for scale in self.teacher_scales:
@@ -156,13 +156,13 @@ class Plan:
                 or f"{config.teacher.model}, trained here for {teacher_train(config).steps} steps"
             )
             lines.append(f"  teacher at {', '.join(f'x{s}' for s in self.teacher_scales)}: {source}")
-        width = max(len(one.id) for one in self.combinations) if self.combinations else 0
-        for one in self.combinations:
-            varied = [f"search {name}" for name in one.axes.search] + [
-                f"grid {n} ({len(v)})" for n, v in one.axes.grid.items()
+        width = max(len(c.id) for c in self.combinations) if self.combinations else 0
+        for c in self.combinations:
+            varied = [f"search {name}" for name in c.axes.search] + [
+                f"grid {n} ({len(v)})" for n, v in c.axes.grid.items()
             ]
             lines.append(
-                f"  {one.id:{width}}  {one.trials:3d} trial{'s' if one.trials > 1 else ' '}  "
+                f"  {c.id:{width}}  {c.trials:3d} trial{'s' if c.trials > 1 else ' '}  "
                 f"{', '.join(varied) or 'nothing varied'}"
             )
         lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
@@ -179,7 +179,7 @@ class Plan:
     @property
     def trials(self) -> int:
         """Search trials over all combinations."""
-        return sum(one.trials for one in self.combinations)
+        return sum(c.trials for c in self.combinations)
 
 
 def make_plan(config: SweepConfig) -> Plan:
@@ -199,7 +199,7 @@ def make_plan(config: SweepConfig) -> Plan:
     if config.teacher is not None and config.teacher.weights is None:
         teacher_train(config)
     for label in config.models:
-        if config.search.metric.startswith("ema.") and config.network(label)[2].ema is None:
+        if config.search.metric.startswith(AVERAGED) and config.network(label)[2].ema is None:
             raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for model {label!r}")
 
     combinations, skipped = [], []
@@ -257,19 +257,21 @@ def first_rung(train: TrainConfig, search: SearchConfig) -> int:
 
 def higher_is_better(metric: str) -> bool:
     """Which end of a validation metric wins; an average's metric is the metric it averages."""
-    return get_metric(metric.removeprefix("ema.")).higher_is_better
+    return get_metric(plain_metric(metric)).higher_is_better
 
 
-def parameters(one: Combination) -> int:
+def parameters(combination: Combination) -> int:
     """Trainable parameters of a combination's network, without the σ head that inference drops; imports torch."""
-    net = sr_models.build(one.network, one.scale, **one.hyper)
-    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+    from sr_models.networks.base import parameters as trainable
+
+    net = sr_models.build(combination.network, combination.scale, **combination.hyper)
+    return trainable(net)
 
 
 def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
     """What each validation measures: the metric that steers the search and, if it can, the one that leads the board."""
     leads = [name for name in config.evaluation.metrics[:1] if name in FIDELITY]
-    return tuple(dict.fromkeys([config.search.metric.removeprefix("ema."), *leads]))
+    return tuple(dict.fromkeys([plain_metric(config.search.metric), *leads]))
 
 
 def teacher_train(config: SweepConfig) -> TrainConfig:

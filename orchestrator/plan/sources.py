@@ -60,14 +60,14 @@ class ImageSource(Params):
         Raises:
             InputError: the folder is missing, empty or unreadable, or the globs leave nothing.
         """
-        from sr_models.images import files as images  # late: Pillow is not needed to declare a source
+        from sr_models.images.files import find_images  # late: Pillow is not needed to declare a source
 
         if self.hr != SKIMAGE:
-            return images.find(self.folder, include=self.include, exclude=self.exclude)
+            return find_images(self.folder, include=self.include, exclude=self.exclude)
         chosen = tuple(name for name in PHOTOGRAPHS if not self.include or _matches(name, self.include))
         if not chosen:
             raise InputError(f"{SKIMAGE} has nothing like {list(self.include)} (it has: {', '.join(PHOTOGRAPHS)})")
-        return images.find(self.folder, include=chosen, exclude=self.exclude)
+        return find_images(self.folder, include=chosen, exclude=self.exclude)
 
     def pairs(self, scales: tuple[int, ...]) -> list[tuple[Path, dict[int, Path]]]:
         """(HR file, {scale: LR file}) for every image; only scales with an LR folder appear.
@@ -75,12 +75,12 @@ class ImageSource(Params):
         Raises:
             InputError: as `hr_files`; the HR and LR folders, taken whole, do not pair one to one.
         """
-        from sr_models.images import files as images
+        from sr_models.images.files import find_images, pair_images
 
         lr_files: dict[Path, dict[int, Path]] = {file: {} for file in self.hr_files()}
         whole = self.model_copy(update={"include": (), "exclude": ()}).hr_files()  # LR files may be named otherwise
         for scale in sorted(set(self.lr) & set(scales)):
-            for hr, lr in images.pair(whole, images.find(Path(self.lr[scale]).expanduser()), scale):
+            for hr, lr in pair_images(whole, find_images(Path(self.lr[scale]).expanduser()), scale):
                 if hr in lr_files:
                     lr_files[hr][scale] = lr
         return list(lr_files.items())

@@ -38,12 +38,12 @@ class Axes:
         found: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(values) for name, values in self.grid.items()
         }
-        for name, one in self.search.items():
-            if one.choices is not None:
-                found[name] = CategoricalDistribution(one.choices)
+        for name, span in self.search.items():
+            if span.choices is not None:
+                found[name] = CategoricalDistribution(span.choices)
             else:
-                assert one.low is not None and one.high is not None  # SearchRange holds an interval or choices
-                found[name] = FloatDistribution(one.low, one.high, log=one.log)
+                assert span.low is not None and span.high is not None  # SearchRange holds an interval or choices
+                found[name] = FloatDistribution(span.low, span.high, log=span.log)
         return found
 
 
@@ -78,7 +78,7 @@ def axes(config: SweepConfig, label: str) -> Axes:
         if not isinstance(values, list) or not values:
             raise InputError(f"{where}.grid.{name}: expected a list of values, got {values!r}")
     found = Axes(ranges, {name: tuple(values) for name, values in grid.items()})
-    ends = {name: one.choices if one.choices is not None else (one.low, one.high) for name, one in ranges.items()}
+    ends = {name: span.choices if span.choices is not None else (span.low, span.high) for name, span in ranges.items()}
     for name, values in (ends | found.grid).items():
         for value in values:
             apply(spec, config.train, {name: value}, where)

@@ -18,9 +18,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.secrets import shown
-from eval.protocol import get_metric
 from orchestrator.plan.config import SweepConfig, TrialConfig
-from orchestrator.plan.plan import Combination, Plan, first_rung
+from orchestrator.plan.plan import Combination, Plan, first_rung, higher_is_better
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
 from orchestrator.search.halving import AsynchronousHalving
@@ -63,7 +62,6 @@ class Studies:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.plan, self.config, self._make_config = plan, plan.config, make_config
         self.metric = plan.config.search.metric
-        higher = get_metric(self.metric.removeprefix("ema.")).higher_is_better
         self.run = run
         self.storage = open_storage(url)
         self._studies = {
@@ -71,7 +69,7 @@ class Studies:
                 storage=self.storage,
                 study_name=self._name(one),
                 load_if_exists=True,
-                direction="maximize" if higher else "minimize",
+                direction="maximize" if higher_is_better(self.metric) else "minimize",
                 pruner=AsynchronousHalving(first_rung(one.train, self.config.search), self.config.search.reduction),
             )
             for one in plan.combinations

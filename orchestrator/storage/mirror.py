@@ -22,7 +22,7 @@ from orchestrator.storage.uri import Listed, Storage, is_part
 from sr_models.errors import InputError
 from sr_models.files import locked, read_json, write_json
 from sr_models.hashing import digest
-from sr_models.images import files as images
+from sr_models.images.files import SUFFIXES
 
 _PUSHED, _LOCK = ".mirror.json", ".mirror.lock"
 _THREADS = 8  # a small file costs a round trip, not bandwidth
@@ -53,7 +53,7 @@ def localise(uri: str, cache: Path) -> Path:
     mirror = private(cache / "images") / digest(storage.shown)[:16]
     folder = mirror / storage.name  # a patch store names images after the folder they lie in
     with locked(mirror):
-        listed = {name: what for name, what in storage.names().items() if Path(name).suffix.lower() in images.SUFFIXES}
+        listed = {name: what for name, what in storage.names().items() if Path(name).suffix.lower() in SUFFIXES}
         if not listed:
             raise InputError(f"data source {storage.shown} holds no PNG, JPEG, BMP or TIFF file")
         for name, path in _files(folder).items():

@@ -167,15 +167,15 @@ class Tracker:
         return new
 
     def _tags(self, combination: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
-        one = next((c for c in self.plan.combinations if c.id == combination), None)
+        planned = next((c for c in self.plan.combinations if c.id == combination), None)
         objective = config.get("objective") or {}
         return {
             "combination": combination,
-            "model": one.model if one else config.get("model"),
-            "objective": one.objective if one else None,
-            "target": one.target if one else (objective.get("target") or {}).get("kind"),
-            "loss": one.loss if one else (objective.get("loss") or {}).get("kind"),
-            "scale": one.scale if one else config.get("scale"),
+            "model": planned.model if planned else config.get("model"),
+            "objective": planned.objective if planned else None,
+            "target": planned.target if planned else (objective.get("target") or {}).get("kind"),
+            "loss": planned.loss if planned else (objective.get("loss") or {}).get("kind"),
+            "scale": planned.scale if planned else config.get("scale"),
             "protocol": self.plan.protocol,
             **self._origin(),
         }

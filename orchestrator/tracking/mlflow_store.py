@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from cluster.secrets import shown
+from cluster.secrets import shown, without_login
 from eval.protocol import get_metric
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import DeliveredRun, TrackingRecord, read_evaluation, read_plan
@@ -123,7 +123,7 @@ def ui_command(uri: str) -> str:
     The default server keeps MLflow's host and cross-origin checks on.
     """
     if uri.startswith("http"):
-        return _without_login(uri)
+        return without_login(uri)
     beside = Path(sys.executable).parent / "mlflow"
     found = shutil.which("mlflow")
     program = "mlflow" if found and Path(found).resolve() == beside.resolve() else str(beside)
@@ -139,7 +139,7 @@ def board_link(run_folder: Path, uri: str) -> str:
     metric = read_evaluation(run_folder).metrics[0]
     ascending = "false" if get_metric(metric).higher_is_better else "true"
     query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
-    server = _without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    server = without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     return f"{server}/#/experiments/{board}/runs?{query}" if board else ""
 
 
@@ -320,11 +320,6 @@ def text(value: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     return shown(" ".join(str(error).split()))[:300] or type(error).__name__
-
-
-def _without_login(uri: str) -> str:
-    """A server's address as it may be printed and opened."""
-    return re.sub("://[^/]*@", "://", uri)
 
 
 def _sqlite_file(uri: str) -> Path | None:

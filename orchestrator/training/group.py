@@ -20,6 +20,7 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from cluster.ray_private import QUICK_TRAIN
 from orchestrator.plan.config import TrialConfig
 from orchestrator.run.journal import TrialResult
 from orchestrator.training.failure import failure_cause
@@ -30,12 +31,6 @@ Answer = Literal["continue", "stop"]
 
 LOST = "its workers were lost more often than max_restarts allows"
 NODE_OUT_OF_MEMORY = "out of memory: Ray ended a worker because its node ran low"
-
-_QUICK = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a lost worker and a finished run are noticed
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",  # both feed a dashboard that a local cluster does not have
-}
 
 
 class Verdicts:
@@ -70,7 +65,7 @@ def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[An
         key: names the trial to `crew.verdicts`.
         callbacks: Ray Train's `UserCallback`s, told of every report of the first worker.
     """
-    os.environ.update(_QUICK)
+    os.environ.update(QUICK_TRAIN)
     fingerprint = TrialConfig.model_validate(trial).fingerprint
     resources = crew.resources
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}

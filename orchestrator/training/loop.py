@@ -35,7 +35,7 @@ from orchestrator.run.journal import JOURNAL, Journal, TrialResult, end, steps
 from orchestrator.training.failure import TrialFailure, failure_cause
 from orchestrator.training.network import build_network, other_weights
 from orchestrator.training.ranks import Ranks, without_exchange
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import exact_arithmetic, super_resolve
@@ -331,7 +331,7 @@ class _Trial:
             if folder == "model_ema" and ema is None:
                 continue
             with other_weights(self.net, ema) if ema is not None else contextlib.nullcontext():
-                weights.save(
+                save_checkpoint(
                     self.out_dir / folder,
                     self.net,
                     model=self.config.model,

@@ -19,8 +19,8 @@ from orchestrator.run.progress import bar, moves
 from orchestrator.run.records import write_trial
 from orchestrator.training import in_full as workers
 from orchestrator.training.in_full import user_errors
-from sr_models.checkpoints import folder as weights
 from sr_models.checkpoints import published
+from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
@@ -57,7 +57,7 @@ def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: Resourc
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
     name = _given(plan, home, scale) if teacher.weights else _trained(plan, home, scale, data_hash, resources, device)
-    _, info = weights.load(home.run.path / name)
+    _, info = load_checkpoint(home.run.path / name)
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
@@ -73,11 +73,11 @@ def _given(plan: Plan, home: Home, scale: int) -> str:
     assert teacher is not None and teacher.weights is not None
     source, name = Path(expand(teacher.weights, "teacher.weights", scale)), f"teacher/x{scale}"
     if source.is_dir():
-        weights.load(source)  # refuses what is no checkpoint of ours
+        load_checkpoint(source)  # refuses what is no checkpoint of ours
         shutil.copytree(source, home.run.path / name, dirs_exist_ok=True)
         return name
     net = published.load_weights(source, model=teacher.model, scale=scale, hyper=teacher.hyper)
-    weights.save(
+    save_checkpoint(
         home.run.path / name,
         net,
         model=teacher.model,
@@ -118,11 +118,11 @@ def make_centroids(
 def _make_centroids(checkpoint: str, access: Access, teacher: str, scale: int, threads: int, device: str) -> None:
     import torch
 
-    from sr_models.checkpoints import folder as weights
+    from sr_models.checkpoints.folder import load_checkpoint
     from sr_models.inference.super_resolve import super_resolve
 
     torch.set_num_threads(threads)
-    net, _ = weights.load(access.fetch_folder(checkpoint))
+    net, _ = load_checkpoint(access.fetch_folder(checkpoint))
     net = net.to(device)
     store = access.open_store()
     store.add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)

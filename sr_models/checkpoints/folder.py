@@ -26,7 +26,7 @@ from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.params import Params
 
 
-class Info(Params):
+class CheckpointInfo(Params):
     """What `model.json` holds: enough to rebuild the module around its weights."""
 
     model: str = Field(description="a key of sr_models.MODELS")
@@ -55,7 +55,7 @@ class Info(Params):
         _write(Path(folder) / "model.json", text.encode())
 
 
-def save(
+def save_checkpoint(
     folder: Path | str,
     module: SRNetwork | WithSigma,
     *,
@@ -65,7 +65,7 @@ def save(
     sigma: Mapping[str, Any] | None,
     ema: bool,
     fingerprint: str | None,
-) -> Info:
+) -> CheckpointInfo:
     """Write a network, with its σ head if it is a `WithSigma`; each file appears whole or not at all.
 
     Args:
@@ -80,7 +80,7 @@ def save(
         raise ValueError(f"sigma must be given exactly with a σ head, got {sigma!r} for {type(module).__name__}")
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     payload = safetensors.torch.save(state)
-    info = Info(
+    info = CheckpointInfo(
         model=model,
         scale=scale,
         hyper=sr_models.check(model, scale, hyper).model_dump(),
@@ -96,13 +96,13 @@ def save(
     return info
 
 
-def load(folder: Path | str) -> tuple[SRNetwork | WithSigma, Info]:
-    """Rebuild what `save` wrote, on the CPU, in training mode.
+def load_checkpoint(folder: Path | str) -> tuple[SRNetwork | WithSigma, CheckpointInfo]:
+    """Rebuild what `save_checkpoint` wrote, on the CPU, in training mode.
 
     Raises:
         InputError: a file is missing, corrupt or of another checkpoint, or the weights do not fit the network.
     """
-    where, info = f"checkpoint {str(folder)!r}", Info.read(folder)
+    where, info = f"checkpoint {str(folder)!r}", CheckpointInfo.read(folder)
     try:
         payload = (Path(folder) / "model.safetensors").read_bytes()
     except OSError as error:
@@ -120,7 +120,7 @@ def load(folder: Path | str) -> tuple[SRNetwork | WithSigma, Info]:
     return module, info
 
 
-def _module(info: Info, where: str) -> SRNetwork | WithSigma:
+def _module(info: CheckpointInfo, where: str) -> SRNetwork | WithSigma:
     net = sr_models.build(info.model, info.scale, **info.hyper)
     if info.sigma is None:
         return net

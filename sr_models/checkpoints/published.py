@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 import sr_models
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.networks.base import SRNetwork
-from sr_models.networks.sigma import WithSigma
+from sr_models.networks.sigma import WithSigma, without_head
 
 State = dict[str, Tensor]
 
@@ -107,7 +107,7 @@ def load_weights(path: Path | str, *, model: str, scale: int, hyper: Mapping[str
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
     Args:
-        path: a `.pth`, `.pt` or `.safetensors` file (its content decides), or a folder that `weights.save` wrote.
+        path: a `.pth`, `.pt` or `.safetensors` file (its content decides), or a folder that `save_checkpoint` wrote.
         model, scale: the network; a folder must hold the same one.
         hyper: its hyperparameters, those left out are as published, in a folder as they were saved.
 
@@ -117,12 +117,12 @@ def load_weights(path: Path | str, *, model: str, scale: int, hyper: Mapping[str
     """
     values = sr_models.check(model, scale, hyper).model_dump()
     if Path(path).is_dir():
-        module, info = weights.load(path)
-        held = {"model": info.model, "scale": info.scale}
-        held |= sr_models.check(info.model, info.scale, info.hyper).model_dump()
+        module, info = load_checkpoint(path)
+        found = {"model": info.model, "scale": info.scale}
+        found |= sr_models.check(info.model, info.scale, info.hyper).model_dump()
         for name, asked in ({"model": model, "scale": scale} | {name: values[name] for name in hyper}).items():
-            if held[name] != asked:
-                raise InputError(f"checkpoint {str(path)!r} holds {name} {held[name]!r}, not {asked!r}")
+            if found[name] != asked:
+                raise InputError(f"checkpoint {str(path)!r} holds {name} {found[name]!r}, not {asked!r}")
         return module
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = sr_models.build(model, scale, **hyper)
@@ -147,10 +147,10 @@ def read(path: Path | str, *, model: str) -> State:
     """
     sr_models.spec(model)
     if Path(path).is_dir():
-        module, info = weights.load(path)
+        module, info = load_checkpoint(path)
         if info.model != model:
             raise InputError(f"checkpoint {str(path)!r} holds model {info.model!r}, not {model!r}")
-        return dict((module.net if isinstance(module, WithSigma) else module).state_dict())
+        return dict(without_head(module).state_dict())
     state = _tensors(path)
     _, names = _names(state, model, path)
     return {names[key]: value for key, value in state.items()}

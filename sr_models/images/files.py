@@ -1,6 +1,6 @@
 """The one place that opens image files: find, read, pair and hash them, for training stores and test sets alike.
 
-Every file becomes (H, W, 3) uint8 RGB by one stated rule (`read`). Decoding is Pillow's (https://python-pillow.org);
+Every file becomes (H, W, 3) uint8 RGB by one stated rule (`read_image`). Decoding is Pillow's (https://python-pillow.org);
 colour profiles and gamma tags are ignored, as every published benchmark does. No torch here.
 """
 
@@ -28,7 +28,7 @@ _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value; Pillow obeys it for 8 bits but not for 16
 
 
-def find(folder: Path | str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
+def find_images(folder: Path | str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
     """All PNG, JPEG, BMP and TIFF files below a folder, sorted by path; hidden files and folders are left out.
 
     Args:
@@ -70,7 +70,7 @@ def find(folder: Path | str, include: Sequence[str] = (), exclude: Sequence[str]
     return sorted(kept, key=lambda path: path.relative_to(root).as_posix())
 
 
-def read(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
+def read_image(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
     """Read one picture as (H, W, 3) uint8 RGB.
 
     The content decides what a file is, not its name. EXIF orientation is applied. Black-and-white, grey and palette
@@ -128,7 +128,7 @@ def _read(path: Path | str, max_pixels: int) -> np.ndarray:
         raise refuse(f"cannot be read, truncated or corrupt ({cause})") from error
 
 
-def pair(
+def pair_images(
     hr_files: Sequence[Path], lr_files: Sequence[Path], scale: int, *, partner: str = "LR"
 ) -> list[tuple[Path, Path]]:
     """Match each HR file with its LR file by name, in the order of `hr_files`.

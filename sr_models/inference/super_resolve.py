@@ -20,7 +20,7 @@ from sr_models.images.operators import beyond, check_images
 from sr_models.inference.cropping import adaptive_crops, cut, paste
 from sr_models.inference.tiling import largest_tile, run_tiles
 from sr_models.networks.base import SRNetwork
-from sr_models.networks.sigma import WithSigma
+from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import noise_field
 
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
@@ -83,7 +83,7 @@ def super_resolve(
     check_images(lr_BCHW, "lr")
     if len(seeds) not in (1, len(lr_BCHW)):
         raise ValueError(f"super_resolve needs one seed, or one for each of {len(lr_BCHW)} images, got {len(seeds)}")
-    net = model.net if isinstance(model, WithSigma) else model
+    net = without_head(model)
     x_BCHW = with_noise(lr_BCHW, seeds, net.noise_channels) if net.noise_channels else lr_BCHW
     run = torch.compile(model) if options.compile else model
     forward: Forward = partial(_forward, run, net, channels_last=options.channels_last)
@@ -108,7 +108,7 @@ def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options =
     Raises:
         InputError: not even a tile of one pixel fits, with its overlap.
     """
-    net = model.net if isinstance(model, WithSigma) else model
+    net = without_head(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     probe = torch.zeros(1, 3, *[-(-48 // net.window) * net.window] * 2, device=device)
     once = replace(options, tile=None, compile=False)

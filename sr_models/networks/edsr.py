@@ -6,6 +6,8 @@ as the released weights need; the network's own input and output are in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -43,17 +45,20 @@ class ResidualBlock(nn.Module):
         return x + self.res_scale * residual
 
 
-class EDSR(SRNetwork):
-    """Head, residual body with a long skip, pixel-shuffle tail; no path from the input pixels to the output."""
+class EDSRFrame(SRNetwork):
+    """Head, body with a long skip, pixel-shuffle tail; no path from the input pixels to the output.
 
-    def __init__(self, scale: int, *, channels: int, blocks: int, res_scale: float) -> None:
+    Args:
+        body: made one by one where their turn comes, because initial weights are drawn in the order of the layers.
+    """
+
+    def __init__(self, scale: int, *, channels: int, body: Iterator[nn.Module]) -> None:
         super().__init__()
         self.scale = self.feature_scale_to_go = scale
         self.feature_channels = channels
 
         self.sub_mean = MeanShift(-1)
         self.head = nn.Sequential(conv(3, channels))
-        body = (ResidualBlock(channels, res_scale) for _ in range(blocks))
         self.body = nn.Sequential(*body, conv(channels, channels))
         self.tail = nn.Sequential(upsampler(scale, channels), conv(channels, 3))
         self.add_mean = MeanShift(1)
@@ -66,3 +71,11 @@ class EDSR(SRNetwork):
     def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
         sr: Tensor = self.add_mean(self.tail(feat_BCHW))
         return sr / RANGE
+
+
+class EDSR(EDSRFrame):
+    """A body of residual blocks."""
+
+    def __init__(self, scale: int, *, channels: int, blocks: int, res_scale: float) -> None:
+        body = (ResidualBlock(channels, res_scale) for _ in range(blocks))
+        super().__init__(scale, channels=channels, body=body)

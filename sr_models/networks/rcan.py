@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sr_models.networks.base import SRNetwork, conv, upsampler
-from sr_models.networks.edsr import RANGE, MeanShift
+from sr_models.networks.base import conv
+from sr_models.networks.edsr import EDSRFrame
 
 
 class ChannelAttention(nn.Module):
@@ -40,14 +40,10 @@ class Residual(nn.Module):
         return x + residual
 
 
-class RCAN(SRNetwork):
-    """Residual groups of residual channel attention blocks, long skip, pixel-shuffle tail; no path from the input."""
+class RCAN(EDSRFrame):
+    """EDSR's frame around residual groups of residual channel attention blocks."""
 
     def __init__(self, scale: int, *, channels: int, groups: int, blocks: int, reduction: int) -> None:
-        super().__init__()
-        self.scale = self.feature_scale_to_go = scale
-        self.feature_channels = channels
-
         def block() -> Residual:
             first, second = conv(channels, channels), conv(channels, channels)
             return Residual(first, nn.ReLU(inplace=True), second, ChannelAttention(channels, reduction))
@@ -55,17 +51,4 @@ class RCAN(SRNetwork):
         def group() -> Residual:
             return Residual(*(block() for _ in range(blocks)), conv(channels, channels))
 
-        self.sub_mean = MeanShift(-1)
-        self.head = nn.Sequential(conv(3, channels))
-        self.body = nn.Sequential(*(group() for _ in range(groups)), conv(channels, channels))
-        self.tail = nn.Sequential(upsampler(scale, channels), conv(channels, 3))
-        self.add_mean = MeanShift(1)
-
-    def features(self, lr_BCHW: Tensor) -> Tensor:
-        shallow: Tensor = self.head(self.sub_mean(lr_BCHW * RANGE))
-        deep: Tensor = self.body(shallow)
-        return shallow + deep
-
-    def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
-        sr: Tensor = self.add_mean(self.tail(feat_BCHW))
-        return sr / RANGE
+        super().__init__(scale, channels=channels, body=(group() for _ in range(groups)))

@@ -58,3 +58,8 @@ class WithSigma(nn.Module):
         """(B, 3, H, W) in [0, 1] to the picture (B, 3, H * scale, W * scale) and sigma_hat of the same size."""
         features = self.net.features(lr_BCHW)
         return self.net.reconstruct(features, lr_BCHW), self.head(features)
+
+
+def without_head(model: SRNetwork | WithSigma) -> SRNetwork:
+    """The network itself, whether it has a σ head or not."""
+    return model.net if isinstance(model, WithSigma) else model

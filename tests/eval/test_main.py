@@ -12,7 +12,7 @@ from PIL import Image
 
 import sr_models
 from eval.__main__ import main
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.files import sha256_file
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -86,7 +86,7 @@ def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_pa
 def test_weights_come_from_a_file_or_from_our_folder(hr: Path, tmp_path: Path) -> None:
     hyper = {"channels": 16, "blocks": 1}
     net = sr_models.build("imdn", 2, **hyper)
-    info = weights.save(
+    info = save_checkpoint(
         tmp_path / "ours", net, model="imdn", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None
     )
     torch.save({f"module.{key}": value for key, value in net.state_dict().items()}, tmp_path / "theirs.pth")

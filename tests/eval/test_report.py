@@ -21,7 +21,7 @@ from eval.protocol import METRICS, STABILITY
 from eval.report import Evaluation, score_model
 from eval.report_text import table
 from eval.score import set_row
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import Options, super_resolve
@@ -257,7 +257,7 @@ def test_a_sigma_head_is_scored_and_drawn(hr: Path, tmp_path: Path) -> None:
     net = sr_models.build("edsr_baseline", 2, **hyper)
     model = WithSigma(net, SigmaHead(8, 2, **sigma))
     about = {"scale": 2, "hyper": hyper, "sigma": sigma, "ema": True, "fingerprint": "f" * 64}
-    weights.save(tmp_path / "ours", model, model="edsr_baseline", **about)
+    save_checkpoint(tmp_path / "ours", model, model="edsr_baseline", **about)
     report = report_of(
         tmp_path, "--model", "edsr_baseline", "--weights", tmp_path / "ours", "--hr", hr, "--scale", 2,
         "--metrics", "pll,psnr_sigma", "--pictures", tmp_path / "pictures", "--parquet", tmp_path / "rows.parquet",

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from orchestrator.data import rows
 from orchestrator.data.store import PatchStore, _centroids, build_store, check_leaks, dihedral
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images import files as images
-from sr_models.images import operators as imaging
+from sr_models.images.files import find_images, pixels_sha256, read_image
+from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared" / "data"
@@ -88,7 +89,7 @@ def test_more_ranks_than_samples_are_refused(store):
 
 def test_the_four_images_of_a_sample_are_cut_and_turned_alike(store):
     """The HR crop names its picture, place and code; the other three must be the same cut of their own tables."""
-    mu = [imaging.to_uint8(nearest(imaging.to_float(store._table("lr_x2").images[i])))[0] for i in range(4)]
+    mu = [to_uint8(nearest(to_float(store._table("lr_x2").images[i])))[0] for i in range(4)]
     codes_seen, pictures_seen = set(), set()
     for step in range(8):
         batch = draw(store, step=step)
@@ -101,14 +102,14 @@ def test_the_four_images_of_a_sample_are_cut_and_turned_alike(store):
             )
             (code,) = [code for code in range(8) if torch.equal(dihedral(upright, code), hr[i])]
             assert top % 2 == left % 2 == 0
-            lr = imaging.downscale(pixels(picture, *SIZES[picture]), 2)
+            lr = downscale(pixels(picture, *SIZES[picture]), 2)
             for name, image, s in (
                 ("lr", lr, 1),
                 ("mu", mu[picture], 2),
-                ("mu_lr", imaging.downscale(mu[picture], 2), 1),
+                ("mu_lr", downscale(mu[picture], 2), 1),
             ):
                 cut = image[top // 2 * s : (top // 2 + 8) * s, left // 2 * s : (left // 2 + 8) * s]
-                expected = dihedral(imaging.to_float(cut), code)[0]
+                expected = dihedral(to_float(cut), code)[0]
                 assert torch.equal(getattr(batch, name)[i], expected), name
             codes_seen.add(code)
             pictures_seen.add(picture)
@@ -128,7 +129,7 @@ def test_validation_pairs_align_and_carry_their_names(store):
     assert [name for name, _, _ in pairs] == ["val/04.png", "val/05.png"]
     for seed, (_, lr, hr) in zip((4, 5), pairs, strict=True):
         whole = pixels(seed, *SIZES[seed % 4])
-        assert np.array_equal(hr, imaging.modcrop(whole, 4)) and np.array_equal(lr, imaging.downscale(whole, 4))
+        assert np.array_equal(hr, modcrop(whole, 4)) and np.array_equal(lr, downscale(whole, 4))
 
 
 def test_centroids_are_made_once_and_resume(store, tmp_path):
@@ -180,10 +181,10 @@ def test_d_of_mu_is_the_kernel_that_made_the_lr_of_each_image(store, tmp_path):
     mine.add_centroids(TEACHER, 2, nearest)
     hr, lr, mu, mu_lr = (mine._table(n).images for n in ("hr", "lr_x2", *_centroids(2, TEACHER)))
     assert len(hr) == 4 + 3 + 4
-    for i, kernel in enumerate([imaging.KERNEL] * 4 + [other] * 3 + [imaging.KERNEL] * 4):
-        assert np.array_equal(mu_lr[i], imaging.downscale(mu[i], 2, kernel)), i
-        assert i >= 7 or np.array_equal(lr[i], imaging.downscale(hr[i], 2, kernel)), i
-    assert not np.array_equal(mu_lr[4], imaging.downscale(mu[4], 2))
+    for i, kernel in enumerate([KERNEL] * 4 + [other] * 3 + [KERNEL] * 4):
+        assert np.array_equal(mu_lr[i], downscale(mu[i], 2, kernel)), i
+        assert i >= 7 or np.array_equal(lr[i], downscale(hr[i], 2, kernel)), i
+    assert not np.array_equal(mu_lr[4], downscale(mu[4], 2))
 
 
 @pytest.mark.parametrize(
@@ -308,8 +309,8 @@ def test_a_build_that_was_killed_resumes(folder, store, monkeypatch, what, done,
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(InputError, match=r"is not finished \(.*val_hr.*\); build it again, it resumes"):
         PatchStore.open(folder / "store")
-    reads, read = [], images.read
-    monkeypatch.setattr(images, "read", lambda path: reads.append(path) or read(path))
+    reads = []
+    monkeypatch.setattr(rows, "read_image", lambda path: reads.append(path) or read_image(path))
     resumed = build(folder)
     assert len(reads) == read_again
     for table in ("hr", "lr_x2", "val_hr", "val_lr_x2"):
@@ -320,7 +321,7 @@ def test_a_build_that_was_killed_resumes(folder, store, monkeypatch, what, done,
 
 
 def test_one_builder_at_a_time(folder, monkeypatch):
-    inside, most, reads, read = [0], [0], [], images.read
+    inside, most, reads = [0], [0], []
 
     def slow_read(path):
         inside[0] += 1
@@ -328,9 +329,9 @@ def test_one_builder_at_a_time(folder, monkeypatch):
         time.sleep(0.02)
         inside[0] -= 1
         reads.append(path)
-        return read(path)
+        return read_image(path)
 
-    monkeypatch.setattr(images, "read", slow_read)
+    monkeypatch.setattr(rows, "read_image", slow_read)
     hashes = []
     builders = [threading.Thread(target=lambda: hashes.append(build(folder).data_hash)) for _ in range(3)]
     for builder in builders:
@@ -416,12 +417,12 @@ def test_a_store_without_a_usable_training_image_is_refused(folder):
 def test_lr_files_are_used_and_must_fit_their_hr(folder):
     (folder / "lr").mkdir()
     for seed in range(4):
-        lr = 255 - imaging.downscale(pixels(seed, *SIZES[seed]), 2)
+        lr = 255 - downscale(pixels(seed, *SIZES[seed]), 2)
         Image.fromarray(lr).save(folder / "lr" / f"{seed:02}x2.png")
     paired = [ImageSource(hr=str(folder / "train"), lr={2: str(folder / "lr")})]
     store = build(folder, train=paired)
-    assert store.manifest.kernels(2) == ["files", imaging.KERNEL]
-    assert np.array_equal(255 - store._table("lr_x2").images[3], imaging.downscale(pixels(3, *SIZES[3]), 2))
+    assert store.manifest.kernels(2) == ["files", KERNEL]
+    assert np.array_equal(255 - store._table("lr_x2").images[3], downscale(pixels(3, *SIZES[3]), 2))
     Image.fromarray(lr[1:]).save(folder / "lr/03x2.png")
     with pytest.raises(InputError, match=r"train/03\.png.*23x32"):
         build_store(folder / "other", train=paired, validation=[], scales=(2,))
@@ -440,10 +441,10 @@ def test_a_training_image_among_the_validation_images_is_a_leak(folder):
 @pytest.mark.parametrize(("seed", "split"), [(1, "training|train"), (4, "validation")])
 def test_test_images_are_found_whole_and_as_cropped_for_a_scale(store, seed, split):
     whole = pixels(seed, *SIZES[seed % 4])
-    check_leaks(store, {"clean": images.pixels_sha256(pixels(9, 41, 50))})
-    for test in (whole, imaging.modcrop(whole, 2), imaging.modcrop(whole, 4)):
+    check_leaks(store, {"clean": pixels_sha256(pixels(9, 41, 50))})
+    for test in (whole, modcrop(whole, 2), modcrop(whole, 4)):
         with pytest.raises(InputError, match=rf"among the ({split}) images: Set0/x \(= (train|val)/0{seed}\.png\)"):
-            check_leaks(store, {"Set0/x": images.pixels_sha256(test)})
+            check_leaks(store, {"Set0/x": pixels_sha256(test)})
 
 
 def test_a_batch_of_sixteen_takes_about_a_millisecond(store):
@@ -463,6 +464,6 @@ def test_real_files_lr_made_equals_lr_given_and_a_real_leak_is_caught(tmp_path):
         given = [ImageSource(hr=str(hr), lr={scale: str(lr)})]
         store = build_store(tmp_path / f"given{scale}", train=given, validation=[], scales=(scale,))
         assert store._table(f"lr_x{scale}").hashes == made._table(f"lr_x{scale}").hashes
-        tests = {path.name: images.pixels_sha256(images.read(path)) for path in images.find(hr, include=("img_003*",))}
+        tests = {path.name: pixels_sha256(read_image(path)) for path in find_images(hr, include=("img_003*",))}
         with pytest.raises(InputError, match=r"img_003\.png \(= HR/img_003\.png\)"):
             check_leaks(store, tests)

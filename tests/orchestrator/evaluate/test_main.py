@@ -32,7 +32,7 @@ from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_trial, write_winners
 from orchestrator.training.loop import run_trial
 from orchestrator.training.network import build_network
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 HYPER = {"channels": 8, "blocks": 1, "noise": 30.0}
@@ -66,7 +66,7 @@ def test_table_json_and_rows_are_those_of_one_process(tmp_path: Path) -> None:
     hr = write_images(tmp_path / "mine", 5)
     torch.manual_seed(0)
     net = sr_models.build("noisy_edsr", 2, **HYPER)
-    weights.save(
+    save_checkpoint(
         tmp_path / "net", net, model="noisy_edsr", scale=2, hyper=HYPER, sigma=None, ema=False, fingerprint=None
     )
     ask = ["--model", "noisy_edsr", "--scale", 2, "--hr", hr, "--weights", tmp_path / "net", "--draws", 3, "--seed", 4,

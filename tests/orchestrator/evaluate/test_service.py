@@ -19,7 +19,7 @@ from PIL import Image
 
 import sr_models
 from eval.rows import file_name, read_file, read_rows
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 HYPER = {"channels": 8, "blocks": 1, "noise": 30.0}
@@ -47,7 +47,7 @@ from orchestrator.evaluate import work
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import RunDir
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.inference.super_resolve import Options
 
 given = json.loads(sys.argv[1])
@@ -116,7 +116,7 @@ job = work.Job(
 )
 if given.get("one_process"):
     metrics = Coloured(protocol, ("psnr_y", "ssim_y"), scale=2, kernel=bench.kernel)
-    net, _ = weights.load(folder)
+    net, _ = load_checkpoint(folder)
     alone = score_model(net, bench, name="it", weights_sha256=None, scorer=metrics, metrics=["psnr_y"], seed=7,
                         options=Options(), save_in=None, pictures_in=None)
     rows = keyed(subject, alone.rows, metrics.metrics)
@@ -242,7 +242,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = sr_models.build("noisy_edsr", 2, **HYPER)
-    weights.save(
+    save_checkpoint(
         folder / "model", net, model="noisy_edsr", scale=2, hyper=HYPER, sigma=None, ema=False, fingerprint=None
     )
     return {"images": str(folder / "images"), "weights": str(folder / "model")}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from orchestrator.plan.sources import PHOTOGRAPHS, ImageSource, Kernel
 from sr_models.errors import InputError
-from sr_models.images import operators as imaging
+from sr_models.images.operators import KERNELS
 
 
 def touch_png(path: Path) -> Path:
@@ -75,7 +75,7 @@ def test_a_missing_folder_is_refused_when_listed(tmp_path):
 
 
 def test_kernels_are_those_of_imaging():
-    assert set(get_args(Kernel)) == set(imaging.KERNELS)
+    assert set(get_args(Kernel)) == set(KERNELS)
 
 
 def test_a_plan_lists_files_without_torch_or_skimage():

@@ -13,7 +13,7 @@ import pytest
 import sr_models
 from orchestrator.run import journal
 from orchestrator.run.journal import JOURNAL
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -166,7 +166,7 @@ def test_a_search_over_two_workers_a_trial_loses_a_node_and_tells_every_trial_on
     """On a storage, from given weights: what each rank needs comes from there, also after it was placed anew."""
     hyper = {"channels": 8, "blocks": 1}
     start = {"model": "edsr_baseline", "scale": 2, "hyper": hyper, "sigma": None, "ema": False, "fingerprint": None}
-    weights.save(tmp_path / "start", sr_models.build("edsr_baseline", 2, **hyper), **start)
+    save_checkpoint(tmp_path / "start", sr_models.build("edsr_baseline", 2, **hyper), **start)
     (tmp_path / "lost.yaml").write_text(LOST_YAML.replace("START", str(tmp_path / "start")))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SR_"))}
     done = subprocess.run(

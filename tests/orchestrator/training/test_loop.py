@@ -27,7 +27,7 @@ from orchestrator.training import loop as trial
 from orchestrator.training.loop import lr_factor, run_trial
 from orchestrator.training.ranks import Ranks
 from sr_models import MODELS
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "loss_curves.json"
@@ -183,7 +183,7 @@ class Killed(BaseException):
         ("before the first checkpoint", "batch"),
         ("after the checkpoint, before the journal", "step"),
         ("after the journal, before the report", "report"),
-        ("while the weights are exported", "save"),
+        ("while the weights are exported", "save_checkpoint"),
         ("after the last report, before the end is written", "end"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_run_cut_at_any_place_goes_on_bit_for_bit(place, name, plan, store, tm
         raise Killed(place)
 
     out = tmp_path / "cut"
-    owner = {"batch": PatchStore, "step": Journal, "end": Journal, "save": weights}.get(name)
+    owner = {"batch": PatchStore, "step": Journal, "end": Journal, "save_checkpoint": trial}.get(name)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if owner:
             patch.setattr(owner, name, killed)
@@ -442,7 +442,7 @@ def test_what_is_exported_is_what_was_trained(plan, store, tmp_path):
     run_trial(config, store, go_on, out_dir=tmp_path)
     state = checkpoint.load(tmp_path / CHECKPOINT)
     for folder, key, ema in (("model", "model", False), ("model_ema", "ema", True)):
-        net, info = weights.load(tmp_path / folder)
+        net, info = load_checkpoint(tmp_path / folder)
         assert (info.fingerprint, info.ema, info.sigma["width"]) == (config.fingerprint, ema, 8)
         assert_same(dict(net.state_dict()), dict(state[key]), folder)
 
@@ -547,6 +547,6 @@ def test_a_trial_starts_from_given_weights_and_resumes_from_its_own(plan, store,
     run_trial(config, store, lambda step, _m: "stop", out_dir=tmp_path / "cut", init=first)
     run_trial(config, store, go_on, out_dir=tmp_path / "cut", init=first)
     run_trial(config, store, go_on, out_dir=tmp_path / "whole", init=first)
-    cut, whole = (weights.load(tmp_path / folder / "model")[0].state_dict() for folder in ("cut", "whole"))
+    cut, whole = (load_checkpoint(tmp_path / folder / "model")[0].state_dict() for folder in ("cut", "whole"))
     assert all(torch.equal(cut[key], whole[key]) for key in whole)
     assert all(torch.allclose(whole[key], value, atol=1e-7) for key, value in net.state_dict().items())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sr_models
-from sr_models.checkpoints import folder as weights
+from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
@@ -18,7 +18,7 @@ HYPER = {"channels": 16, "blocks": 1}
 def saved(folder: Path, sigma: bool = False) -> SRNetwork | WithSigma:
     net = sr_models.build("imdn", 2, **HYPER)
     module = WithSigma(net, SigmaHead(16, 2, width=4)) if sigma else net
-    weights.save(
+    save_checkpoint(
         folder, module, model="imdn", scale=2, hyper=HYPER, sigma={"width": 4} if sigma else None,
         ema=sigma, fingerprint="abc",
     )  # fmt: skip
@@ -29,7 +29,7 @@ def saved(folder: Path, sigma: bool = False) -> SRNetwork | WithSigma:
 def test_round_trip(tmp_path: Path, sigma: bool) -> None:
     module = saved(tmp_path / "deep" / "net", sigma)
     state = torch.get_rng_state()
-    loaded, info = weights.load(tmp_path / "deep" / "net")
+    loaded, info = load_checkpoint(tmp_path / "deep" / "net")
     assert torch.equal(torch.get_rng_state(), state)
     assert type(loaded) is type(module)
     assert all(
@@ -42,16 +42,16 @@ def test_round_trip(tmp_path: Path, sigma: bool) -> None:
 
 def test_the_same_weights_have_the_same_hash(tmp_path: Path) -> None:
     module = saved(tmp_path / "a")
-    again = weights.save(
+    again = save_checkpoint(
         tmp_path / "b", module, model="imdn", scale=2, hyper=HYPER, sigma=None, ema=True, fingerprint=None
     )
-    assert again.weights_sha256 == weights.load(tmp_path / "a")[1].weights_sha256
+    assert again.weights_sha256 == load_checkpoint(tmp_path / "a")[1].weights_sha256
 
 
 def test_saving_over_a_checkpoint_replaces_it(tmp_path: Path) -> None:
     saved(tmp_path)
     second = saved(tmp_path)
-    loaded, _ = weights.load(tmp_path)
+    loaded, _ = load_checkpoint(tmp_path)
     assert torch.equal(next(loaded.parameters()), next(second.parameters()))
 
 
@@ -96,19 +96,19 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, how: str, message: str
     saved(tmp_path)
     spoil(tmp_path, how)
     with pytest.raises(InputError, match=message) as caught:
-        weights.load(tmp_path)
+        load_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_head_must_be_declared(tmp_path: Path) -> None:
     net = sr_models.build("imdn", 2, **HYPER)
     with pytest.raises(ValueError, match="exactly with a σ head"):
-        weights.save(tmp_path, net, model="imdn", scale=2, hyper=HYPER, sigma={}, ema=False, fingerprint=None)
+        save_checkpoint(tmp_path, net, model="imdn", scale=2, hyper=HYPER, sigma={}, ema=False, fingerprint=None)
     assert not list(tmp_path.iterdir())
 
 
 def test_model_json_to_the_byte_and_back(tmp_path):
-    info = weights.Info(
+    info = CheckpointInfo(
         model="imdn", scale=2, hyper={"channels": 8}, sigma=None, ema=False, fingerprint=None, weights_sha256="ab"
     )
     info.write(tmp_path)
@@ -116,4 +116,4 @@ def test_model_json_to_the_byte_and_back(tmp_path):
         '{\n  "ema": false,\n  "fingerprint": null,\n  "hyper": {\n    "channels": 8\n  },\n  "model": "imdn",\n'
         '  "scale": 2,\n  "sigma": null,\n  "weights_sha256": "ab"\n}\n'
     )
-    assert weights.Info.read(tmp_path) == info
+    assert CheckpointInfo.read(tmp_path) == info

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import sr_models
-from sr_models.checkpoints import folder as weights
 from sr_models.checkpoints import published
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise, load_weights, read, warm_start
 from sr_models.errors import InputError
 from sr_models.networks.sigma import SigmaHead, WithSigma
@@ -356,7 +356,7 @@ def test_two_keys_for_one_place_are_refused(tmp_path: Path) -> None:
 def test_our_own_folders_load(tmp_path: Path, sigma: bool) -> None:
     net = sr_models.build("imdn", 2, **SMALL)
     module = WithSigma(net, SigmaHead(16, 2, width=4)) if sigma else net
-    weights.save(
+    save_checkpoint(
         tmp_path, module, model="imdn", scale=2, hyper=SMALL, sigma={"width": 4} if sigma else None,
         ema=True, fingerprint=None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sr_models.errors import InputError
-from sr_models.images import files as images
+from sr_models.images.files import check_pair_sizes, find_images, pair_images, pixels_sha256, read_image, sha256_file
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 RGB = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -33,63 +33,63 @@ def test_find_is_recursive_sorted_and_filtered(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
 
     def names(**globs: tuple[str, ...]) -> list[str]:
-        return [path.relative_to(tmp_path).as_posix() for path in images.find(tmp_path, **globs)]
+        return [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path, **globs)]
 
     assert names() == ["a.bmp", "b/10.jpg", "b/2.PNG", "c.tiff"]
     assert names(include=("*.jpg", "a*")) == ["a.bmp", "b/10.jpg"]
     assert names(exclude=("*.jpg",)) == ["a.bmp", "b/2.PNG", "c.tiff"]
     with pytest.raises(InputError, match=r"holds no PNG.* after include=\['z'\]"):
-        images.find(tmp_path, include=("z",))
+        find_images(tmp_path, include=("z",))
 
 
 def test_find_refuses_folders_that_give_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        images.find(tmp_path / "none")
+        find_images(tmp_path / "none")
     with pytest.raises(InputError, match="is not a folder"):
-        images.find(write(tmp_path / "one.png"))
+        find_images(write(tmp_path / "one.png"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no PNG, JPEG, BMP or TIFF file$"):
-        images.find(tmp_path / "empty")
+        find_images(tmp_path / "empty")
     with pytest.raises(InputError, match=r"image folder '.*x' cannot be read: File name too long"):
-        images.find(tmp_path / ("x" * 300))
+        find_images(tmp_path / ("x" * 300))
     locked = tmp_path / "tree" / "locked"
     write(tmp_path / "tree" / "1.png")
     locked.mkdir(mode=0)
     if os.access(locked, os.R_OK):
         pytest.skip("permissions do not bind this user (root)")
     with pytest.raises(InputError, match="cannot be read: Permission denied"):
-        images.find(tmp_path / "tree")
+        find_images(tmp_path / "tree")
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif", "png-inside.jpg"])
 def test_lossless_files_are_read_as_they_are(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, format="PNG" if name == "png-inside.jpg" else None)  # the content decides
-    np.testing.assert_array_equal(images.read(path), RGB)
+    np.testing.assert_array_equal(read_image(path), RGB)
 
 
 def test_modes_become_rgb_by_the_stated_rule(tmp_path: Path) -> None:
     grey = RGB[:, :, 0]
-    np.testing.assert_array_equal(images.read(write(tmp_path / "l.png", grey)), np.repeat(grey[:, :, None], 3, 2))
-    bits = images.read(write(tmp_path / "1.png", (grey > 127).astype(np.uint8) * 255, mode="1"))
+    np.testing.assert_array_equal(read_image(write(tmp_path / "l.png", grey)), np.repeat(grey[:, :, None], 3, 2))
+    bits = read_image(write(tmp_path / "1.png", (grey > 127).astype(np.uint8) * 255, mode="1"))
     np.testing.assert_array_equal(bits[:, :, 2], np.where(grey > 127, 255, 0))
     few = np.repeat(np.repeat(RGB[:4, :4], 3, 0), 4, 1)  # 16 colours fit a palette exactly
-    np.testing.assert_array_equal(images.read(write(tmp_path / "p.png", few, mode="P", bits=8)).shape, few.shape)
+    np.testing.assert_array_equal(read_image(write(tmp_path / "p.png", few, mode="P", bits=8)).shape, few.shape)
     deep = grey.astype(np.uint16) * 257
     for name in ("16.png", "16.tif"):
-        np.testing.assert_array_equal(images.read(write(tmp_path / name, deep))[:, :, 1], grey)
-    odd = images.read(write(tmp_path / "odd.png", np.array([[128, 129, 385, 386, 65535]], np.uint16)))
+        np.testing.assert_array_equal(read_image(write(tmp_path / name, deep))[:, :, 1], grey)
+    odd = read_image(write(tmp_path / "odd.png", np.array([[128, 129, 385, 386, 65535]], np.uint16)))
     assert odd[0, :, 0].tolist() == [0, 1, 1, 2, 255]  # half of 257 is 128.5
     opaque = np.dstack([RGB, np.full(grey.shape, 255, np.uint8)])
-    np.testing.assert_array_equal(images.read(write(tmp_path / "rgba.png", opaque)), RGB)
+    np.testing.assert_array_equal(read_image(write(tmp_path / "rgba.png", opaque)), RGB)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
 def test_16_bit_tiff_whose_zero_is_white_is_no_negative(tmp_path: Path, compression: str | None) -> None:
     stored = np.array([[0, 257, 65535]], np.uint16)
     path = write(tmp_path / "x.tif", stored, tiffinfo={262: 0}, compression=compression)
-    assert images.read(path)[0, :, 0].tolist() == [255, 254, 0]
+    assert read_image(path)[0, :, 0].tolist() == [255, 254, 0]
     path = write(tmp_path / "x.tif", stored, tiffinfo={262: 1}, compression=compression)
-    assert images.read(path)[0, :, 0].tolist() == [0, 1, 255]
+    assert read_image(path)[0, :, 0].tolist() == [0, 1, 255]
 
 
 def png(width: int, height: int, depth: int, rows: bytes) -> bytes:
@@ -105,21 +105,21 @@ def png(width: int, height: int, depth: int, rows: bytes) -> bytes:
 def test_of_16_bit_colour_the_high_byte_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     path.write_bytes(png(1, 1, 16, b"\0" + struct.pack(">3H", 0x12FF, 0x8000, 0xFFFF)))
-    assert images.read(path).tolist() == [[[0x12, 0x80, 0xFF]]]
+    assert read_image(path).tolist() == [[[0x12, 0x80, 0xFF]]]
 
 
 def test_a_header_that_promises_too_much_is_refused_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png(60_000, 60_000, 8, b""))
     with pytest.raises(InputError, match="more than the allowed 100000000 pixels"):
-        images.read(path)
+        read_image(path)
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show rotated by 90 degrees clockwise
     for name in ("o.png", "o.tif"):
-        np.testing.assert_array_equal(images.read(write(tmp_path / name, exif=exif)), np.rot90(RGB, -1))
+        np.testing.assert_array_equal(read_image(write(tmp_path / name, exif=exif)), np.rot90(RGB, -1))
 
 
 def test_phone_jpegs_give_their_main_picture(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_phone_jpegs_give_their_main_picture(tmp_path: Path) -> None:
     Image.fromarray(RGB).save(
         phone, format="MPO", quality=95, save_all=True, append_images=[Image.fromarray(RGB[::-1].copy())]
     )
-    np.testing.assert_array_equal(images.read(phone), images.read(plain))
+    np.testing.assert_array_equal(read_image(phone), read_image(plain))
 
 
 def damaged(tmp_path: Path, kind: str) -> Path:
@@ -195,7 +195,7 @@ def damaged(tmp_path: Path, kind: str) -> Path:
 def test_bad_files_are_named_with_their_reason_in_one_line(tmp_path: Path, kind: str, reason: str) -> None:
     path = damaged(tmp_path, kind)
     with pytest.raises(InputError, match=reason) as caught:
-        images.read(path)
+        read_image(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -203,9 +203,9 @@ def test_bad_files_are_named_with_their_reason_in_one_line(tmp_path: Path, kind:
 @pytest.mark.parametrize(("kind", "reason"), [("pipe", "not a regular"), ("dangling link", "a link to none")])
 def test_files_that_must_not_be_opened_are_found_but_not_hashed(tmp_path: Path, kind: str, reason: str) -> None:
     path = damaged(tmp_path, kind)
-    assert path in images.find(tmp_path)
+    assert path in find_images(tmp_path)
     with pytest.raises(InputError, match=reason) as caught:
-        images.sha256_file(path)
+        sha256_file(path)
     assert str(path) in str(caught.value)
 
 
@@ -219,14 +219,14 @@ def test_a_file_that_the_system_fails_to_read_is_named(
     monkeypatch.setattr(hashlib, "file_digest", fail)
     path = write(tmp_path / "x.png")
     with pytest.raises(InputError) as caught:
-        images.sha256_file(path)
+        sha256_file(path)
     assert str(caught.value) == f"file {str(path)!r}: cannot be read: {os.strerror(code)}"
 
 
 def test_a_name_that_is_not_utf8_is_refused_in_printable_words(tmp_path: Path) -> None:
     path = write(tmp_path / "x.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
-    assert images.find(tmp_path) == [path]
-    for reader in (images.read, images.sha256_file):
+    assert find_images(tmp_path) == [path]
+    for reader in (read_image, sha256_file):
         with pytest.raises(InputError, match="not UTF-8; rename it") as caught:
             reader(path)
         assert b"caf" in str(caught.value).encode()
@@ -234,16 +234,16 @@ def test_a_name_that_is_not_utf8_is_refused_in_printable_words(tmp_path: Path) -
 
 def test_pixel_limit(tmp_path: Path) -> None:
     path = write(tmp_path / "x.png")
-    assert images.read(path, max_pixels=192).shape == (12, 16, 3)
+    assert read_image(path, max_pixels=192).shape == (12, 16, 3)
     with pytest.raises(InputError, match="16x12 pixels, more than the allowed 191"):
-        images.read(path, max_pixels=191)
+        read_image(path, max_pixels=191)
 
 
 def test_the_grey_image_of_set14_is_read() -> None:
     path = DATA / "Set14" / "X2" / "HR" / "img_003.png"
     if not path.is_file():
         pytest.skip("needs the research data in ../shared/data/Set14")
-    image = images.read(path)
+    image = read_image(path)
     assert image.shape == (512, 512, 3)
     assert (image == image[:, :, :1]).all()
 
@@ -264,7 +264,7 @@ def test_the_grey_image_of_set14_is_read() -> None:
     ],
 )
 def test_pairs_are_found_by_name(hr: list[str], lr: list[str]) -> None:
-    found = images.pair([Path("HR", name) for name in hr], [Path("LR", name) for name in lr], 2)
+    found = pair_images([Path("HR", name) for name in hr], [Path("LR", name) for name in lr], 2)
     assert [(a.relative_to("HR").as_posix(), b.relative_to("LR").as_posix()) for a, b in found] == list(
         zip(hr, sorted(lr), strict=True)
     )
@@ -285,21 +285,21 @@ def test_pairs_are_found_by_name(hr: list[str], lr: list[str]) -> None:
 )
 def test_unmatched_names_are_refused(hr: list[str], lr: list[str], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        images.pair([Path("HR", name) for name in hr], [Path("LR", name) for name in lr], 2)
+        pair_images([Path("HR", name) for name in hr], [Path("LR", name) for name in lr], 2)
 
 
 def test_pair_sizes() -> None:
     hr = np.zeros((13, 9, 3), np.uint8)
-    images.check_pair_sizes(hr, np.zeros((6, 4, 3), np.uint8), 2, "x")
+    check_pair_sizes(hr, np.zeros((6, 4, 3), np.uint8), 2, "x")
     with pytest.raises(InputError, match=r"pair 'x': LR is 6x5 .* HR 13x9 at scale 2 needs 6x4"):
-        images.check_pair_sizes(hr, np.zeros((6, 5, 3), np.uint8), 2, "x")
+        check_pair_sizes(hr, np.zeros((6, 5, 3), np.uint8), 2, "x")
 
 
 def test_pixel_hash_sees_pixels_and_shape_only(tmp_path: Path) -> None:
     png, bmp = write(tmp_path / "x.png"), write(tmp_path / "x.bmp")
-    assert images.sha256_file(png) != images.sha256_file(bmp)
-    assert images.pixels_sha256(images.read(png)) == images.pixels_sha256(images.read(bmp))
-    assert images.pixels_sha256(RGB) != images.pixels_sha256(RGB.reshape(16, 12, 3))
-    assert images.pixels_sha256(RGB[:, ::-1]) == images.pixels_sha256(RGB[:, ::-1].copy())
+    assert sha256_file(png) != sha256_file(bmp)
+    assert pixels_sha256(read_image(png)) == pixels_sha256(read_image(bmp))
+    assert pixels_sha256(RGB) != pixels_sha256(RGB.reshape(16, 12, 3))
+    assert pixels_sha256(RGB[:, ::-1]) == pixels_sha256(RGB[:, ::-1].copy())
     black = np.zeros((1, 1, 3), np.uint8)
-    assert images.pixels_sha256(black) == hashlib.sha256(b"(1, 1, 3)" + bytes(3)).hexdigest()
+    assert pixels_sha256(black) == hashlib.sha256(b"(1, 1, 3)" + bytes(3)).hexdigest()

@@ -7,8 +7,22 @@ import pytest
 import torch
 
 from sr_models.errors import InputError
-from sr_models.images import files as images
-from sr_models.images import operators as imaging
+from sr_models.images.files import find_images, pair_images, read_image
+from sr_models.images.operators import (
+    KERNEL,
+    KERNELS,
+    Border,
+    _sides,
+    check_images,
+    downscale,
+    modcrop,
+    quantize,
+    resize,
+    resize_float,
+    rgb_to_y,
+    to_float,
+    to_uint8,
+)
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -23,137 +37,137 @@ def test_every_published_lr_file_is_reproduced_exactly(name: str, scale: int) ->
     folder = DATA / name / f"X{scale}"
     if not folder.is_dir():
         pytest.skip(f"needs the research data in ../shared/data/{name}")
-    pairs = images.pair(images.find(folder / "HR"), images.find(folder / "LR"), scale)
+    pairs = pair_images(find_images(folder / "HR"), find_images(folder / "LR"), scale)
     assert len(pairs) == {"Set5": 5, "Set14": 14}[name]
     for hr, lr in pairs:
-        np.testing.assert_array_equal(imaging.downscale(images.read(hr), scale), images.read(lr), err_msg=str(lr))
+        np.testing.assert_array_equal(downscale(read_image(hr), scale), read_image(lr), err_msg=str(lr))
 
 
 @pytest.mark.parametrize(
     ("kernel", "expected"),
     [
-        (imaging.KERNEL, {2: 33.674, 3: 30.405, 4: 28.430}),
+        (KERNEL, {2: 33.674, 3: 30.405, 4: 28.430}),
         ("matlab-bicubic-symmetric-float", {2: 33.682, 3: 30.405, 4: 28.431}),  # the fact sheet's bicubic row
     ],
 )
 def test_bicubic_psnr_of_set5(kernel: str, expected: dict[int, float]) -> None:
     if not (DATA / "Set5").is_dir():
         pytest.skip("needs the research data in ../shared/data/Set5")
-    border, round_between = imaging.KERNELS[kernel]
+    border, round_between = KERNELS[kernel]
     for scale, wanted in expected.items():
         psnr = []
-        for path in images.find(DATA / "Set5" / f"X{scale}" / "HR"):
-            hr = images.read(path)
-            lr = imaging.downscale(hr, scale, kernel)
-            sr = imaging.resize(lr, scale, border=border, round_between=round_between)
-            y_hr, y_sr = (imaging.rgb_to_y(imaging.to_float(x).double()) for x in (hr, sr))
+        for path in find_images(DATA / "Set5" / f"X{scale}" / "HR"):
+            hr = read_image(path)
+            lr = downscale(hr, scale, kernel)
+            sr = resize(lr, scale, border=border, round_between=round_between)
+            y_hr, y_sr = (rgb_to_y(to_float(x).double()) for x in (hr, sr))
             psnr.append(-10 * np.log10((y_sr - y_hr)[..., scale:-scale, scale:-scale].square().mean().item()))
         assert np.mean(psnr) == pytest.approx(wanted, abs=6e-4)
 
 
 def test_kernels_differ_where_they_should() -> None:
     image = noise(40, 36)
-    made = {kernel: imaging.downscale(image, 2, kernel).astype(int) for kernel in imaging.KERNELS}
-    exact = made[imaging.KERNEL]
+    made = {kernel: downscale(image, 2, kernel).astype(int) for kernel in KERNELS}
+    exact = made[KERNEL]
     mirrored = np.abs(made["matlab-bicubic-symmetric-u8"] - exact)
     assert mirrored.max() > 0
     assert mirrored[2:-2, 2:-2].max() == 0  # the border is the only difference
     unrounded = np.abs(made["matlab-bicubic-replicate-float"] - exact)
     assert unrounded[2:-2, 2:-2].max() > 0
     with pytest.raises(InputError, match=r"unknown kernel 'bicubic'.*matlab-bicubic-replicate-u8"):
-        imaging.downscale(image, 2, "bicubic")
+        downscale(image, 2, "bicubic")
 
 
 @pytest.mark.parametrize("scale", [1 / 4, 1 / 3, 1 / 2, 2, 3, 4])
 def test_float_resize_is_the_unrounded_uint8_resize(scale: float) -> None:
     image = noise(24, 36)
-    exact = imaging.resize_float(torch.from_numpy(image).permute(2, 0, 1)[None].double(), scale)[0].permute(1, 2, 0)
-    rounded = imaging.resize(image, scale, round_between=False)
+    exact = resize_float(torch.from_numpy(image).permute(2, 0, 1)[None].double(), scale)[0].permute(1, 2, 0)
+    rounded = resize(image, scale, round_between=False)
     assert rounded.shape == (24 * scale, 36 * scale, 3)
     np.testing.assert_allclose(rounded, exact.clamp(0, 255), atol=0.5 + 1e-9)
 
 
 @pytest.mark.parametrize("border", ["replicate", "symmetric"])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 5), (17, 3)])
-def test_constant_images_stay_constant_down_to_one_pixel(shape: tuple[int, int], border: imaging.Border) -> None:
+def test_constant_images_stay_constant_down_to_one_pixel(shape: tuple[int, int], border: Border) -> None:
     for scale in (1 / 4, 1 / 2, 3):
-        assert set(imaging.resize(np.full((*shape, 3), 77, np.uint8), scale, border=border).flat) == {77}
+        assert set(resize(np.full((*shape, 3), 77, np.uint8), scale, border=border).flat) == {77}
 
 
 def test_upscaling_reproduces_a_straight_line() -> None:
     line = torch.arange(20, dtype=torch.float64).expand(1, 1, 20, 20)
-    out = imaging.resize_float(line, 2)[0, 0, 10]
+    out = resize_float(line, 2)[0, 0, 10]
     expected = torch.arange(40, dtype=torch.float64) / 2 - 0.25  # pixel centres of a grid twice as fine
     torch.testing.assert_close(out[4:-4], expected[4:-4])
 
 
 def test_float_resize_is_differentiable_with_unit_mass() -> None:
     x = torch.rand(1, 3, 12, 12, dtype=torch.float64, requires_grad=True)
-    imaging.resize_float(x, 1 / 2).sum().backward()
+    resize_float(x, 1 / 2).sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad.sum(), torch.tensor(3 * 36.0, dtype=torch.float64))  # each output weighs 1
 
 
 def test_out_shape_uses_each_sides_own_ratio() -> None:
     image = noise(20, 30)
-    assert imaging.resize(image, 1.0, out_shape=(10, 45)).shape == (10, 45, 3)
-    np.testing.assert_array_equal(imaging.resize(image, 9.0, out_shape=(10, 15)), imaging.resize(image, 1 / 2))
-    np.testing.assert_array_equal(imaging.resize(image, 1.0), image)
+    assert resize(image, 1.0, out_shape=(10, 45)).shape == (10, 45, 3)
+    np.testing.assert_array_equal(resize(image, 9.0, out_shape=(10, 15)), resize(image, 1 / 2))
+    np.testing.assert_array_equal(resize(image, 1.0), image)
 
 
 def test_size_of_a_third_is_not_rounded_up() -> None:
     for size in range(3, 1000, 3):
-        assert imaging._sides((size, size), 1 / 3, None)[0][1] == size // 3
+        assert _sides((size, size), 1 / 3, None)[0][1] == size // 3
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
 def test_resize_refuses_what_is_no_8_bit_image(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8 array"):
-        imaging.resize(bad, 2)
+        resize(bad, 2)
     with pytest.raises(ValueError, match="float BCHW"):
-        imaging.resize_float(torch.from_numpy(bad), 2)
+        resize_float(torch.from_numpy(bad), 2)
     with pytest.raises(ValueError, match="positive"):
-        imaging.resize(noise(4, 4), -1)
+        resize(noise(4, 4), -1)
 
 
 def test_modcrop_keeps_the_top_left() -> None:
     image = noise(11, 9)
-    np.testing.assert_array_equal(imaging.modcrop(image, 4), image[:8, :8])
+    np.testing.assert_array_equal(modcrop(image, 4), image[:8, :8])
     with pytest.raises(InputError, match=r"11x9 pixels .* smaller than the scale 10"):
-        imaging.modcrop(image, 10)
+        modcrop(image, 10)
 
 
 def test_luma_is_matlabs() -> None:
     colours = torch.tensor([[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).float().T[None, :, :, None]
     expected = torch.tensor([16, 235, 16 + 65.481, 16 + 128.553, 16 + 24.966])
-    y = imaging.rgb_to_y(colours)
+    y = rgb_to_y(colours)
     assert y.shape == (1, 1, 5, 1)
     torch.testing.assert_close(y.flatten() * 255, expected)
 
 
 def test_rounding_is_half_up_and_clamped() -> None:
     x = torch.tensor([-1.0, 0.5 / 255, 1.5 / 255, 2.4999 / 255, 254.5 / 255, 2.0]).view(1, 1, 6, 1)
-    np.testing.assert_array_equal(imaging.to_uint8(x).flat, [0, 1, 2, 2, 255, 255])
-    torch.testing.assert_close(imaging.quantize(x).flatten() * 255, torch.tensor([0.0, 1, 2, 2, 255, 255]))
+    np.testing.assert_array_equal(to_uint8(x).flat, [0, 1, 2, 2, 255, 255])
+    torch.testing.assert_close(quantize(x).flatten() * 255, torch.tensor([0.0, 1, 2, 2, 255, 255]))
     with pytest.raises(ValueError, match="NaN"):
-        imaging.to_uint8(torch.full((1, 3, 2, 2), torch.nan))
+        to_uint8(torch.full((1, 3, 2, 2), torch.nan))
 
 
 def test_all_256_levels_survive_the_round_trip() -> None:
     image = np.arange(256 * 3, dtype=np.uint32).astype(np.uint8).reshape(16, 16, 3)
-    x = imaging.to_float(image)
+    x = to_float(image)
     assert x.shape == (1, 3, 16, 16)
     assert x.dtype == torch.float32
     assert x[0, 1, 2, 5] == torch.tensor(image[2, 5, 1]) / 255
-    np.testing.assert_array_equal(imaging.to_uint8(x)[0], image)
+    np.testing.assert_array_equal(to_uint8(x)[0], image)
     batch = np.stack([image, image[::-1]])
-    np.testing.assert_array_equal(imaging.to_uint8(imaging.to_float(torch.from_numpy(batch))), batch)
+    np.testing.assert_array_equal(to_uint8(to_float(torch.from_numpy(batch))), batch)
 
 
 @pytest.mark.parametrize(
     "bad", [torch.zeros(3, 4, 4), torch.zeros(1, 1, 4, 4), torch.zeros(1, 3, 0, 4), torch.zeros(1, 3, 4, 4).byte()]
 )
 def test_the_public_boundary_is_float_rgb_bchw(bad: torch.Tensor) -> None:
-    imaging.check_images(torch.zeros(1, 3, 1, 1), "x")
+    check_images(torch.zeros(1, 3, 1, 1), "x")
     with pytest.raises(ValueError, match=r"hr must be float RGB of shape \(B, 3, H, W\)"):
-        imaging.check_images(bad, "hr")
+        check_images(bad, "hr")

@@ -1,0 +1,64 @@
+"""Everything of Ray's that Ray does not promise to keep: private functions, a private option, switches without a page.
+
+Written against Ray 2.60; what pyproject.toml allows of `ray` ends where nobody has looked at this file again.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+ITEMS_AHEAD = "_generator_backpressure_num_objects"
+"""Option of a streaming actor method: how many items it may make before the first is taken."""
+
+QUICK_TRAIN = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a lost worker and a finished run are noticed
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",  # both feed a dashboard that a local cluster does not have
+}
+"""Environment of a process that drives Ray Train."""
+
+TUNE_WORKER = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep meaning
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a stopped trial's last line would, past Tune's 2 s, cost the next trial
+}
+"""Environment of a process that runs trials."""
+
+
+def read_auth_mode_again() -> None:
+    """Have a Ray that was imported before `RAY_AUTH_MODE` was set read it, as ray.init does after its own default."""
+    if "ray" in sys.modules:
+        from ray._raylet import Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+
+
+def complete_cluster_file(raw: dict[str, Any]) -> dict[str, Any]:
+    """A `ray up` cluster file with Ray's defaults filled in, checked by Ray's schema; `raw` is changed.
+
+    Raises:
+        jsonschema.ValidationError: not of the schema; and other exceptions for what Ray trips over before.
+    """
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    advice = io.StringIO()  # for Ray's Docker mode, but given to everyone
+    with redirect_stdout(advice), redirect_stderr(advice):
+        config: dict[str, Any] = prepare_config(raw)
+    validate_config(config)
+    return config
+
+
+def each_uploaded(folder: Path, note: Callable[[Path], None]) -> None:
+    """Call `note` with each path that Ray would upload from `folder` as a job's working directory."""
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+
+    excludes = [_get_excludes(folder, get_runtime_env_default_excludes())]
+    honoured = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
+    _dir_travel(folder, excludes, note, include_gitignore=honoured, logger=logging.getLogger(__name__))

@@ -1,0 +1,21 @@
+"""Tables of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """A line a row: columns as wide as their widest cell, two spaces apart, no spaces at the end.
+
+    Args:
+        rows: cells, equally many a row.
+        left: numbers of the columns that are flush left; all others are flush right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(_padded(row, widths, left)).rstrip() for row in rows]
+
+
+def _padded(row: Sequence[str], widths: Sequence[int], left: Collection[int]) -> list[str]:
+    cells = enumerate(zip(row, widths, strict=True))
+    return [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in cells]

@@ -1,0 +1,37 @@
+"""What may be printed of a URI, and of a text that holds some."""
+
+import pytest
+
+from cluster.secrets import PASSWORD, shown, without_login
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("http://me:pass@host:5000/x", "http://***@host:5000/x"),
+        ("s3://me@bucket/x", "s3://***@bucket/x"),
+        ("postgresql://sr:pa/ss?w@rd:x@host/db", "postgresql://***@host/db"),
+        ("http://corner/x: postgresql://sr:p/w@host is away", "http://corner/x: postgresql://***@host is away"),
+        ("http://host:5000/x?sig=abc%2F&b=1#c", "http://host:5000/x?sig=***&b=1#c"),
+        ("mysql://host/x?Pwd=abc&sslmode=require", "mysql://host/x?Pwd=***&sslmode=require"),
+        (
+            "https://host/x?X-Amz-Signature=1&X-Amz-Credential=2",
+            "https://host/x?X-Amz-Signature=***&X-Amz-Credential=***",
+        ),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("http://127.0.0.1:5000/#/experiments/1", "http://127.0.0.1:5000/#/experiments/1"),
+    ],
+)
+def test_logins_and_secret_values_are_masked(text: str, printed: str) -> None:
+    assert shown(text) == printed
+
+
+def test_an_address_without_its_login_can_be_opened() -> None:
+    assert without_login("https://me:p/ss@host:5000/x") == "https://host:5000/x"
+    assert without_login("http://host:5000") == "http://host:5000"
+
+
+def test_a_password_that_is_written_out_is_found() -> None:
+    found = PASSWORD.search("--studies-uri=postgresql+psycopg://sr:word@host/db")
+    assert found is not None and found[1] == "postgresql+psycopg://sr"
+    assert not PASSWORD.search("postgresql://sr@host/db http://host:5000/x")
