@@ -18,7 +18,7 @@ PREFIXED = [
     *((f"models.{name}.", row.hyper) for name, row in sr_models.MODELS.items()),
 ]
 NOT_KEYS = {
-    "Info", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
+    "CheckpointInfo", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
     "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "WinnerRecord", "SearchCounts",
     "HomeRecord", "TrackingRecord", "DeliveredRun",
     "SearchRange",  # the shape of a range, explained where `search` is
