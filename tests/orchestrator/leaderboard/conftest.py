@@ -18,19 +18,19 @@ from orchestrator.run.records import (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def score() -> Callable[..., dict[str, Any]]:
     """Makes the row of one image, with what is given changed."""
     return _score
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def winner() -> Callable[..., WinnerRecord]:
     """Makes the record of a combination's winner from its number, fingerprint and params."""
     return _winner
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable[..., Path]:
     """Makes a run folder of some rows and winners; returns it."""
     return _make
