@@ -18,12 +18,30 @@ from cluster.secrets import PASSWORD, shown, without_login
             "https://host/x?X-Amz-Signature=1&X-Amz-Credential=2",
             "https://host/x?X-Amz-Signature=***&X-Amz-Credential=***",
         ),
+        (
+            "postgresql+psycopg://sr:pass@host/x?sslpassword=word&a=b",
+            "postgresql+psycopg://***@host/x?sslpassword=***&a=b",
+        ),
+        ("http://me:pass@host:5000", "http://***@host:5000"),
+        ("http://me@host", "http://***@host"),
+        ("s3://key:se@cret@bucket/x", "s3://***@bucket/x"),  # an @ that was not encoded
+        (
+            "s3://bucket/x?secret_key=a&region=b&session_token=c",
+            "s3://bucket/x?secret_key=***&region=b&session_token=***",
+        ),
+        ("http://host/?API_Key=a", "http://host/?API_Key=***"),
+        ("two: http://a:b@c and http://d:e@f/g", "two: http://***@c and http://***@f/g"),
+        ("http://host:5000/x?a=b", "http://host:5000/x?a=b"),
+        ("http://host/a@b", "http://host/a@b"),
+        ("sqlite:////home/me@here/x.db", "sqlite:////home/me@here/x.db"),
+        ("", ""),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
         ("http://127.0.0.1:5000/#/experiments/1", "http://127.0.0.1:5000/#/experiments/1"),
     ],
 )
 def test_logins_and_secret_values_are_masked(text: str, printed: str) -> None:
     assert shown(text) == printed
+    assert shown(printed) == printed
 
 
 def test_an_address_without_its_login_can_be_opened() -> None:

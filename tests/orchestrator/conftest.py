@@ -1,4 +1,4 @@
-"""An S3 server on the loopback, for tests of what talks to a bucket."""
+"""An S3 server on the loopback and storages of each kind, for tests of what talks to a bucket."""
 
 import http.client
 import socket
@@ -9,6 +9,12 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import pytest
+
+from orchestrator.storage import mirror
+from orchestrator.storage import uri as storage
+from orchestrator.storage.uri import Storage
+
+KEY, SECRET = "AKIATESTTESTTEST", "se/cret+of@ours"
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +54,48 @@ def _status(port: int, method: str, path: str, body: bytes = b"") -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+@pytest.fixture
+def login() -> tuple[str, str]:
+    """Key and secret of every storage that `s3` makes."""
+    return KEY, SECRET
+
+
+@pytest.fixture
+def s3() -> Callable[[int, str], Storage]:
+    """Makes the storage at a prefix of the bucket, on the server at a port."""
+
+    def make(port: int, prefix: str) -> Storage:
+        user, options = f"{KEY}:se%2Fcret+of%40ours", f"region=us-east-1&endpoint_override=http://127.0.0.1:{port}"
+        return Storage.parse(f"s3://{user}@bucket/{prefix}?{options}", "x")
+
+    return make
+
+
+@pytest.fixture(params=["file", "s3"])
+def place(request, tmp_path, s3) -> Storage:
+    """An empty storage of each kind."""
+    if request.param == "file":
+        return Storage.parse(str(tmp_path / "shared storage"), "x")
+    return s3(request.getfixturevalue("s3_port"), f"{tmp_path.name}/a run")
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """A storage that fails is tried again at once."""
+    monkeypatch.setattr(storage, "PAUSES", (0.01, 0.01, None))
+
+
+@pytest.fixture
+def moved(monkeypatch):
+    """Names of the files that this process sent to and fetched from storages, in order."""
+    names, upload, download = {"up": [], "down": []}, Storage.upload, Storage.download
+    monkeypatch.setattr(
+        Storage, "upload", lambda self, path, name: names["up"].append(name) or upload(self, path, name)
+    )
+    monkeypatch.setattr(
+        Storage, "download", lambda self, name, *a, **k: names["down"].append(name) or download(self, name, *a, **k)
+    )
+    monkeypatch.setattr(mirror, "_THREADS", 1)
+    return names

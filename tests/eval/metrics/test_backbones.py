@@ -19,7 +19,6 @@ import torchvision
 from eval.metrics import backbones
 from eval.metrics.backbones import BACKBONES, VARIABLE, Corrupt, Unavailable, WeightFiles
 from eval.protocol import METRICS
-from eval.weights_command import main
 from sr_models.errors import InputError
 
 ALEX = "alexnet-owt-7be5be79.pth"
@@ -279,52 +278,3 @@ def test_what_inception_unpickles_is_our_copy(weights: Path, monkeypatch: pytest
     Inception(files=WeightFiles(weights), device="cpu")
     assert [is_safe for kind, is_safe in given if kind is not io.BytesIO] == [True]
     assert len(given) == 2
-
-
-def test_the_command_shows_present_missing_and_corrupt(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("eval.weights_command.find_spec", lambda _: None)  # no pyiqa: its files are not needed
-    assert main(["--weights-dir", str(weights)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"present  {ALEX} (lpips_alex; licence BSD-3-Clause)"
-    assert lines[1].strip() == str(weights / ALEX)
-    assert sum(line.startswith("present") for line in lines) == 6
-    assert sum("only for the extra [pyiqa], which is not installed" in line for line in lines) == 3
-
-    put(tmp_path, b"cut")
-    assert main(["--weights-dir", str(tmp_path)]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert (
-        lines[0].startswith("corrupt") and f"is corrupt: its sha256 is {hashlib.sha256(b'cut').hexdigest()}" in lines[1]
-    )
-    assert lines[2].startswith("missing  vgg16-397923af.pth")
-    assert f"put it into {str(tmp_path)!r}, sha256 {BACKBONES['vgg16-397923af.pth'].sha256}, from https" in lines[3]
-
-
-def test_the_command_fetches(
-    right: str,
-    tmp_path: Path,
-    online: Callable[[str], None],
-    capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in [name for name in BACKBONES if name != ALEX]:
-        monkeypatch.delitem(BACKBONES, name)
-    put(tmp_path, b"cut")
-    with server(sends(CONTENT)) as url:
-        online(url)
-        assert main(["--weights-dir", str(tmp_path), "--fetch"]) == 0
-    assert "(fetched)" in capsys.readouterr().out
-    assert (tmp_path / ALEX).read_bytes() == CONTENT
-    (tmp_path / ALEX).unlink()
-    assert main(["--weights-dir", str(tmp_path), "--fetch"]) == 1
-    assert "could not be fetched" in capsys.readouterr().out
-
-
-def test_the_command_refuses_what_it_cannot_use(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["--weights-dir", str(tmp_path / "nowhere")]) == 2
-    assert main(["--fetsh"]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("python -m eval weights: --weights-dir: folder")
-    assert said[1] == "python -m eval weights: unrecognized arguments: --fetsh"

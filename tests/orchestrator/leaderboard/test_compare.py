@@ -1,11 +1,6 @@
 """The board compares like with like: ranks, gains, spread and ties from rows whose means are known by hand."""
 
-import csv
-import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,69 +9,11 @@ import pytest
 
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.leaderboard import text as board_text
-from orchestrator.leaderboard.__main__ import main
-from orchestrator.leaderboard.rungs import rung_correlation, spearman
 from orchestrator.leaderboard.write import write
-from orchestrator.run.records import (
-    CombinationRecord,
-    MetricRecord,
-    PlanRecord,
-    Role,
-    SearchCounts,
-    TrialRecord,
-    WinnerRecord,
-    write_winners,
-)
 from sr_models.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[3]
 
-
-def score(combination: str, psnr: float, **over: Any) -> dict[str, Any]:
-    scale, model, objective = combination.split("/")
-    trained = model != "bicubic"
-    row = {
-        "combination": combination, "model": model, "objective": objective, "target": "hr", "loss": "l1",
-        "scale": int(scale[1:]), "fingerprint": f"{combination}#0" if trained else "", "seed": 0 if trained else -1,
-        "weights": "raw" if trained else "none", "benchmark": "Set5", "image": "baby",
-        "protocol": f"classical-y-b{scale[1:]}",
-        "lr_sha256": "aa", "kernel": "files", "precision": "fp32", "draws": 1, "seconds": 0.1, "psnr_y": psnr,
-        "ssim_y": None, "psnr_rgb": None, "ssim_rgb": None, "versions": "{}",
-    }  # fmt: skip
-    return row | over
-
-
-def planned(combination: str) -> CombinationRecord:
-    scale, model, objective = combination.split("/")
-    return CombinationRecord(
-        id=combination, model=model, objective=objective, target="hr", loss="l1", scale=int(scale[1:]), trials=4,
-        searched=("target.length",), parameters=12345,
-    )  # fmt: skip
-
-
-def winner(number: int, fingerprint: str, params: dict[str, Any] | None = None) -> WinnerRecord:
-    counts = SearchCounts(trials=4, pruned=1, failed=0)
-    return WinnerRecord(
-        number=number, params=params or {}, fingerprints=(fingerprint,), search=counts, train_seconds=14.2
-    )
-
-
-def make(folder: Path, rows: list[dict[str, Any]], winners: dict[str, WinnerRecord] | None = None) -> Path:
-    (folder / "evaluation").mkdir(parents=True)
-    combinations = sorted({row["combination"] for row in rows if row["model"] != "bicubic"})
-    PlanRecord(
-        data_hash="d", benchmarks={}, numerics_version=1, inits={}, teachers={}, name="quick", run=folder.name,
-        config_hash="c", git_commit=None, metric=MetricRecord(name="psnr_y", higher_is_better=True),
-        protocol="classical", combinations=tuple(map(planned, combinations)),
-    ).write(folder / "plan.json")  # fmt: skip
-    write_winners(folder / "winners.json", winners or {})
-    (folder / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\n")
-    for i, row in enumerate(rows):
-        pq.write_table(pa.Table.from_pylist([row]), folder / "evaluation" / f"{i}.parquet")
-    return folder
-
-
-def test_means_spread_gain_and_order(tmp_path: Path) -> None:
+def test_means_spread_gain_and_order(tmp_path, score, make):
     rows = [
         score("x2/bicubic/-", 30.0), score("x2/bicubic/-", 32.0, image="bird"),
         score("x2/edsr/l1", 31.0), score("x2/edsr/l1", 33.0, image="bird"),
@@ -96,7 +33,7 @@ def test_means_spread_gain_and_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("second", "tie"), [(32.05, True), (31.5, False)])
-def test_neighbours_within_the_seeds_spread_are_ties(second: float, tie: bool, tmp_path: Path) -> None:
+def test_neighbours_within_the_seeds_spread_are_ties(second, tie, tmp_path, score, make):
     rows = [
         score("x2/a/l1", 32.0),
         score("x2/a/l1", 32.2, seed=1),
@@ -108,7 +45,7 @@ def test_neighbours_within_the_seeds_spread_are_ties(second: float, tie: bool, t
     assert ("≈2" in board_text.text([board])) == tie
 
 
-def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path: Path) -> None:
+def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path, score, make):
     rows = [
         score("x2/bicubic/-", 30.0), score("x2/a/l1", 31.0), score("x2/a/l1", 41.0, lr_sha256="bb", kernel="other"),
         score("x2/a/l1", 51.0, protocol="uncropped-y-b0"), score("x4/a/l1", 25.0), score("x4/bicubic/-", 24.0),
@@ -127,12 +64,12 @@ def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path: Path) -> None:
     assert text.count("Set5@") >= 2, "two kinds of LR inputs are two columns"
 
 
-def test_an_unfinished_image_set_is_not_compared(tmp_path: Path) -> None:
+def test_an_unfinished_image_set_is_not_compared(tmp_path, score, make):
     rows = [score("x2/a/l1", 30.0), score("x2/a/l1", 20.0, image="bird"), score("x2/b/l1", 30.0)]
     assert len({row["lr_inputs"] for row in leaderboard.rows(make(tmp_path / "run", rows))}) == 2
 
 
-def test_missing_images_are_shown_and_not_ranked_against_complete_sets(tmp_path: Path) -> None:
+def test_missing_images_are_shown_and_not_ranked_against_complete_sets(tmp_path, score, make):
     rows = [
         score(f"x2/{model}/l1", psnr + 10 * (image == "bird"), image=image, images=2)
         for model, psnr in (("a", 30.0), ("b", 31.0))
@@ -153,7 +90,7 @@ def test_missing_images_are_shown_and_not_ranked_against_complete_sets(tmp_path:
     assert "Set5 (1 of 2)" in board_text.text(leaderboard.boards(alone)), "also where all rows lack the same image"
 
 
-def test_protocols_are_never_ranked_together_and_equal_ones_are(tmp_path: Path) -> None:
+def test_protocols_are_never_ranked_together_and_equal_ones_are(tmp_path, score, make):
     """n4: with another number of draws it is another protocol."""
     rows = [
         score("x2/a/l1", 31.0), score("x2/b/l1", 32.0), score("x2/c/l1", 99.0, protocol="classical-y-b2-n4"),
@@ -166,7 +103,7 @@ def test_protocols_are_never_ranked_together_and_equal_ones_are(tmp_path: Path) 
     assert {row["rank"] for row in leaderboard.rows(tmp_path / "run")} == {1, 2}
 
 
-def test_metrics_of_sets_have_their_own_columns_and_no_part_in_means(tmp_path: Path) -> None:
+def test_metrics_of_sets_have_their_own_columns_and_no_part_in_means(tmp_path, score, make):
     warning = "FID of 2 samples is biased upward"
     details = json.dumps({"fid": {"text": "", "warning": warning}})
     rows: list[dict[str, Any]] = []
@@ -188,7 +125,7 @@ def test_metrics_of_sets_have_their_own_columns_and_no_part_in_means(tmp_path: P
     assert "vgg16.pth is missing" in (run / "leaderboard.md").read_text()
 
 
-def test_spreads_over_draws_are_cells_where_a_network_is_stochastic(tmp_path: Path) -> None:
+def test_spreads_over_draws_are_cells_where_a_network_is_stochastic(tmp_path, score, make):
     noisy = {"deterministic": False, "noise_seed": 0, "g_std.psnr_y": 0.25, "l_std": 0.01, "protocol": "classical-y-b2"}
     rows = [score("x2/a/l1", 31.0, **noisy), score("x2/a/l1", 41.0, **(noisy | {"noise_seed": 3}))]
     rows += [score("x2/bicubic/-", 30.0, **{"deterministic": True, "g_std.psnr_y": 0.0, "l_std": 0.0})]
@@ -201,50 +138,25 @@ def test_spreads_over_draws_are_cells_where_a_network_is_stochastic(tmp_path: Pa
     assert "g_std.psnr_y" in (run / "leaderboard.md").read_text()
 
 
-def test_a_former_winner_leaves_the_board(tmp_path: Path) -> None:
+def test_a_former_winner_leaves_the_board(tmp_path, score, winner, make):
     rows = [score("x2/a/l1", 31.0, fingerprint="old"), score("x2/a/l1", 35.0, fingerprint="new")]
     [row] = leaderboard.rows(make(tmp_path / "run", rows, {"x2/a/l1": winner(1, "new")}))
     assert row["metrics"]["psnr_y"]["mean"] == 35.0 and row["seeds"] == 1
 
 
-def test_a_row_without_a_shared_benchmark_does_not_move_the_order(tmp_path: Path) -> None:
+def test_a_row_without_a_shared_benchmark_does_not_move_the_order(tmp_path, score, make):
     rows = [score("x2/a/l1", 31.0), score("x2/b/l1", 32.0), score("x2/a/l1", 99.0, benchmark="Set14")]
     [board] = leaderboard.boards(make(tmp_path / "run", rows))
     assert [c[0] for c in board.lead] == ["Set5"] and [e.model for e in board.entries] == ["b", "a"]
 
 
-def test_weights_are_separate_rows(tmp_path: Path) -> None:
+def test_weights_are_separate_rows(tmp_path, score, make):
     rows = [score("x2/a/l1", 31.0), score("x2/a/l1", 32.0, weights="ema"), score("x2/b/l1", 30.0)]
     [board] = leaderboard.boards(make(tmp_path / "run", rows))
     assert [board.name(e) for e in board.entries] == ["a × l1 (ema)", "a × l1 (raw)", "b × l1"]
 
 
-def test_files_and_width(tmp_path: Path) -> None:
-    names = [f"benchmark_number_{i}" for i in range(7)]
-    rows = [
-        score(f"x2/{m}/l1", 30.0 + i, benchmark=b, seed=s)
-        for i, m in enumerate(("edsr_baseline", "imdn"))
-        for b in names
-        for s in (0, 1)
-    ]
-    rows += [score("x2/bicubic/-", 29.0, benchmark=b) for b in names]
-    params = {"target.length": 0.51234, "target.shape": "cosine"}
-    winners = {f"x2/{m}/l1": winner(3, f"x2/{m}/l1#0", params) for m in ("edsr_baseline", "imdn")}
-    run = make(tmp_path / "run", rows, winners)
-    text = write(run)
-    assert max(map(len, text.splitlines())) <= 120
-    assert all(name in text for name in names), "what does not fit goes into a further table"
-    assert "target.length=0.512, target.shape=cosine (trial #3)" in text and "12.3 k" in text
-    table = list(csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text())))
-    assert len(table) == 21 and table[0]["model"] == "imdn" and float(table[0]["psnr_y_gain"]) == 2.0
-    data = json.loads((run / "leaderboard.json").read_text())
-    assert data["metric"] == "psnr_y" and len(data["rows"]) == 21
-    header, rule = (run / "leaderboard.md").read_text().splitlines()[2:4]
-    assert header.count("|") == rule.count("|") == 6 + 7 + 1
-    assert main([str(run)]) == 0
-
-
-def test_the_config_names_the_leading_metric(tmp_path: Path) -> None:
+def test_the_config_names_the_leading_metric(tmp_path, score, make):
     rows = [score("x2/a/l1", 31.0, ssim_y=0.8), score("x2/b/l1", 30.0, ssim_y=0.9)]
     run = make(tmp_path / "run", rows)
     (run / "config.yaml").write_text("evaluation: {metrics: [ssim_y, psnr_y]}\n")
@@ -252,71 +164,8 @@ def test_the_config_names_the_leading_metric(tmp_path: Path) -> None:
     assert board.metric == "ssim_y" and [e.model for e in board.entries] == ["b", "a"]
 
 
-def test_folders_without_a_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none")]) == 2
-    assert main([str(tmp_path)]) == 2
-    empty = make(tmp_path / "run", [])
-    assert main([str(empty)]) == 2
-    (empty / "evaluation" / "x.parquet").write_bytes(b"PAR1 cut")
-    assert main([str(empty)]) == 2
-    (empty / "config.yaml").unlink()
-    assert main([str(empty)]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 5
-    expected = ("not a folder", "plan.json", "no scores yet", "cannot be read", "config.yaml")
-    assert all(text in line for text, line in zip(expected, lines, strict=True))
-
-
-def trial(run: Path, name: str, values: list[float], status: str = "complete", role: Role = "search") -> None:
-    folder = run / "trials" / name
-    TrialRecord(fingerprint=name, combination="x2/a/l1", role=role, number=None, seed=0, params={}, config={}).write(
-        folder / "trial.json"
-    )
-    lines = [
-        {"kind": "step", "step": 50 * (i + 1), "of": 200, "time": 0.0, "metrics": {"psnr_y": v}}
-        for i, v in enumerate(values)
-    ]
-    lines.append({"kind": "end", "status": status, "step": 0, "cause": None, "time": 0.0})
-    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "st')
-
-
-def test_rung_correlation(tmp_path: Path) -> None:
-    run = make(tmp_path / "run", [score("x2/a/l1", 30.0)])
-    for i, values in enumerate([[1, 10, 20, 30], [2, 9, 21, 31], [3, 8, 22, 32], [4, 7, 23, 29]]):
-        trial(run, str(i), [float(v) for v in values])
-    trial(run, "stopped", [99.0], status="stopped")
-    trial(run, "other seed", [9.0, 1.0, 9.0, 1.0], role="final")
-    found = rung_correlation(run)
-    # ends rank 2, 3, 4, 1; first rungs 1, 2, 3, 4: rho = 1 - 6 * (1 + 1 + 1 + 9) / (4 * 15) = -0.2
-    assert [(row["step"], row["n"]) for row in found] == [(50, 4), (100, 4), (150, 4)]
-    assert [row["spearman"] for row in found] == pytest.approx([-0.2, 0.2, -0.2])
-
-
-def test_rung_correlation_says_why_there_is_none(tmp_path: Path) -> None:
-    run = make(tmp_path / "run", [score("x2/a/l1", 30.0)])
-    trial(run, "0", [1.0, 2.0])
-    trial(run, "1", [1.0, 3.0])
-    assert rung_correlation(run)[0] == {
-        "combination": "x2/a/l1", "step": 50, "of": 100, "spearman": None, "n": 2,
-        "reason": "needs 3 trials that ran in full, has 2",
-    }  # fmt: skip
-    trial(run, "2", [1.0, 4.0])
-    assert rung_correlation(run)[0]["reason"] == "all values are equal"
-
-
-def test_equal_values_share_the_mean_of_their_ranks() -> None:
-    x, y = [1.0, 2.0, 2.0, 5.0, 3.0], [3.0, 1.0, 4.0, 4.0, 9.0]  # ranks 1, 2.5, 2.5, 5, 4 and 2, 1, 3.5, 3.5, 5
-    assert spearman(list(zip(x, y, strict=True))) == (pytest.approx(5.75 / 9.5), "")
-
-
-def test_unknown_leading_metric(tmp_path: Path) -> None:
+def test_unknown_leading_metric(tmp_path, score, make):
     run = make(tmp_path / "run", [score("x2/a/l1", 30.0)])
     (run / "config.yaml").write_text("evaluation: {metrics: [psnr]}\n")
     with pytest.raises(InputError, match="psnr_y"):
         leaderboard.boards(run)
-
-
-def test_import_needs_neither_torch_nor_ray_nor_mlflow() -> None:
-    code = "import sys; sys.modules.update(torch=None, ray=None, mlflow=None); import orchestrator.leaderboard.__main__"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr

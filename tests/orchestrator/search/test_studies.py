@@ -246,13 +246,3 @@ def test_the_steering_metric_is_the_one_that_is_named(in_memory):
     studies.record(assignment, 200, {"psnr_y": 30.0, "ssim_y": 0.9})
     studies.tell(assignment, TrialState.COMPLETE)
     assert studies.winner(assignment.combination).value == 0.9
-
-
-def test_halving_asked_again_answers_the_same(in_memory):
-    """A driver that dies between the decision and its record asks again: the worse trial must not slip through."""
-    studies = in_memory()
-    better, worse = (ask(studies, ECO) for _ in range(2))
-    studies.record(better, 50, {"psnr_y": 24.0})
-    studies.record(worse, 50, {"psnr_y": 23.0})
-    assert [studies.should_stop(worse) for _ in range(3)] == [True] * 3
-    assert not studies.should_stop(better)

@@ -27,10 +27,8 @@ from orchestrator.run.records import (
     WinnerRecord,
     write_winners,
 )
-from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.deliver import Tracker, mlflow_store
-from orchestrator.tracking.mlflow_store import check, client, ui_command
-from sr_models.errors import InputError
+from orchestrator.tracking.mlflow_store import check, client
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(120)
@@ -370,39 +368,3 @@ def test_a_store_that_stays_away_leaves_the_rest_for_later(run: Path, monkeypatc
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     assert not Tracker(run, f"http://127.0.0.1:{port}").follow(os.getppid(), interval_s=0.01)
-
-
-def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in ("mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///:memory:", "ftp://host"):
-        with pytest.raises(InputError, match=r"expected sqlite:///FILE"):
-            check(wrong)
-    (tmp_path / "file").write_text("no database")
-    with pytest.raises(InputError, match=r"file/mlflow\.db"):
-        check(f"sqlite:///{tmp_path}/file/mlflow.db")
-    with pytest.raises(InputError, match="not a database"):
-        check(f"sqlite:///{tmp_path}/file")
-
-    monkeypatch.setattr(mlflow_store, "CHECK_TIMEOUT_S", 1.5)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        start = time.monotonic()
-        with pytest.raises(InputError, match="tracking URI"):
-            check(address)  # nobody listens yet
-        silent.listen(4)
-        with pytest.raises(InputError, match="no answer within"):
-            check(address)
-        assert time.monotonic() - start < 6
-
-
-def test_ui_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert ui_command("sqlite:///a b.db").endswith(
-        f"mlflow ui --backend-store-uri 'sqlite:///{tmp_path}/a b.db' --host 127.0.0.1 --port 5000 --workers 1"
-    )
-    assert ui_command("http://host:5000") == "http://host:5000"
-
-
-def test_bad_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none"), "--tracking-uri", "sqlite:///x.db"]) == 2
-    assert "is not a folder" in capsys.readouterr().err

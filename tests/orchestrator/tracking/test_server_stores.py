@@ -29,7 +29,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from cluster.secrets import shown
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.run import journal
@@ -40,7 +39,6 @@ from orchestrator.search.studies import Studies
 from orchestrator.tracking import deliver as tracking
 from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.deliver import Tracker, mlflow_store
-from orchestrator.tracking.mlflow_store import one_line, ui_command
 from sr_models.errors import InputError
 from sr_models.files import read_json
 
@@ -611,11 +609,3 @@ def test_a_command_whose_server_goes_away_says_so_in_a_line(
     said = capsys.readouterr().err
     assert "the same command delivers the rest: API request to http://***@127.0.0.1" in said
     assert len(said.splitlines()) == 1 and "pass" not in said
-
-
-def test_what_is_printed_of_a_uri() -> None:
-    assert "sesame" not in one_line(OSError(f"{'x' * 280} http://me:sesame@host is away")), "not even where it is cut"
-    assert ui_command("http://me:pass@host:5000") == "http://host:5000"
-    assert shown("postgresql+psycopg://sr:pass@host/x?sslpassword=word&a=b") == (
-        "postgresql+psycopg://***@host/x?sslpassword=***&a=b"
-    )

@@ -9,7 +9,7 @@ from torch import Tensor
 import sr_models
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options, eval_mode, pad_to_window, super_resolve, tile_for
-from sr_models.inference.tiling import LiveBytes, spans
+from sr_models.inference.tiling import LiveBytes
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 
@@ -118,37 +118,6 @@ def test_tiles_keep_to_the_windows_of_the_whole_picture() -> None:
     for overlap in (0, 5):
         tiled = super_resolve(Position(), lr, options=Options(tile=9, overlap=overlap)).sr
         torch.testing.assert_close(tiled, super_resolve(Position(), lr).sr, rtol=0, atol=0)
-
-
-def test_spans_cover_each_side_once() -> None:
-    for size, tile, overlap, step in ((65, 64, 16, 1), (100, 40, 5, 8), (7, 9, 3, 4), (33, 1, 0, 1)):
-        parts = spans(size, tile, overlap, step)
-        own = [pixel for (first, end), _ in parts for pixel in range(first, end)]
-        assert own == list(range(size))
-        for (first, end), (seen_first, seen_end) in parts:
-            assert end - first <= tile
-            assert 0 <= seen_first <= max(first - overlap, 0)
-            assert min(end + overlap, size) <= seen_end <= size
-            assert seen_first % step == 0
-        lengths = [seen_end - seen_first for _, (seen_first, seen_end) in parts]
-        assert max(lengths) - min(lengths) < step
-    assert spans(100, 33, 8, 1) == [
-        ((0, 25), (0, 41)),
-        ((25, 50), (17, 58)),
-        ((50, 75), (42, 83)),
-        ((75, 100), (59, 100)),
-    ]
-
-
-def test_live_bytes_counts_what_is_alive_at_a_time() -> None:
-    given = torch.zeros(1000)
-    with LiveBytes() as memory:
-        one = given + 1  # 4000 bytes
-        two = one.view(10, 100).relu()  # the view is free, 4000 more
-        del one
-        given.add_(1)
-        three = two[:5].clone()  # 2000, but the first 4000 are gone
-    assert (memory.peak, memory.now, len(three)) == (8000, 6000, 5)
 
 
 def test_a_tile_is_found_that_keeps_within_a_bound(edsr: SRNetwork) -> None:

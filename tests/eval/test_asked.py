@@ -1,0 +1,92 @@
+"""What `--model` and its options load: the network, its test set, and what its rows will say of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sr_models
+from eval.asked import load, set_name
+from eval.protocol import PROTOCOLS
+from eval.request import ModelRequest
+from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.errors import InputError
+from sr_models.images.files import sha256_file
+from sr_models.inference.super_resolve import Options
+
+HYPER = {"channels": 16, "blocks": 1}
+
+
+@pytest.fixture
+def hr(tmp_path: Path) -> Path:
+    place = tmp_path / "mine" / "X2" / "HR"
+    place.mkdir(parents=True)
+    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(place / "a.png")
+    return place
+
+
+def request_of(hr: Path, **over: Any) -> ModelRequest:
+    values: dict[str, Any] = {
+        "protocol": PROTOCOLS["classical"], "metrics": ("psnr_y",), "scale": 2, "hr": hr, "lr": None,
+        "weights_dir": None, "strict": False, "json": None, "parquet": None, "per_image": False, "model": "bicubic",
+        "weights": None, "hyper": {}, "seed": 7, "precision": "fp32", "channels_last": False, "compile": False,
+        "tile": None, "overlap": None, "self_ensemble": False, "save_images": None, "pictures": None,
+    }  # fmt: skip
+    return ModelRequest(**values | over)
+
+
+def test_a_network_without_weights(hr: Path) -> None:
+    asked = load(request_of(hr))
+    about = asked.subject
+    assert (about.identity.model, about.identity.weights, about.identity.fingerprint) == ("bicubic", "none", "")
+    assert (about.identity.objective, about.identity.seed) == ("-", -1), "no trial of ours need have made it"
+    assert (about.weights_sha256, about.hyper, about.seed) == (None, "{}", 7)
+    assert (about.benchmark, about.protocol) == ("mine", PROTOCOLS["classical"].id(2))
+    assert about.kernel == asked.benchmark.kernel and len(asked.benchmark.pairs) == 1
+    assert about.options == Options()
+
+
+def test_released_weights_are_named_by_their_file_and_hyperparameters_are_complete(hr: Path, tmp_path: Path) -> None:
+    net, path = sr_models.build("imdn", 2, **HYPER), tmp_path / "net.pth"
+    torch.save(net.state_dict(), path)
+    asked = load(request_of(hr, model="imdn", weights=path, hyper=HYPER))
+    assert (asked.subject.identity.weights, asked.subject.identity.fingerprint) == ("released", "")
+    assert asked.subject.weights_sha256 == sha256_file(path)
+    assert json.loads(asked.subject.hyper) == sr_models.check("imdn", 2, HYPER).model_dump()
+    assert all(torch.equal(a, b) for a, b in zip(asked.model.parameters(), net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("ema", "weights"), [(False, "raw"), (True, "ema")])
+def test_a_folder_of_ours_says_itself_what_it_holds(hr: Path, tmp_path: Path, ema: bool, weights: str) -> None:
+    about = {"model": "imdn", "scale": 2, "hyper": HYPER, "sigma": None, "ema": ema, "fingerprint": "f" * 64}
+    saved = save_checkpoint(tmp_path / "ours", sr_models.build("imdn", 2, **HYPER), **about)
+    subject = load(request_of(hr, model="imdn", weights=tmp_path / "ours")).subject
+    assert (subject.identity.weights, subject.identity.fingerprint) == (weights, "f" * 64)
+    assert subject.weights_sha256 == saved.weights_sha256 and json.loads(subject.hyper) == HYPER
+
+
+def test_how_it_computes_is_what_was_asked_for(hr: Path) -> None:
+    given = {"precision": "bf16", "channels_last": True, "compile": True, "tile": 9, "self_ensemble": True}
+    assert load(request_of(hr, **given, overlap=0)).subject.options == Options(**given, overlap=0)
+    assert load(request_of(hr, **given)).subject.options.overlap == Options.overlap
+
+
+def test_weights_of_another_network_are_refused(hr: Path, tmp_path: Path) -> None:
+    torch.save(sr_models.build("imdn", 2, **HYPER).state_dict(), tmp_path / "net.pth")
+    with pytest.raises(InputError, match=r"net\.pth"):
+        load(request_of(hr, model="edsr", weights=tmp_path / "net.pth"))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/data/Set5/X4/HR", "Set5"), ("/data/Set5/hr", "Set5"), ("/data/Set14", "Set14"),
+        ("/data/Urban100/4", "Urban100"), ("/data/Set5/GT/x2", "Set5"), ("/data/Set5/HR2", "HR2"),
+    ],
+)  # fmt: skip
+def test_a_set_is_named_after_its_folder(path: str, name: str) -> None:
+    assert set_name(Path(path)) == name

@@ -1,0 +1,114 @@
+"""The options of `python -m eval` become a typed request; what cannot be done is refused before torch is there."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from eval.command import chosen, parser, prepare_outputs, requested
+from eval.protocol import METRICS, PROTOCOLS
+from eval.request import ModelRequest, PicturesRequest, Request
+from sr_models.errors import InputError
+
+MODEL = ("--model", "bicubic", "--scale", "2", "--hr", "hr")
+PICTURES = ("--images", "sr", "--scale", "2", "--hr", "hr")
+
+
+def request_of(*arguments: str) -> Request:
+    return requested(parser().parse_args(arguments))
+
+
+def test_a_models_request_with_nothing_else_asked_for() -> None:
+    assert request_of(*MODEL) == ModelRequest(
+        protocol=PROTOCOLS["classical"], metrics=tuple(PROTOCOLS["classical"].metrics), scale=2, hr=Path("hr"), lr=None,
+        weights_dir=None, strict=False, json=None, parquet=None, per_image=False, model="bicubic", weights=None,
+        hyper={}, seed=0, precision="fp32", channels_last=False, compile=False, tile=PROTOCOLS["classical"].tile,
+        overlap=None, self_ensemble=False, save_images=None, pictures=None,
+    )  # fmt: skip
+
+
+def test_everything_that_a_model_can_be_asked(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").touch()
+    found = request_of(
+        *("--model", "imdn", "--weights", str(tmp_path / "net.pth"), "--hyper", "channels=16", "--hyper", "blocks=1"),
+        *("--scale", "3", "--hr", "hr", "--lr", "lr", "--metrics", "ssim_y,psnr_y", "--weights-dir", "w", "--strict"),
+        *("--json", "r.json", "--parquet", "r.parquet", "--per-image", "--draws", "4", "--seed", "9", "--tile", "64"),
+        *("--save-images", "out", "--pictures", "drawn", "--precision", "bf16", "--channels-last", "--compile"),
+        *("--overlap", "0", "--self-ensemble"),
+    )
+    assert isinstance(found, ModelRequest) and found.protocol.draws == 4
+    assert {name: value for name, value in asdict(found).items() if name != "protocol"} == {
+        "metrics": ("ssim_y", "psnr_y"), "scale": 3, "hr": Path("hr"), "lr": Path("lr"), "weights_dir": Path("w"),
+        "strict": True, "json": Path("r.json"), "parquet": Path("r.parquet"), "per_image": True, "model": "imdn",
+        "weights": tmp_path / "net.pth", "hyper": {"channels": 16, "blocks": 1}, "seed": 9, "precision": "bf16",
+        "channels_last": True, "compile": True, "tile": 64, "overlap": 0, "self_ensemble": True,
+        "save_images": Path("out"), "pictures": Path("drawn"),
+    }  # fmt: skip
+
+
+def test_a_request_for_pictures() -> None:
+    found = request_of(*PICTURES, "--lr", "lr", "--strict", "--per-image")
+    assert isinstance(found, PicturesRequest)
+    assert (found.images, found.hr, found.lr, found.strict, found.per_image) == (
+        Path("sr"),
+        Path("hr"),
+        Path("lr"),
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--seed", "0"), ("--draws", "0"), ("--overlap", "0"), ("--tile", "8"), ("--weights", "w"), ("--hyper", "a=1"),
+        ("--precision", "fp32"), ("--save-images", "o"), ("--pictures", "p"), ("--compile", None),
+        ("--channels-last", None), ("--self-ensemble", None),
+    ],
+)  # fmt: skip
+def test_what_only_a_model_has_a_use_for_does_not_go_with_pictures(option: str, value: str | None) -> None:
+    with pytest.raises(InputError, match=f"^{option} goes with --model, not with --images$"):
+        request_of(*PICTURES, option, *([] if value is None else [value]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "metrics"),
+    [
+        (None, PROTOCOLS["classical"].metrics),
+        ("ssim_y,psnr_y", ["ssim_y", "psnr_y"]),
+        ("psnr_y,ssim_y,psnr_y", ["psnr_y", "ssim_y"]),
+        ("fid,psnr_y", ["fid", "kid", "psnr_y"]),
+        ("psnr_y,kid,fid", ["psnr_y", "kid", "fid"]),
+        ("g_std.ssim_y,l_std", ["g_std.ssim_y", "l_std"]),
+    ],
+)
+def test_each_metric_comes_once_and_kid_with_fid(asked: str | None, metrics: list[str]) -> None:
+    assert chosen(asked, PROTOCOLS["classical"]) == list(metrics)
+
+
+def test_all_are_all() -> None:
+    assert sorted(chosen("all", PROTOCOLS["classical"])) == sorted(METRICS)
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    for asked in ("psnr", "psnr_y,", ""):
+        with pytest.raises(InputError, match=r"^--metrics: unknown metric"):
+            chosen(asked, PROTOCOLS["classical"])
+
+
+def test_the_folders_of_outputs_are_made_before_the_work(tmp_path: Path) -> None:
+    out = {name: str(tmp_path / name / "x") for name in ("json", "parquet", "save-images", "pictures")}
+    prepare_outputs(request_of(*MODEL, *(part for name, path in out.items() for part in (f"--{name}", path))))
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "json", "parquet", "pictures", "pictures/x", "save-images", "save-images/x",
+    ]  # fmt: skip
+    prepare_outputs(request_of(*PICTURES))
+
+
+def test_outputs_do_not_go_among_what_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "lr")
+    for option in ("--save-images", "--pictures"):
+        with pytest.raises(InputError, match=f"^{option}: 'link' holds the images to be scored"):
+            prepare_outputs(request_of(*MODEL, "--lr", "lr", option, "link"))

@@ -1,0 +1,97 @@
+"""From files to rows: each image with its LR images, or a reason why it is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.data.rows import Item, list_items, make_rows
+from orchestrator.plan.sources import ImageSource
+from sr_models.errors import InputError
+from sr_models.images.files import pixels_sha256, sha256_file
+from sr_models.images.operators import downscale, modcrop
+
+RANDOM = np.random.default_rng(0)
+KERNEL = "matlab-bicubic-symmetric-u8"
+
+
+def save(path: Path, pixels: np.ndarray) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def hr(tmp_path) -> np.ndarray:
+    """The pixels of hr/deep/a.png."""
+    return save(tmp_path / "hr" / "deep" / "a.png", RANDOM.integers(0, 256, (21, 34, 3), np.uint8))
+
+
+def items_of(tmp_path: Path, **over) -> list[Item]:
+    return list_items([ImageSource(hr=str(tmp_path / "hr"), **over)], (2, 4))
+
+
+def rows_of(
+    items: list[Item], split: str = "train", taken: dict | None = None, skipped: dict | None = None, i: int = 0
+):
+    return make_rows(items, (2, 4), split, taken or {}, skipped, i)
+
+
+def test_an_image_is_listed_by_its_place_and_content(tmp_path, hr):
+    [item] = items_of(tmp_path, kernel=KERNEL)
+    path = tmp_path / "hr" / "deep" / "a.png"
+    assert item.hr == path and item.lr == {} and item.fault is None
+    assert (item.file.name, item.file.sha256) == ("hr/deep/a.png", sha256_file(path))
+    assert (item.file.lr, item.file.kernel) == ({}, KERNEL)
+
+
+def test_lr_is_made_with_the_sources_kernel(tmp_path, hr):
+    first, x2, x4 = rows_of(items_of(tmp_path, kernel=KERNEL))
+    assert np.array_equal(first.pixels, hr) and first.origin == sha256_file(tmp_path / "hr" / "deep" / "a.png")
+    for scale, row in ((2, x2), (4, x4)):
+        assert np.array_equal(row.pixels, downscale(hr, scale, KERNEL))
+        assert row.origin == pixels_sha256(modcrop(hr, scale)), "by which a leak of the cropped image is found"
+    assert {row.name for row in (first, x2, x4)} == {"hr/deep/a.png"}
+
+
+def test_lr_files_are_taken_where_they_are_given(tmp_path, hr):
+    lr = save(tmp_path / "lr" / "a.png", 255 - downscale(hr, 2))
+    [item] = items_of(tmp_path, lr={2: str(tmp_path / "lr")})
+    assert item.lr == {2: tmp_path / "lr" / "a.png"} and item.file.lr == {2: sha256_file(tmp_path / "lr" / "a.png")}
+    _, x2, x4 = rows_of([item])
+    assert np.array_equal(x2.pixels, lr) and np.array_equal(x4.pixels, downscale(hr, 4))
+
+
+def test_an_image_smaller_than_a_scale_is_named(tmp_path):
+    save(tmp_path / "hr" / "a.png", RANDOM.integers(0, 256, (3, 30, 3), np.uint8))
+    with pytest.raises(InputError, match=r"a\.png': 30x3 is too small for x4"):
+        rows_of(items_of(tmp_path))
+
+
+def test_one_colour_is_refused_where_it_is_scored(tmp_path):
+    save(tmp_path / "hr" / "a.png", np.full((20, 20, 3), 7, np.uint8))
+    items = items_of(tmp_path)
+    assert len(rows_of(items)) == 3
+    with pytest.raises(InputError, match="has one colour only"):
+        rows_of(items, "validation")
+
+
+def test_a_fault_is_raised_or_kept_with_the_images_name(tmp_path, hr):
+    (tmp_path / "hr" / "link.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"link\.png"):
+        items_of(tmp_path)
+    items = list_items([ImageSource(hr=str(tmp_path / "hr"))], (2, 4), on_bad="skip")
+    [bad] = [i for i, item in enumerate(items) if item.fault]
+    assert items[bad].file.sha256 == "" and items[bad].file.name == "hr/link.png"
+    skipped: dict[str, str] = {}
+    assert rows_of(items, skipped=skipped, i=bad) is None and skipped == {"hr/link.png": items[bad].fault}
+    with pytest.raises(InputError, match=r"link\.png"):
+        rows_of(items, i=bad)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_an_image_that_is_taken_is_a_leak_whole_or_cropped_and_never_skipped(tmp_path, hr, scale):
+    taken = {pixels_sha256(modcrop(hr, scale)): "train/x.png"}
+    with pytest.raises(InputError, match=r"hr/deep/a\.png is a training image too \(train/x\.png\)"):
+        rows_of(items_of(tmp_path), "validation", taken, {})

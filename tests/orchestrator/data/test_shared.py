@@ -1,0 +1,198 @@
+"""A patch store on a run's storage: published once, fetched once a node, checked by hash, and whole after any kill."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orchestrator.data.shared import fetch_store, publish_store
+from orchestrator.data.store import PatchStore, build_store
+from orchestrator.plan.sources import ImageSource
+from orchestrator.storage.uri import Storage
+from sr_models.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A finished store of four tables."""
+    folder = tmp_path_factory.mktemp("built")
+    for split, seeds in (("train", (0, 1, 2)), ("val", (3,))):
+        (folder / split).mkdir()
+        for seed in seeds:
+            Image.fromarray(pixels(seed)).save(folder / split / f"{seed}.png")
+    train, validation = (ImageSource(hr=str(folder / split)) for split in ("train", "val"))
+    return build_store(folder / "store", train=[train], validation=[validation], scales=(2,)).folder
+
+
+def pixels(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=(32, 40, 3), dtype=np.uint8)
+
+
+def tables(names: list[str]) -> list[str]:
+    return [name.rpartition("-")[0] for name in names]
+
+
+def test_a_store_is_published_fetched_and_the_same(place, built, tmp_path, moved, caplog, login):
+    key, secret = login
+    caplog.set_level(logging.INFO, "orchestrator.storage.mirror")
+    publish_store(built, place)
+    there = fetch_store(place, tmp_path / "cache")
+    here = PatchStore.open(built)
+    assert there.data_hash == here.data_hash and there.folder != here.folder
+    batch = {"seed": 1, "step": 2, "batch_size": 4, "patch": 8, "scale": 2}
+    assert (there.batch(**batch).hr == here.batch(**batch).hr).all()
+    assert tables(moved["up"]) == tables(moved["down"]) == ["hr", "lr_x2", "val_hr", "val_lr_x2"]
+    publish_store(built, place)
+    fetch_store(place, tmp_path / "cache")
+    assert len(moved["up"]) == len(moved["down"]) == 4  # nothing twice
+    assert "4 of 4 files, 0.0 of 0.0 MB" in caplog.text and "fetched from" in caplog.text
+    assert secret not in caplog.text and "se%2F" not in caplog.text and key not in caplog.text
+
+
+def test_a_store_that_grew_is_brought_up_to_date(place, built, tmp_path, moved):
+    shutil.copytree(built, tmp_path / "store")
+    publish_store(tmp_path / "store", place)
+    first = fetch_store(place, tmp_path / "cache")
+    teacher = "0123456789abcdef"
+    PatchStore.open(tmp_path / "store").add_centroids(
+        teacher, 2, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    )
+    publish_store(tmp_path / "store", place)
+    grown = fetch_store(place, tmp_path / "cache")
+    assert grown.has_centroids(teacher, 2) and not first.has_centroids(teacher, 2) and grown.folder == first.folder
+    centroids = [f"mu_x2_{teacher}", f"mu_lr_x2_{teacher}"]
+    assert tables(moved["up"])[4:] == tables(moved["down"])[4:] == centroids
+
+
+def test_publishing_and_fetching_go_on_after_a_kill(place, built, tmp_path, moved, monkeypatch):
+    for direction, act in (
+        ("upload", lambda: publish_store(built, place)),
+        ("download", lambda: fetch_store(place, tmp_path / "cache")),
+    ):
+        real, calls = getattr(Storage, direction), []
+
+        def killed_at_the_third(*values, real=real, calls=calls, **named):
+            calls.append(values)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return real(*values, **named)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Storage, direction, killed_at_the_third)
+            act()
+        if direction == "upload":
+            with pytest.raises(InputError, match="holds no patch store"):
+                fetch_store(place, tmp_path / "cache")
+        act()
+    assert tables(moved["up"]) == sorted(tables(moved["down"])) == ["hr", "lr_x2", "val_hr", "val_lr_x2"]
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "delete"])
+def test_a_damaged_copy_is_fetched_again_and_said_so(built, tmp_path, moved, caplog, harm):
+    place = Storage.parse(str(tmp_path / "shared"), "x")
+    publish_store(built, place)
+    hashes = fetch_store(place, tmp_path / "cache").hashes("train")
+    (table,) = (tmp_path / "cache").rglob("lr_x2.arrow")
+    data = bytearray(table.read_bytes())
+    data[len(data) // 2] ^= 1
+    table.unlink()
+    if harm != "delete":
+        table.write_bytes(data if harm == "flip" else data[:-9])
+    assert fetch_store(place, tmp_path / "cache").hashes("train") == hashes
+    assert tables(moved["down"])[4:] == ["lr_x2"] and table.read_bytes() == (built / "lr_x2.arrow").read_bytes()
+    assert (harm == "delete") == ("lr_x2.arrow is not what its manifest says: fetched again" not in caplog.text)
+
+
+def test_a_damaged_store_is_refused_on_both_sides(built, tmp_path):
+    place, cache = Storage.parse(str(tmp_path / "shared"), "x"), tmp_path / "cache"
+    shutil.copytree(built, tmp_path / "store")
+    data = (built / "hr.arrow").read_bytes()
+    (tmp_path / "store" / "hr.arrow").write_bytes(data[:-9] + b"\0" * 9)
+    with pytest.raises(InputError, match=r"hr\.arrow has changed since it was sealed"):
+        publish_store(tmp_path / "store", place)
+    publish_store(built, place)
+    (table,) = (tmp_path / "shared").rglob("hr-*.arrow")
+    table.write_bytes(data[:-9] + b"\0" * 9)
+    with pytest.raises(OSError, match="its sha256 is"):
+        fetch_store(place, cache)
+    table.unlink()
+    with pytest.raises(InputError, match=r"hr-[0-9a-f]{16}\.arrow is missing; publish it again"):
+        fetch_store(place, cache)
+    publish_store(built, place)
+    fetch_store(place, cache)
+    manifest = place.child("store").read("manifest.json")
+    place.write("store/manifest.json", manifest[:-9])
+    with pytest.raises(InputError, match="it is not JSON"):
+        fetch_store(place, cache)
+    values = json.loads(manifest)
+    values["products"]["../../evil"] = values["products"]["hr"]
+    place.write("store/manifest.json", json.dumps(values).encode())
+    with pytest.raises(InputError, match=r"lists '\.\./\.\./evil'"):
+        fetch_store(place, cache)
+    assert not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.slow
+def test_processes_of_a_node_fetch_once(place, built, tmp_path):
+    publish_store(built, place)
+    code = """
+import sys
+from pathlib import Path
+from orchestrator.data.shared import fetch_store
+from orchestrator.storage.uri import Storage
+download, count = Storage.download, []
+Storage.download = lambda *values, **named: count.append(1) or download(*values, **named)
+print("ready", flush=True)
+uri, cache = sys.stdin.read().split("|")
+store = fetch_store(Storage(uri), Path(cache))
+print(len(count), store.data_hash)
+"""
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        for _ in range(3)
+    ]
+    try:
+        for process in crowd:
+            assert process.stdout.readline() == "ready\n"
+        for process in crowd:  # all have imported everything: now at once
+            process.stdin.write(f"{place.uri}|{tmp_path / 'cache'}")
+            process.stdin.close()
+        said = [process.stdout.read().split() for process in crowd]
+        assert [process.wait(60) for process in crowd] == [0, 0, 0]
+    finally:
+        for process in crowd:
+            process.kill()
+            process.wait(10)
+            process.stdout.close()
+    assert sorted(int(count) for count, _ in said) == [0, 0, 4]
+    assert {data_hash for _, data_hash in said} == {PatchStore.open(built).data_hash}
+
+
+def test_a_cache_is_closed_to_others(built, tmp_path):
+    place = Storage.parse(str(tmp_path / "shared"), "x")
+    publish_store(built, place)
+    mask = os.umask(0)
+    try:
+        fetch_store(place, tmp_path / "cache")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "cache" / "stores").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "cache" / "stores").chmod(0o707)
+    with pytest.raises(InputError, match=r"cache/stores must be yours and closed to others"):
+        fetch_store(place, tmp_path / "cache")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/stores cannot be made: .*; set SR_CACHE to another"):
+        fetch_store(place, tmp_path / "file")

@@ -1,0 +1,38 @@
+"""`python -m orchestrator.leaderboard`: one line for a folder that has no board, and none of the heavy packages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from orchestrator.leaderboard.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_folders_without_a_board(tmp_path, capsys, make):
+    assert main([str(tmp_path / "none")]) == 2
+    assert main([str(tmp_path)]) == 2
+    empty = make(tmp_path / "run", [])
+    assert main([str(empty)]) == 2
+    (empty / "evaluation" / "x.parquet").write_bytes(b"PAR1 cut")
+    assert main([str(empty)]) == 2
+    (empty / "config.yaml").unlink()
+    assert main([str(empty)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    expected = ("not a folder", "plan.json", "no scores yet", "cannot be read", "config.yaml")
+    assert all(text in line for text, line in zip(expected, lines, strict=True))
+
+
+def test_import_needs_neither_torch_nor_ray_nor_mlflow() -> None:
+    code = "import sys; sys.modules.update(torch=None, ray=None, mlflow=None); import orchestrator.leaderboard.__main__"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_board_is_printed_and_nothing_is_written(tmp_path, capsys, score, make):
+    run = make(tmp_path / "run", [score("x2/a/l1", 31.25), score("x2/bicubic/-", 30.0)])
+    assert main([str(run)]) == 0
+    said = capsys.readouterr()
+    assert "31.25 (+1.25)" in said.out and said.err == ""
+    assert not list(run.glob("leaderboard.*"))

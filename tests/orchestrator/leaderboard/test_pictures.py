@@ -1,0 +1,152 @@
+"""What a finished sweep is shown by: which pictures there are, of whom, and with which scores."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval import benchmarks
+from eval.pictures import of_rows
+from eval.protocol import get_protocol
+from orchestrator.leaderboard import pictures as report
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.training.network import build_network
+from sr_models.checkpoints.folder import save_checkpoint
+
+PLAIN, NOISY, SIGMA = "x2/edsr_baseline/l1", "x2/noisy_edsr/l1", "x2/edsr_baseline/expectation"
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    """A network and a stochastic one, each with l1 and with a σ head."""
+    small = {"channels": 8, "blocks": 1}
+    return make_plan(
+        SweepConfig.parse(
+            {
+                "name": "s", "models": {"edsr_baseline": small, "noisy_edsr": {**small, "noise": 30.0}},
+                "objectives": ["l1", "expectation"], "teacher": {},
+                "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"toy": {"hr": "c"}}},
+                "evaluation": {"metrics": ["psnr_y", "ssim_y"], "draws": 2},
+            },
+            "test",
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, plan: Plan, score: Callable, winner: Callable, make: Callable) -> RunDir:
+    """Its run folder, with a winner of every combination but noisy_edsr × expectation."""
+    rows, winners = [], {}
+    for i, name in enumerate((PLAIN, NOISY, SIGMA)):
+        fingerprint = str(i) * 64
+        winners[name] = winner(i, fingerprint)
+        rows += [score(name, 31.0 + i + k, benchmark="toy", image=image, fingerprint=fingerprint, ssim_y=0.9)
+                 for k, image in enumerate("ab")]  # fmt: skip
+    rows += [score("x2/bicubic/-", 30.0 + k, benchmark="toy", image=image, ssim_y=0.8) for k, image in enumerate("ab")]
+    evaluation = plan.config.evaluation
+    protocol = get_protocol(evaluation.protocol).model_copy(update={"draws": evaluation.draws})
+    rows = [row | {"protocol": protocol.id(2), "noise_seed": None} for row in rows]
+    made = RunDir(make(tmp_path_factory.mktemp("drawn") / "run", rows, winners))
+    for one in plan.combinations:
+        if one.id in winners:
+            trial, fingerprint = plan.trial(one, {}, 0, "d" * 64, None), winners[one.id].fingerprints[0]
+            sigma = trial.objective.sigma and {"width": trial.objective.sigma.width}
+            save_checkpoint(
+                made.trial(fingerprint) / "model", build_network(trial), model=one.network, scale=2, hyper=trial.hyper,
+                sigma=sigma, ema=False, fingerprint=fingerprint,
+            )  # fmt: skip
+            journal = Journal(made.trial(fingerprint) / JOURNAL)
+            journal.step(50, 100, {"psnr_y": 20.0, "ema.psnr_y": 21.0, "train.loss": 0.1})
+            journal.step(100, 100, {"psnr_y": 22.0, "ema.psnr_y": 23.0, "train.loss": 0.1})
+            journal.end("complete", 100)
+    return made
+
+
+@pytest.fixture(scope="module")
+def drawn(run: RunDir, plan: Plan) -> dict[str, dict[str, Any]]:
+    """File name -> what its picture was given, of everything that the run is shown by; nothing is drawn."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def keep(path: Path, *args: Any, **given: Any) -> None:
+        assert path.parent == run.pictures and path.name not in found
+        found[path.name] = given | {"args": args}
+
+    images = run.path.parent / "toy"
+    images.mkdir()
+    for i, name in enumerate("ab"):
+        pixels = np.random.default_rng(i).integers(60, 200, (44, 52, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(images / f"{name}.png")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("comparison", "training_curves", "violins", "bars"):
+            patch.setattr(report, name, keep)
+        for name in ("best_and_worst", "l_std_map", "sigma_against_error"):
+            patch.setattr(of_rows, name, keep)
+        report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)})
+    return found
+
+
+def test_what_there_is_to_show(drawn):
+    assert set(drawn) == {
+        "comparison_toy_x2.png", "draws_toy_x2.png", "l_std_toy_x2.png", "sigma_toy_x2_edsr_baseline_expectation.png",
+        "validation_x2.png", "violin_psnr_y_x2.png", "violin_ssim_y_x2.png", "board_toy_x2.png",
+    }  # fmt: skip
+
+
+def test_winners_stand_between_bicubic_and_hr_the_best_first(drawn):
+    given = drawn["comparison_toy_x2.png"]
+    labels = [label for label, _, _ in given["panels"]]
+    assert labels[:2] == ["LR", "bicubic"] and labels[-1] == "HR" and given["title"] == "toy ×2: a"
+    assert sorted(labels[2:-1]) == [
+        "edsr_baseline\n× expectation", "edsr_baseline\n× l1", "noisy_edsr\n× l1\ndraw 0 of 2",
+    ]  # fmt: skip
+    scores = [scores["psnr_y"] for _, _, scores in given["panels"][2:-1]]
+    assert len(scores) == 3 and all(list(one) == ["psnr_y", "ssim_y"] for _, _, one in given["panels"][1:-1])
+    plain = [s for s, label in zip(scores, labels[2:-1], strict=True) if "draw" not in label]
+    assert plain == sorted(plain, reverse=True)
+
+
+def test_draws_and_their_spread_are_the_stochastic_networks(drawn):
+    methods, maps = drawn["draws_toy_x2.png"]["methods"], drawn["l_std_toy_x2.png"]["maps"]
+    assert list(methods) == [label for label, _, _ in maps] == ["noisy_edsr × l1"]
+    pictures, scores = methods["noisy_edsr × l1"]
+    assert len(pictures) == 2 and {len(values) for values in scores.values()} == {2}
+    image = drawn["l_std_toy_x2.png"]["image"][1]
+    assert image.shape == maps[0][1].shape, "without the border that scores leave out"
+
+
+def test_sigma_is_held_against_the_error_at_hr_size(drawn):
+    given = drawn["sigma_toy_x2_edsr_baseline_expectation.png"]
+    assert given["sigma"].shape == given["error"].shape == (44, 52, 3)
+    assert list(given["scores"]) == ["psnr_sigma", "pll"]
+
+
+def test_curves_are_the_winners_validations_raw_and_averaged(drawn):
+    [panels] = drawn["validation_x2.png"]["args"]
+    assert list(panels) == ["psnr_y"], "losses are no validation"
+    assert panels["psnr_y"]["edsr_baseline × l1"] == ([50, 100], [20.0, 22.0])
+    assert panels["psnr_y"]["edsr_baseline × l1 (ema)"] == ([50, 100], [21.0, 23.0])
+    assert len(panels["psnr_y"]) == 6
+
+
+def test_violins_are_bicubic_and_the_best_by_the_boards_order(drawn):
+    [scores] = drawn["violin_psnr_y_x2.png"]["args"]
+    assert list(scores) == ["toy"]
+    assert {label: sorted(values) for label, values in scores["toy"].items()} == {
+        "bicubic": [30.0, 31.0], "edsr_baseline × expectation": [33.0, 34.0], "noisy_edsr × l1": [32.0, 33.0],
+        "edsr_baseline × l1": [31.0, 32.0],
+    }  # fmt: skip
+    assert list(scores["toy"])[:2] == ["bicubic", "edsr_baseline × expectation"]
+
+
+def test_bars_stand_on_bicubic(drawn):
+    given = drawn["board_toy_x2.png"]
+    assert given["baseline"] == ("bicubic", 30.5) and given["caption"].endswith("; one seed")
+    assert given["args"] == ([
+        ("edsr_baseline × expectation", 33.5, 0.0), ("noisy_edsr × l1", 32.5, 0.0), ("edsr_baseline × l1", 31.5, 0.0),
+    ],)  # fmt: skip

@@ -1,0 +1,52 @@
+"""The board's files: what a spreadsheet, a page and a program find in the run folder."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from orchestrator.leaderboard.compare import boards
+from orchestrator.leaderboard.text import text
+from orchestrator.leaderboard.write import write
+
+
+def test_files_and_width(tmp_path, score, winner, make):
+    names = [f"benchmark_number_{i}" for i in range(7)]
+    rows = [
+        score(f"x2/{m}/l1", 30.0 + i, benchmark=b, seed=s)
+        for i, m in enumerate(("edsr_baseline", "imdn"))
+        for b in names
+        for s in (0, 1)
+    ]
+    rows += [score("x2/bicubic/-", 29.0, benchmark=b) for b in names]
+    params = {"target.length": 0.51234, "target.shape": "cosine"}
+    winners = {f"x2/{m}/l1": winner(3, f"x2/{m}/l1#0", params) for m in ("edsr_baseline", "imdn")}
+    run = make(tmp_path / "run", rows, winners)
+    said = write(run)
+    assert max(map(len, said.splitlines())) <= 120
+    assert all(name in said for name in names), "what does not fit goes into a further table"
+    assert "target.length=0.512, target.shape=cosine (trial #3)" in said and "12.3 k" in said
+    table = list(csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text())))
+    assert len(table) == 21 and table[0]["model"] == "imdn" and float(table[0]["psnr_y_gain"]) == 2.0
+    data = json.loads((run / "leaderboard.json").read_text())
+    assert data["metric"] == "psnr_y" and len(data["rows"]) == 21
+    header, rule = (run / "leaderboard.md").read_text().splitlines()[2:4]
+    assert header.count("|") == rule.count("|") == 6 + 7 + 1
+
+
+def test_numbers_that_json_has_no_word_for_are_null(tmp_path, score, make):
+    run = make(tmp_path / "run", [score("x2/a/l1", float("inf")), score("x2/bicubic/-", 30.0)])
+    write(run)
+    first, second = json.loads((run / "leaderboard.json").read_text(), parse_constant=pytest.fail)["rows"]
+    assert first["metrics"]["psnr_y"] == {"mean": None, "std": None, "gain": None, "by_seed": {"0": None}}
+    assert second["metrics"]["psnr_y"]["mean"] == 30.0
+    best, _ = csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text()))
+    assert best["psnr_y"] == "inf"
+
+
+def test_what_is_returned_is_the_terminals_table(tmp_path, score, make):
+    run = make(tmp_path / "run", [score("x2/a/l1", 31.0)])
+    assert write(run) == text(boards(run))
+    head = json.loads((run / "leaderboard.json").read_text())
+    assert (head["run"], head["metric"], head["higher_is_better"]) == ("run", "psnr_y", True)

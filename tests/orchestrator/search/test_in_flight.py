@@ -1,0 +1,277 @@
+"""What the search makes of its trials' reports, told from fake studies and a fake run: nothing here trains."""
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.plan import make_plan
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import TrialRecord
+from orchestrator.search.in_flight import InFlight
+from orchestrator.search.studies import Assignment
+
+STEPS = 200
+PLAN = make_plan(
+    SweepConfig.parse(
+        {
+            "name": "s", "models": ["imdn"], "objectives": {"eco": {"search": ["target.length"]}}, "teacher": {},
+            "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}},
+            "train": {"steps": STEPS, "validate_every": 50},
+        },
+        "test",
+    )
+)  # fmt: skip
+
+
+def assignment(number: int, length: float = 0.5) -> Assignment:
+    """A planned trial; those of one length have one fingerprint."""
+    params, [one] = {"target.length": length}, PLAN.combinations
+    config = PLAN.trial(one, params, 0, "d" * 64, "e" * 64)
+    return Assignment(one, SimpleNamespace(number=number, params=params), config)
+
+
+class FakeStudies:
+    """Hands out what it is given, stops whom it is told to stop, and notes what it hears."""
+
+    def __init__(self, *planned: Assignment, stopped: tuple[tuple[str, int], ...] = ()) -> None:
+        self.planned, self.stopped = list(planned), list(stopped)
+        self.worse: set[int] = set()
+        self.recorded: list[tuple[int, int, dict[str, float]]] = []
+        self.told: list[tuple[int, TrialState, str | None]] = []
+
+    def next(self) -> Assignment | None:
+        return self.planned.pop(0) if self.planned else None
+
+    def record(self, found: Assignment, step: int, metrics: dict[str, float]) -> None:
+        self.recorded.append((found.number, step, metrics))
+
+    def should_stop(self, found: Assignment) -> bool:
+        return found.number in self.worse
+
+    def tell(self, found: Assignment, state: TrialState, cause: str | None = None) -> None:
+        self.told.append((found.number, state, cause))
+
+    def pruned(self) -> list[tuple[str, int]]:
+        return self.stopped
+
+
+class FakeAccess:
+    """A run whose journals are lists in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = RunDir(folder)
+        self.journals: dict[str, list[dict[str, Any]]] = {}
+        self.ended: list[tuple[str, str, int]] = []
+
+    def read_journal(self, fingerprint: str) -> list[dict[str, Any]]:
+        return self.journals.get(fingerprint, [])
+
+    def end(self, fingerprint: str, status: str, step: int) -> None:
+        self.ended.append((fingerprint, status, step))
+
+
+def step(number: int, value: float = 20.0) -> dict[str, Any]:
+    return {"kind": "step", "step": number, "metrics": {"psnr_y": value}}
+
+
+def report(number: int, value: float = 20.0, status: str = "running") -> dict[str, Any]:
+    """A report as Tune flattens it, with some of what Tune adds."""
+    return {"step": number, "status": status, "metrics/psnr_y": value, "training_iteration": 1}
+
+
+class Search:
+    """An `InFlight` over fakes, and what it said: (trial, steps, status) of its progress, decisions of its workers."""
+
+    def __init__(self, folder: Path, studies: FakeStudies, *, ray_train: bool) -> None:
+        self.studies, self.access = studies, FakeAccess(folder)
+        self.progress: list[tuple[int, int, str]] = []
+        self.decisions: list[tuple[str, int, str]] = []
+        self.in_flight = InFlight(
+            studies,
+            self.access,
+            lambda found, steps, status: self.progress.append((found.number, steps, status)),
+            (lambda *decision: self.decisions.append(decision)) if ray_train else None,
+        )
+
+
+@pytest.fixture
+def search(tmp_path):
+    """Makes a search of some planned trials; with `ray_train`, its workers end by themselves."""
+    return lambda *planned, ray_train=False, **given: Search(
+        tmp_path, FakeStudies(*planned, **given), ray_train=ray_train
+    )
+
+
+# ---- handing out -----------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_handed_out_with_its_record(search, tmp_path):
+    one = assignment(3)
+    made = search(one)
+    assert made.in_flight.start("t") == {"trial": one.config.model_dump(mode="json"), "key": "t"}
+    assert made.in_flight.live == {"t": one} and made.studies.recorded == []
+    record = TrialRecord.read(RunDir(tmp_path).trial(one.config.fingerprint) / "trial.json")
+    assert (record.combination, record.role, record.number, record.params) == (
+        "x2/imdn/eco", "search", 3, {"target.length": 0.5},
+    )  # fmt: skip
+    assert made.in_flight.start("u") is None and not made.in_flight.duplicates, "nothing is left, and nothing waits"
+
+
+def test_a_duplicate_waits_until_its_twin_has_ended(search):
+    twins, other = (assignment(0), assignment(1), assignment(2)), assignment(3, length=0.9)
+    made = search(*twins, other)
+    in_flight = made.in_flight
+    assert in_flight.start("a")["key"] == "a"
+    assert in_flight.start("b") is not None and in_flight.live["b"] is other, "others need not wait with it"
+    assert in_flight.duplicates == [twins[1], twins[2]]
+    assert in_flight.start("c") is None and in_flight.duplicates == [twins[1], twins[2]]
+    in_flight.close("b", TrialState.COMPLETE, STEPS)
+    assert in_flight.start("c") is None, "that was no twin"
+    in_flight.close("a", TrialState.COMPLETE, STEPS)
+    assert in_flight.start("c") is not None and in_flight.live == {"c": twins[1]}
+    assert in_flight.start("d") is None, "one of them at a time"
+    in_flight.close("c", TrialState.COMPLETE, STEPS)
+    assert in_flight.start("d") is not None and in_flight.live == {"d": twins[2]} and not in_flight.duplicates
+
+
+def test_what_a_dead_driver_did_not_record_is_recorded_at_the_start(search):
+    one = assignment(0)
+    made = search(one)
+    made.access.journals[one.config.fingerprint] = [step(50, 21.0), step(100, 22.0), {"kind": "end", "step": 100}]
+    made.in_flight.start("t")
+    assert made.studies.recorded == [(0, 50, {"psnr_y": 21.0}), (0, 100, {"psnr_y": 22.0})]
+    assert made.studies.told == [], "the trial itself says how it ended"
+
+
+# ---- reports ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_recorded_and_the_trial_goes_on(search):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    assert made.in_flight.decide("t", report(50, 21.5)) is False
+    assert made.studies.recorded == [(0, 50, {"psnr_y": 21.5})] and made.progress == [(0, 50, "running")]
+    assert "t" in made.in_flight.live and not made.studies.told
+
+
+def test_a_stopped_trial_is_told_once(search):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    made.studies.worse.add(0)
+    assert made.in_flight.decide("t", report(50)) is True
+    assert made.studies.told == [(0, TrialState.PRUNED, None)] and made.progress == [(0, 50, "stopped")]
+    assert made.in_flight.live == {}
+    assert made.in_flight.decide("t", report(100)) is False, "a report that was under way"
+    assert len(made.studies.told) == len(made.studies.recorded) == len(made.progress) == 1
+
+
+@pytest.mark.parametrize("status", ["running", "complete"])
+def test_a_report_at_the_full_budget_never_stops_a_trial(search, status):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    made.studies.worse.add(0)
+    assert made.in_flight.decide("t", report(STEPS, status=status)) is False
+    assert made.studies.recorded == [(0, STEPS, {"psnr_y": 20.0})] and not made.studies.told
+    assert "t" in made.in_flight.live
+
+
+@pytest.mark.parametrize("status", ["complete", "failed"])
+def test_a_trial_that_has_ended_is_not_stopped(search, status):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    made.studies.worse.add(0)
+    assert made.in_flight.decide("t", report(50, status=status)) is False and not made.studies.told
+
+
+def test_a_failed_result_is_not_recorded(search):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    assert made.in_flight.decide("t", report(100, float("nan"), status="failed")) is False
+    made.in_flight.close("t", TrialState.FAIL, 100, "the loss is not finite")
+    assert made.studies.recorded == [] and made.studies.told == [(0, TrialState.FAIL, "the loss is not finite")]
+    assert made.progress[-1] == (0, 100, "failed")
+
+
+def test_a_report_without_metrics_is_not_recorded(search):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    assert made.in_flight.decide("t", {"step": 0, "status": "running"}) is False
+    assert made.studies.recorded == []
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [(TrialState.COMPLETE, "complete"), (TrialState.PRUNED, "stopped"), (TrialState.FAIL, "failed")],
+)
+def test_progress_hears_how_a_trial_ended(search, state, said):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    made.in_flight.close("t", state, 150)
+    assert made.progress == [(0, 150, said)] and made.studies.told == [(0, state, None)]
+
+
+# ---- trials whose workers end by themselves --------------------------------------------------------------------------
+
+
+def test_workers_are_told_and_tune_is_not(search):
+    made = search(assignment(0), ray_train=True)
+    made.in_flight.start("t")
+    assert made.in_flight.decide("t", report(50)) is False
+    made.studies.worse.add(0)
+    assert made.in_flight.decide("t", report(100)) is False, "the workers end it"
+    assert made.decisions == [("t", 50, "continue"), ("t", 100, "stop")]
+    assert made.studies.told == [(0, TrialState.PRUNED, None)] and made.progress[-1] == (0, 100, "stopped")
+
+
+def test_a_report_that_comes_again_gets_the_same_answer(search):
+    """Workers that were started again report a step once more, when other trials may have moved what is good enough."""
+    made = search(assignment(0), ray_train=True)
+    made.in_flight.start("t")
+    made.in_flight.decide("t", report(50))
+    made.studies.worse.add(0)
+    made.in_flight.decide("t", report(50))
+    made.in_flight.decide("t", report(100))
+    made.studies.worse.clear()
+    made.in_flight.decide("t", report(100))
+    assert made.decisions == [("t", 50, "continue")] * 2 + [("t", 100, "stop")] * 2
+    assert len(made.studies.told) == 1 and [entry[1] for entry in made.studies.recorded] == [50, 100]
+
+
+def test_the_result_of_a_step_that_was_answered_is_still_taken_in(search):
+    """Tune hears of the last validation twice: from the workers, and as how the trial ended."""
+    made = search(assignment(0), ray_train=True)
+    made.in_flight.start("t")
+    made.in_flight.decide("t", report(STEPS))
+    made.in_flight.decide("t", report(STEPS, status="complete"))
+    assert [entry[1] for entry in made.studies.recorded] == [STEPS, STEPS], "studies leave out what they know"
+    assert made.decisions == [("t", STEPS, "continue")] * 2
+
+
+def test_workers_of_an_unknown_trial_go_on(search):
+    made = search(ray_train=True)
+    assert made.in_flight.decide("t", report(50)) is False
+    assert made.decisions == [("t", 50, "continue")] and made.studies.recorded == []
+
+
+# ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+def test_journals_are_closed_only_where_an_end_is_missing(search):
+    made = search(stopped=(("open", 50), ("closed", 100), ("never begun", 50), ("went on", 100)))
+    made.access.journals = {
+        "open": [step(50)],
+        "closed": [step(50), step(100), {"kind": "end", "status": "stopped", "step": 100}],
+        "went on": [step(50), {"kind": "end", "status": "stopped", "step": 50}, step(100)],
+        "not stopped": [step(50)],
+    }
+    made.in_flight.close_journals()
+    assert made.access.ended == [("open", "stopped", 50), ("went on", "stopped", 100)]
+
+
+def test_a_snapshot_holds_nothing_of_it(search):
+    assert type(pickle.loads(pickle.dumps(search(assignment(0)).in_flight))) is object

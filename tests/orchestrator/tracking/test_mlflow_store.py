@@ -1,0 +1,102 @@
+"""The MLflow side alone: which URIs it takes, what it prints of them, and what it makes of journals' numbers."""
+
+import math
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.run.records import MetricRecord, PlanRecord, TrackingRecord
+from orchestrator.tracking import mlflow_store
+from orchestrator.tracking.mlflow_store import board_link, check, metric_rows, one_line, text, ui_command
+from sr_models.errors import InputError
+
+
+def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("mlruns", "file:///tmp/mlruns", "sqlite://", "sqlite:///:memory:", "ftp://host"):
+        with pytest.raises(InputError, match=r"expected sqlite:///FILE"):
+            check(wrong)
+    (tmp_path / "file").write_text("no database")
+    with pytest.raises(InputError, match=r"file/mlflow\.db"):
+        check(f"sqlite:///{tmp_path}/file/mlflow.db")
+    with pytest.raises(InputError, match="not a database"):
+        check(f"sqlite:///{tmp_path}/file")
+
+    monkeypatch.setattr(mlflow_store, "CHECK_TIMEOUT_S", 1.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(InputError, match="tracking URI"):
+            check(address)  # nobody listens yet
+        silent.listen(4)
+        with pytest.raises(InputError, match="no answer within"):
+            check(address)
+        assert time.monotonic() - start < 6
+
+
+def test_ui_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ui_command("sqlite:///a b.db").endswith(
+        f"mlflow ui --backend-store-uri 'sqlite:///{tmp_path}/a b.db' --host 127.0.0.1 --port 5000 --workers 1"
+    )
+    assert ui_command("http://host:5000") == ui_command("http://me:pass@host:5000") == "http://host:5000"
+    shown = ui_command("postgresql://sr:pass@host/mlflow")
+    assert "'postgresql://***@host/mlflow'" in shown and "pass" not in shown
+
+
+def test_an_error_is_one_short_line_without_a_secret() -> None:
+    assert "sesame" not in one_line(OSError(f"{'x' * 280} http://me:sesame@host is away")), "not even where it is cut"
+    assert one_line(OSError("two\n  lines")) == "two lines" and len(one_line(OSError("x" * 999))) == 300
+    assert one_line(TimeoutError()) == "TimeoutError"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder of which nothing has been delivered."""
+    folder = tmp_path / "quick-1a2b3c4d"
+    PlanRecord(
+        data_hash="d", benchmarks={}, numerics_version=1, inits={}, teachers={}, name="quick", run=folder.name,
+        config_hash="c", git_commit=None, metric=MetricRecord(name="psnr_y", higher_is_better=True),
+        protocol="classical", combinations=(),
+    ).write(folder / "plan.json")  # fmt: skip
+    (folder / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\n")
+    return folder
+
+
+def test_the_boards_page_is_sorted_by_its_leading_metric(run: Path) -> None:
+    assert board_link(run, "sqlite:///x.db") == "", "not delivered yet"
+    TrackingRecord(uri="u", experiments={"quick": "1", "quick leaderboard": "2"}).write(run / "tracking.json")
+    page = "/#/experiments/2/runs?orderByKey=metrics.%60psnr_y%60&orderByAsc=false"
+    assert board_link(run, "sqlite:///x.db") == f"http://127.0.0.1:5000{page}"
+    assert board_link(run, "https://me:pass@host/mlflow/") == f"https://host/mlflow{page}"
+    (run / "config.yaml").write_text("evaluation: {metrics: [lpips_alex]}\n")
+    assert board_link(run, "http://host:1").endswith("metrics.%60lpips_alex%60&orderByAsc=true"), "less is better"
+
+
+def test_rows_are_numbers_under_names_that_mlflow_takes() -> None:
+    values = {"psnr_y.my, set ×2": 30, "train.loss": 0.1, "other": math.nan, "text": "no", "none": None, "x" * 300: 1.0}
+    found = metric_rows(values, 50, 1050.1234)
+    assert [(row.key, row.value) for row in found[:2]] == [("psnr_y.my_ set _2", 30.0), ("train.loss", 0.1)]
+    assert math.isnan(found[2].value) and [len(row.key) for row in found[3:]] == [250]
+    assert {(row.step, row.timestamp) for row in found} == {(50, 1_050_123)}
+
+
+def test_params_are_text() -> None:
+    assert (text("cosine"), text(0.5), text([1, None]), text({"a": True})) == (
+        "cosine",
+        "0.5",
+        "[1, null]",
+        '{"a": true}',
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"), [([2, 2, 2], [[2, 2], [2]]), ([9], [[9]]), ([1, 9, 1], [[1], [9], [1]]), ([], [])]
+)
+def test_a_step_is_never_parted(monkeypatch: pytest.MonkeyPatch, sizes: list[int], groups: list[list[int]]) -> None:
+    """The last step that MLflow has says where to go on."""
+    monkeypatch.setattr(mlflow_store, "BATCH", 5)
+    entries = [{"metrics": {str(k): 0.0 for k in range(size)}} for size in sizes]
+    assert [[len(entry["metrics"]) for entry in group] for group in mlflow_store._batches(entries)] == groups

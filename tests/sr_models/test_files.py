@@ -1,0 +1,112 @@
+"""Files appear whole or not at all, whatever ends the writer; a held folder makes the next builder wait."""
+
+import threading
+from pathlib import Path
+
+import filelock
+import pytest
+
+from sr_models.errors import InputError
+from sr_models.files import LOCK, locked, read_json, replacing, write_json, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_file_takes_its_place_when_the_block_ends_well(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with replacing(path) as part:
+        part.write_text("one")
+        assert not path.exists() and part.parent == path.parent, "a rename on one disk"
+    assert path.read_text() == "one"
+    with replacing(path) as part:
+        part.write_text("two")
+        assert path.read_text() == "one"
+    assert path.read_text() == "two" and names(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), KeyboardInterrupt()])
+def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), replacing(path) as part:
+        part.write_text("half")
+        raise error
+    assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
+
+
+def test_a_block_that_writes_nothing_is_a_mistake(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "file.txt"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_two_writers_do_not_mix(tmp_path):
+    path = tmp_path / "file.txt"
+    with replacing(path) as one, replacing(path) as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one", "the last that ends"
+
+
+def test_one_builder_holds_a_folder_at_a_time(tmp_path):
+    folder, order, waiting = tmp_path / "deep" / "store", [], threading.Event()
+
+    def build():
+        waiting.set()
+        with locked(folder):
+            order.append("second")
+
+    with locked(folder):
+        second = threading.Thread(target=build)
+        second.start()
+        assert waiting.wait(10)
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(folder / LOCK).acquire(timeout=0)
+        order.append("first")
+    second.join(10)
+    assert order == ["first", "second"]
+
+
+def test_a_folder_is_let_go_when_its_builder_fails(tmp_path):
+    with pytest.raises(ValueError), locked(tmp_path):
+        raise ValueError
+    with filelock.FileLock(tmp_path / LOCK).acquire(timeout=0):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    said = r"^store .*/file/store cannot be written: Not a directory$"
+    with pytest.raises(InputError, match=said), locked(tmp_path / "file" / "store"):
+        pass
+
+
+def test_json_to_the_byte_and_back(tmp_path):
+    path, value = tmp_path / "new" / "x.json", {"b": [1, 2.5, None], "a": "é"}
+    write_json(path, value)
+    assert path.read_text(encoding="utf-8") == '{\n "b": [\n  1,\n  2.5,\n  null\n ],\n "a": "\\u00e9"\n}\n'
+    assert read_json(path) == value
+
+
+def test_what_json_cannot_hold_leaves_what_was_there(tmp_path):
+    write_json(tmp_path / "x.json", 1)
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "x.json", Path("x"))
+    assert read_json(tmp_path / "x.json") == 1 and names(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe{}", b"\x00"])
+def test_what_is_not_json_is_one_line_with_the_files_name(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path} is not JSON (") and "\n" not in str(caught.value)
+
+
+def test_text_is_utf8(tmp_path):
+    write_text(tmp_path / "x.txt", "σ ≈ 1\n")
+    assert (tmp_path / "x.txt").read_bytes() == "σ ≈ 1\n".encode()

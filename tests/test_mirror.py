@@ -1,0 +1,58 @@
+"""Tests mirror the wings: a module's tests are where its name says, or one table says where they are."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("sr_models", "objectives", "eval", "cluster", "orchestrator")
+
+COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that tests it
+    "orchestrator/evaluate/actors.py": "tests/orchestrator/evaluate/test_service.py",
+    "orchestrator/evaluate/entrants.py": "tests/orchestrator/evaluate/test_main.py",
+    "orchestrator/evaluate/on_cluster.py": "tests/orchestrator/evaluate/test_main.py",
+    "orchestrator/evaluate/one_model.py": "tests/orchestrator/evaluate/test_main.py",
+    "orchestrator/evaluate/one_run.py": "tests/orchestrator/evaluate/test_main.py",
+    "orchestrator/evaluate/pool.py": "tests/orchestrator/evaluate/test_service.py",
+    "orchestrator/evaluate/work.py": "tests/orchestrator/evaluate/test_service.py",
+    "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
+    "orchestrator/session.py": "tests/orchestrator/test_sweep_inputs.py",
+    "orchestrator/stages.py": "tests/orchestrator/test_sweep.py",
+    "orchestrator/training/in_full.py": "tests/orchestrator/training/test_group.py",
+    "orchestrator/training/teachers.py": "tests/orchestrator/test_sweep.py",
+    "orchestrator/training/worker.py": "tests/orchestrator/training/test_group.py",
+    "sr_models/spec.py": "tests/sr_models/test_init.py",
+}
+DECLARATIONS = {"eval/request.py", "sr_models/errors.py"}
+"""Modules that compute nothing."""
+
+
+def computes(path: Path) -> bool:
+    return any(isinstance(node, ast.FunctionDef | ast.Lambda) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+def namesake(module: str) -> str:
+    """Where a module's tests belong: tests/eval/test_rows.py for eval/rows.py, test_main.py for a `__main__.py`."""
+    path = Path("tests") / module
+    return path.with_name(f"test_{path.stem.strip('_')}.py").as_posix()
+
+
+MODULES = {
+    path.relative_to(ROOT).as_posix()
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("*.py")
+    if path.stem != "__init__" or computes(path)
+}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_is_tested_where_its_name_says_or_where_the_table_says(module):
+    known = module in COVERED_ELSEWHERE or module in DECLARATIONS
+    assert (ROOT / namesake(module)).exists() is not known, f"{namesake(module)}: either it or a row of the tables here"
+
+
+def test_the_tables_name_files_that_are_there():
+    assert COVERED_ELSEWHERE.keys() | DECLARATIONS <= MODULES
+    assert all((ROOT / where).exists() for where in COVERED_ELSEWHERE.values())
+    assert not [module for module in DECLARATIONS if computes(ROOT / module)]
