@@ -60,7 +60,7 @@ class FakeStudies:
         return self.stopped
 
 
-class FakePlace:
+class FakeAccess:
     """A run whose journals are lists in memory."""
 
     def __init__(self, folder: Path) -> None:
@@ -88,12 +88,12 @@ class Search:
     """An `InFlight` over fakes, and what it said: (trial, steps, status) of its progress, decisions of its workers."""
 
     def __init__(self, folder: Path, studies: FakeStudies, *, ray_train: bool) -> None:
-        self.studies, self.place = studies, FakePlace(folder)
+        self.studies, self.access = studies, FakeAccess(folder)
         self.progress: list[tuple[int, int, str]] = []
         self.decisions: list[tuple[str, int, str]] = []
         self.in_flight = InFlight(
             studies,
-            self.place,
+            self.access,
             lambda found, steps, status: self.progress.append((found.number, steps, status)),
             (lambda *decision: self.decisions.append(decision)) if ray_train else None,
         )
@@ -142,7 +142,7 @@ def test_a_duplicate_waits_until_its_twin_has_ended(search):
 def test_what_a_dead_driver_did_not_record_is_recorded_at_the_start(search):
     one = assignment(0)
     made = search(one)
-    made.place.journals[one.config.fingerprint] = [step(50, 21.0), step(100, 22.0), {"kind": "end", "step": 100}]
+    made.access.journals[one.config.fingerprint] = [step(50, 21.0), step(100, 22.0), {"kind": "end", "step": 100}]
     made.in_flight.start("t")
     assert made.studies.recorded == [(0, 50, {"psnr_y": 21.0}), (0, 100, {"psnr_y": 22.0})]
     assert made.studies.told == [], "the trial itself says how it ended"
@@ -263,14 +263,14 @@ def test_workers_of_an_unknown_trial_go_on(search):
 
 def test_journals_are_closed_only_where_an_end_is_missing(search):
     made = search(stopped=(("open", 50), ("closed", 100), ("never begun", 50), ("went on", 100)))
-    made.place.journals = {
+    made.access.journals = {
         "open": [step(50)],
         "closed": [step(50), step(100), {"kind": "end", "status": "stopped", "step": 100}],
         "went on": [step(50), {"kind": "end", "status": "stopped", "step": 50}, step(100)],
         "not stopped": [step(50)],
     }
     made.in_flight.close_journals()
-    assert made.place.ended == [("open", "stopped", 50), ("went on", "stopped", 100)]
+    assert made.access.ended == [("open", "stopped", 50), ("went on", "stopped", 100)]
 
 
 def test_a_snapshot_holds_nothing_of_it(search):
