@@ -27,7 +27,7 @@ from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import TrialRecord, read_winners
 from orchestrator.storage.mirror import pull_tree, push_tree
 from orchestrator.storage.uri import Storage
-from orchestrator.training.network import build_network
+from orchestrator.training.network import build_network, export
 from sr_models.checkpoints import folder as weights
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options
@@ -188,21 +188,8 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     name = f"{SNAPSHOTS}/{own.name}@{step}"
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = build_network(config)
-    sigma = config.objective.sigma
-    for folder, held in (("model", state["model"]), ("model_ema", state["ema"])):
-        if held is None:
-            continue
-        net.load_state_dict(held)
-        weights.save(
-            home.run.path / name / folder,
-            net,
-            model=config.model,
-            scale=config.scale,
-            hyper=config.hyper,
-            sigma={"width": sigma.width} if sigma else None,
-            ema=folder == "model_ema",
-            fingerprint=config.fingerprint,
-        )
+    net.load_state_dict(state["model"])
+    export(home.run.path / name, net, config, state["ema"])
     if home.storage is not None:
         push_tree(home.run.path / name, home.storage.child(name), ["*"])
     return home.run.path / name, step
