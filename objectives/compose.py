@@ -6,7 +6,7 @@ The composition is ours; the parts come from ECO (https://arxiv.org/abs/2312.175
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -31,18 +31,39 @@ class LossTerms:
     logs: dict[str, Tensor]
 
 
-Update = Callable[[nn.Module, Batch, float, SampleRng], LossTerms]
+@dataclass(frozen=True)
+class Update:
+    """One of the updates that a batch makes: a loss, and the parameters that step down its gradient.
+
+    Each has an optimiser, a learning rate, a clip norm and logs of its own, also where two share parameters. Gradients
+    that its loss leaves elsewhere count for nothing.
+    """
+
+    name: str
+    """What logs, checkpoints and `train.groups` call it; one of the spec's `update_names`."""
+    parameters: Callable[[nn.Module], Iterable[nn.Parameter]]
+    """model -> what it steps: parameters of the model, of the objective's own module, or of both."""
+    loss: Callable[[nn.Module, Batch, float, SampleRng], LossTerms]
+    """(model, batch, progress, rng) -> what it minimises; all updates of a step are given the same rng."""
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of `model` that are not frozen."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 class Objective:
     """The training steps that a spec describes."""
 
+    module: nn.Module | None = None
+    """What the objective trains beside the model (a discriminator): in the trial's checkpoint, and never exported."""
+
     def __init__(self, spec: ObjectiveSpec) -> None:
         self.spec = spec
 
-    def updates(self) -> list[tuple[str, Update]]:
-        """(parameter group, function) for each optimiser step of a batch, in order: here one, on the whole model."""
-        return [("model", self.loss)]
+    def updates(self) -> list[Update]:
+        """What a step does with its batch, in order, as the spec's `update_names` says: one, on all of the model."""
+        return [Update("model", trainable, self.loss)]
 
     def loss(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> LossTerms:
         """The loss of `model` on `batch`, computed in float32 whatever the model's precision.

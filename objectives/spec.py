@@ -171,6 +171,11 @@ class ObjectiveSpec(Params):
         """What a run must supply: a subset of {"mu", "mu_lr", "sigma"}."""
         return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
 
+    @property
+    def update_names(self) -> tuple[str, ...]:
+        """Names of the updates that a batch makes, in order (`objectives.compose.Objective.updates`)."""
+        return ("model",)
+
 
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:
     """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length"."""

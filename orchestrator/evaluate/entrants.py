@@ -25,8 +25,8 @@ from orchestrator.run.driver import Home
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import TrialRecord, read_winners
-from orchestrator.training.network import build_network
-from sr_models.checkpoints.folder import CheckpointInfo, save_checkpoint
+from orchestrator.training.network import build_network, export
+from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
@@ -175,20 +175,7 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     name = f"{SNAPSHOTS}/{own.name}@{step}"
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = build_network(config)
-    sigma = config.objective.sigma
-    for folder, state_dict in (("model", state["model"]), ("model_ema", state["ema"])):
-        if state_dict is None:
-            continue
-        net.load_state_dict(state_dict)
-        save_checkpoint(
-            home.run.path / name / folder,
-            net,
-            model=config.model,
-            scale=config.scale,
-            hyper=config.hyper,
-            sigma={"width": sigma.width} if sigma else None,
-            ema=folder == "model_ema",
-            fingerprint=config.fingerprint,
-        )
+    net.load_state_dict(state["model"])
+    export(home.run.path / name, net, config, state["ema"])
     home.access.push(name, ["*"])
     return home.run.path / name, step

@@ -17,13 +17,29 @@ from objectives import ObjectiveSpec, resolve
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.hashing import digest
-from sr_models.params import Params, SearchRange, searchable
+from sr_models.params import Params, SearchRange, nearest, searchable
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 """What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names."""
 
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
+
+
+class GroupConfig(Params):
+    """What one update of an objective does otherwise than `train` says; null: as there."""
+
+    optimizer: Literal["adam", "adamw"] | None = Field(default=None, description="update rule")
+    lr: float | None = Field(default=None, gt=0, description="peak learning rate")
+    weight_decay: float | None = Field(default=None, ge=0, description="L2 (adam) or decoupled (adamw) weight decay")
+    schedule: Literal["constant", "cosine", "step"] | None = Field(
+        default=None, description="learning rate after the warm-up"
+    )
+    lr_floor: float | None = Field(default=None, ge=0, le=1, description="cosine ends at this fraction of lr")
+    decay_at: tuple[float, ...] | None = Field(default=None, description="step schedule: where lr decays")
+    decay: float | None = Field(default=None, gt=0, le=1, description="step schedule: factor at each of decay_at")
+    warmup: float | None = Field(default=None, ge=0, lt=1, description="fraction of the run over which lr rises")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of this update's gradient")
 
 
 class TrainConfig(Params):
@@ -49,7 +65,7 @@ class TrainConfig(Params):
         default=0.0, ge=0, lt=1, description="fraction of the run over which lr rises linearly from 0"
     )
     clip_norm: float | None = Field(
-        default=None, gt=0, description="largest global gradient norm, or null for no clipping"
+        default=None, gt=0, description="largest gradient norm of an update, or null for no clipping"
     )
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="decay of the weight average per step, or null for none"
@@ -63,6 +79,22 @@ class TrainConfig(Params):
     checkpoint_every: int = Field(
         default=100, ge=1, description="steps between checkpoints (not a part of the fingerprint)"
     )
+    groups: dict[str, GroupConfig] = Field(
+        default={},
+        exclude_if=lambda groups: not groups,  # so that runs keep the fingerprints they had before there was a choice
+        description="name of an update -> what is its own, where an objective has several (one alone is `model`)",
+    )
+
+    def group(self, name: str) -> TrainConfig:
+        """How the update of that name is trained: `groups` laid over the rest."""
+        own = self.groups.get(name, GroupConfig())
+        return self.model_copy(update=own.model_dump(exclude_none=True) | {"groups": {}})
+
+    def check_groups(self, spec: ObjectiveSpec, where: str) -> None:
+        """Raises InputError: `groups` names an update that the objective does not have; it starts with `where`."""
+        for name in self.groups:
+            if name not in spec.update_names:
+                raise InputError(f"{where}.groups: no update {name!r}{nearest(name, spec.update_names)}")
 
     def changed(self, values: Mapping[str, Any], where: str) -> TrainConfig:
         """The same training with some fields replaced.
@@ -294,6 +326,11 @@ class TrialConfig(Params):
     )
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
     numerics_version: int = NUMERICS_VERSION
+
+    @model_validator(mode="after")
+    def _groups_of_the_objective(self) -> TrialConfig:
+        self.train.check_groups(self.objective, "train")
+        return self
 
     @property
     def fingerprint(self) -> str:

@@ -21,6 +21,7 @@ SECTIONS: dict[str, type[Params]] = {
     "data.test.NAME.": config.BenchmarkSource,
     "data.train[].": config.ImageSource,
     "train.": config.TrainConfig,
+    "train.groups.NAME.": config.GroupConfig,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
     "evaluation.": config.EvaluationConfig,

@@ -12,11 +12,14 @@ from typing import Any
 
 import sr_models
 from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
-from objectives import ObjectiveSpec, check_legal
+from objectives import RECIPES, ObjectiveSpec, check_legal
 from orchestrator.plan.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
 from orchestrator.plan.space import TRAIN, Axes, apply, axes
 from sr_models.errors import InputError
+
+TEACHER_OBJECTIVE = RECIPES["l1"]
+"""What a teacher that a sweep makes is trained by."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Plan:
             model=teacher.model,
             scale=scale,
             hyper=sr_models.check(teacher.model, scale, teacher.hyper).model_dump(),
-            objective=ObjectiveSpec.parse({"target": {"kind": "hr"}, "loss": {"kind": "l1"}}, "teacher"),
+            objective=TEACHER_OBJECTIVE,
             train=teacher_train(self.config),
             seed=self.config.seed,
             protocol=self.config.evaluation.protocol,
@@ -197,7 +200,7 @@ def make_plan(config: SweepConfig) -> Plan:
                 f"objectives.{label}: needs a teacher; add teacher: {{model: NAME}} or teacher: {{weights: FOLDER}}"
             )
     if config.teacher is not None and config.teacher.weights is None:
-        teacher_train(config)
+        teacher_train(config).check_groups(TEACHER_OBJECTIVE, "teacher.train")
     for label in config.models:
         if config.search.metric.startswith(AVERAGED) and config.network(label)[2].ema is None:
             raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for model {label!r}")
@@ -224,6 +227,8 @@ def make_plan(config: SweepConfig) -> Plan:
                 except InputError as error:
                     skipped.append((found.id, str(error)))
                 else:
+                    for point in found.axes.points:
+                        apply(spec, train, point, found.id)[1].check_groups(spec, f"{found.id}: train")
                     combinations.append(found)
     trainable = [label for label in config.models if sr_models.spec(config.network(label)[0]).trainable]
     for name in specs:  # one that fits some of the models leaves a gap in the table; one that fits none is a mistake

@@ -1,11 +1,14 @@
 """`run_trial`: the only training loop. A plain function; Ray Tune and Ray Train call it, a laptop without Ray can too.
 
-With k workers each one runs it on its slice of the same global batch: gradients are averaged, losses and scores summed,
-and the first worker keeps the files. One worker against k differ in the order of float additions and in nothing else,
-except where a network draws by itself (drop-path, dropout: a generator a worker) or looks at its batch (BatchNorm).
+With k workers each one runs it on its slice of the same global batch: gradients, losses and scores are summed, and the
+first worker keeps the files. One worker against k differ in the order of float additions and in nothing else, except
+where a network draws by itself (drop-path, dropout: a generator a worker) or looks at its batch (BatchNorm).
+
+A step is one batch with all updates of its objective, each by an optimiser of its own (`Stepper`). Where there are
+several, their metrics carry the update's name: train.NAME.loss, train.NAME.lr, for one alone train.loss, train.lr.
 
 Everything random is keyed by (seed, step, sample), the learning rate is a closed form of the step, and a checkpoint
-holds weights, optimiser, weight average and running sums: so a resumed run equals an unbroken one bit for bit on the
+holds weights, optimisers, weight average and running sums: so a resumed run equals an unbroken one bit for bit on the
 same machine with the same number of threads.
 """
 
@@ -18,28 +21,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import safetensors.torch
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import Tensor
 
-from eval.metrics.fidelity import score
-from eval.protocol import PROTOCOLS
 from objectives.batch import Batch
-from objectives.compose import Objective, Update
+from objectives.compose import Objective
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrainConfig, TrialConfig
+from orchestrator.plan.config import TrialConfig
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, end, steps
 from orchestrator.training.failure import TrialFailure, failure_cause
-from orchestrator.training.network import build_network, other_weights
-from orchestrator.training.ranks import Ranks, without_exchange
-from sr_models.checkpoints.folder import save_checkpoint
-from sr_models.checkpoints.published import initialise
-from sr_models.images.operators import to_float
-from sr_models.inference.super_resolve import exact_arithmetic, super_resolve
-from sr_models.networks.sigma import WithSigma
+from orchestrator.training.network import build_network, export, other_weights, prepare
+from orchestrator.training.optimisers import Stepper, steppers
+from orchestrator.training.ranks import Ranks
+from orchestrator.training.validation import validation_scores
+from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.rng import SampleRng, keyed
 
 Reporter = Callable[[int, dict[str, float]], Literal["continue", "stop"]]
@@ -133,7 +131,7 @@ def run_trial(
 
 
 class _Trial:
-    """The state of one run: network, optimiser, weight average, running sums."""
+    """The state of one run: network, objective, optimisers, weight average, running sums."""
 
     def __init__(
         self,
@@ -149,28 +147,23 @@ class _Trial:
         self.config, self.train, self.store = config, config.train, store
         self.device, self.ranks, self.out_dir, self.kept = torch.device(device), ranks, out_dir, kept
         self.micro_batch = micro_batch or config.train.batch_size
-        self.objective = Objective(config.objective)
         torch.manual_seed(config.seed)
         self.net = build_network(config)
-        if (config.init is None) != (init is None):
-            raise ValueError(f"the trial was planned with init {config.init}, and given {init}")
-        if init is not None:
-            inner = self.net.net if isinstance(self.net, WithSigma) else self.net
-            initialise(inner, safetensors.torch.load_file(init))
-        self.net.to(self.device)
-        for parameter in self.net.parameters():
-            if parameter.ndim == 4:  # channels_last: faster convolutions, equal to rounding
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        parameters = [p for p in self.net.parameters() if p.requires_grad]
-        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.train.optimizer]
-        self.optimizer = optimizer(parameters, lr=self.train.lr, weight_decay=self.train.weight_decay, fused=True)
+        prepare(self.net, config, init, self.device)
+        self.objective = Objective(config.objective)  # after the network, whose draws it must not move
+        self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
+        for module in (self.net, self.module):
+            if module is not None:  # drawn on another kind of CPU, the last bits may differ
+                ranks.align(module.state_dict().values())
+        updates = self.objective.updates()
+        assert tuple(update.name for update in updates) == config.objective.update_names
+        self.steppers = steppers(updates, self.train, self.net)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()} if self.train.ema else None
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # of the losses since the last report: this worker's part of them
         self.seconds = 0.0  # of training, validation excluded
         self._load()
         ranks.agree("checkpoint", self.step)
-        self.model = ranks.share(self.net)
 
     def run(self, journal: Journal, report: Reporter) -> TrialResult:
         train = self.train
@@ -191,7 +184,9 @@ class _Trial:
             if self.step == train.steps:
                 break
             self._train_step()
-        self._export()
+        if self.ranks.first:
+            export(self.out_dir, self.net, self.config, self.ema)
+            self.kept()
         metrics = steps(journal.entries)[-1]["metrics"]
         report(self.step, metrics)
         return TrialResult("complete", self.step, metrics)
@@ -212,45 +207,45 @@ class _Trial:
         )
         dropout = keyed(config.seed, self.step, self.ranks.rank, "init")
         torch.manual_seed(int(dropout.integers(2**63)))
-        self.model.train()
-        for _group, loss_of in self.objective.updates():
-            for group in self.optimizer.param_groups:
-                group["lr"] = train.lr * lr_factor(train, self.step)
-            self._update(loss_of, batch)
+        self.net.train()
+        for stepper in self.steppers:
+            self._update(stepper, batch)
+        self.sums["count"] = self.sums.get("count", torch.zeros(())) + 1
         if self.ema is not None and train.ema is not None:
             for name, value in self.net.state_dict().items():
                 average = self.ema[name]
                 average.lerp_(value, 1 - train.ema) if value.is_floating_point() else average.copy_(value)
         self.step += 1
         if self.step % FINITE_CHECK_EVERY == 0 or self.step % train.validate_every == 0 or self.step == train.steps:
-            loss = float(self.ranks.sum(self.sums["loss"].clone()))  # so that all workers give up together
-            if not math.isfinite(loss):
-                raise TrialFailure(
-                    f"the loss is not finite ({loss}) within the {FINITE_CHECK_EVERY} steps before step {self.step}"
-                )
+            self._check_finite()
         self.seconds += time.perf_counter() - began
 
-    def _update(self, loss_of: Update, batch: Batch) -> None:
-        progress = self.step / (self.train.steps - 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        for start in range(0, len(batch), self.micro_batch):
-            part = batch.part(start, start + self.micro_batch)
-            more = start + self.micro_batch < len(batch)
-            with without_exchange(self.model) if more else contextlib.nullcontext():
-                self._add_gradients(loss_of, part, progress)
-        if self.train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.train.clip_norm)
-        self.optimizer.step()
-        self.sums["count"] = self.sums.get("count", torch.zeros(())) + 1
+    def _check_finite(self) -> None:
+        for stepper in self.steppers:
+            name = f"{stepper.prefix}loss"
+            loss = float(self.ranks.sum(self.sums[name].clone()))  # so that all workers give up together
+            if not math.isfinite(loss):
+                raise TrialFailure(
+                    f"the {name} is not finite ({loss}) within the {FINITE_CHECK_EVERY} steps before step {self.step}"
+                )
 
-    def _add_gradients(self, loss_of: Update, part: Batch, progress: float) -> None:
+    def _update(self, stepper: Stepper, batch: Batch) -> None:
+        stepper.clear()
+        for start in range(0, len(batch), self.micro_batch):
+            self._add_gradients(stepper, batch.part(start, start + self.micro_batch))
+        self.ranks.sum_gradients(stepper.parameters)
+        stepper.step(self.step)
+
+    def _add_gradients(self, stepper: Stepper, part: Batch) -> None:
         """Backward pass of some samples' share of the global batch's mean loss."""
+        progress = self.step / (self.train.steps - 1)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
-            terms = loss_of(self.model, part, progress, SampleRng(part.seed, part.step, part.sample_ids))
+            terms = stepper.loss(self.net, part, progress, SampleRng(part.seed, part.step, part.sample_ids))
         loss = terms.per_sample.sum() / self.train.batch_size
-        (loss * self.ranks.world).backward()  # the workers' gradients are averaged, their losses add up
+        stepper.backward(loss)
         weight = len(part) / self.train.batch_size
-        for name, value in {"loss": loss.detach(), **{k: v * weight for k, v in terms.logs.items()}}.items():
+        for log, value in {"loss": loss.detach(), **{k: v * weight for k, v in terms.logs.items()}}.items():
+            name = f"{stepper.prefix}{log}"
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
 
     def _add_up(self) -> None:
@@ -263,35 +258,18 @@ class _Trial:
     def _means(self) -> dict[str, float]:
         count = float(self.sums["count"])
         means = {f"train.{name}": float(total) / count for name, total in self.sums.items() if name != "count"}
-        return means | {"train.lr": self.train.lr * lr_factor(self.train, self.step - 1), "train.seconds": self.seconds}
+        rates = {f"train.{stepper.prefix}lr": stepper.lr(self.step - 1) for stepper in self.steppers}
+        return means | rates | {"train.seconds": self.seconds}
 
     def _validate(self) -> dict[str, float]:
         averages = (self.ema or {}).items()
         self.ranks.align([*self.net.buffers(), *(t for name, t in averages if name in dict(self.net.named_buffers()))])
-        metrics = self._scores("")
+        about = (self.config, self.store, self.ranks, self.device, self.step)
+        metrics = validation_scores(self.net, "", *about)
         if self.ema is not None:
             with other_weights(self.net, self.ema):
-                metrics |= self._scores("ema.")
+                metrics |= validation_scores(self.net, "ema.", *about)
         return metrics
-
-    def _scores(self, prefix: str) -> dict[str, float]:
-        """Mean of each validation metric over the validation images, which the workers share."""
-        scale, names = self.config.scale, self.config.metrics
-        images = self.store.validation(scale)
-        table = torch.zeros(len(images), len(names), dtype=torch.float64)
-        for i in range(self.ranks.rank, len(images), self.ranks.world):
-            _, lr, hr = images[i]
-            sr = super_resolve(self.net, to_float(lr).to(self.device)).sr.cpu()
-            if not torch.isfinite(sr).all():
-                table[i] = math.nan  # every worker must hear of it
-                continue
-            scores = score(sr, to_float(hr), scale=scale, protocol=PROTOCOLS[self.config.protocol], metrics=names)
-            table[i] = torch.tensor([scores[metric][0] for metric in names], dtype=torch.float64)
-        table = self.ranks.sum(table.to(self.device)).cpu()
-        for (name, _, _), row in zip(images, table, strict=True):
-            if row.isnan().any():
-                raise TrialFailure(f"{prefix}SR of validation image {name} is not finite at step {self.step}")
-        return {f"{prefix}{metric}": sum(table[:, j].tolist()) / len(images) for j, metric in enumerate(names)}
 
     def _save(self) -> None:
         if self.ranks.first:
@@ -303,7 +281,8 @@ class _Trial:
                     "seconds": self.seconds,
                     "sums": self.sums,
                     "model": self.net.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
+                    "objective": self.module.state_dict() if self.module is not None else None,
+                    "optimizer": {stepper.name: stepper.optimizer.state_dict() for stepper in self.steppers},
                     "ema": self.ema,
                 },
             )
@@ -316,42 +295,14 @@ class _Trial:
         if state["fingerprint"] != self.config.fingerprint:
             raise ValueError(f"{self.out_dir / CHECKPOINT} belongs to another trial ({state['fingerprint'][:12]})")
         self.net.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.module is not None:
+            self.module.load_state_dict(state["objective"])
+        optimizers = state["optimizer"]
+        if "param_groups" in optimizers:  # saved when there was one optimiser, over all of the model
+            optimizers = {"model": optimizers}
+        for stepper in self.steppers:
+            stepper.optimizer.load_state_dict(optimizers[stepper.name])
         self.ema, self.step, self.seconds, self.sums = state["ema"], state["step"], state["seconds"], state["sums"]
         if not self.ranks.first:
             for name in self.sums.keys() - {"count"}:
                 self.sums[name].zero_()  # the first worker holds what all had added up
-
-    def _export(self) -> None:
-        """The finished weights as safetensors + JSON: raw, and averaged where there is an average."""
-        if not self.ranks.first:
-            return
-        sigma = self.config.objective.sigma
-        for folder, ema in (("model", None), ("model_ema", self.ema)):
-            if folder == "model_ema" and ema is None:
-                continue
-            with other_weights(self.net, ema) if ema is not None else contextlib.nullcontext():
-                save_checkpoint(
-                    self.out_dir / folder,
-                    self.net,
-                    model=self.config.model,
-                    scale=self.config.scale,
-                    hyper=self.config.hyper,
-                    sigma={"width": sigma.width} if sigma else None,
-                    ema=ema is not None,
-                    fingerprint=self.config.fingerprint,
-                )
-        self.kept()
-
-
-def lr_factor(train: TrainConfig, step: int) -> float:
-    """Learning rate at `step` (0-based) as a fraction of its peak: a closed form of the full budget, not of a rung."""
-    done = step / train.steps
-    if done < train.warmup:
-        return min(1.0, (step + 1) / (train.warmup * train.steps))
-    if train.schedule == "cosine":
-        along = (done - train.warmup) / (1 - train.warmup)
-        return train.lr_floor + (1 - train.lr_floor) * 0.5 * (1 + math.cos(math.pi * along))
-    if train.schedule == "step":
-        return train.decay ** sum(done >= at for at in train.decay_at)
-    return 1.0

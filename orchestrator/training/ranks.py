@@ -1,16 +1,19 @@
 """The workers of one trial, as one of them sees the others: `torch.distributed` among several, nothing at all alone.
 
-DistributedDataParallel (https://arxiv.org/abs/2006.15704) averages gradients, over gloo on CPUs and NCCL on GPUs.
-Whoever starts the workers opens the process group (Ray Train does); this only uses it.
+Gradients are summed in large buckets as DistributedDataParallel does it (https://arxiv.org/abs/2006.15704), over gloo
+on CPUs and NCCL on GPUs, but after the backward passes, and for one update alone: updates may share parameters. Whoever
+starts the workers opens the process group (Ray Train does); this only uses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
+
+BUCKET = 25 * 2**18
+"""Numbers in one exchange of gradients, 25 MiB of float32: few enough to copy, enough that none waits for latency."""
 
 
 class Ranks:
@@ -65,13 +68,25 @@ class Ranks:
         """Where numbers must lie to be exchanged."""
         return "cuda" if self.world > 1 and distributed.get_backend() == "nccl" else "cpu"
 
-    def share(self, net: nn.Module) -> nn.Module:
-        """The network as training steps must call it: its backward pass leaves the mean of all workers' gradients."""
-        return nn.parallel.DistributedDataParallel(net) if self.world > 1 else net
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Make each parameter's gradient the sum of all workers'; the same ones must have a gradient on all of them."""
+        if self.world == 1:
+            return
+        for bucket in _buckets(p.grad for p in parameters if p.grad is not None):
+            flat = self.sum(torch.cat([gradient.reshape(-1) for gradient in bucket]))
+            for gradient, total in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                gradient.copy_(total.view(gradient.shape))
 
 
-def without_exchange(model: nn.Module) -> AbstractContextManager[None]:
-    """Backward passes inside only add to this worker's own gradients; one outside, the last, exchanges the sum."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return model.no_sync()
-    return nullcontext()
+def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Runs of tensors that hold `BUCKET` numbers together, or a little more."""
+    bucket: list[Tensor] = []
+    numbers = 0
+    for tensor in tensors:
+        bucket.append(tensor)
+        numbers += tensor.numel()
+        if numbers >= BUCKET:
+            yield bucket
+            bucket, numbers = [], 0
+    if bucket:
+        yield bucket

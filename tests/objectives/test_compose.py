@@ -47,9 +47,8 @@ def make_batch(ids: list[int]) -> Batch:
 
 
 def run(spec: ObjectiveSpec, model: nn.Module, batch: Batch, progress: float = 0.5) -> LossTerms:
-    [(group, update)] = Objective(spec).updates()
-    assert group == "model"
-    return update(model, batch, progress, SampleRng(batch.seed, batch.step, batch.sample_ids))
+    [update] = Objective(spec).updates()
+    return update.loss(model, batch, progress, SampleRng(batch.seed, batch.step, batch.sample_ids))
 
 
 def gradients(spec: ObjectiveSpec, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -72,6 +71,16 @@ def test_every_legal_combination_trains_every_parameter(row: LegalRow, sigma: bo
     assert set(terms.logs) == logged
     assert all(v.shape == () and not v.requires_grad for v in terms.logs.values())
     assert all(g.abs().max() > 0 for g in gradients(spec, model, batch).values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_regression_is_one_update_of_all_that_is_not_frozen(recipe: str) -> None:
+    objective, model = Objective(RECIPES[recipe]), Tiny(sigma=False)
+    model.body.requires_grad_(False)
+    updates = objective.updates()
+    assert tuple(update.name for update in updates) == objective.spec.update_names == ("model",)
+    assert [id(p) for p in updates[0].parameters(model)] == [id(p) for p in model.tail.parameters()]
+    assert objective.module is None
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

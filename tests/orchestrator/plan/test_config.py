@@ -3,8 +3,9 @@
 import pytest
 
 from objectives import RECIPES
-from orchestrator.plan.config import SweepConfig, TrainConfig, TrialConfig
+from orchestrator.plan.config import GroupConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.plan.read import load
+from sr_models.errors import InputError
 from sr_models.hashing import digest
 
 TRIAL = TrialConfig(
@@ -36,6 +37,8 @@ def test_a_trial_comes_back_from_json_with_its_fingerprint():
         ({"train": {"validate_every": 50}}, True),
         ({"train": {"ema": 0.999}}, True),
         ({"train": {"precision": "bf16"}}, True),
+        ({"train": {"groups": {}}}, False),
+        ({"train": {"groups": {"model": {"lr": 1e-3}}}}, True),
         ({"seed": 2}, True),
         ({"data_hash": "ac" * 32}, True),
         ({"teacher": "ce" * 32}, True),
@@ -63,6 +66,8 @@ def test_the_fingerprint_moves_with_what_moves_numbers(change, moves):
         ("evaluation.seed=1", True),
         ("train.checkpoint_every=7", False),
         ("train.lr=1e-3", True),
+        ("train.groups={}", False),
+        ("train.groups.model.lr=1e-3", True),
         ("seed=1", True),
         ("seeds=2", True),
         ("search.trials=9", True),
@@ -100,3 +105,29 @@ def test_a_config_cannot_change(write):
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 3
     assert isinstance(config, SweepConfig) and config.seed == 0
+
+
+# ---- updates of an objective -----------------------------------------------------------------------------------------
+
+
+def test_a_group_changes_what_it_names_and_nothing_else():
+    train = TrainConfig(lr=1e-3, clip_norm=1.0, groups={"model": {"lr": 0.1, "decay_at": [0.2], "schedule": "step"}})
+    assert train.group("model") == TrainConfig(lr=0.1, clip_norm=1.0, decay_at=(0.2,), schedule="step")
+    assert train.group("other") == TrainConfig(lr=1e-3, clip_norm=1.0)
+
+
+def test_what_may_differ_between_updates_is_bounded_as_in_train():
+    """Two declarations of one hyperparameter: their types and bounds must not drift apart."""
+    for name, field in GroupConfig.model_fields.items():
+        whole = TrainConfig.model_fields[name]
+        assert field.metadata == whole.metadata, name
+        assert field.annotation in (whole.annotation, whole.annotation | None), name
+
+
+def test_a_group_that_the_objective_has_no_update_for_is_refused():
+    said = r"train.groups: no update 'modle'; did you mean 'model'\? \(valid: model\)"
+    train = {"groups": {"modle": {"lr": 0.1}}}
+    with pytest.raises(InputError, match=f"^trial: {said}$"):
+        TrialConfig.parse(TRIAL.model_dump() | {"train": train}, "trial")
+    with pytest.raises(InputError, match=f"^here.{said}$"):
+        TrainConfig(**train).check_groups(RECIPES["eco"], "here.train")

@@ -26,6 +26,23 @@ def test_presets_plan(name):
     assert all(one.id in plan.text(2) for one in plan.combinations)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": {"groups": {"d": {"lr": 1}}}, "teacher": None}, "x2/imdn/l1: train.groups: no update 'd'"),
+        (
+            {"objectives": {"l1": {"grid": {"train.groups": [{}, {"d": {}}]}}}},
+            "x2/imdn/l1: train.groups: no update 'd'",
+        ),
+        ({"teacher": {"train": {"groups": {"d": {"lr": 1}}}}}, "teacher.train.groups: no update 'd'"),
+    ],
+)
+def test_settings_of_an_update_that_an_objective_does_not_have_are_refused(changes, said):
+    with pytest.raises(InputError, match=rf"^{said}; \(valid: model\)$"):
+        planned(**changes)
+    assert planned(train={"groups": {"model": {"lr": 0.1}}}).combinations[0].train.group("model").lr == 0.1
+
+
 def test_quick_is_what_it_promises():
     plan = make_plan(load("quick"))
     cells = {(one.label, one.objective_label) for one in plan.combinations}

@@ -24,7 +24,8 @@ from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.training import loop as trial
-from orchestrator.training.loop import lr_factor, run_trial
+from orchestrator.training.loop import run_trial
+from orchestrator.training.optimisers import lr_factor
 from orchestrator.training.ranks import Ranks
 from sr_models import MODELS
 from sr_models.checkpoints.folder import load_checkpoint
@@ -276,9 +277,21 @@ def test_a_stopped_trial_stays_stopped_until_it_is_told_to_go_on(plan, store, tm
 
 def test_a_trial_at_its_full_budget_cannot_be_stopped(plan, store, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(trial._Trial, "_export", lambda self: (_ for _ in ()).throw(Killed))
+        patch.setattr(trial, "export", raising(Killed()))
         run_trial(plan(), store, go_on, out_dir=tmp_path)
     assert run_trial(plan(), store, lambda step, _: "stop", out_dir=tmp_path).status == "complete"
+
+
+def test_a_checkpoint_from_before_an_objective_could_have_several_optimisers_goes_on(plan, store, tmp_path):
+    out = tmp_path / "old"
+    run_trial(plan(), store, lambda *_: "stop", out_dir=out)
+    state = checkpoint.load(out / CHECKPOINT)
+    (state["optimizer"],) = state["optimizer"].values()
+    del state["objective"]
+    checkpoint.save(out / CHECKPOINT, state)
+    run_trial(plan(), store, go_on, out_dir=out)
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    assert_same(checkpoint.load(out / CHECKPOINT), checkpoint.load(tmp_path / "unbroken" / CHECKPOINT))
 
 
 @pytest.mark.parametrize(
@@ -308,8 +321,8 @@ def poison(net: nn.Module) -> nn.Module:
     return net
 
 
-def raising(error: Exception):
-    def change(_net: nn.Module) -> nn.Module:
+def raising(error: BaseException):
+    def change(*_given) -> nn.Module:
         raise error
 
     return change
@@ -401,8 +414,9 @@ def test_golden_loss_curves(plan, store, tmp_path):
 def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
     config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
     made = trial._Trial(config, store, "cpu", Ranks(), tmp_path, None, None, lambda: None)
-    assert type(made.optimizer) is rule
-    (group,) = made.optimizer.param_groups
+    (stepper,) = made.steppers
+    assert type(stepper.optimizer) is rule
+    (group,) = stepper.optimizer.param_groups
     trained = [p for p in made.net.parameters() if p.requires_grad]
     assert len(group["params"]) == len(trained) < len(list(made.net.parameters()))  # EDSR's mean shifts stay
     assert all(a is b for a, b in zip(group["params"], trained, strict=True))
