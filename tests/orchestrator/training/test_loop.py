@@ -24,6 +24,7 @@ from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.training import loop as trial
+from orchestrator.training import network
 from orchestrator.training.loop import run_trial
 from orchestrator.training.optimisers import lr_factor
 from orchestrator.training.ranks import Ranks
@@ -193,7 +194,7 @@ def test_a_run_cut_at_any_place_goes_on_bit_for_bit(place, name, plan, store, tm
         raise Killed(place)
 
     out = tmp_path / "cut"
-    owner = {"batch": PatchStore, "step": Journal, "end": Journal, "save_checkpoint": trial}.get(name)
+    owner = {"batch": PatchStore, "step": Journal, "end": Journal, "save_checkpoint": network}.get(name)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if owner:
             patch.setattr(owner, name, killed)
