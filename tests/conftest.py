@@ -1,4 +1,4 @@
-"""A Ray head with a token, for tests that send jobs to one."""
+"""One thread a process, for all tests; a Ray head with a token, for tests that send jobs to one."""
 
 import os
 import shutil
@@ -15,6 +15,10 @@ import pytest
 
 from cluster import submit
 from sr_models.errors import InputError
+
+# Before PyTorch is imported, here and in every process that tests start: networks this small take longer on several
+# threads than on one, and many times longer where something else keeps a core busy.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "ab" * 32

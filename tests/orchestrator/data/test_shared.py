@@ -144,8 +144,9 @@ def test_a_damaged_store_is_refused_on_both_sides(built, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_of_a_node_fetch_once(place, built, tmp_path):
-    publish_store(built, place)
+def test_processes_of_a_node_fetch_once(s3, s3_port, built, tmp_path):
+    """From a storage of each kind in turn, by the same three processes: each needs seconds to import PyTorch."""
+    places = [Storage.parse(str(tmp_path / "shared storage"), "x"), s3(s3_port, f"{tmp_path.name}/a run")]
     code = """
 import sys
 from pathlib import Path
@@ -154,9 +155,11 @@ from orchestrator.storage.uri import Storage
 download, count = Storage.download, []
 Storage.download = lambda *values, **named: count.append(1) or download(*values, **named)
 print("ready", flush=True)
-uri, cache = sys.stdin.read().split("|")
-store = fetch_store(Storage(uri), Path(cache))
-print(len(count), store.data_hash)
+for line in sys.stdin:
+    uri, cache = line.rstrip("\\n").split("|")
+    count.clear()
+    store = fetch_store(Storage(uri), Path(cache))
+    print(len(count), store.data_hash, flush=True)
 """
     crowd = [
         subprocess.Popen(
@@ -167,18 +170,22 @@ print(len(count), store.data_hash)
     try:
         for process in crowd:
             assert process.stdout.readline() == "ready\n"
-        for process in crowd:  # all have imported everything: now at once
-            process.stdin.write(f"{place.uri}|{tmp_path / 'cache'}")
+        for number, place in enumerate(places):
+            publish_store(built, place)
+            for process in crowd:  # all have imported everything: now at once
+                process.stdin.write(f"{place.uri}|{tmp_path / f'cache {number}'}\n")
+                process.stdin.flush()
+            said = [process.stdout.readline().split() for process in crowd]
+            assert sorted(int(count) for count, _ in said) == [0, 0, 4], place
+            assert {data_hash for _, data_hash in said} == {PatchStore.open(built).data_hash}
+        for process in crowd:
             process.stdin.close()
-        said = [process.stdout.read().split() for process in crowd]
         assert [process.wait(60) for process in crowd] == [0, 0, 0]
     finally:
         for process in crowd:
             process.kill()
             process.wait(10)
             process.stdout.close()
-    assert sorted(int(count) for count, _ in said) == [0, 0, 4]
-    assert {data_hash for _, data_hash in said} == {PatchStore.open(built).data_hash}
 
 
 def test_a_cache_is_closed_to_others(built, tmp_path):

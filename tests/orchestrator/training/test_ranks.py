@@ -21,7 +21,7 @@ from orchestrator.training.loop import run_trial
 from orchestrator.training.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parents[3]
-STEPS, BATCH = 50, 6
+STEPS, BATCH = 30, 6
 
 WORKER = """
 import json, os, sys
@@ -162,8 +162,8 @@ def test_a_lost_worker_costs_the_steps_since_the_last_checkpoint_and_fewer_worke
     """Killed as 3, gone on as 2, against 1 that was never disturbed: each journalled step is there once."""
     config = plan()
     run_trial(config, store, lambda *_: "continue", out_dir=tmp_path / "one")
-    run(config, store, tmp_path / "many", 3, die_at=20)
-    assert checkpoint.load(tmp_path / "many" / CHECKPOINT)["step"] >= 20
+    run(config, store, tmp_path / "many", 3, die_at=10)
+    assert checkpoint.load(tmp_path / "many" / CHECKPOINT)["step"] >= 10
     run(config, store, tmp_path / "many", 2)
     assert_same_training(tmp_path / "one", tmp_path / "many")
 
