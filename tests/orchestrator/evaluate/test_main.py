@@ -56,12 +56,12 @@ def run(module: str, *arguments: object, code: int = 0) -> subprocess.CompletedP
     return done
 
 
-def run_here(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
-    """What `main` writes, standard output before errors, in this process: for a command that starts no Ray."""
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> tuple[str, str]:
+    """What `main` writes to standard output and to errors, in this process: for a command that starts no Ray."""
     capsys.readouterr()
     assert main([*map(str, arguments)]) == code
     assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
-    return "".join(capsys.readouterr())
+    return tuple(capsys.readouterr())
 
 
 def offline(*_: object, **__: object) -> None:
@@ -98,7 +98,7 @@ def test_table_json_and_rows_are_those_of_one_process(tmp_path: Path, capsys: py
                 assert row[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), name
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept" / "evaluation").iterdir()}
-    assert run_here(capsys, *ask, *kept).startswith(many.stdout)
+    assert run_here(capsys, *ask, *kept)[0] == many.stdout
     Image.fromarray(np.full((40, 48, 3), 9, np.uint8)).save(hr / "5.png")
     (hr / "6.png").write_bytes((hr / "5.png").read_bytes()[:60])
     more = run("orchestrator.evaluate", *ask, *kept)
@@ -189,8 +189,8 @@ def test_a_trial_is_scored_while_it_trains(
     folder, made = training
     trial, store, out = made["trial"], made["store"], folder.trial(made["trial"].fingerprint)
     command = ["--run", folder.path, "--trial", trial.fingerprint[:6], "--workers", 1]
-    assert f"--trial: {trial.fingerprint[:16]} has no checkpoint yet" in run_here(capsys, *command, code=2)
-    assert "has no winners yet; name trials with --trial" in run_here(capsys, "--run", folder.path, code=2)
+    assert f"--trial: {trial.fingerprint[:16]} has no checkpoint yet" in run_here(capsys, *command, code=2)[1]
+    assert "has no winners yet; name trials with --trial" in run_here(capsys, "--run", folder.path, code=2)[1]
 
     def until(step: int) -> None:
         run_trial(trial, store, lambda at, _: "stop" if at == step else "continue", out_dir=out)
