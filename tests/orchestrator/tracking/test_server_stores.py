@@ -36,8 +36,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import MetricRecord, PlanRecord
 from orchestrator.search.studies import Studies
-from orchestrator.tracking import deliver as tracking
-from orchestrator.tracking.__main__ import main
+from orchestrator.tracking import __main__ as command
 from orchestrator.tracking.deliver import Tracker, mlflow_store
 from sr_models.errors import InputError
 from sr_models.files import read_json
@@ -603,9 +602,9 @@ def test_a_run_that_a_dying_server_made_without_saying_so_is_found_again(
 def test_a_command_whose_server_goes_away_says_so_in_a_line(
     planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking, "check", lambda _: None)
+    monkeypatch.setattr(command, "check", lambda _: None)
     uri = f"http://me:pass@127.0.0.1:{free_port()}"
-    assert main([str(planned), "--tracking-uri", uri]) == 1
+    assert command.main([str(planned), "--tracking-uri", uri]) == 1
     said = capsys.readouterr().err
     assert "the same command delivers the rest: API request to http://***@127.0.0.1" in said
     assert len(said.splitlines()) == 1 and "pass" not in said
