@@ -12,7 +12,7 @@ sweep: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -m cluster -s $(ARGS)
