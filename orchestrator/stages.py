@@ -6,6 +6,7 @@ Each is a function from what the ones before it returned; what it leaves on disk
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,6 @@ from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan
-from orchestrator.run import journal
 from orchestrator.run.progress import bar, moves, say
 from orchestrator.run.records import WinnerRecord, write_plan, write_trial, write_winners
 from orchestrator.search.studies import Assignment, Studies
@@ -185,42 +185,48 @@ def _search_progress(made: Any, after: Callable[[], None]) -> Callable[[Assignme
 
 
 def finish_winners(session: Session, ingredients: Ingredients, studies: Studies) -> None:
-    """Run each combination's best complete trial with the further seeds, and write winners.json."""
+    """Run the best trial of each search in full with seeds that the search never saw, and write winners.json.
+
+    Where nothing is searched, the configured values are run. A winner is scored by these runs alone.
+    """
     from orchestrator.training import in_full
 
-    config, winners = session.config, dict[str, WinnerRecord]()
-    further: list[TrialConfig] = []
-    for combination in session.plan.combinations:
-        best = studies.winner(combination)
-        if best is None:
-            say(f"{combination.id}: no trial ran its full budget; no score")
+    plan, config, access = session.plan, session.config, session.home.access
+    best = {one.id: studies.winner(one) for one in plan.combinations}
+    finals: dict[str, list[TrialConfig]] = {}
+    for one in plan.combinations:
+        found = best[one.id]
+        if one.trials and found is None:
+            say(f"{one.id}: no trial of its search ran its full budget; no score")
             continue
-        searched, *seeds = (
-            ingredients.trial(session.plan, combination, best.params, config.seed + i) for i in range(config.seeds)
-        )
-        for trial in seeds:
-            write_trial(session.run, trial, combination=combination.id, role="final", number=None, params=best.params)
-        further += seeds
-        last = journal.steps(session.home.access.read_journal(searched.fingerprint))[-1]
-        winners[combination.id] = WinnerRecord(
-            number=best.number,
-            params=best.params,
-            fingerprints=tuple(trial.fingerprint for trial in (searched, *seeds)),
-            search=studies.counts(combination),
-            train_seconds=float(last["metrics"]["train.seconds"]),
-        )
-    with bar("winners in full", sum(trial.train.steps for trial in further), "step") as made:
+        params = found.params if found else {}
+        finals[one.id] = [ingredients.trial(plan, one, params, config.seed + 1 + i) for i in range(config.seeds)]
+        for trial in finals[one.id]:
+            write_trial(session.run, trial, combination=one.id, role="final", number=None, params=params)
+    trials = list({trial.fingerprint: trial for seeds in finals.values() for trial in seeds}.values())  # twins run once
+    with bar("winners in full", sum(trial.train.steps for trial in trials), "step") as made:
         results = in_full.run_in_full(
-            further,
-            session.home.access,
-            config.resources,
-            session.device,
-            moves(made),
-            at_a_time=session.trials_at_a_time,
+            trials, access, config.resources, session.device, moves(made), at_a_time=session.trials_at_a_time
         )
-    for trial, result in zip(further, results, strict=True):
-        if result.status != "complete":
+    seconds: dict[str, float] = {}
+    for trial, result in zip(trials, results, strict=True):
+        if result.status == "complete":
+            seconds[trial.fingerprint] = float(result.metrics["train.seconds"])
+        else:
             say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}")
+    winners: dict[str, WinnerRecord] = {}
+    for one in plan.combinations:
+        found = best[one.id]
+        done = tuple(trial.fingerprint for trial in finals.get(one.id, ()) if trial.fingerprint in seconds)
+        if done:
+            winners[one.id] = WinnerRecord(
+                number=found.number if found else None,
+                params=found.params if found else {},
+                fingerprints=done,
+                search=studies.counts(one),
+                train_seconds=statistics.fmean(seconds[fingerprint] for fingerprint in done),
+                search_run=str(found.user_attrs["fingerprint"]) if found else None,
+            )
     write_winners(session.run.winners, winners)
     for winner in winners.values():
         for fingerprint in winner.fingerprints:

@@ -110,7 +110,12 @@ class TrainConfig(Params):
 class SearchConfig(Params):
     """How schedules are searched: Optuna proposes within a combination, asynchronous halving stops the worse ones."""
 
-    trials: int = Field(default=8, ge=1, description="proposals per combination that has something to search")
+    trials: int = Field(
+        default=8, ge=1, description="proposals per combination, the configured values first; 1 searches nothing"
+    )
+    common: tuple[str, ...] = Field(
+        default=(), description="searched in every combination, from a quarter to four times its own value: [train.lr]"
+    )
     metric: str = Field(default="psnr_y", description="validation metric that steers the search and picks the winner")
     sampler: Literal["tpe", "random"] = Field(default="tpe", description="how Optuna proposes")
     startup_trials: int = Field(default=4, ge=1, description="random proposals before TPE starts to model")
@@ -237,7 +242,9 @@ class SweepConfig(Params):
     train: TrainConfig = TrainConfig()
     teacher: TeacherConfig | None = Field(default=None, description="needed by kd, eco_noise_free and eco")
     search: SearchConfig = SearchConfig()
-    seeds: int = Field(default=1, ge=1, description="full runs of each winner, its search run included")
+    seeds: int = Field(
+        default=1, ge=1, description="full runs of each winner, with seeds that the search never saw; they are scored"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="base of every random draw")
     evaluation: EvaluationConfig = EvaluationConfig()
     resources: ResourceConfig = ResourceConfig()
