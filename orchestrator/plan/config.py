@@ -236,7 +236,7 @@ class SweepConfig(Params):
         "differs, `init:` weights to start from (a released file, a folder of ours; x2 ones start x3, x4, x8)",
     )
     objectives: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`"
+        min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`, whose points are rows"
     )
     data: DataConfig
     train: TrainConfig = TrainConfig()

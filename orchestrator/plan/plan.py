@@ -15,9 +15,8 @@ from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal
 from orchestrator.plan.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
-from orchestrator.plan.space import Axes, apply, axes, shown, varied
+from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from sr_models.errors import InputError
-from sr_models.spec import ModelSpec
 
 TEACHER_OBJECTIVE = RECIPES["l1"]
 """What a teacher that a sweep makes is trained by."""
@@ -202,46 +201,64 @@ def make_plan(config: SweepConfig) -> Plan:
             )
     combinations: list[Combination] = []
     skipped: list[tuple[str, str]] = []
-    trainable = 0
+    rows = 0
     for scale in config.scales:
         for label in config.models:
-            network, given, train = config.network(label)
+            network, given, _ = config.network(label)
             hyper = sr_models.check(network, scale, given).model_dump()
-            row = sr_models.spec(network)
-            if not row.trainable:
+            if not sr_models.spec(network).trainable:
                 continue
-            trainable += 1
+            rows += 1
             for name, spec in specs.items():
                 try:
-                    check_legal(spec, row.family)
+                    check_legal(spec, sr_models.spec(network).family)
                 except InputError as error:
                     skipped.append((f"x{scale}/{label}/{name}", str(error)))
                     continue
-                for point in grids[name].points:
-                    own, its_train = apply(spec, train, point, f"objectives.{name}")
-                    found = axes(grids[name].search, own, its_train, f"objectives.{name}")
-                    trials = trials_of(found, config)
-                    one = Combination(label, name, scale, network, hyper, point, its_train, own, found, trials)
-                    its_train.check_groups(own, f"{one.id}: train")
-                    _check_training(config, row, its_train, one.id)
-                    if config.search.metric.startswith(AVERAGED) and its_train.ema is None:
-                        raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {one.id}")
-                    combinations.append(one)
+                combinations += [
+                    _combination(config, label, name, scale, hyper, grids[name], point) for point in grids[name].points
+                ]
     for name in specs:  # one that fits some of the models leaves a gap in the table; one that fits none is a mistake
         reasons = [reason for cell, reason in skipped if cell.endswith(f"/{name}")]
-        if trainable and len(reasons) == trainable:
+        if rows and len(reasons) == rows:
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
     plan = Plan(config, tuple(combinations), tuple(skipped))
     if config.teacher is not None and config.teacher.weights is None:
-        its_train = teacher_train(config)
-        its_train.check_groups(TEACHER_OBJECTIVE, "teacher.train")
+        teacher_train(config).check_groups(TEACHER_OBJECTIVE, "teacher.train")
         for scale in plan.teacher_scales or config.scales[:1]:
             try:
                 sr_models.check(config.teacher.model, scale, config.teacher.hyper)
             except InputError as error:
                 raise InputError(f"teacher: {error}") from None
-        _check_training(config, sr_models.spec(config.teacher.model), its_train, "teacher")
+        _check_training(config, config.teacher.model, teacher_train(config), "teacher")
     return plan
+
+
+def _combination(
+    config: SweepConfig,
+    label: str,
+    objective: str,
+    scale: int,
+    hyper: dict[str, Any],
+    what: Varied,
+    point: dict[str, Any],
+) -> Combination:
+    """The combination at one point of an objective's grid.
+
+    Raises:
+        InputError: it cannot be trained there, or at an end of a range that its search would look in.
+    """
+    network, _, train = config.network(label)
+    where = f"objectives.{objective}"
+    spec, train = apply(config.objective(objective), train, point, where)
+    found = axes(what.search, spec, train, where)
+    trials = trials_of(found, config)
+    one = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
+    train.check_groups(spec, f"{one.id}: train")
+    _check_training(config, network, train, one.id)
+    if config.search.metric.startswith(AVERAGED) and train.ema is None:
+        raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {one.id}")
+    return one
 
 
 def trials_of(found: Axes, config: SweepConfig) -> int:
@@ -250,19 +267,19 @@ def trials_of(found: Axes, config: SweepConfig) -> int:
     return proposals if proposals > 1 else 0
 
 
-def _check_training(config: SweepConfig, row: ModelSpec, train: TrainConfig, where: str) -> None:
+def _check_training(config: SweepConfig, network: str, train: TrainConfig, where: str) -> None:
     """Refuse batches and patches that a network cannot be trained on.
 
     Raises:
         InputError: a patch that the network's windows do not divide, fewer samples than workers, parts of a batch for a
             network that looks at all of it.
     """
+    row, resources = sr_models.spec(network), config.resources
     if train.patch % row.window:
         raise InputError(
             f"{where}: {row.name} works on windows of {row.window} pixels, so train.patch must be a multiple of that "
             f"(got {train.patch})"
         )
-    resources = config.resources
     if resources.workers_per_trial > train.batch_size:
         raise InputError(
             f"resources.workers_per_trial: {resources.workers_per_trial} workers cannot share a batch of "
