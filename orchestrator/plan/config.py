@@ -123,6 +123,9 @@ class SearchConfig(Params):
         default=0.25, gt=0, le=1, description="fraction of a full run before a trial may be stopped"
     )
     reduction: int = Field(default=2, ge=2, description="halving factor: one in this many trials goes on at each rung")
+    audit: int = Field(
+        default=0, ge=0, description="stopped trials of each search that are run on to the end, to judge the rungs"
+    )
 
     @field_validator("metric")
     @classmethod
@@ -277,8 +280,12 @@ class SweepConfig(Params):
 
     @property
     def hash(self) -> str:
-        """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder."""
+        """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder.
+
+        An audit of the search is not in it either: it moves no score, and may be asked for later.
+        """
         beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
+        beside["search"] = {"audit"}
         fields = self.model_dump(mode="json", exclude={"resources": True, **beside})
         for name in ("draws", "seed"):  # so that runs keep the names they had before there was a choice
             if fields["evaluation"][name] == EvaluationConfig.model_fields[name].default:

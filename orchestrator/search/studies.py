@@ -161,6 +161,10 @@ class Studies:
         stopped = (t for one in self.plan.combinations for t in self.trials(one) if t.state == TrialState.PRUNED)
         return [(str(t.user_attrs["fingerprint"]), t.last_step or 0) for t in stopped]
 
+    def stopped(self, combination: Combination) -> dict[int, FrozenTrial]:
+        """A combination's trials that were stopped early, by their numbers."""
+        return {t.number: t for t in self.trials(combination) if t.state == TrialState.PRUNED}
+
     def failures(self, combination: Combination) -> list[str]:
         """The causes of a combination's failed trials."""
         return [str(t.user_attrs.get("cause")) for t in self.trials(combination) if t.state == TrialState.FAIL]

@@ -1,5 +1,6 @@
 """What is run in full after a search, and what winners.json says of it; nothing here trains, and there is no Ray."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,11 @@ class FakeStudies:
         if one.id not in self.best:
             return None
         number, params, fingerprint = self.best[one.id]
-        return SimpleNamespace(number=number, params=params, user_attrs={"fingerprint": fingerprint})
+        return SimpleNamespace(number=number, params=params, user_attrs={"fingerprint": fingerprint}, value=30.0)
+
+    def stopped(self, one: Combination) -> dict[int, Any]:
+        lengths = {1: 0.3, 2: 0.6, 5: 0.9} if one.id == ECO else {}
+        return {number: SimpleNamespace(params={"target.length": length}) for number, length in lengths.items()}
 
     def counts(self, one: Combination) -> SearchCounts:
         return COUNTS if one.trials else SearchCounts(trials=0, pruned=0, failed=0)
@@ -45,7 +50,7 @@ class Finals:
         self.pulled: list[str] = []
         monkeypatch.setattr(in_full, "run_in_full", self._run)
 
-    def __call__(self, best: dict[str, tuple[int, dict[str, Any], str]], **changes: Any) -> dict[str, WinnerRecord]:
+    def session(self, **changes: Any) -> Any:
         base = {
             "name": "s", "models": ["imdn"], "objectives": {"l1": {}, "eco": {"search": ["target.length"]}},
             "teacher": {}, "seeds": 2, "seed": 7,
@@ -53,12 +58,14 @@ class Finals:
         }  # fmt: skip
         self.plan = make_plan(SweepConfig.parse(base | changes, "test"))
         home = SimpleNamespace(access=None, pull_weights=self.pulled.append, push=lambda: None)
-        run = RunDir(self.folder)
-        session = SimpleNamespace(
-            plan=self.plan, config=self.plan.config, run=run, home=home, device="cpu", trials_at_a_time=2
-        )
-        stages.finish_winners(session, INGREDIENTS, FakeStudies(best))
-        return read_winners(run.winners)
+        return SimpleNamespace(
+            plan=self.plan, config=self.plan.config, run=RunDir(self.folder), home=home, device="cpu",
+            trials_at_a_time=2,
+        )  # fmt: skip
+
+    def __call__(self, best: dict[str, tuple[int, dict[str, Any], str]], **changes: Any) -> dict[str, WinnerRecord]:
+        stages.finish_winners(session := self.session(**changes), INGREDIENTS, FakeStudies(best))
+        return read_winners(session.run.winners)
 
     def expected(self, combination: str, params: dict[str, Any], seed: int) -> str:
         [one] = [one for one in self.plan.combinations if one.id == combination]
@@ -69,7 +76,7 @@ class Finals:
         return [
             TrialResult("failed", 3, {}, "the loss is not finite")
             if self.fails(trial)
-            else TrialResult("complete", 1000, {"train.seconds": float(k)})
+            else TrialResult("complete", 1000, {"train.seconds": float(k), "psnr_y": 29.0 + k})
             for k, trial in enumerate(trials, start=1)
         ]
 
@@ -134,3 +141,18 @@ def test_a_run_that_failed_is_no_score(
 def test_twins_are_run_once(finals: Finals) -> None:
     found = finals({}, objectives={"l1": {}, "mine": {"recipe": "l1"}})
     assert len(finals.ran) == 2 and found[L1].fingerprints == found["x2/imdn/mine"].fingerprints
+
+
+def test_an_audit_runs_stopped_trials_of_the_search_to_the_end(finals: Finals) -> None:
+    session, studies = finals.session(search={"audit": 3}), FakeStudies({ECO: (0, {}, "s")})
+    finals.fails = lambda trial: trial.objective.target.length == 0.3
+    [found] = stages.audit(session, INGREDIENTS, studies)
+    assert (found.combination, found.stopped) == (ECO, 3)
+    assert [trial.objective.target.length for trial in finals.ran] == [0.3, 0.6, 0.9]
+    assert {trial.seed for trial in finals.ran} == {7}, "the trials of the search themselves"
+    assert math.isnan(found.gains[0]) and found.gains[1:] == (1.0, 2.0) and found.hits == 2
+
+
+def test_nothing_is_audited_unless_it_is_asked_for(finals: Finals) -> None:
+    assert stages.audit(finals.session(), INGREDIENTS, FakeStudies({ECO: (0, {}, "s")})) == [] == finals.ran
+    assert stages.audit(finals.session(search={"audit": 3}), INGREDIENTS, FakeStudies({})) == []
