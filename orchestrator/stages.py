@@ -5,7 +5,9 @@ Each is a function from what the ones before it returned; what it leaves on disk
 
 from __future__ import annotations
 
+import math
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +19,11 @@ from orchestrator.data.store import PatchStore, build_store, check_leaks
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.plan.config import TrialConfig
-from orchestrator.plan.plan import Combination, Plan
-from orchestrator.run import journal
+from orchestrator.plan.plan import Combination, Plan, higher_is_better
+from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import bar, moves, say
 from orchestrator.run.records import WinnerRecord, write_plan, write_trial, write_winners
+from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.tracking import mlflow_store
@@ -58,7 +61,8 @@ def run(session: Session) -> None:
     record(session, ingredients)
     studies = search(session, ingredients)
     finish_winners(session, ingredients, studies)
-    report(session, refused=evaluate(session))
+    audited = audit(session, ingredients, studies)
+    report(session, refused=evaluate(session), audited=audited)
 
 
 # ---- what trials are made from ---------------------------------------------------------------------------------------
@@ -185,47 +189,89 @@ def _search_progress(made: Any, after: Callable[[], None]) -> Callable[[Assignme
 
 
 def finish_winners(session: Session, ingredients: Ingredients, studies: Studies) -> None:
-    """Run each combination's best complete trial with the further seeds, and write winners.json."""
-    from orchestrator.training import in_full
+    """Run the best trial of each search in full with seeds that the search never saw, and write winners.json.
 
-    config, winners = session.config, dict[str, WinnerRecord]()
-    further: list[TrialConfig] = []
-    for combination in session.plan.combinations:
-        best = studies.winner(combination)
-        if best is None:
-            say(f"{combination.id}: no trial ran its full budget; no score")
+    Where nothing is searched, the configured values are run. A winner is scored by these runs alone.
+    """
+    plan, config = session.plan, session.config
+    best = {one.id: studies.winner(one) for one in plan.combinations}
+    finals: dict[str, list[TrialConfig]] = {}
+    for one in plan.combinations:
+        found = best[one.id]
+        if one.trials and found is None:
+            say(f"{one.id}: no trial of its search ran its full budget; no score")
             continue
-        searched, *seeds = (
-            ingredients.trial(session.plan, combination, best.params, config.seed + i) for i in range(config.seeds)
-        )
-        for trial in seeds:
-            write_trial(session.run, trial, combination=combination.id, role="final", number=None, params=best.params)
-        further += seeds
-        last = journal.steps(session.home.access.read_journal(searched.fingerprint))[-1]
-        winners[combination.id] = WinnerRecord(
-            number=best.number,
-            params=best.params,
-            fingerprints=tuple(trial.fingerprint for trial in (searched, *seeds)),
-            search=studies.counts(combination),
-            train_seconds=float(last["metrics"]["train.seconds"]),
-        )
-    with bar("winners in full", sum(trial.train.steps for trial in further), "step") as made:
-        results = in_full.run_in_full(
-            further,
-            session.home.access,
-            config.resources,
-            session.device,
-            moves(made),
-            at_a_time=session.trials_at_a_time,
-        )
-    for trial, result in zip(further, results, strict=True):
-        if result.status != "complete":
-            say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}")
+        params = found.params if found else {}
+        finals[one.id] = [ingredients.trial(plan, one, params, config.seed + 1 + i) for i in range(config.seeds)]
+        for trial in finals[one.id]:
+            write_trial(session.run, trial, combination=one.id, role="final", number=None, params=params)
+    results = _run_in_full(session, "winners in full", [trial for seeds in finals.values() for trial in seeds])
+    seconds = {
+        fingerprint: float(result.metrics["train.seconds"])
+        for fingerprint, result in results.items()
+        if result.status == "complete"
+    }
+    winners: dict[str, WinnerRecord] = {}
+    for one in plan.combinations:
+        found = best[one.id]
+        done = tuple(trial.fingerprint for trial in finals.get(one.id, ()) if trial.fingerprint in seconds)
+        if done:
+            winners[one.id] = WinnerRecord(
+                number=found.number if found else None,
+                params=found.params if found else {},
+                fingerprints=done,
+                search=studies.counts(one),
+                train_seconds=statistics.fmean(seconds[fingerprint] for fingerprint in done),
+                search_run=str(found.user_attrs["fingerprint"]) if found else None,
+            )
     write_winners(session.run.winners, winners)
     for winner in winners.values():
         for fingerprint in winner.fingerprints:
             session.home.pull_weights(fingerprint)
     session.home.push()
+
+
+def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[Audited]:
+    """Run some stopped trials of each search on to the end; for the studies they stay stopped."""
+    plan, config, sign = session.plan, session.config, 1 if higher_is_better(session.config.search.metric) else -1
+    chosen: dict[str, list[TrialConfig]] = {}
+    for one in plan.combinations:
+        stopped = studies.stopped(one)
+        if stopped and config.search.audit and studies.winner(one):
+            numbers = drawn(config.seed, one.id, list(stopped), config.search.audit)
+            chosen[one.id] = [ingredients.trial(plan, one, stopped[n].params, config.seed) for n in numbers]
+    results = _run_in_full(session, "audit", [trial for trials in chosen.values() for trial in trials])
+    found = []
+    for one in plan.combinations:
+        best = studies.winner(one)
+        if one.id in chosen and best and best.value is not None:
+            ended = [results[trial.fingerprint] for trial in chosen[one.id]]
+            last = [r.metrics[config.search.metric] if r.status == "complete" else math.nan for r in ended]
+            gains = tuple(sign * (value - best.value) for value in last)
+            found.append(Audited(combination=one.id, stopped=len(studies.stopped(one)), gains=gains))
+    return found
+
+
+def _run_in_full(session: Session, what: str, trials: list[TrialConfig]) -> dict[str, TrialResult]:
+    """Fingerprint -> how each ended, none stopped early; twins are run once."""
+    from orchestrator.training import in_full
+
+    if not trials:
+        return {}
+    each = list({trial.fingerprint: trial for trial in trials}.values())
+    with bar(what, sum(trial.train.steps for trial in each), "step") as made:
+        results = in_full.run_in_full(
+            each,
+            session.home.access,
+            session.config.resources,
+            session.device,
+            moves(made),
+            at_a_time=session.trials_at_a_time,
+        )
+    for trial, result in zip(each, results, strict=True):
+        if result.status != "complete":
+            say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}")
+    return {trial.fingerprint: result for trial, result in zip(each, results, strict=True)}
 
 
 # ---- what came out ---------------------------------------------------------------------------------------------------
@@ -251,7 +297,7 @@ def evaluate(session: Session) -> list[str]:
         return service.evaluate(planned, access, workforce, moves(made))
 
 
-def report(session: Session, *, refused: list[str]) -> None:
+def report(session: Session, *, refused: list[str], audited: list[Audited]) -> None:
     """Write the board and its pictures, let the tracker deliver what is left, and print what came out."""
     folder, uri = session.run.path, session.services.tracking_uri
     board = write.write(folder)
@@ -266,6 +312,8 @@ def report(session: Session, *, refused: list[str]) -> None:
     for line in refused:
         print(f"refused: {line}")
     print(rungs_text(folder))
+    if audited:
+        print(audit_text(audited, session.config.search.metric))
     print(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
     print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
     link = mlflow_store.board_link(folder, uri)

@@ -53,7 +53,7 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "srresnet_bn": ModelSpec(
         name="srresnet_bn", family="regression", hyper=hyper.SRResNetHyper,
-        module="sr_models.networks.srresnet", cls="SRResNet",
+        module="sr_models.networks.srresnet", cls="SRResNet", batch_statistics=True,
         scales=(2, 3, 4, 8), counts={2: 1_401_749, 3: 1_586_389, 4: 1_549_462, 8: 1_697_175},
         paper="Photo-realistic single image super-resolution using a GAN, https://arxiv.org/abs/1609.04802",
     ),

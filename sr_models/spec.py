@@ -25,6 +25,8 @@ class ModelSpec:
         paper: title and address.
         window: sides of the LR input are padded to a multiple of this.
         trainable: False for a row that is only ever scored.
+        batch_statistics: True for a network whose training looks at a batch as a whole (BatchNorm), so that its parts,
+            by several workers or in turn, are not the same step.
         counts: trainable parameters by scale at the default hyperparameters.
     """
 
@@ -37,6 +39,7 @@ class ModelSpec:
     paper: str
     window: int = 1
     trainable: bool = True
+    batch_statistics: bool = False
     counts: dict[int, int] = field(default_factory=dict)
 
     def load(self) -> type[SRNetwork]:

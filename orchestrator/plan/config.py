@@ -110,7 +110,12 @@ class TrainConfig(Params):
 class SearchConfig(Params):
     """How schedules are searched: Optuna proposes within a combination, asynchronous halving stops the worse ones."""
 
-    trials: int = Field(default=8, ge=1, description="proposals per combination that has something to search")
+    trials: int = Field(
+        default=8, ge=1, description="proposals per combination, the configured values first; 1 searches nothing"
+    )
+    common: tuple[str, ...] = Field(
+        default=(), description="searched in every combination, from a quarter to four times its own value: [train.lr]"
+    )
     metric: str = Field(default="psnr_y", description="validation metric that steers the search and picks the winner")
     sampler: Literal["tpe", "random"] = Field(default="tpe", description="how Optuna proposes")
     startup_trials: int = Field(default=4, ge=1, description="random proposals before TPE starts to model")
@@ -118,6 +123,9 @@ class SearchConfig(Params):
         default=0.25, gt=0, le=1, description="fraction of a full run before a trial may be stopped"
     )
     reduction: int = Field(default=2, ge=2, description="halving factor: one in this many trials goes on at each rung")
+    audit: int = Field(
+        default=0, ge=0, description="stopped trials of each search that are run on to the end, to judge the rungs"
+    )
 
     @field_validator("metric")
     @classmethod
@@ -231,13 +239,15 @@ class SweepConfig(Params):
         "differs, `init:` weights to start from (a released file, a folder of ours; x2 ones start x3, x4, x8)",
     )
     objectives: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`"
+        min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`, whose points are rows"
     )
     data: DataConfig
     train: TrainConfig = TrainConfig()
     teacher: TeacherConfig | None = Field(default=None, description="needed by kd, eco_noise_free and eco")
     search: SearchConfig = SearchConfig()
-    seeds: int = Field(default=1, ge=1, description="full runs of each winner, its search run included")
+    seeds: int = Field(
+        default=1, ge=1, description="full runs of each winner, with seeds that the search never saw; they are scored"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="base of every random draw")
     evaluation: EvaluationConfig = EvaluationConfig()
     resources: ResourceConfig = ResourceConfig()
@@ -270,8 +280,12 @@ class SweepConfig(Params):
 
     @property
     def hash(self) -> str:
-        """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder."""
+        """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder.
+
+        An audit of the search is not in it either: it moves no score, and may be asked for later.
+        """
         beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
+        beside["search"] = {"audit"}
         fields = self.model_dump(mode="json", exclude={"resources": True, **beside})
         for name in ("draws", "seed"):  # so that runs keep the names they had before there was a choice
             if fields["evaluation"][name] == EvaluationConfig.model_fields[name].default:

@@ -15,7 +15,7 @@ from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal
 from orchestrator.plan.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
 from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
-from orchestrator.plan.space import TRAIN, Axes, apply, axes
+from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from sr_models.errors import InputError
 
 TEACHER_OBJECTIVE = RECIPES["l1"]
@@ -24,21 +24,37 @@ TEACHER_OBJECTIVE = RECIPES["l1"]
 
 @dataclass(frozen=True)
 class Combination:
-    """One cell of the table: a network under an objective at a scale, with what is varied inside it."""
+    """One row of the table: a network under an objective at a scale, at one point of the objective's grid."""
 
     label: str
-    objective_label: str
+    objective: str
+    """Label of the entry of `objectives`."""
     scale: int
     network: str
     hyper: dict[str, Any]
+    point: dict[str, Any]
+    """Dotted name -> value: where on the grid; `train` and `spec` hold it too."""
     train: TrainConfig
     spec: ObjectiveSpec
     axes: Axes
     trials: int
+    """Proposals of its search; 0 where there is nothing to choose from, and so no search."""
 
     @property
     def id(self) -> str:
-        return f"x{self.scale}/{self.label}/{self.objective_label}"
+        """Such as `x2/imdn/l1`, with the grid's point in brackets: `x2/imdn/l1[train.batch_size=16]`."""
+        point = ",".join(f"{name}={shown(value)}" for name, value in self.point.items())
+        return f"x{self.scale}/{self.label}/{self.objective}" + (f"[{point}]" if point else "")
+
+    @property
+    def objective_label(self) -> str:
+        """What boards call its objective: the label with the grid's point in words, as `l1, batch_size=16`."""
+        short = {name: name.partition(".")[2] for name in self.point}
+        words = [
+            f"{short[name] if list(short.values()).count(short[name]) == 1 else name}={shown(value)}"
+            for name, value in self.point.items()
+        ]
+        return ", ".join([self.objective, *words])
 
 
 @dataclass(frozen=True)
@@ -62,22 +78,11 @@ class Plan:
     @property
     def patches(self) -> set[tuple[int, int]]:
         """Every (scale, LR patch size) that some run cuts out of the training images."""
-        name = f"{TRAIN}patch"
         found = {(c.scale, c.train.patch) for c in self.combinations}
-        found |= {(c.scale, int(size)) for c in self.combinations for size in c.axes.grid.get(name, ())}
         teacher = self.config.teacher
         if teacher is not None and teacher.weights is None:
             found |= {(scale, teacher_train(self.config).patch) for scale in self.teacher_scales}
         return found
-
-    @property
-    def batch_sizes(self) -> set[int]:
-        """Every batch size that some run has."""
-        name = f"{TRAIN}batch_size"
-        found = {c.train.batch_size for c in self.combinations}
-        found |= {int(size) for c in self.combinations for size in c.axes.grid.get(name, ())}
-        teacher = self.config.teacher
-        return found | ({teacher_train(self.config).batch_size} if teacher and teacher.weights is None else set())
 
     @property
     def teacher_scales(self) -> tuple[int, ...]:
@@ -133,7 +138,7 @@ class Plan:
         total = 0.0
         for c in self.combinations:
             width = c.spec.sigma.width if c.spec.sigma else None
-            runs = c.trials + config.seeds - 1
+            runs = c.trials + config.seeds
             total += runs * (trial_seconds(c.network, c.hyper, c.scale, c.train, width) + TRIAL_SECONDS)
         teacher = config.teacher
         if teacher is not None and teacher.weights is None:
@@ -147,7 +152,7 @@ class Plan:
         config, lines = self.config, []
         lines.append(
             f"sweep {config.run_name}: {len(self.combinations)} combinations, {self.trials} search trials, "
-            f"{len(self.combinations) * (config.seeds - 1)} further seeds of winners"
+            f"{len(self.combinations) * config.seeds} full runs with {config.seeds} other seeds"
         )
         lines.append(
             f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {config.train.patch} px; "
@@ -161,13 +166,8 @@ class Plan:
             lines.append(f"  teacher at {', '.join(f'x{s}' for s in self.teacher_scales)}: {source}")
         width = max(len(c.id) for c in self.combinations) if self.combinations else 0
         for c in self.combinations:
-            varied = [f"search {name}" for name in c.axes.search] + [
-                f"grid {n} ({len(v)})" for n, v in c.axes.grid.items()
-            ]
-            lines.append(
-                f"  {c.id:{width}}  {c.trials:3d} trial{'s' if c.trials > 1 else ' '}  "
-                f"{', '.join(varied) or 'nothing varied'}"
-            )
+            searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
+            lines.append(f"  {c.id:{width}}  {searched}")
         lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
         lines.append(
             f"  scored on {', '.join(config.data.test)} by {', '.join(config.evaluation.metrics)} "
@@ -186,73 +186,112 @@ class Plan:
 
 
 def make_plan(config: SweepConfig) -> Plan:
-    """Every legal combination of the config's models, objectives and scales.
+    """Every legal combination of the config's models, objectives with the points of their grids, and scales.
 
     Raises:
         InputError: an unknown model, objective or hyperparameter, a scale that a model lacks, an objective that fits no
-            model, a teacher that is needed and not given.
+            model, a teacher that is needed and not given; a grid point or an end of a range that cannot be trained.
     """
     specs = {label: config.objective(label) for label in config.objectives}
-    varied = {label: axes(config, label) for label in config.objectives}
+    grids = {label: varied(config, label) for label in config.objectives}
     for label, spec in specs.items():
         if "mu" in spec.needs and config.teacher is None:
             raise InputError(
                 f"objectives.{label}: needs a teacher; add teacher: {{model: NAME}} or teacher: {{weights: FOLDER}}"
             )
-    if config.teacher is not None and config.teacher.weights is None:
-        teacher_train(config).check_groups(TEACHER_OBJECTIVE, "teacher.train")
-    for label in config.models:
-        if config.search.metric.startswith(AVERAGED) and config.network(label)[2].ema is None:
-            raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for model {label!r}")
-
-    combinations, skipped = [], []
+    combinations: list[Combination] = []
+    skipped: list[tuple[str, str]] = []
+    rows = 0
     for scale in config.scales:
         for label in config.models:
-            network, given, train = config.network(label)
+            network, given, _ = config.network(label)
             hyper = sr_models.check(network, scale, given).model_dump()
-            row = sr_models.spec(network)
-            if row.trainable and train.patch % row.window:
-                raise InputError(
-                    f"models.{label}: {network} works on windows of {row.window} pixels, so train.patch must be a "
-                    f"multiple of that (got {train.patch})"
-                )
+            if not sr_models.spec(network).trainable:
+                continue
+            rows += 1
             for name, spec in specs.items():
-                if not row.trainable:
-                    continue
-                found = Combination(
-                    label, name, scale, network, hyper, train, spec, varied[name], trials_of(varied[name], config)
-                )
                 try:
-                    check_legal(spec, row.family)
+                    check_legal(spec, sr_models.spec(network).family)
                 except InputError as error:
-                    skipped.append((found.id, str(error)))
-                else:
-                    for point in found.axes.points:
-                        apply(spec, train, point, found.id)[1].check_groups(spec, f"{found.id}: train")
-                    combinations.append(found)
-    trainable = [label for label in config.models if sr_models.spec(config.network(label)[0]).trainable]
+                    skipped.append((f"x{scale}/{label}/{name}", str(error)))
+                    continue
+                combinations += [
+                    _combination(config, label, name, scale, hyper, grids[name], point) for point in grids[name].points
+                ]
     for name in specs:  # one that fits some of the models leaves a gap in the table; one that fits none is a mistake
         reasons = [reason for cell, reason in skipped if cell.endswith(f"/{name}")]
-        if trainable and len(reasons) == len(trainable) * len(config.scales):
+        if rows and len(reasons) == rows:
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
     plan = Plan(config, tuple(combinations), tuple(skipped))
-    if (workers := config.resources.workers_per_trial) > min(plan.batch_sizes, default=workers):
-        raise InputError(
-            f"resources.workers_per_trial: {workers} workers cannot share a batch of {min(plan.batch_sizes)} "
-            "(train.batch_size)"
-        )
     if config.teacher is not None and config.teacher.weights is None:
+        teacher_train(config).check_groups(TEACHER_OBJECTIVE, "teacher.train")
         for scale in plan.teacher_scales or config.scales[:1]:
             try:
                 sr_models.check(config.teacher.model, scale, config.teacher.hyper)
             except InputError as error:
                 raise InputError(f"teacher: {error}") from None
+        _check_training(config, config.teacher.model, teacher_train(config), "teacher")
     return plan
 
 
-def trials_of(varied: Axes, config: SweepConfig) -> int:
-    """Search trials of a combination: the proposals for each grid point, one where nothing is proposed."""
-    return len(varied.points) * (config.search.trials if varied.search else 1)
+def _combination(
+    config: SweepConfig,
+    label: str,
+    objective: str,
+    scale: int,
+    hyper: dict[str, Any],
+    what: Varied,
+    point: dict[str, Any],
+) -> Combination:
+    """The combination at one point of an objective's grid.
+
+    Raises:
+        InputError: it cannot be trained there, or at an end of a range that its search would look in.
+    """
+    network, _, train = config.network(label)
+    where = f"objectives.{objective}"
+    spec, train = apply(config.objective(objective), train, point, where)
+    found = axes(what.search, spec, train, where)
+    trials = trials_of(found, config)
+    one = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
+    train.check_groups(spec, f"{one.id}: train")
+    _check_training(config, network, train, one.id)
+    if config.search.metric.startswith(AVERAGED) and train.ema is None:
+        raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {one.id}")
+    return one
+
+
+def trials_of(found: Axes, config: SweepConfig) -> int:
+    """Proposals of a combination's search: no more than there are points, and none where one is all there would be."""
+    proposals = int(min(config.search.trials, found.size))
+    return proposals if proposals > 1 else 0
+
+
+def _check_training(config: SweepConfig, network: str, train: TrainConfig, where: str) -> None:
+    """Refuse batches and patches that a network cannot be trained on.
+
+    Raises:
+        InputError: a patch that the network's windows do not divide, fewer samples than workers, parts of a batch for a
+            network that looks at all of it.
+    """
+    row, resources = sr_models.spec(network), config.resources
+    if train.patch % row.window:
+        raise InputError(
+            f"{where}: {row.name} works on windows of {row.window} pixels, so train.patch must be a multiple of that "
+            f"(got {train.patch})"
+        )
+    if resources.workers_per_trial > train.batch_size:
+        raise InputError(
+            f"resources.workers_per_trial: {resources.workers_per_trial} workers cannot share a batch of "
+            f"{train.batch_size} (train.batch_size of {where})"
+        )
+    given = {"workers_per_trial": resources.workers_per_trial > 1, "min_workers": resources.min_workers is not None,
+             "micro_batch": resources.micro_batch is not None}  # fmt: skip
+    for key in [key for key, is_given in given.items() if is_given and row.batch_statistics]:
+        raise InputError(
+            f"resources.{key}: {row.name} normalises by the statistics of its batch, so parts of one train another "
+            f"network than the whole ({where}); got {getattr(resources, key)}, leave it out"
+        )
 
 
 def first_rung(train: TrainConfig, search: SearchConfig) -> int:

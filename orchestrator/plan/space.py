@@ -1,8 +1,13 @@
-"""What varies within a combination, read off the fields that declare themselves searchable; and its Optuna form."""
+"""What varies: the points of a grid, and within one combination where a search looks; and its Optuna form.
+
+A grid point is a combination of its own. A search starts from the configured values, so its ranges always hold them.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,27 +23,50 @@ if TYPE_CHECKING:
 TRAIN = "train."
 """Prefix of the training hyperparameters that may vary beside those of the objective."""
 
+COMMON_SPAN = 4.0
+"""An axis of `search.common` reaches from the configured value over this to the configured value times this."""
+
 
 @dataclass(frozen=True)
-class Axes:
-    """`search`: name -> where Optuna proposes; `grid`: name -> values that are all tried. Names are dotted."""
+class Varied:
+    """What an entry of `objectives` and `search.common` vary, by dotted names, before it is known of which network."""
 
-    search: dict[str, SearchRange]
+    search: dict[str, SearchRange | None]
+    """Where to look; None: around the configured value."""
     grid: dict[str, tuple[Any, ...]]
+    """Values that are all tried, as the components hold them and each once."""
 
     @property
     def points(self) -> list[dict[str, Any]]:
         """Every point of the grid; one empty point where there is no grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
 
+
+@dataclass(frozen=True)
+class Axes:
+    """Where the search of one combination looks, by dotted names."""
+
+    ranges: dict[str, SearchRange]
+    configured: dict[str, Any]
+    """What the config says without a search, which is the first proposal."""
+
+    @property
+    def size(self) -> float:
+        """How many different points there are: 1 without axes, infinity with an interval."""
+        return math.prod(math.inf if span.choices is None else len(span.choices) for span in self.ranges.values())
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """Every point of a finite space."""
+        choices = [span.choices or () for span in self.ranges.values()]
+        return [dict(zip(self.ranges, values, strict=True)) for values in itertools.product(*choices)]
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """The same axes as Optuna distributions."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-        found: dict[str, BaseDistribution] = {
-            name: CategoricalDistribution(values) for name, values in self.grid.items()
-        }
-        for name, span in self.search.items():
+        found: dict[str, BaseDistribution] = {}
+        for name, span in self.ranges.items():
             if span.choices is not None:
                 found[name] = CategoricalDistribution(span.choices)
             else:
@@ -47,16 +75,21 @@ class Axes:
         return found
 
 
-def axes(config: SweepConfig, label: str) -> Axes:
-    """The axes of one objective: `search:` (null takes all it declares; a list of names, or name -> range) and `grid:`.
+def varied(config: SweepConfig, label: str) -> Varied:
+    """What one objective varies.
+
+    That is its `search:` (null takes all it declares; a list of names, or name -> range), its `grid:`, and the names of
+    `search.common` that it has on neither.
 
     Raises:
-        InputError: a name that cannot vary, a malformed or illegal range, an empty grid, a name on both axes.
+        InputError: a name that cannot vary, a malformed range, an empty grid, a grid value that its hyperparameter does
+            not allow, a name on both axes.
     """
     where = f"objectives.{label}"
     entry, spec = config.objectives[label], config.objective(label)
     declared = search_ranges(spec)
-    known = declared | {f"{TRAIN}{name}": found for name, found in TrainConfig.search_ranges().items()}
+    rates = {f"{TRAIN}{name}": found for name, found in TrainConfig.search_ranges().items()}
+    known = declared | rates
     grid = entry.get("grid", {})
     if not isinstance(grid, Mapping):
         raise InputError(f"{where}.grid: expected a mapping of names to lists of values, got {grid!r}")
@@ -65,7 +98,7 @@ def axes(config: SweepConfig, label: str) -> Axes:
         search = [name for name in declared if name not in grid]
     if isinstance(search, str) or not isinstance(search, Sequence | Mapping):
         raise InputError(f"{where}.search: expected a list of names or a mapping of names to ranges, got {search!r}")
-    ranges: dict[str, SearchRange] = {}
+    ranges: dict[str, SearchRange | None] = {}
     for name in search:
         if not isinstance(name, str) or name not in known:
             raise InputError(f"{where}.search: {name!r} cannot be searched{nearest(name, list(known))}")
@@ -77,12 +110,36 @@ def axes(config: SweepConfig, label: str) -> Axes:
             raise InputError(f"{where}: {name!r} is in both search and grid")
         if not isinstance(values, list) or not values:
             raise InputError(f"{where}.grid.{name}: expected a list of values, got {values!r}")
-    found = Axes(ranges, {name: tuple(values) for name, values in grid.items()})
-    ends = {name: span.choices if span.choices is not None else (span.low, span.high) for name, span in ranges.items()}
-    for name, values in (ends | found.grid).items():
-        for value in values:
-            apply(spec, config.train, {name: value}, where)
-    return found
+    for name in config.search.common:
+        if name not in rates:
+            raise InputError(f"search.common: {name!r} cannot be searched everywhere{nearest(name, list(rates))}")
+        if name not in grid:
+            ranges.setdefault(name, None)
+    return Varied(ranges, {name: _different(spec, config.train, name, values, where) for name, values in grid.items()})
+
+
+def axes(search: Mapping[str, SearchRange | None], spec: ObjectiveSpec, train: TrainConfig, where: str) -> Axes:
+    """Where the search of a combination looks, given what it is without one.
+
+    A range that does not hold the configured value is widened to it: the first proposal is then a point of the space
+    like any other, for the sampler too.
+
+    Raises:
+        InputError: an end or a choice that its hyperparameter does not allow.
+    """
+    configured = {name: _value(spec, train, name) for name in search}
+    ranges: dict[str, SearchRange] = {}
+    for name, span in search.items():
+        now = configured[name]
+        if span is None:
+            span = SearchRange(low=now / COMMON_SPAN, high=now * COMMON_SPAN, log=True)
+        if span.choices is not None:
+            choices = _different(spec, train, name, span.choices, where)
+            ranges[name] = SearchRange(choices=choices if now in choices else (now, *choices))
+        else:
+            low, high = _different(spec, train, name, (span.low, span.high), where)
+            ranges[name] = SearchRange(low=min(low, now), high=max(high, now), log=span.log)
+    return Axes(ranges, configured)
 
 
 def apply(
@@ -98,9 +155,53 @@ def apply(
     return with_values(spec, own, where), train.changed(rest, f"{where}.train")
 
 
+def shown(value: Any) -> str:
+    """A value of a hyperparameter as ids and boards show it; different ones of one hyperparameter look different."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _value(spec: ObjectiveSpec, train: TrainConfig, name: str) -> Any:
+    """What a component holds for a dotted name, as plain data."""
+    seat, field = name.split(".")
+    held = getattr(train if f"{seat}." == TRAIN else getattr(spec, seat), field)
+    return {key: part.model_dump(exclude_unset=True) for key, part in held.items()} if field == "groups" else held
+
+
+def _different(
+    spec: ObjectiveSpec, train: TrainConfig, name: str, values: Sequence[Any], where: str
+) -> tuple[Any, ...]:
+    """The values as the component would hold them, each once: 16 and 16.0 are one, and so is YAML's `1e-3`, a text.
+
+    Raises:
+        InputError: a value that the hyperparameter does not allow.
+    """
+    held: list[Any] = []
+    for given in values:
+        value = _value(*apply(spec, train, {name: given}, where), name)
+        if not _same_kind(given, value):
+            raise InputError(
+                f"{where}.{name}: true and false are no numbers, nor numbers true or false (got {given!r})"
+            )
+        if value not in held:
+            held.append(value)
+    return tuple(held)
+
+
+def _same_kind(given: Any, held: Any) -> bool:
+    """Whether no truth value was taken for a number or the other way round, which pydantic does."""
+    if isinstance(given, Mapping) and isinstance(held, Mapping):
+        return all(_same_kind(given[key], held[key]) for key in held if key in given)
+    if isinstance(held, tuple):
+        return all(map(_same_kind, given, held))
+    return isinstance(given, bool) == isinstance(held, bool)
+
+
 def _range(given: Any, where: str) -> SearchRange:
     if isinstance(given, list):
         given = {"choices": given}
     if not isinstance(given, Mapping):
         raise InputError(f"{where}: expected low and high, or a list of choices, got {given!r}")
+    for end in ("low", "high"):
+        if isinstance(given.get(end), bool):
+            raise InputError(f"{where}.{end}: expected a number, got {given[end]!r}")
     return SearchRange.parse(given, where)

@@ -49,7 +49,7 @@ class MetricRecord(Params):
 
 
 class CombinationRecord(Params):
-    """One cell of the table."""
+    """One row of the table."""
 
     id: str
     model: str
@@ -59,7 +59,7 @@ class CombinationRecord(Params):
     scale: int
     trials: int
     searched: tuple[str, ...]
-    """Names of the hyperparameters that vary within it."""
+    """Names of the hyperparameters that its search varies."""
     parameters: int
     """Trainable ones of the network, without the σ head."""
 
@@ -73,7 +73,7 @@ class CombinationRecord(Params):
             loss=combination.spec.loss.kind,
             scale=combination.scale,
             trials=combination.trials,
-            searched=(*combination.axes.search, *combination.axes.grid),
+            searched=tuple(combination.axes.ranges) if combination.trials else (),
             parameters=parameters(combination),
         )
 
@@ -236,17 +236,22 @@ class SearchCounts(Params):
 
 
 class WinnerRecord(Params):
-    """The best trial of a combination, and its further seeds."""
+    """What a combination is scored by: full runs of the best trial of its search, with seeds that the search never saw.
 
-    number: int
-    """Of the trial in its study."""
+    Files of an earlier version have no `search_run`: there the first fingerprint is of the search's own trial.
+    """
+
+    number: int | None
+    """Of the trial in its study; None where nothing was searched."""
     params: dict[str, Any]
     """What the search chose."""
     fingerprints: tuple[str, ...]
-    """The search's own trial first, then one a further seed."""
+    """Of the final runs that came to their end, in the order of their seeds."""
     search: SearchCounts
     train_seconds: float
-    """Of the search's own trial."""
+    """Mean of the final runs."""
+    search_run: str | None = None
+    """Fingerprint of the search's own trial, which is in no mean."""
 
 
 def read_winners(path: Path) -> dict[str, WinnerRecord]:

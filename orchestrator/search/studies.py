@@ -3,10 +3,13 @@
 What was asked, reported and told is in the studies and nowhere else, so a killed search goes on by opening them again:
 trials left RUNNING are handed out first, with their parameters. Stopping is asynchronous successive halving
 (Li et al. 2018, https://arxiv.org/abs/1810.05934) by the study's own pruner: it compares within a combination only.
+The first proposal of each is what the config says, and a finite space is walked without a repetition.
 """
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +27,13 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
 from orchestrator.search.halving import AsynchronousHalving
 from sr_models.errors import InputError
+from sr_models.hashing import digest
 
 LOCK_SECONDS = 60
 """How long a write waits for another reader or writer of the study's database, optuna-dashboard for one."""
+
+DRAWS = 50
+"""Proposals of the sampler that are looked at for one that was not tried yet, before any such point is taken."""
 
 MakeConfig = Callable[[Combination, dict[str, Any]], TrialConfig]
 
@@ -46,7 +53,7 @@ class Assignment:
 
 
 class Studies:
-    """All studies of a sweep.
+    """All studies of a sweep: one for each combination that has something to search.
 
     Args:
         url: an Optuna storage, e.g. "sqlite:////run/studies.db"; optuna-dashboard can open it.
@@ -73,20 +80,24 @@ class Studies:
                 pruner=AsynchronousHalving(first_rung(one.train, self.config.search), self.config.search.reduction),
             )
             for one in plan.combinations
+            if one.trials
         }
         self._asked = {}
         self._cut: list[Assignment] = []  # handed out by a driver that died
-        for one in plan.combinations:
+        self._searched = [one for one in plan.combinations if one.trials]
+        for one in self._searched:
             study = self._studies[one.id]
             self._claim(study)
-            self._enqueue_grid(one, study)
+            if not study.get_trials(deepcopy=False):
+                study.enqueue_trial(one.axes.configured)
             trials = study.get_trials(deepcopy=False)
             self._asked[one.id] = sum(t.state != TrialState.WAITING for t in trials)
             self._cut += [self._reopen(one, study, t) for t in trials if t.state == TrialState.RUNNING]
 
     def trials(self, combination: Combination) -> list[FrozenTrial]:
-        """What the combination's study holds."""
-        return self._studies[combination.id].get_trials(deepcopy=False)
+        """What the combination's study holds; nothing where there is nothing to search."""
+        study = self._studies.get(combination.id)
+        return study.get_trials(deepcopy=False) if study else []
 
     def finished(self, combination: Combination) -> int:
         """Planned trials of a combination that have been told, however they ended."""
@@ -95,17 +106,19 @@ class Studies:
     @property
     def open(self) -> int:
         """Planned trials, over all combinations, that have not been told yet."""
-        return sum(one.trials - self.finished(one) for one in self.plan.combinations)
+        return sum(max(one.trials - self.finished(one), 0) for one in self._searched)
 
     def next(self) -> Assignment | None:
         """The next planned trial: those a dead driver left, then one of the combination that is furthest behind."""
         if self._cut:
             return self._cut.pop(0)
-        behind = [one for one in self.plan.combinations if self._asked[one.id] < one.trials]
+        behind = [one for one in self._searched if self._asked[one.id] < one.trials]
         if not behind:
             return None
         one = min(behind, key=lambda c: self._asked[c.id] / c.trials)
         study = self._studies[one.id]
+        if one.axes.size < math.inf and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            study.enqueue_trial(self._untried(one, study))
         study.sampler = _sampler(self.config, one, self._asked[one.id])
         trial = study.ask(one.axes.distributions())
         self._asked[one.id] += 1
@@ -132,10 +145,9 @@ class Studies:
         self._studies[assignment.combination.id].tell(assignment.trial, value, state=state)
 
     def winner(self, combination: Combination) -> FrozenTrial | None:
-        """The best trial that ran its full budget, or None if none did."""
-        study = self._studies[combination.id]
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return study.best_trial if done else None
+        """The best trial that ran its full budget, or None if none did or nothing is searched."""
+        complete = any(trial.state == TrialState.COMPLETE for trial in self.trials(combination))
+        return self._studies[combination.id].best_trial if complete else None
 
     def counts(self, combination: Combination) -> SearchCounts:
         """How a combination's trials ended."""
@@ -148,6 +160,10 @@ class Studies:
         """(fingerprint, last step) of every trial that was stopped early."""
         stopped = (t for one in self.plan.combinations for t in self.trials(one) if t.state == TrialState.PRUNED)
         return [(str(t.user_attrs["fingerprint"]), t.last_step or 0) for t in stopped]
+
+    def stopped(self, combination: Combination) -> dict[int, FrozenTrial]:
+        """A combination's trials that were stopped early, by their numbers."""
+        return {t.number: t for t in self.trials(combination) if t.state == TrialState.PRUNED}
 
     def failures(self, combination: Combination) -> list[str]:
         """The causes of a combination's failed trials."""
@@ -183,13 +199,19 @@ class Studies:
         trial.set_user_attr("fingerprint", config.fingerprint)
         return Assignment(one, trial, config, set(frozen.intermediate_values))
 
-    def _enqueue_grid(self, one: Combination, study: optuna.Study) -> None:
-        """Plan the grid's points in order; a driver killed half way is taken up where it was."""
-        if not one.axes.grid:
-            return
-        points = one.axes.points
-        for i in range(len(study.get_trials(deepcopy=False)), one.trials):
-            study.enqueue_trial(points[i % len(points)])
+    def _untried(self, one: Combination, study: optuna.Study) -> dict[str, Any]:
+        """A point of a finite space that was not proposed yet: the first such of the sampler's, or else any."""
+        trials = study.get_trials(deepcopy=False)
+        tried = [trial.params for trial in trials]
+        scratch = optuna.create_study(
+            direction=study.direction, sampler=_sampler(self.config, one, self._asked[one.id])
+        )
+        scratch.add_trials(trials)  # a copy in memory, for a sampler's draws leave a trial each in their study
+        for _ in range(DRAWS):
+            if (point := scratch.ask(one.axes.distributions()).params) not in tried:
+                return point
+        left = [point for point in one.axes.points if point not in tried]
+        return random.Random(_seed(self.config, one, self._asked[one.id])).choice(left)
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -205,7 +227,12 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
 
 def _sampler(config: SweepConfig, one: Combination, asked: int) -> BaseSampler:
     """Seeded by what is asked for, not by what the process did before."""
-    seed = (config.seed * 1_000_003 + sum(one.id.encode()) * 1009 + asked) % 2**32
+    seed = _seed(config, one, asked)
     if config.search.sampler == "random":
         return RandomSampler(seed=seed)
     return TPESampler(seed=seed, n_startup_trials=config.search.startup_trials, multivariate=True)
+
+
+def _seed(config: SweepConfig, one: Combination, asked: int) -> int:
+    """Of a combination's proposal, in [0, 2 ** 32): no two share theirs."""
+    return int(digest([config.seed, one.id, asked])[:8], 16)

@@ -158,7 +158,7 @@ def test_a_trial_of_two_workers_brings_two_nodes_at_once(cluster, sweep):
     changes = {
         "objectives": ["kd"],  # its teacher brings the nodes, which are still there when the search begins
         "teacher": {"hyper": {"channels": 8, "blocks": 2}, "train": {"steps": 20}},
-        "search": {"trials": 2},
+        "search": {"trials": 2, "common": ["train.lr"]},
         "seeds": 1,
         "resources": {"workers_per_trial": 2},
     }

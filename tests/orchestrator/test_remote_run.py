@@ -64,7 +64,7 @@ def test_a_run_on_s3_outlives_its_machine(s3_port: int, s3_status: Callable[...,
     first, said = sweep()
     [run] = (tmp_path / "runs").glob("far-*")
     trained = {path: path.read_bytes() for path in run.glob("trials/*/journal.jsonl")}
-    assert len(trained) == 1 + 4 + 3, "a teacher, 1 + 1 + 2 search trials and three second seeds"
+    assert len(trained) == 1 + 2 + 3 * 2, "a teacher, two search trials, and three combinations with two seeds"
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
     assert SECRET not in first + said

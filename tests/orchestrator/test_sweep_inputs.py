@@ -146,6 +146,26 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         (["evaluation.metrics=[psnr_x]"], "unknown metric 'psnr_x'; did you mean 'psnr_y'?"),
         (["search.metric=psnr"], "unknown metric 'psnr'; did you mean 'psnr_y'?"),
         (["search.metric=ema.psnr_y"], "'ema.psnr_y' needs train.ema"),
+        (
+            ["search.metric=ema.psnr_y", "train.ema=0.9", "objectives.l1={grid: {train.ema: [0.99, null]}}"],
+            "search.metric: 'ema.psnr_y' needs train.ema for x2/edsr_baseline/l1[train.ema=null]",
+        ),
+        (
+            ["models=[swinir_light]", "objectives.l1={grid: {train.patch: [24, 20]}}"],
+            "swinir_light works on windows of 8 pixels, so train.patch must be a multiple of that (got 20)",
+        ),
+        (["objectives.l1={grid: {train.batch_size: [8, true]}}"], "true and false are no numbers"),
+        (["objectives.l1={grid: {train.batch_size: [8, many]}}"], "train.batch_size: Input should be a valid integer"),
+        (["objectives.eco.search={target.length: {low: 0.5, high: 2}}"], "target.mixup.length: Input should be less"),
+        (
+            ["objectives.l1={search: {train.lr: {low: -1, high: 1}}}"],
+            "train.lr: Input should be greater than 0 (got -1",
+        ),
+        (
+            ["resources.workers_per_trial=4", "objectives.l1={grid: {train.batch_size: [8, 2]}}"],
+            "4 workers cannot share a batch of 2 (train.batch_size of x2/edsr_baseline/l1[train.batch_size=2])",
+        ),
+        (["models=[srresnet_bn]", "resources.micro_batch=4"], "srresnet_bn normalises by the statistics of its batch"),
         (["evaluation.protocol=classic"], "unknown protocol 'classic'; did you mean 'classical'?"),
         (
             ["objectives.eco.search=[target.lenght]"],

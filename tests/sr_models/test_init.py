@@ -142,3 +142,11 @@ def test_every_hyperparameter_is_described() -> None:
 def test_the_table_is_read_without_torch() -> None:
     code = "import sys, sr_models; sr_models.check('edsr', 2, {}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_networks_whose_batches_hang_together_say_so() -> None:
+    for name, row in MODELS.items():
+        with torch.device("meta"):
+            net = sr_models.build(name, 2, **SMALL.get(name, {}))
+        found = any(isinstance(part, torch.nn.modules.batchnorm._NormBase) for part in net.modules())
+        assert row.batch_statistics == found, name

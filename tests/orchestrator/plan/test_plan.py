@@ -32,7 +32,7 @@ def test_presets_plan(name):
         ({"train": {"groups": {"d": {"lr": 1}}}, "teacher": None}, "x2/imdn/l1: train.groups: no update 'd'"),
         (
             {"objectives": {"l1": {"grid": {"train.groups": [{}, {"d": {}}]}}}},
-            "x2/imdn/l1: train.groups: no update 'd'",
+            r"x2/imdn/l1\[train.groups=.*\]: train.groups: no update 'd'",
         ),
         ({"teacher": {"train": {"groups": {"d": {"lr": 1}}}}}, "teacher.train.groups: no update 'd'"),
     ],
@@ -46,7 +46,7 @@ def test_settings_of_an_update_that_an_objective_does_not_have_are_refused(chang
 def test_quick_is_what_it_promises():
     plan = make_plan(load("quick"))
     cells = {(one.label, one.objective_label) for one in plan.combinations}
-    assert len(cells) == 10 and plan.trials == 2 * (1 + 1 + 1 + 4 + 4)
+    assert len(cells) == 10 and plan.trials == 2 * (3 + 3), "the others have nothing to search"
     assert plan.rungs == [50, 100] and plan.teacher_scales == (2,) and plan.config.seeds == 2
     assert plan.seconds(2) < 300  # five minutes on two cores
 
@@ -63,15 +63,51 @@ def test_every_model_meets_every_objective_at_every_scale():
 @pytest.mark.parametrize(
     ("entry", "trials"),
     [
-        ({"search": []}, 1),
-        ({"search": ["target.length"]}, 5),
-        ({"search": [], "grid": {"target.shape": ["linear", "step"], "target.length": [0.5, 0.75, 1.0]}}, 6),
-        ({"search": ["target.length"], "grid": {"target.shape": ["linear", "step"]}}, 10),
+        ({"search": []}, [0]),
+        ({"search": ["target.length"]}, [5]),
+        ({"search": {"target.length": [0.5, 0.75]}}, [3]),  # and the configured 1.0
+        ({"search": {"target.length": [1.0]}}, [0]),
+        ({"search": [], "grid": {"target.shape": ["linear", "step"], "target.length": [0.5, 0.75, 1.0]}}, [0] * 6),
+        ({"search": ["target.length"], "grid": {"target.shape": ["linear", "step"]}}, [5, 5]),
     ],
 )
 def test_number_of_trials(entry, trials):
     plan = planned(objectives={"eco": entry}, search={"trials": 5})
-    assert plan.trials == plan.combinations[0].trials == trials
+    assert [one.trials for one in plan.combinations] == trials and plan.trials == sum(trials)
+    assert planned(objectives={"eco": entry}, search={"trials": 1}).trials == 0, "one proposal chooses nothing"
+
+
+def test_a_common_axis_gives_every_combination_as_many_proposals():
+    models = {"imdn": {"train": {"lr": 1e-2}}, "edsr_baseline": {}}
+    plan = planned(models=models, objectives=["l1", "eco"], search={"trials": 5, "common": ["train.lr"]})
+    assert [one.trials for one in plan.combinations] == [5] * 4
+    lrs = [one.axes.ranges["train.lr"] for one in plan.combinations if one.objective == "l1"]
+    assert [(span.low, span.high) for span in lrs] == [(2.5e-3, 4e-2), (5e-5, 8e-4)]
+
+
+def test_a_grid_point_is_a_combination_of_its_own():
+    grid = {"train.batch_size": [16, 8], "loss.zero_below_average": [True, False]}
+    plan = planned(objectives={"expectation": {"grid": grid, "search": ["sigma.beta"]}}, train={"patch": 12})
+    assert [one.id for one in plan.combinations] == [
+        f"x2/imdn/expectation[train.batch_size={size},loss.zero_below_average={zero}]"
+        for size in (16, 8) for zero in ("true", "false")
+    ]  # fmt: skip
+    last = plan.combinations[-1]
+    assert last.objective_label == "expectation, batch_size=8, zero_below_average=false"
+    assert last.point == {"train.batch_size": 8, "loss.zero_below_average": False}
+    made = plan.trial(last, {"sigma.beta": 0.02}, 0, "d" * 64, None)
+    assert (made.train.batch_size, made.objective.loss.zero_below_average, made.objective.sigma.beta) == (
+        8,
+        False,
+        0.02,
+    )
+    assert plan.patches == {(2, 12)} and all(one.id in plan.text(2) for one in plan.combinations)
+
+
+def test_parts_of_a_point_that_share_their_last_name_are_told_apart():
+    grid = {"loss.zero_below_average": [True], "sigma.zero_below_average": [False], "sigma.width": [8]}
+    [one] = planned(objectives={"expectation": {"grid": grid}}).combinations
+    assert one.objective_label == ("expectation, loss.zero_below_average=true, sigma.zero_below_average=false, width=8")
 
 
 @pytest.mark.parametrize(
@@ -107,8 +143,23 @@ def test_rungs(steps, every, first, reduction, rungs):
         ({"teacher": {"model": "imdm"}}, "unknown model 'imdm'"),
         ({"teacher": {"train": {"stepz": 3}}}, "teacher.train: unknown key 'stepz'; did you mean 'steps'?"),
         ({"search": {"metric": "ema.psnr_y"}}, "search.metric: 'ema.psnr_y' needs train.ema"),
+        (
+            {"search": {"metric": "ema.psnr_y"}, "train": {"ema": 0.9},
+             "objectives": {"l1": {"grid": {"train.ema": [0.99, None]}}}},
+            "search.metric: 'ema.psnr_y' needs train.ema for x2/imdn/l1[train.ema=null]",
+        ),
+        (
+            {"models": ["swinir_light"], "objectives": {"l1": {"grid": {"train.patch": [48, 20]}}}},
+            "x2/swinir_light/l1[train.patch=20]: swinir_light works on windows of 8 pixels",
+        ),
+        (
+            {"models": {"imdn": {"train": {"lr": 1e-3}}}, "objectives": {"l1": {"grid": {"train.lr": [1e-3, -1]}}}},
+            "objectives.l1.train.lr: Input should be greater than 0 (got -1)",
+        ),
+        ({"search": {"common": ["train.steps"]}}, "search.common: 'train.steps' cannot be searched everywhere"),
+        ({"search": {"common": "train.lr"}}, "test.search.common: Input should be a valid tuple"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_done_is_one_line(changes, said):
     with pytest.raises(InputError) as caught:
         planned(**changes)
@@ -174,3 +225,21 @@ def test_what_only_evaluation_computes_does_not_steer_a_search():
     plan = planned(evaluation={"metrics": ["lpips_alex", "psnr_y"]})
     trial = plan.trial(plan.combinations[0], {}, 0, "d" * 64, None)
     assert trial.metrics == ("psnr_y",)
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"micro_batch": 4}, "resources.micro_batch: srresnet_bn normalises by the statistics of its batch"),
+        ({"workers_per_trial": 2}, "resources.workers_per_trial: srresnet_bn normalises"),
+        ({"workers_per_trial": 2, "min_workers": 1}, "resources.workers_per_trial: srresnet_bn normalises"),
+        ({"min_workers": 1}, "resources.min_workers: srresnet_bn normalises"),
+    ],
+)
+@pytest.mark.parametrize("where", ["model", "teacher"])
+def test_a_network_that_looks_at_its_batch_is_not_trained_on_parts_of_one(resources, said, where):
+    changes = {"models": ["srresnet_bn"]} if where == "model" else {"teacher": {"model": "srresnet_bn"}}
+    with pytest.raises(InputError) as caught:
+        planned(resources=resources, **changes)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert planned(**changes).combinations and planned(resources=resources).combinations

@@ -1,24 +1,37 @@
 """What varies: declared ranges, ranges that a config gives, grids, and values put back into an objective."""
 
+import math
+from typing import Any
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from objectives import RECIPES
 from orchestrator.plan.config import SweepConfig, TrainConfig
-from orchestrator.plan.space import Axes, apply, axes
+from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from sr_models.errors import InputError
 from sr_models.params import SearchRange
 
 SHAPES = ("linear", "cosine", "polynomial", "sigmoid", "step")
+BETA = SearchRange(low=1e-3, high=1e-1, log=True)
 LENGTH = SearchRange(low=0.25, high=1.0)
 DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
 
 
-def found(label: str = "eco", **entry) -> Axes:
+def found(label: str = "eco", common: tuple[str, ...] = (), **entry: Any) -> Varied:
     config = SweepConfig.parse(
-        {"name": "s", "models": ["imdn"], "objectives": {label: entry}, "data": DATA, "teacher": {}}, "test"
-    )
-    return axes(config, label)
+        {
+            "name": "s", "models": ["imdn"], "objectives": {label: entry}, "data": DATA, "teacher": {},
+            "search": {"common": common},
+        },
+        "test",
+    )  # fmt: skip
+    return varied(config, label)
+
+
+def within(label: str = "eco", train: TrainConfig | None = None, **entry: Any) -> Axes:
+    """The axes of one combination, trained as the config says."""
+    return axes(found(label, **entry).search, RECIPES[label], train or TrainConfig(), label)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +50,82 @@ def found(label: str = "eco", **entry) -> Axes:
         ("l1", {"grid": {"train.lr": [1e-3, 1e-4]}}, {}, {"train.lr": (1e-3, 1e-4)}),
     ],
 )  # fmt: skip
-def test_axes(label, entry, search, grid):
-    assert found(label, **entry) == Axes(search, grid)
+def test_what_an_objective_varies(label, entry, search, grid):
+    assert found(label, **entry) == Varied(search, grid)
+
+
+@pytest.mark.parametrize(
+    ("label", "entry", "search"),
+    [
+        ("l1", {}, {"train.lr": None}),
+        ("l1", {"search": []}, {"train.lr": None}),
+        ("expectation", {"search": ["sigma.beta"]}, {"sigma.beta": BETA, "train.lr": None}),
+        ("l1", {"search": {"train.lr": [1e-3, 1e-4]}}, {"train.lr": SearchRange(choices=(1e-3, 1e-4))}),  # its own word
+        ("l1", {"grid": {"train.lr": [1e-3, 1e-4]}}, {}),
+    ],
+)
+def test_common_axes_come_to_every_objective_that_says_nothing_of_them(label, entry, search):
+    made = found(label, common=("train.lr",), **entry).search
+    assert made == search
+
+
+def test_a_common_rate_is_searched_around_that_of_the_combination():
+    made = axes({"train.lr": None}, RECIPES["l1"], TrainConfig(lr=1e-2), "l1")
+    assert made == Axes({"train.lr": SearchRange(low=2.5e-3, high=4e-2, log=True)}, {"train.lr": 1e-2})
+
+
+@pytest.mark.parametrize("common", [("train.batch_size",), ("sigma.beta",), ("lr",)])
+def test_only_what_every_combination_has_can_be_common(common):
+    with pytest.raises(InputError, match=rf"^search.common: '{common[0]}' cannot be searched everywhere.*train.lr"):
+        found(common=common)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"low": 0.25, "high": 0.5}, SearchRange(low=0.25, high=1.0)),
+        ({"low": 0.25, "high": 1.0}, SearchRange(low=0.25, high=1.0)),
+        ([0.5, 0.25], SearchRange(choices=(1.0, 0.5, 0.25))),
+        ([0.5, 1], SearchRange(choices=(0.5, 1.0))),
+        (["5e-1", 0.5, 1.0], SearchRange(choices=(0.5, 1.0))),  # YAML takes 5e-1 for a text
+    ],
+)
+def test_a_range_holds_the_configured_value(given, expected):
+    assert within(search={"target.length": given}) == Axes({"target.length": expected}, {"target.length": 1.0})
+
+
+def test_a_rate_of_a_network_widens_the_absolute_range():
+    made = within("l1", TrainConfig(lr=1e-2), search=["train.lr"]).ranges["train.lr"]
+    assert made == SearchRange(low=5e-5, high=1e-2, log=True)
+
+
+@pytest.mark.parametrize(
+    ("search", "size"),
+    [
+        ([], 1),
+        (["target.shape"], 5),
+        ({"target.shape": ["step"], "target.length": [0.5, 0.25]}, 6),  # each with what is configured
+        (["target.length", "target.shape"], math.inf),
+    ],
+)
+def test_the_size_of_a_space(search, size):
+    made = within(search=search)
+    assert made.size == size and (size == math.inf or len(made.points) == size)
+    assert size == math.inf or made.configured in made.points
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"), [([16, 8, 16.0, "16"], (16, 8)), ([4], (4,)), ([[0.5], [0.2, "1e-1"]], ((0.5,), (0.2, 0.1)))]
+)
+def test_grid_values_are_what_the_trial_will_hold_each_once(values, kept):
+    name = "train.decay_at" if isinstance(values[0], list) else "train.batch_size"
+    assert found(grid={name: values}).grid == {name: kept}
+
+
+def test_values_look_different_where_they_are():
+    assert [shown(value) for value in (16, 1e-5, None, True, (0.5, 0.8), "step")] == [
+        "16", "1e-05", "null", "true", "[0.5,0.8]", "step",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -58,29 +145,43 @@ def test_axes(label, entry, search, grid):
         ({"grid": {"target.lenght": [1]}}, "unknown hyperparameter 'target.lenght'; did you mean 'target.length'?"),
         ({"grid": {"train.stepz": [1]}}, "unknown key 'stepz'; did you mean 'steps'?"),
         ({"search": ["target.length"], "grid": {"target.length": [1]}}, "'target.length' is in both search and grid"),
+        (
+            {"search": {"target.length": {"low": True, "high": 2}}},
+            "search.target.length.low: expected a number, got True",
+        ),
+        ({"search": {"target.length": [0.5, True]}}, "eco.target.length: true and false are no numbers"),
+        ({"search": {"target.shape": {"low": 0, "high": 1}}}, "target.mixup.shape: Input should be 'linear'"),
+        (
+            {"grid": {"train.batch_size": [8, 0]}},
+            "train.batch_size: Input should be greater than or equal to 1 (got 0)",
+        ),
+        (
+            {"grid": {"train.batch_size": [True]}},
+            "train.batch_size: true and false are no numbers, nor numbers true or",
+        ),
+        ({"grid": {"train.batch_size": ["many"]}}, "train.batch_size: Input should be a valid integer"),
+        ({"grid": {"train.decay_at": [[0.5, True]]}}, "train.decay_at: true and false are no numbers"),
+        ({"grid": {"train.lr": [1e-3, 0]}}, "train.lr: Input should be greater than 0 (got 0)"),
+        ({"grid": {"train.ema": [None, 1]}}, "train.ema: Input should be less than 1 (got 1)"),
     ],
 )
 def test_bad_axes_are_one_line(entry, said):
     with pytest.raises(InputError) as caught:
-        found(**entry)
+        within(**entry)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_grid_points_are_the_product():
-    points = Axes({}, {"a": (1, 2), "b": ("x", "y", "z")}).points
+    points = Varied({}, {"a": (1, 2), "b": ("x", "y", "z")}).points
     assert len(points) == 6 and points[0] == {"a": 1, "b": "x"} and points[-1] == {"a": 2, "b": "z"}
-    assert Axes({}, {}).points == [{}]
+    assert Varied({}, {}).points == [{}]
 
 
 def test_distributions():
     made = Axes(
-        {"a": SearchRange(low=0.1, high=10, log=True), "b": SearchRange(choices=("x", "y"))}, {"c": (1, 2)}
+        {"a": SearchRange(low=0.1, high=10, log=True), "b": SearchRange(choices=("x", "y"))}, {}
     ).distributions()
-    assert made == {
-        "a": FloatDistribution(0.1, 10, log=True),
-        "b": CategoricalDistribution(("x", "y")),
-        "c": CategoricalDistribution((1, 2)),
-    }
+    assert made == {"a": FloatDistribution(0.1, 10, log=True), "b": CategoricalDistribution(("x", "y"))}
 
 
 def test_values_go_to_the_objective_or_to_training():

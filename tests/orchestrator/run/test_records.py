@@ -104,8 +104,12 @@ TRIAL_TEXT = f"""{{
 WINNERS = {
     "x2/edsr/eco": WinnerRecord(
         number=3, params={"target.length": 0.5}, fingerprints=("a", "b"),
-        search=SearchCounts(trials=4, pruned=1, failed=0), train_seconds=14.25,
-    )
+        search=SearchCounts(trials=4, pruned=1, failed=0), train_seconds=14.25, search_run="s",
+    ),
+    "x2/edsr/l1": WinnerRecord(
+        number=None, params={}, fingerprints=("c", "d"), search=SearchCounts(trials=0, pruned=0, failed=0),
+        train_seconds=12.5,
+    ),
 }  # fmt: skip
 WINNERS_TEXT = """{
  "x2/edsr/eco": {
@@ -122,7 +126,23 @@ WINNERS_TEXT = """{
    "pruned": 1,
    "failed": 0
   },
-  "train_seconds": 14.25
+  "train_seconds": 14.25,
+  "search_run": "s"
+ },
+ "x2/edsr/l1": {
+  "number": null,
+  "params": {},
+  "fingerprints": [
+   "c",
+   "d"
+  ],
+  "search": {
+   "trials": 0,
+   "pruned": 0,
+   "failed": 0
+  },
+  "train_seconds": 12.5,
+  "search_run": null
  }
 }
 """
@@ -217,6 +237,14 @@ def test_a_file_that_is_not_text_is_one_line_with_its_name(tmp_path: Path) -> No
     path.write_bytes(b"\xff\xfe{}")
     with pytest.raises(InputError, match=r"plan\.json is not JSON"):
         PlanRecord.read(path)
+
+
+def test_winners_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "winners.json"
+    path.write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n  "search_run": null', ""))
+    assert "search_run" not in path.read_text()
+    found = read_winners(path)
+    assert found["x2/edsr/eco"] == WINNERS["x2/edsr/eco"].model_copy(update={"search_run": None})
 
 
 def test_there_are_no_winners_before_there_is_a_file(tmp_path: Path) -> None:

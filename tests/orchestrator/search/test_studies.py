@@ -161,23 +161,84 @@ def test_a_driver_that_died_while_asking_leaves_a_trial_that_is_completed(opened
     assert found.config.objective.target.length == half.params["target.length"]
 
 
-def test_a_grid_is_enqueued_once_however_often_it_is_opened(opened):
+def test_a_driver_that_died_before_it_asked_for_a_proposal_does_not_add_another(opened):
+    """A study that was just made, and a point of a finite space that was chosen and not handed out yet."""
+    objectives = {"eco": {"search": {"target.length": [0.5, 0.75]}}}
+    opened(objectives=objectives)
+    again = opened(objectives=objectives)
+    [one] = again.plan.combinations
+    assert [trial.state for trial in again.trials(one)] == [TrialState.WAITING]
+    train(again, again.next(), flat(20.0))
+    study = optuna.load_study(study_name=f"{again.run.name}/{one.id}", storage=again.storage)
+    study.enqueue_trial({"target.length": 0.75})
+    last = opened(objectives=objectives)
+    assert [last.next().trial.params["target.length"] for _ in range(2)] == [0.75, 0.5]
+    assert last.next() is None and len(last.trials(one)) == 3
+
+
+# ---- what is proposed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_configured_values_come_first(in_memory, sampler):
     objectives = {
-        "eco": {"search": ["target.length"], "grid": {"target.shape": ["linear", "step"], "target.power": [1.5]}}
+        "eco": {
+            "target.length": 0.9,
+            "target.shape": "cosine",
+            "search": {"target.length": {"low": 0.25, "high": 0.5}},
+        },
+        "l1": {},
+        "expectation": {"sigma.beta": 0.05},
     }
-    first = opened(objectives=objectives)
-    for _ in range(3):
-        train(first, first.next(), flat(20.0))
-    for _ in range(2):
-        studies = opened(objectives=objectives)
-        assert len(studies.trials(studies.plan.combinations[0])) == 8
-    points = []
+    models = {"imdn": {"train": {"lr": 1e-2}}}
+    search = SEARCH | {"sampler": sampler, "common": ["train.lr"]}
+    studies = in_memory(objectives=objectives, models=models, search=search)
+    found = {one.combination.id: one.trial.params for one in (studies.next(), studies.next(), studies.next())}
+    assert found == {
+        ECO: {"target.length": 0.9, "train.lr": 1e-2},
+        "x2/imdn/l1": {"train.lr": 1e-2},
+        EXPECTATION: {"sigma.beta": 0.05, "train.lr": 1e-2},
+    }
+
+
+def test_no_two_combinations_share_their_proposals(in_memory):
+    """Also where the sums of the ids' bytes are the same, which once was all that a sampler's seed knew of an id."""
+    objectives = {name: {"recipe": "expectation"} for name in ("ab", "ba")} | {
+        "grid": {"recipe": "expectation", "grid": {"train.batch_size": [12, 21]}}
+    }
+    studies, found = in_memory(objectives=objectives, search=SEARCH | {"trials": 6, "startup_trials": 6}), {}
     while (assignment := studies.next()) is not None:
+        found.setdefault(assignment.combination.id, []).append(assignment.trial.params["sigma.beta"])
         train(studies, assignment, flat(20.0))
-    for trial in studies.trials(studies.plan.combinations[0]):
-        points.append((trial.params["target.shape"], trial.params["target.power"]))
-        assert trial.state.is_finished()
-    assert sorted(points) == sorted([("linear", 1.5), ("step", 1.5)] * 4)
+    first, *others = list(found.values())
+    assert {values[0] for values in found.values()} == {0.01}
+    drawn = [value for values in found.values() for value in values[1:]]
+    assert len(others) == 3 and len(first) == 6 and len(set(drawn)) == len(drawn) == 4 * 5
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("trials", [4, 9, 30])
+def test_a_finite_space_is_walked_without_a_repetition(in_memory, sampler, trials):
+    entry = {"search": {"target.shape": ["linear", "step", "cosine"], "target.length": [0.25, 0.5, 1.0]}}
+    search = SEARCH | {"trials": trials, "sampler": sampler}
+    studies, found = in_memory(objectives={"eco": entry}, search=search), []
+    assert studies.open == studies.plan.trials == min(trials, 9)
+    while (assignment := studies.next()) is not None:
+        found.append(assignment)
+        if len(found) % 3:  # some are still running while others are asked for
+            train(studies, assignment, flat(20.0 + len(found) % 4))
+    points = {tuple(one.trial.params.items()) for one in found}
+    assert len(points) == len({one.config.fingerprint for one in found}) == len(found) == min(trials, 9)
+    assert found[0].trial.params == {"target.shape": "linear", "target.length": 1.0}
+
+
+def test_where_there_is_nothing_to_search_there_is_no_study(in_memory):
+    studies = in_memory(objectives={"l1": {}, "eco": {"search": {"target.length": [1.0]}}})
+    assert studies.open == 0 and studies.next() is None and studies.pruned() == []
+    for one in studies.plan.combinations:
+        assert (studies.finished(one), studies.winner(one), studies.failures(one)) == (0, None, [])
+        assert studies.counts(one) == SearchCounts(trials=0, pruned=0, failed=0)
+    assert studies.storage.get_all_studies() == []
 
 
 # ---- stopping ------------------------------------------------------------------------------------------------------
@@ -208,6 +269,18 @@ def test_halving_compares_within_a_combination_only(in_memory):
             assert assignment.combination.id == (ECO if level == 30.0 else EXPECTATION)
             studies.record(assignment, 50, {"psnr_y": level + assignment.number})
             assert not studies.should_stop(assignment)
+
+
+def test_halving_compares_proposals_of_one_grid_point_only(in_memory):
+    studies = in_memory(objectives={"expectation": {"grid": {"train.batch_size": [16, 8, 4, 2]}}})
+    for round_ in range(2):
+        for level in (40.0, 30.0, 20.0, 10.0):
+            assignment = studies.next()
+            studies.record(assignment, 50, {"psnr_y": level + round_})
+            assert not studies.should_stop(assignment)
+    assert {one.point["train.batch_size"]: len(studies.trials(one)) for one in studies.plan.combinations} == {
+        16: 2, 8: 2, 4: 2, 2: 2,
+    }  # fmt: skip
 
 
 def test_halving_survives_the_driver(opened):

@@ -504,7 +504,7 @@ def test_studies_are_in_postgresql_and_its_tables_were_made_once(
     found = {study.study_name: storage.get_all_trials(study._study_id) for study in storage.get_all_studies()}
     storage.engine.dispose()
     trials = {name.split("-")[0] + name.rpartition("/")[2]: len(trials) for name, trials in found.items()}
-    assert trials == {"gapl1": 1, "gapexpectation": 3, "latel1": 1, "directl1": 1}
+    assert trials == {"gapexpectation": 3}, "the others have nothing to search"
     assert all(trial.state.is_finished() for trials in found.values() for trial in trials)
     assert not list((shelter.path / "runs").rglob("studies.db"))
 

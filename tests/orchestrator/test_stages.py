@@ -1,0 +1,158 @@
+"""What is run in full after a search, and what winners.json says of it; nothing here trains, and there is no Ray."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator import stages
+from orchestrator.plan.config import SweepConfig, TrialConfig
+from orchestrator.plan.plan import Combination, make_plan
+from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import TrialResult
+from orchestrator.run.records import SearchCounts, TrialRecord, WinnerRecord, read_winners
+from orchestrator.stages import Ingredients
+from orchestrator.training import in_full
+
+INGREDIENTS = Ingredients(data_hash="d" * 64, inits={}, teachers={2: "e" * 64})
+L1, ECO = "x2/imdn/l1", "x2/imdn/eco"
+COUNTS = SearchCounts(trials=4, pruned=1, failed=0)
+
+
+class FakeStudies:
+    """Searches that have ended: combination -> the best trial's number, what was chosen, its fingerprint."""
+
+    def __init__(self, best: dict[str, tuple[int, dict[str, Any], str]]) -> None:
+        self.best = best
+
+    def winner(self, one: Combination) -> Any:
+        if one.id not in self.best:
+            return None
+        number, params, fingerprint = self.best[one.id]
+        return SimpleNamespace(number=number, params=params, user_attrs={"fingerprint": fingerprint}, value=30.0)
+
+    def stopped(self, one: Combination) -> dict[int, Any]:
+        lengths = {1: 0.3, 2: 0.6, 5: 0.9} if one.id == ECO else {}
+        return {number: SimpleNamespace(params={"target.length": length}) for number, length in lengths.items()}
+
+    def counts(self, one: Combination) -> SearchCounts:
+        return COUNTS if one.trials else SearchCounts(trials=0, pruned=0, failed=0)
+
+
+class Finals:
+    """The stage over fakes: `ran` is what was run in full, in order; the k-th run takes k + 1 seconds."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.ran, self.fails = folder, list[TrialConfig](), lambda trial: False
+        self.pulled: list[str] = []
+        monkeypatch.setattr(in_full, "run_in_full", self._run)
+
+    def session(self, **changes: Any) -> Any:
+        base = {
+            "name": "s", "models": ["imdn"], "objectives": {"l1": {}, "eco": {"search": ["target.length"]}},
+            "teacher": {}, "seeds": 2, "seed": 7,
+            "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}},
+        }  # fmt: skip
+        self.plan = make_plan(SweepConfig.parse(base | changes, "test"))
+        home = SimpleNamespace(access=None, pull_weights=self.pulled.append, push=lambda: None)
+        return SimpleNamespace(
+            plan=self.plan, config=self.plan.config, run=RunDir(self.folder), home=home, device="cpu",
+            trials_at_a_time=2,
+        )  # fmt: skip
+
+    def __call__(self, best: dict[str, tuple[int, dict[str, Any], str]], **changes: Any) -> dict[str, WinnerRecord]:
+        stages.finish_winners(session := self.session(**changes), INGREDIENTS, FakeStudies(best))
+        return read_winners(session.run.winners)
+
+    def expected(self, combination: str, params: dict[str, Any], seed: int) -> str:
+        [one] = [one for one in self.plan.combinations if one.id == combination]
+        return INGREDIENTS.trial(self.plan, one, params, seed).fingerprint
+
+    def _run(self, trials: Sequence[TrialConfig], *_about: Any, at_a_time: int) -> list[TrialResult]:
+        self.ran += trials
+        return [
+            TrialResult("failed", 3, {}, "the loss is not finite")
+            if self.fails(trial)
+            else TrialResult("complete", 1000, {"train.seconds": float(k), "psnr_y": 29.0 + k})
+            for k, trial in enumerate(trials, start=1)
+        ]
+
+
+@pytest.fixture
+def finals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finals:
+    return Finals(tmp_path, monkeypatch)
+
+
+def test_every_combination_gets_as_many_seeds_that_no_search_saw(finals: Finals, tmp_path: Path) -> None:
+    best = {"target.length": 0.5}
+    found = finals({ECO: (3, best, "s")})
+    assert found == {
+        L1: WinnerRecord(
+            number=None, params={}, fingerprints=tuple(finals.expected(L1, {}, seed) for seed in (8, 9)),
+            search=SearchCounts(trials=0, pruned=0, failed=0), train_seconds=1.5,
+        ),
+        ECO: WinnerRecord(
+            number=3, params=best, fingerprints=tuple(finals.expected(ECO, best, seed) for seed in (8, 9)),
+            search=COUNTS, train_seconds=3.5, search_run="s",
+        ),
+    }  # fmt: skip
+    assert [(trial.seed, trial.teacher is not None) for trial in finals.ran] == [
+        (8, False), (9, False), (8, True), (9, True),
+    ]  # fmt: skip
+    records = [TrialRecord.read(path) for path in RunDir(tmp_path).trial_records]
+    assert {(one.combination, one.role, one.number, one.seed) for one in records} == {
+        (name, "final", None, seed) for name in (L1, ECO) for seed in (8, 9)
+    }
+    assert finals.pulled == [trial.fingerprint for trial in finals.ran]
+
+
+def test_each_grid_point_has_its_own_runs(finals: Finals) -> None:
+    found = finals({}, objectives={"l1": {"grid": {"train.batch_size": [16, 8, 4]}}})
+    assert [(trial.train.batch_size, trial.seed) for trial in finals.ran] == [
+        (size, seed) for size in (16, 8, 4) for seed in (8, 9)
+    ]
+    assert list(found) == [f"{L1}[train.batch_size={size}]" for size in (16, 8, 4)]
+
+
+def test_a_search_without_a_complete_trial_has_no_winner(finals: Finals, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(finals({})) == [L1]
+    assert f"{ECO}: no trial of its search ran its full budget; no score" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("fails", "seeds"),
+    [(lambda trial: trial.seed == 8, [9]), (lambda trial: trial.objective.target.kind == "hr", None)],
+)
+def test_a_run_that_failed_is_no_score(
+    finals: Finals, fails: Callable[[TrialConfig], bool], seeds: list[int] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finals.fails = fails
+    found = finals({ECO: (0, {}, "s")})
+    assert (L1 in found) == (seeds is not None) and ECO in found
+    if seeds:
+        assert found[L1].fingerprints == tuple(finals.expected(L1, {}, seed) for seed in seeds)
+        assert found[L1].train_seconds == 2.0
+    assert "imdn seed 8: failed at step 3: the loss is not finite" in "".join(capsys.readouterr())
+
+
+def test_twins_are_run_once(finals: Finals) -> None:
+    found = finals({}, objectives={"l1": {}, "mine": {"recipe": "l1"}})
+    assert len(finals.ran) == 2 and found[L1].fingerprints == found["x2/imdn/mine"].fingerprints
+
+
+def test_an_audit_runs_stopped_trials_of_the_search_to_the_end(finals: Finals) -> None:
+    session, studies = finals.session(search={"audit": 3}), FakeStudies({ECO: (0, {}, "s")})
+    finals.fails = lambda trial: trial.objective.target.length == 0.3
+    [found] = stages.audit(session, INGREDIENTS, studies)
+    assert (found.combination, found.stopped) == (ECO, 3)
+    assert [trial.objective.target.length for trial in finals.ran] == [0.3, 0.6, 0.9]
+    assert {trial.seed for trial in finals.ran} == {7}, "the trials of the search themselves"
+    assert math.isnan(found.gains[0]) and found.gains[1:] == (1.0, 2.0) and found.hits == 2
+
+
+def test_nothing_is_audited_unless_it_is_asked_for(finals: Finals) -> None:
+    assert stages.audit(finals.session(), INGREDIENTS, FakeStudies({ECO: (0, {}, "s")})) == [] == finals.ran
+    assert stages.audit(finals.session(search={"audit": 3}), INGREDIENTS, FakeStudies({})) == []
