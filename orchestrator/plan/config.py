@@ -187,6 +187,14 @@ class EvaluationConfig(Params):
         return self
 
 
+class BoardConfig(Params):
+    """How rows are compared; moves no trial and no score, so it is in no run's name."""
+
+    baseline: str | None = Field(
+        default=None, description="objective that each network's other rows are compared with, by its label; or null"
+    )
+
+
 class ResourceConfig(Params):
     """What one trial holds; in no fingerprint, though bit-equality needs the same machine, cores and workers."""
 
@@ -240,6 +248,7 @@ class SweepConfig(Params):
     seeds: int = Field(default=1, ge=1, description="full runs of each winner, its search run included")
     seed: int = Field(default=0, ge=0, lt=2**31, description="base of every random draw")
     evaluation: EvaluationConfig = EvaluationConfig()
+    board: BoardConfig = BoardConfig()
     resources: ResourceConfig = ResourceConfig()
 
     @field_validator("models", "objectives", mode="before")
@@ -268,11 +277,17 @@ class SweepConfig(Params):
             raise ValueError("scales must be different whole numbers >= 1")
         return value
 
+    @model_validator(mode="after")
+    def _baseline_is_an_objective(self) -> SweepConfig:
+        if (name := self.board.baseline) is not None and name not in self.objectives:
+            raise ValueError(f"board.baseline: no objective {name!r}{nearest(name, list(self.objectives))}")
+        return self
+
     @property
     def hash(self) -> str:
-        """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder."""
+        """sha256 of everything but where, by how many and against what: the same hash resumes the same run folder."""
         beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
-        fields = self.model_dump(mode="json", exclude={"resources": True, **beside})
+        fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, **beside})
         for name in ("draws", "seed"):  # so that runs keep the names they had before there was a choice
             if fields["evaluation"][name] == EvaluationConfig.model_fields[name].default:
                 del fields["evaluation"][name]
