@@ -122,7 +122,7 @@ def training_curves(path: Path, panels: Mapping[str, Series], *, xlabel: str, ti
 
 def bars(
     path: Path,
-    rows: Sequence[tuple[str, float, float]],
+    rows: Sequence[tuple[str, float, tuple[float, float] | None]],
     *,
     xlabel: str,
     title: str,
@@ -134,20 +134,21 @@ def bars(
 
     Args:
         path: the PNG to write.
-        rows: (label, mean, spread over seeds), best first; a spread of 0 draws no whisker.
+        rows: (label, mean, interval), best first; without an interval there is no whisker.
         xlabel: the metric with its unit, such as "PSNR-Y (dB)".
         baseline: (label, value) where bars start, such as ("bicubic", 33.68).
     """
     name, start = baseline
     figure = style.page(title, caption, 0.9 + 0.34 * max(len(rows), 2))
     axes = figure.add_subplot()
-    for place, (_, mean, spread) in enumerate(rows):
+    for place, (_, mean, interval) in enumerate(rows):
+        low, high = interval or (mean, mean)
         axes.barh(place, mean - start, left=start, height=0.66, color=COLOURS[0] if mean >= start else COLOURS[1])
-        if spread > 0:
-            axes.errorbar(mean, place, xerr=spread, color=COLOURS[6], capsize=3, lw=1.4)
-        text = f"{mean:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread > 0 else "")
+        if interval:
+            axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color=COLOURS[6], capsize=3, lw=1.4)
+        text = f"{mean:.{decimals}f}" + (f" [{low:.{decimals}f}, {high:.{decimals}f}]" if interval else "")
         side, align = (1, "left") if mean >= start else (-1, "right")
-        tip, gap_pt = (mean + side * spread, place), (6 * side, 0)
+        tip, gap_pt = (high if side > 0 else low, place), (6 * side, 0)
         axes.annotate(text, tip, gap_pt, textcoords="offset points", ha=align, va="center", size=SMALL_PT)
     axes.axvline(start, color=COLOURS[6], lw=1.2)
     label = f"{name} {start:.{decimals}f}"
