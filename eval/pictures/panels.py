@@ -155,8 +155,11 @@ def bars(
     axes.text(start, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=SMALL_PT)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(max(len(rows), 2) - 0.4, -0.6)
-    axes.use_sticky_edges = False
-    axes.margins(x=0.16)
+    ends = [start, *(mean for _, mean, _ in rows), *(end for _, _, interval in rows for end in interval or ())]
+    worse, room = any(mean < start for _, mean, _ in rows), 0.36 if any(interval for _, _, interval in rows) else 0.16
+    ends = [end for end in ends if math.isfinite(end)]
+    span = max(ends) - min(ends) or 1.0  # beside it stands what is written at the tips
+    axes.set_xlim(min(ends) - span * (room if worse else 0.1), max(ends) + span * room)
     axes.ticklabel_format(axis="x", useOffset=False)
     style.dress(axes, xlabel, "")
     style.save(figure, path)

@@ -211,10 +211,10 @@ def _lead(board: Board, base: Entry | None) -> None:
 def _stand(board: Board) -> None:
     """Fill in where each row stands, in each column by each metric and by the lead, and whose twin it is."""
     board.entries.sort(key=lambda entry: entry.id)  # so that of twins it is always the same that comes first
-    for one, others in twins({entry.id: entry.method for entry in board.entries if entry.trained}).items():
-        for entry in board.entries:
-            if entry.id in others:
-                entry.twin_of = one
+    trained = [entry for entry in board.entries if entry.trained]
+    first = firsts(trained)
+    for entry in trained:
+        entry.twin_of = first[entry.id] if first[entry.id] != entry.id else ""
     for column in board.columns:
         for metric in board.metrics:
             found = {e.id: e.cells[column][metric] for e in board.entries if metric in e.cells.get(column, {})}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,44 +40,42 @@ def over_images(board: Board, column: Column) -> dict[str, Value]:
     return found
 
 
-def _standings(some: Sequence[Entry], values: dict[str, Value], board: Board) -> dict[str, Standing]:
+def _standings(some: Sequence[Entry], values: Mapping[str, Value], board: Board) -> dict[str, Standing]:
+    """Id -> where the images place it among `some`."""
     first, bases = firsts(some), baselines(some, board.baseline)
-    seeds = {seed for entry in some for seed in values[entry.id].by_seed}
-    why: dict[str, str] = {}
-    for entry in some:
-        value = values[entry.id]
-        if len(value.by_seed) < len(seeds):
-            why[entry.id] = f"{len(value.by_seed)} of {len(seeds)} seeds"
-        elif len(value.by_image) < 2:
-            why[entry.id] = "order not established: no two images"
-        elif not all(map(math.isfinite, value.by_image.values())):
-            why[entry.id] = "order not established: a value is not finite"
-    compared = [entry for entry in some if entry.id not in why and first[entry.id] == entry.id]
+    seeds = max(len(values[entry.id].by_seed) for entry in some)
+    why = {entry.id: _unranked(values[entry.id], seeds) for entry in some}
+    compared = [entry for entry in some if not why[entry.id] and first[entry.id] == entry.id]
     if len(compared) == 1:
-        why |= {name: "order not established: no other row to compare with" for name in first if name not in why}
-    standings = {
-        entry.id: Standing(
-            entry.id, entry.model, len(seeds), values[entry.id].mean, None, None, None, None, why.get(entry.id, "")
-        )
+        why = {name: said or "order not established: no other row to compare with" for name, said in why.items()}
+    found = {
+        entry.id: Standing(entry.id, entry.model, seeds, values[entry.id].mean, None, None, None, None, why[entry.id])
         for entry in some
     }
     if len(compared) < 2:
-        return standings
+        return found
     scores = np.array([list(values[entry.id].by_image.values()) for entry in compared])
     means, apart = scores.mean(axis=-1), image_margins(scores, seed=_SEED)
-    higher = get_metric(board.metric).higher_is_better
-    ranks = rank_ranges(surely_better(means, Margins(apart, apart.min(axis=-1) / 2), higher))
+    better = surely_better(means, Margins(apart, apart.min(axis=-1) / 2), get_metric(board.metric).higher_is_better)
+    best, last = (ends.tolist() for ends in rank_ranges(better))
     place = {entry.id: i for i, entry in enumerate(compared)}
     for name, one in first.items():
-        if (i := place.get(one)) is None:
-            continue
-        base, over = place.get(bases.get(compared[i].model, "")), None
-        if base is not None and base != i:
-            gap, width = float(means[i] - means[base]), float(apart[i, base])
-            over = Difference(gap, gap - width, gap + width)
-        place_of_i = (int(ranks[0][i]), int(ranks[1][i]))
-        standings[name] = replace(standings[name], ranks=place_of_i, over_baseline=over)
-    return standings
+        if one in place:
+            i, base, over = place[one], place.get(bases.get(compared[place[one]].model, "")), None
+            if base is not None and base != i:
+                gap, width = float(means[i] - means[base]), float(apart[i, base])
+                over = Difference(gap, gap - width, gap + width)
+            found[name] = replace(found[name], ranks=(best[i], last[i]), over_baseline=over)
+    return found
+
+
+def _unranked(value: Value, seeds: int) -> str:
+    """Why a row cannot be compared; "" where it can."""
+    if len(value.by_seed) < seeds:
+        return f"{len(value.by_seed)} of {seeds} seeds"
+    if len(value.by_image) < 2:
+        return "order not established: fewer than two images"
+    return "" if all(map(math.isfinite, value.by_image.values())) else "order not established: a value is not finite"
 
 
 def text(found: Sequence[Board]) -> str:

@@ -212,8 +212,7 @@ class Tracker:
         """A row of the board: its cost, the lead's numbers and each benchmark's, the means without a suffix."""
         named = [(board.metric, entry.lead)] if entry.lead else []
         named += [(f"{m}.{board.title(c)}", value) for c, cell in entry.cells.items() for m, value in cell.items()]
-        cost = {k: v for k, v in vars(entry.training).items() if isinstance(v, int | float)}
-        numbers: dict[str, Any] = dict(cost)
+        numbers: dict[str, Any] = {name: v for name, v in vars(entry.training).items() if name != "number"}
         for metric, value in named:
             numbers |= {metric if k == "mean" else f"{metric}.{k}": v for k, v in value.numbers.items()}
         standing = entry.lead.standing if entry.lead else None
@@ -266,7 +265,8 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _note(entry: Entry) -> str:
     best = ", ".join(f"{name} = {mlflow_store.text(value)}" for name, value in entry.training.params.items())
-    return f"winner: trial #{entry.training.number} ({best})" if best else ""
+    number = entry.training.number
+    return f"winner: {'' if number is None else f'trial #{number} '}({best})" if best else ""
 
 
 def _key(board: Board, entry: Entry) -> str:

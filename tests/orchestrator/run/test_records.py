@@ -36,9 +36,10 @@ PLAN = PlanRecord(
     combinations=(
         CombinationRecord(
             id="x2/edsr/eco", model="edsr", objective="eco", target="mixup", loss="l1", scale=2, trials=4,
-            searched=("target.length",), parameters=12345,
+            searched=("target.length",), parameters=12345, trained_parameters=23456,
         ),
     ),
+    trials_at_a_time=2,
 )  # fmt: skip
 PLAN_TEXT = """{
  "data_hash": "d",
@@ -71,9 +72,11 @@ PLAN_TEXT = """{
    "searched": [
     "target.length"
    ],
-   "parameters": 12345
+   "parameters": 12345,
+   "trained_parameters": 23456
   }
- ]
+ ],
+ "trials_at_a_time": 2
 }
 """
 
@@ -104,7 +107,7 @@ TRIAL_TEXT = f"""{{
 WINNERS = {
     "x2/edsr/eco": WinnerRecord(
         number=3, params={"target.length": 0.5}, fingerprints=("a", "b"),
-        search=SearchCounts(trials=4, pruned=1, failed=0), train_seconds=14.25,
+        search=SearchCounts(trials=4, pruned=1, failed=0), train_seconds=14.25, search_run="s",
     )
 }  # fmt: skip
 WINNERS_TEXT = """{
@@ -122,7 +125,8 @@ WINNERS_TEXT = """{
    "pruned": 1,
    "failed": 0
   },
-  "train_seconds": 14.25
+  "train_seconds": 14.25,
+  "search_run": "s"
  }
 }
 """
@@ -184,6 +188,15 @@ def test_what_is_written_to_the_byte_and_comes_back(name: str, record: Any, text
         record.write(path)
     assert path.read_text() == text
     assert READERS[name](path) == record
+
+
+def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    old = PLAN_TEXT.replace(',\n   "trained_parameters": 23456', "").replace(',\n "trials_at_a_time": 2', "")
+    (tmp_path / "plan.json").write_text(old)
+    found = PlanRecord.read(tmp_path / "plan.json")
+    assert (found.trials_at_a_time, found.combinations[0].trained_parameters) == (None, None)
+    (tmp_path / "winners.json").write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', ""))
+    assert read_winners(tmp_path / "winners.json")["x2/edsr/eco"].search_run is None
 
 
 @pytest.mark.parametrize(
