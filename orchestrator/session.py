@@ -16,6 +16,7 @@ from cluster.ray_runtime import Resources
 from orchestrator.data.inputs import Inputs
 from orchestrator.plan.config import ResourceConfig, SweepConfig
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.read import read_yaml
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.driver import Home, home_of
@@ -138,10 +139,14 @@ def check_reach(home: Home, cluster: Resources) -> None:
 
 
 def write_config(run_dir: RunDir, config: SweepConfig) -> None:
-    """Leave the config in a run folder that has none, before anything else."""
+    """Leave the config in a run folder that has none, before anything else; `board` is always the latest one."""
+    fields = config.model_dump(mode="json")
     if run_dir.config.exists():
-        return
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        kept = read_yaml(run_dir.config)
+        if kept.get("board") == fields["board"]:
+            return
+        fields = kept | {"board": fields["board"]}
+    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
         write_text(run_dir.config, text)
     except OSError as error:

@@ -140,6 +140,7 @@ def record(session: Session, ingredients: Ingredients) -> None:
         benchmarks={where: bench.hash for where, bench in session.inputs.benchmarks.items()},
         inits=ingredients.inits,
         teachers=ingredients.teachers,
+        trials_at_a_time=session.trials_at_a_time,
     )
     session.home.push()
 

@@ -122,7 +122,7 @@ def training_curves(path: Path, panels: Mapping[str, Series], *, xlabel: str, ti
 
 def bars(
     path: Path,
-    rows: Sequence[tuple[str, float, float]],
+    rows: Sequence[tuple[str, float, tuple[float, float] | None]],
     *,
     xlabel: str,
     title: str,
@@ -134,28 +134,32 @@ def bars(
 
     Args:
         path: the PNG to write.
-        rows: (label, mean, spread over seeds), best first; a spread of 0 draws no whisker.
+        rows: (label, mean, interval), best first; without an interval there is no whisker.
         xlabel: the metric with its unit, such as "PSNR-Y (dB)".
         baseline: (label, value) where bars start, such as ("bicubic", 33.68).
     """
     name, start = baseline
     figure = style.page(title, caption, 0.9 + 0.34 * max(len(rows), 2))
     axes = figure.add_subplot()
-    for place, (_, mean, spread) in enumerate(rows):
+    for place, (_, mean, interval) in enumerate(rows):
+        low, high = interval or (mean, mean)
         axes.barh(place, mean - start, left=start, height=0.66, color=COLOURS[0] if mean >= start else COLOURS[1])
-        if spread > 0:
-            axes.errorbar(mean, place, xerr=spread, color=COLOURS[6], capsize=3, lw=1.4)
-        text = f"{mean:.{decimals}f}" + (f" ± {spread:.{decimals}f}" if spread > 0 else "")
+        if interval:
+            axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color=COLOURS[6], capsize=3, lw=1.4)
+        text = f"{mean:.{decimals}f}" + (f" [{low:.{decimals}f}, {high:.{decimals}f}]" if interval else "")
         side, align = (1, "left") if mean >= start else (-1, "right")
-        tip, gap_pt = (mean + side * spread, place), (6 * side, 0)
+        tip, gap_pt = (high if side > 0 else low, place), (6 * side, 0)
         axes.annotate(text, tip, gap_pt, textcoords="offset points", ha=align, va="center", size=SMALL_PT)
     axes.axvline(start, color=COLOURS[6], lw=1.2)
     label = f"{name} {start:.{decimals}f}"
     axes.text(start, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=SMALL_PT)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(max(len(rows), 2) - 0.4, -0.6)
-    axes.use_sticky_edges = False
-    axes.margins(x=0.16)
+    ends = [start, *(mean for _, mean, _ in rows), *(end for _, _, interval in rows for end in interval or ())]
+    worse, room = any(mean < start for _, mean, _ in rows), 0.36 if any(interval for _, _, interval in rows) else 0.16
+    ends = [end for end in ends if math.isfinite(end)]
+    span = max(ends) - min(ends) or 1.0  # beside it stands what is written at the tips
+    axes.set_xlim(min(ends) - span * (room if worse else 0.1), max(ends) + span * room)
     axes.ticklabel_format(axis="x", useOffset=False)
     style.dress(axes, xlabel, "")
     style.save(figure, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator.leaderboard import over_images
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
 from sr_models.command import EXIT_DONE, Parser, run_command
@@ -20,7 +21,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     parser = Parser(prog=PROG, description="Print the leaderboard of a run.")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
-    print(board_text.text(boards(parser.parse_args(argv).run)))
+    parser.add_argument(
+        "--images", action="store_true", help="also compare over images: would it hold on other pictures of this kind?"
+    )
+    arguments = parser.parse_args(argv)
+    found = boards(arguments.run)
+    print(board_text.text(found))
+    if arguments.images:
+        print(f"\n{over_images.text(found)}")
     return EXIT_DONE
 
 

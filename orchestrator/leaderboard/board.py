@@ -1,9 +1,12 @@
-"""What a board consists of: values in the columns of ranked rows."""
+"""What a board consists of: values in the columns of its rows, and where seeds place each of them."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
+
+from orchestrator.leaderboard.statistics import Standing
 
 BICUBIC = "bicubic"
 """The model whose rows every gain is measured from."""
@@ -18,32 +21,62 @@ class Value:
 
     mean: float
     std: float | None
-    """Sample standard deviation over seeds; None with one seed."""
+    """Sample standard deviation over seeds; None with one seed or values that are not finite."""
     gain: float | None
     """Mean minus bicubic's in the same column; None where bicubic was not scored."""
     by_seed: dict[int, float]
+    by_image: dict[str, float] = field(default_factory=dict)
+    """Image -> mean over seeds; {} for the mean of several columns and for metrics of whole sets."""
+    standing: Standing | None = None
+    """Among the column's rows with the same kind of weights; None for what no training made."""
 
-    def ties(self, other: Value) -> bool:
-        """Whether the seeds' spread is at least as large as the difference."""
-        spread = [value.std for value in (self, other) if value.std is not None]
-        return abs(self.mean - other.mean) <= max(spread, default=0.0)
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What files and MLflow say of it; None for what there is not."""
+        stands, ranks, over = self.standing, None, None
+        if stands:
+            ranks, over = stands.ranks, stands.over_baseline
+        low, high = (stands and stands.interval) or (None, None)
+        first, last = ranks or (None, None)
+        return {
+            "mean": self.mean, "std": self.std, "gain": self.gain, "low": low, "high": high,
+            "rank_first": first, "rank_last": last, "may_be_best": stands.may_be_best if stands and ranks else None,
+            "unranked": stands.unranked if stands else "", "over_baseline": over and over.value,
+            "over_baseline_low": over and over.low, "over_baseline_high": over and over.high, "by_seed": self.by_seed,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Training:
-    """What plan and winners say of a row's network; nothing of bicubic, and no winner's before there is one."""
+    """What a row's network cost; nothing of bicubic, and of a search's winner nothing before there is one."""
 
     parameters: int | None = None
+    """Of the network that is deployed."""
+    trained_parameters: int | None = None
+    """Those and the σ head's, which inference drops; None in run folders of earlier versions."""
     searched: list[str] = field(default_factory=list)
     """Names of the hyperparameters that vary within its combination."""
-    train_seconds: float | None = None
     number: int | None = None
-    """Of the winning trial, and what the search chose for it."""
+    """Of the search's best trial, and what the search chose."""
     params: dict[str, Any] = field(default_factory=dict)
     trials: int | None = None
     """How many the search had, and of these how many were stopped early and how many failed."""
     pruned: int | None = None
     failed: int | None = None
+    search_steps: int | None = None
+    """Optimiser steps of all the search's trials together."""
+    search_value: float | None = None
+    """The steering metric at the end of the search's best run, which is in no mean."""
+    run_images: int | None = None
+    """LR patches that one full run saw: steps × batch size."""
+    teacher_images: int | None = None
+    """Those that its teacher saw, if it needs one that the sweep trained; and how long that took, alone."""
+    teacher_seconds: float | None = None
+    train_seconds: float | None = None
+    """Of the run that winners.json names."""
+    seconds_per_step: float | None = None
+    """Of full runs; None where trials shared cores, and where the run folder does not know."""
+    trials_at_a_time: int | None = None
 
 
 @dataclass
@@ -64,11 +97,28 @@ class Entry:
     training: Training = field(default_factory=Training)
     lead: Value | None = None
     """Mean of the leading metric over the board's leading columns; None if the row lacks one of them."""
-    rank: int | None = None
-    tie: bool = False
-    """Not told apart from the row above by the seeds' spread."""
     trial: str = ""
     """Fingerprint, with "@" and its step while it trains, of a trial that is scored before there are winners."""
+    twin_of: str = ""
+    """Id of an earlier row whose weights these are, too."""
+
+    @property
+    def id(self) -> str:
+        return "/".join([self.combination, self.weights, self.precision, *filter(None, [self.trial])])
+
+    @property
+    def title(self) -> str:
+        return self.model if self.objective == "-" else f"{self.model} × {self.objective}"
+
+    @property
+    def trained(self) -> bool:
+        """Whether a trial made it; what else there is, such as bicubic, is a reference and gets no rank."""
+        return any(self.fingerprints.values())
+
+    @property
+    def method(self) -> Hashable:
+        """What made its numbers: rows that have it in common are twins."""
+        return tuple(sorted(self.fingerprints.items())), self.weights, self.precision
 
     @property
     def seeds(self) -> int:
@@ -94,15 +144,18 @@ class Board:
     """Column -> how many images its rows hold, and how many the benchmark has; only where some are missing."""
     notes: list[str]
     """Why metrics were not computed, and warnings."""
+    baseline: str | None = None
+    """Label of the objective that each network's rows are compared with."""
+    steering: str = ""
+    """The validation metric of the search."""
 
     def name(self, entry: Entry) -> str:
         """`model × objective`, with the weights or precision where the board holds several for the combination."""
-        twins = [e for e in self.entries if e.combination == entry.combination]
-        title = entry.model if entry.objective == "-" else f"{entry.model} × {entry.objective}"
-        extra = [getattr(entry, key) for key in ("weights", "precision") if len({getattr(e, key) for e in twins}) > 1]
-        if "@" in entry.trial or len({e.trial for e in twins}) > 1:
+        own = [e for e in self.entries if e.combination == entry.combination]
+        extra = [getattr(entry, key) for key in ("weights", "precision") if len({getattr(e, key) for e in own}) > 1]
+        if "@" in entry.trial or len({e.trial for e in own}) > 1:
             extra.append(entry.trial[:8] + entry.trial[64:])
-        return f"{title} ({', '.join(extra)})" if extra else title
+        return f"{entry.title} ({', '.join(extra)})" if extra else entry.title
 
     def title(self, column: Column) -> str:
         """The benchmark's name, with the inputs' hash where the board holds it with several, and what is missing."""

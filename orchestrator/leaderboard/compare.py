@@ -1,8 +1,9 @@
 """The board of a run folder: per-image scores -> tables that compare like with like.
 
-A score belongs to a column (scale, protocol, benchmark, LR inputs): rows are ranked inside a column, gains are over
-bicubic in the same column, and spread is the sample standard deviation over seeds. A set of which images are missing is
-a column of its own. Needs neither Ray, MLflow nor torch.
+A score belongs to a column (scale, protocol, benchmark, LR inputs): rows are ordered inside a column, by `statistics`
+beside this file, each kind of weights on its own; gains are over bicubic in the same column, and spread is the sample
+standard deviation over seeds. A set of which images are missing is a column of its own. Needs neither Ray, MLflow nor
+torch.
 `python -m orchestrator.leaderboard RUN` prints it.
 """
 
@@ -21,16 +22,15 @@ from typing import Any
 from eval.protocol import METRICS, STABILITY, get_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Training, Value
+from orchestrator.leaderboard.cost import trainings
+from orchestrator.leaderboard.statistics import Row, Standing, order, twins
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import (
-    CombinationRecord,
-    PlanRecord,
-    WinnerRecord,
-    read_evaluation,
-    read_plan,
-    read_winners,
-)
+from orchestrator.run.records import WinnerRecord, read_board, read_evaluation, read_plan, read_winners
 from sr_models.errors import InputError
+
+_SEARCH_COUNTED = (
+    "run of an earlier version: the search's best run counts as the first seed, which favours rows that were searched"
+)
 
 # ---- reading a run folder
 
@@ -42,14 +42,18 @@ def boards(folder: Path) -> list[Board]:
         InputError: no run folder, no scores in it yet, a Parquet file that cannot be read.
     """
     plan, winners = read_plan(folder), read_winners(RunDir(folder).winners)
-    asked = read_evaluation(folder)
+    asked, baseline = read_evaluation(folder), read_board(folder).baseline
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in _scores(folder, winners, asked.seed):
         groups[row["scale"], row["protocol"]].append(row)
-    return [
-        _board(scale, protocol, asked.metrics, groups[scale, protocol], plan, winners)
-        for scale, protocol in sorted(groups)
+    costs = trainings(folder, plan, winners)
+    found = [
+        _board(*where, asked.metrics, groups[where], costs, baseline, plan.metric.name) for where in sorted(groups)
     ]
+    for board in found:
+        if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
+            board.notes.append(_SEARCH_COUNTED)
+    return found
 
 
 def _scores(folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) -> list[dict[str, Any]]:
@@ -77,10 +81,10 @@ def _board(
     protocol: str,
     asked: Sequence[str],
     scores: list[dict[str, Any]],
-    plan: PlanRecord,
-    winners: Mapping[str, WinnerRecord],
+    costs: Mapping[str, Training],
+    baseline: str | None,
+    steering: str,
 ) -> Board:
-    planned = {combination.id: combination for combination in plan.combinations}
     metrics, sizes = _metrics(asked, scores), _sizes(scores)
     runs: dict[tuple[str, ...], dict[tuple[str, str, int], list[dict[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
@@ -93,33 +97,46 @@ def _board(
     for (combination, weights, precision, trial), by_run in runs.items():
         row = next(iter(by_run.values()))[0]
         entry = Entry(combination, row["model"], row["objective"], row["target"], row["loss"], weights, precision)
-        entry.trial, entry.training = trial, _training(planned.get(combination), winners.get(combination))
+        entry.trial, entry.training = trial, costs.get(combination, Training())
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-        for (benchmark, _, seed), found in by_run.items():
+        pixels: dict[Column, dict[str, dict[str, list[float]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
+        for (benchmark, _, seed), found in sorted(by_run.items(), key=lambda one: one[0][2]):
             images = [row for row in found if row["image"] != SET]
             column = (benchmark, _inputs(images))
             entry.images[column] = len(images)
             entry.fingerprints[seed] = found[0]["fingerprint"]
             for name in metrics:
-                rows = [row for row in found if row["image"] == SET] if get_metric(name).level == "set" else images
+                of_set = get_metric(name).level == "set"
+                rows = [row for row in found if row["image"] == SET] if of_set else images
                 if rows and all(row.get(name) is not None for row in rows):
                     values[column][name][seed] = statistics.fmean(row[name] for row in rows)
-        entry.cells = {c: {m: _value(v, None) for m, v in by_metric.items()} for c, by_metric in values.items()}
+                    for row in [] if of_set else rows:
+                        pixels[column][name][row["image"]].append(row[name])
+        for column, by_metric in values.items():
+            entry.cells[column] = {
+                name: _value(by_seed, None, {i: statistics.fmean(own) for i, own in pixels[column][name].items()})
+                for name, by_seed in by_metric.items()
+            }
         entries.append(entry)
 
     base = next((entry for entry in entries if entry.model == BICUBIC), None)
     for entry in entries:
         for column, cell in entry.cells.items():
             reference = base.cells.get(column, {}) if base else {}
-            entry.cells[column] = {m: _value(v.by_seed, reference.get(m)) for m, v in cell.items()}
+            entry.cells[column] = {m: _value(v.by_seed, reference.get(m), v.by_image) for m, v in cell.items()}
     counts = {column: entry.images[column] for entry in entries for column in entry.cells}
     missing = {column: (n, sizes[column[0]]) for column, n in counts.items() if n < sizes[column[0]]}
     columns = sorted(counts, key=lambda column: (column in missing, column))
     lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
+    notes = _notes(asked, scores)
     board = Board(
-        scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, _notes(asked, scores)
+        scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline, steering
     )
-    _order(board, base)
+    _lead(board, base)
+    _stand(board)
+    board.entries = by_mean(board.entries, lambda entry: entry.lead, board.metric)
     return board
 
 
@@ -156,28 +173,18 @@ def _notes(metrics: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> list[
     return notes + list(dict.fromkeys(warnings))
 
 
-def _training(planned: CombinationRecord | None, winner: WinnerRecord | None) -> Training:
-    found = Training()
-    if planned:
-        found = replace(found, parameters=planned.parameters, searched=list(planned.searched))
-    if winner:
-        found = replace(
-            found, train_seconds=winner.train_seconds, number=winner.number, params=winner.params, **vars(winner.search)
-        )
-    return found
-
-
 def _inputs(images: Iterable[Mapping[str, Any]]) -> str:
     """Names what was super-resolved: the images and their LR pixels."""
     listed = sorted((image["image"], image["lr_sha256"]) for image in images)
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:8]
 
 
-def _value(by_seed: Mapping[int, float], base: Value | None) -> Value:
+def _value(by_seed: Mapping[int, float], base: Value | None, by_image: Mapping[str, float]) -> Value:
     values = list(by_seed.values())
     mean = statistics.fmean(values)
     std = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
-    return Value(mean, std, None if base is None else mean - base.mean, dict(sorted(by_seed.items())))
+    gain = None if base is None else mean - base.mean
+    return Value(mean, std, gain, dict(sorted(by_seed.items())), dict(sorted(by_image.items())))
 
 
 def _leading_columns(columns: Sequence[Column], entries: Sequence[Entry], metric: str) -> list[Column]:
@@ -187,8 +194,8 @@ def _leading_columns(columns: Sequence[Column], entries: Sequence[Entry], metric
     return shared or [max(columns, key=lambda column: holders[column])]
 
 
-def _order(board: Board, base: Entry | None) -> None:
-    """Fill lead, rank and tie, and sort; a row without all leading columns comes last, unranked."""
+def _lead(board: Board, base: Entry | None) -> None:
+    """Fill each row's `lead`, seed by seed; a row without all leading columns has none."""
     for entry in [base, *board.entries] if base else board.entries:
         cells = [
             entry.cells[column][board.metric] for column in board.lead if board.metric in entry.cells.get(column, {})
@@ -196,33 +203,89 @@ def _order(board: Board, base: Entry | None) -> None:
         seeds = set.intersection(*(set(cell.by_seed) for cell in cells)) if len(cells) == len(board.lead) else set()
         if seeds:
             by_seed = {seed: statistics.fmean(cell.by_seed[seed] for cell in cells) for seed in seeds}
-            entry.lead = _value(by_seed, base.lead if base else None)
+            entry.lead = _value(by_seed, base.lead if base else None, {})
     if base and base.lead:
-        base.lead = _value(base.lead.by_seed, base.lead)
-    board.entries = _ranked(board.entries, lambda entry: entry.lead, board.metric)
-    above: Entry | None = None
-    for rank, entry in enumerate((e for e in board.entries if e.lead), start=1):
-        assert entry.lead is not None
-        entry.rank, entry.tie = rank, bool(above and above.lead and entry.lead.ties(above.lead))
-        above = entry
+        base.lead = _value(base.lead.by_seed, base.lead, {})
 
 
-def _ranked(entries: Sequence[Entry], value: Callable[[Entry], Value | None], metric: str) -> list[Entry]:
+def _stand(board: Board) -> None:
+    """Fill in where each row stands, in each column by each metric and by the lead, and whose twin it is."""
+    board.entries.sort(key=lambda entry: entry.id)  # so that of twins it is always the same that comes first
+    trained = [entry for entry in board.entries if entry.trained]
+    first = firsts(trained)
+    for entry in trained:
+        entry.twin_of = first[entry.id] if first[entry.id] != entry.id else ""
+    for column in board.columns:
+        for metric in board.metrics:
+            found = {e.id: e.cells[column][metric] for e in board.entries if metric in e.cells.get(column, {})}
+            standings = _standings(board, found, metric)
+            for entry in board.entries:
+                if entry.id in standings:
+                    cell = entry.cells[column]
+                    cell[metric] = replace(cell[metric], standing=standings[entry.id])
+    standings = _standings(board, {e.id: e.lead for e in board.entries if e.lead}, board.metric)
+    for entry in board.entries:
+        if entry.lead and entry.id in standings:
+            entry.lead = replace(entry.lead, standing=standings[entry.id])
+
+
+def _standings(board: Board, values: Mapping[str, Value], metric: str) -> dict[str, Standing]:
+    """Id -> where it stands among the rows of its kind of weights; those of no winner are apart, too."""
+    found: dict[str, Standing] = {}
+    for group in peers([entry for entry in board.entries if entry.id in values]):
+        first = firsts(group)
+        rows = [Row(e.id, e.model, values[e.id].by_seed) for e in group if first[e.id] == e.id]
+        higher = get_metric(metric).higher_is_better
+        ordered = order(rows, higher_is_better=higher, baseline=baselines(group, board.baseline))
+        standings = {standing.id: standing for standing in ordered.standings}
+        found |= {name: standings[one] for name, one in first.items()}
+    return found
+
+
+def firsts(group: Sequence[Entry]) -> dict[str, str]:
+    """Id -> id of the first row with the same weights, which is the one that counts."""
+    same = twins({entry.id: entry.method for entry in group})
+    return {name: one for one, others in same.items() for name in (one, *others)}
+
+
+def baselines(group: Sequence[Entry], objective: str | None) -> dict[str, str]:
+    """Network -> id of the row that its rows are compared with."""
+    first, networks = firsts(group), {entry.id: entry.model for entry in group}
+    return {networks[first[e.id]]: first[e.id] for e in group if e.objective == objective}
+
+
+def peers(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Rows that are compared with each other: what trials made, each kind of weights, winners and others apart."""
+    found: dict[tuple[str, bool], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.trained:
+            found[entry.weights, bool(entry.trial)].append(entry)
+    return list(found.values())
+
+
+def by_mean(entries: Sequence[Entry], value: Callable[[Entry], Value | None], metric: str) -> list[Entry]:
+    """Best mean first; after all others those that lack a seed, then those without a value."""
     sign = -1 if get_metric(metric).higher_is_better else 1
+    seeds = max((s.seeds for e in entries if (v := value(e)) and (s := v.standing)), default=0)
 
-    def key(entry: Entry) -> tuple[bool, float, str, str]:
+    def key(entry: Entry) -> tuple[bool, bool, float, str]:
         found = value(entry)
-        return found is None, sign * found.mean if found else 0.0, entry.combination, entry.weights
+        fewer = bool(found and found.standing and found.standing.seeds < seeds)
+        return found is None, fewer, sign * found.mean if found else 0.0, entry.id
 
     return sorted(entries, key=key)
 
 
+# ---- for files
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """One row for each combination, kind of weights and column, ranked by the leading metric within its column.
+    """One row for each combination, kind of weights and column, the best mean of the leading metric first.
 
     Keys: scale, protocol, benchmark, lr_inputs, images, of_images (the set has), trial (of a row that is of no winner),
-    rank, tie (with the row above), combination, model, objective, target, loss, weights, precision, seeds, what plan
-    and winners say, and metrics {name: {mean, std, gain, by_seed}}.
+    twin_of (id of an earlier row with the same weights), combination, model, objective, target, loss, weights,
+    precision, seeds, what plan, winners and journals say (`Training`), lead (over the leading columns) and metrics
+    {name: `Value.numbers`}.
     """
     return rows_of_boards(boards(folder))
 
@@ -233,18 +296,14 @@ def rows_of_boards(found: Iterable[Board]) -> list[dict[str, Any]]:
 
 def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
     holders = [entry for entry in board.entries if column in entry.cells]
-    above: Value | None = None
-    ranked = _ranked(holders, lambda entry: entry.cells[column].get(board.metric), board.metric)
-    for position, entry in enumerate(ranked, start=1):
-        value = entry.cells[column].get(board.metric)
-        tie = bool(value and above and value.ties(above))
+    for entry in by_mean(holders, lambda entry: entry.cells[column].get(board.metric), board.metric):
+        cells = entry.cells[column]
         yield {
             "scale": board.scale, "protocol": board.protocol, "benchmark": column[0], "lr_inputs": column[1],
             "images": entry.images[column], "of_images": board.missing.get(column, (0, entry.images[column]))[1],
-            "trial": entry.trial, "rank": position if value else None, "tie": tie,
-            "combination": entry.combination, "model": entry.model, "objective": entry.objective,
-            "target": entry.target, "loss": entry.loss, "weights": entry.weights, "precision": entry.precision,
-            "seeds": max(len(v.by_seed) for v in entry.cells[column].values()), **vars(entry.training),
-            "metrics": {name: vars(v) for name, v in entry.cells[column].items()},
+            "trial": entry.trial, "twin_of": entry.twin_of, "combination": entry.combination, "model": entry.model,
+            "objective": entry.objective, "target": entry.target, "loss": entry.loss, "weights": entry.weights,
+            "precision": entry.precision, "seeds": max(len(value.by_seed) for value in cells.values()),
+            **vars(entry.training), "lead": entry.lead and entry.lead.numbers,
+            "metrics": {name: value.numbers for name, value in cells.items()},
         }  # fmt: skip
-        above = value

@@ -40,7 +40,7 @@ def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmar
     run.pictures.mkdir(exist_ok=True)
     winners = read_winners(run.winners)
     for (_, scale), bench in benchmarks.items():
-        _one_image(run, plan, _networks(run, plan, winners, scale), bench)
+        _one_image(run, plan, _networks(run, plan, winners, scale), bench, _seeds(run, winners))
     for scale in plan.config.scales:
         _training(run, plan, winners, scale)
         _violins(run, plan, winners, scale)
@@ -57,8 +57,15 @@ def _networks(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: 
     return nets
 
 
-def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchmark) -> None:
-    """Everything that is shown on a set's first image."""
+def _seeds(run: RunDir, winners: dict[str, WinnerRecord]) -> str:
+    """Says in a title which seeds are drawn: each winner's first."""
+    drawn = {winner.fingerprints[0] for winner in winners.values()}
+    seeds = sorted({row["seed"] for row in read_rows(run.evaluation) if row["fingerprint"] in drawn})
+    return f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
+
+
+def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchmark, seeds: str) -> None:
+    """Everything that is shown on a set's first image; `seeds` says which ones' weights."""
     protocol, metrics = _protocol(plan), _shown(plan)
     scorer = Scorer(protocol, [*metrics, "pll", "psnr_sigma"], scale=bench.scale, kernel=bench.kernel)
     scored = {
@@ -66,7 +73,7 @@ def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchma
         for label, net in nets.items()
     }
     base, name = scored["bicubic"], f"{bench.name}_x{bench.scale}"
-    title = f"{bench.name} ×{bench.scale}: {bench.pairs[0].name}"
+    title = f"{bench.name} ×{bench.scale}: {bench.pairs[0].name}{seeds}"
 
     def panel(label: str) -> Panel:
         row = scored[label].row
@@ -118,7 +125,7 @@ def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: 
             run.pictures / f"validation_x{scale}.png",
             panels,
             xlabel="optimiser steps",
-            title=f"Validation of the winners, ×{scale}",
+            title=f"Validation of the winners, ×{scale}{_seeds(run, winners)}",
             protocol=get_protocol(plan.config.evaluation.protocol).id(scale),
         )
 
@@ -136,7 +143,7 @@ def _violins(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: i
         and first.get(row["combination"]) == row["fingerprint"]
         and row["noise_seed"] in (None, plan.config.evaluation.seed)
     ]
-    order = [row["combination"] for row in leaderboard.rows(run.path) if row["rank"]]
+    order = [row["combination"] for row in leaderboard.rows(run.path) if row["lead"]]
     kept = [base, *[name for name in dict.fromkeys(order) if name in first and name != base][:PANELS]]
     for metric in [name for name in plan.config.evaluation.metrics if get_metric(name).level != "set"]:
         scores: dict[str, dict[str, list[float]]] = defaultdict(dict)
@@ -150,15 +157,15 @@ def _violins(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: i
                 run.pictures / f"violin_{metric}_x{scale}.png",
                 scores,
                 metric=metric,
-                title=f"×{scale}: {get_metric(metric).description}",
+                title=f"×{scale}: {get_metric(metric).description}{_seeds(run, winners)}",
                 protocol=stamp,
             )
 
 
 def _bars(run: RunDir, plan: Plan) -> None:
-    """The board's leading metric per benchmark and scale, bars from bicubic's score."""
+    """The board's leading metric per benchmark and scale: means and comparison intervals, bars from bicubic's score."""
     metric, seeds = plan.config.evaluation.metrics[0], plan.config.seeds
-    spread = f"mean ± spread over {seeds} seeds" if seeds > 1 else "one seed"
+    over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
     boards: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in leaderboard.rows(run.path):
         if row["weights"] in ("raw", "none") and row["protocol"] == _protocol(plan).id(row["scale"]):
@@ -167,16 +174,16 @@ def _bars(run: RunDir, plan: Plan) -> None:
         base = next((row for row in found if row["model"] == "bicubic" and metric in row["metrics"]), None)
         if base is None:
             continue  # the metric was not computed, and the board says why
-        methods = [
-            (
-                f"{row['model']} × {row['objective']}",
-                row["metrics"][metric]["mean"],
-                row["metrics"][metric]["std"] or 0.0,
-            )
-            for row in found
-            if row is not base and metric in row["metrics"] and row["lr_inputs"] == base["lr_inputs"]
-        ]
+        methods, ranked = [], False
+        for row in found:
+            if row is base or metric not in row["metrics"] or row["lr_inputs"] != base["lr_inputs"]:
+                continue
+            said = row["metrics"][metric]
+            ends = None if said["low"] is None else (said["low"], said["high"])
+            ranked = ranked or ends is not None
+            methods.append((f"{row['model']} × {row['objective']}", said["mean"], ends))
         if methods:
+            what = "; whiskers are comparison intervals: rows of one network differ where they do not overlap"
             bars(
                 run.pictures / f"board_{name}_x{scale}.png",
                 methods,
@@ -184,5 +191,5 @@ def _bars(run: RunDir, plan: Plan) -> None:
                 title=f"{name} ×{scale}",
                 baseline=("bicubic", base["metrics"][metric]["mean"]),
                 decimals=get_metric(metric).decimals,
-                caption=f"{found[0]['protocol']}; {spread}",
+                caption=f"{found[0]['protocol']}; {over}{what if ranked else ''}",
             )

@@ -9,12 +9,29 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.protocol import STABILITY, all_metrics, get_metric
-from orchestrator.leaderboard.board import BICUBIC, Board, Value
+from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
+from orchestrator.leaderboard.board import Board, Training, Value
 from sr_models.text_table import aligned
 
 WIDTH = 120
 """Columns of the terminal table."""
+
+LEGEND = (
+    "rank: the places that other training seeds may give; * may be best. Rows of one network differ where their "
+    "intervals (mean ± q·s/(2√n)) do not overlap; a difference has an interval of its own. All of a column hold "
+    "together in 95 % of columns, for these images and new seeds; not where one row of a network spreads much more "
+    "than its neighbours, nor, with two seeds, across networks that spread differently."
+)
+"""What the intervals mean and where their limits are; see `statistics`."""
+
+COSTS = (
+    "cost: parameters deployed and trained; images: LR patches that one full run saw; proposals of the search "
+    "(stopped, failed), steps of all of them, validation at the end of its best run (in no mean); images and "
+    "seconds of the teacher that a row needs"
+)
+
+Columns = list[list[str]]
+"""Of a table, each with its header first."""
 
 
 def text(found: Sequence[Board]) -> str:
@@ -23,85 +40,210 @@ def text(found: Sequence[Board]) -> str:
 
 
 def markdown(found: Sequence[Board]) -> str:
-    """The boards as Markdown tables with their captions as headings, a table a metric."""
+    """The boards as Markdown tables with their captions as headings, a table a metric and one of costs."""
     return "\n\n".join(_markdown(board) for board in found) + "\n"
 
 
 def _terminal(board: Board) -> str:
-    fixed, moving = _cells(board, board.metric)
+    names = ["model × objective", *map(board.name, board.entries)]
+    groups = _lead_groups(board) + _groups(board, board.metric)
     for metric in [name for name in board.metrics[1:] if name in board.asked or not name.startswith(STABILITY)]:
-        for title, *cells in _cells(board, metric, gains=False)[1]:
-            if any(cell != "-" for cell in cells):
-                moving.append([f"{title} {metric}", *cells])
-    lines, start = [_caption(board, board.metric)], 0
-    while start < len(moving):
-        chosen = list(fixed) if start == 0 else fixed[:2]
-        first = len(chosen)
-        while start < len(moving) and (len(chosen) == first or _width([*chosen, moving[start]]) <= WIDTH):
-            chosen.append(moving[start])
-            start += 1
-        table = aligned(list(zip(*chosen, strict=True)), left={1})  # the names
-        lines += ["", *table] if len(lines) > 1 else table
-    if any(entry.tie for entry in board.entries):
-        lines.append("≈ within the seeds' spread of the row above")
-    for entry in board.entries:
-        if set(entry.training.searched) & set(entry.training.params) and entry.weights in ("raw", "none"):
-            best = ", ".join(f"{name}={_short(value)}" for name, value in entry.training.params.items())
-            lines.append(f"  {entry.model} × {entry.objective}: {best} (trial #{entry.training.number})")
-    lines = [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines]
+        groups += _groups(board, metric)
+    lines = wrapped(_caption(board, board.metric))
+    lines += tables([names, _seeds(board)], groups)
+    for line in _below(board):
+        lines += wrapped(line)
+    if cost := _cost(board):
+        caption, names, columns = cost
+        lines += ["", *wrapped(caption), *tables([names], [[column] for column in columns])]
     for note in board.notes:
-        lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        lines += wrapped(note)
     return "\n".join(lines)
 
 
 def _markdown(board: Board) -> str:
-    """One table for each metric that was computed, the leading one first."""
+    """One table for each metric that was computed, the leading one first, then that of costs."""
     present = {name for entry in board.entries for cell in entry.cells.values() for name in cell}
+    names = ["model × objective", *map(board.name, board.entries)]
     parts = []
     for metric in board.metrics:
-        if metric not in present:
-            continue
-        fixed, moving = _cells(board, metric)
-        table = [[cell.replace("|", "\\|") for cell in line] for line in zip(*fixed, *moving, strict=True)]
-        lines = [f"| {' | '.join(line)} |" for line in table]
-        parts.append(
-            "\n".join([f"### {_caption(board, metric)}", "", lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
-        )
-    return "\n\n".join([*parts, *(f"- {note}" for note in board.notes)])
+        if metric in present:
+            groups = (_lead_groups(board) if metric == board.metric else []) + _groups(board, metric)
+            columns = [names, _seeds(board), *(column for group in groups for column in group)]
+            parts.append(f"### {_caption(board, metric)}\n\n{_markdown_table(columns)}")
+    parts += ["\n".join(f"- {line.strip()}" for line in _below(board))]
+    if cost := _cost(board):
+        caption, names, columns = cost
+        parts.append(f"### {caption}\n\n{_markdown_table([names, *columns])}")
+    return "\n\n".join([*filter(None, parts), *(f"- {note}" for note in board.notes)])
+
+
+def _markdown_table(columns: Columns) -> str:
+    table = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in zip(*columns, strict=True)]
+    lines = [f"| {' | '.join(line)} |" for line in table]
+    return "\n".join([lines[0], "|---" * len(table[0]) + "|", *lines[1:]])
 
 
 def _caption(board: Board, metric: str) -> str:
     unit = f" ({get_metric(metric).unit})" if get_metric(metric).unit else ""
-    order = f"ranked by mean {board.metric} over {', '.join(board.title(c) for c in board.lead)}"
-    return f"×{board.scale}, {board.protocol}: {metric}{unit}, mean ± sd over seeds, (gain over bicubic); {order}"
+    order = f"sorted by mean {board.metric} over {', '.join(board.title(c) for c in board.lead)}"
+    kinds = sorted({entry.weights for entry in board.entries if entry.trained})
+    apart = f"; {' and '.join(kinds)} weights are ranked apart" if len(kinds) > 1 else ""
+    return f"×{board.scale}, {board.protocol}: {metric}{unit}, mean and sd over seeds; {order}{apart}"
 
 
-def _cells(board: Board, metric: str, *, gains: bool = True) -> tuple[list[list[str]], list[list[str]]]:
-    """The table's columns, header first: those about the row, and one a benchmark."""
-    decimals = get_metric(metric).decimals
-    entries = board.entries
-    fixed = [
-        ["#", *(f"{'≈' if e.tie else ''}{e.rank or '-'}" for e in entries)],
-        ["model × objective", *(board.name(e) for e in entries)],
-        ["seeds", *("-" if e.model == BICUBIC else str(e.seeds) for e in entries)],
-        ["params", *(_count(e.training.parameters) for e in entries)],
-        ["train s", *("-" if e.training.train_seconds is None else f"{e.training.train_seconds:.0f}" for e in entries)],
-        ["trials", *("-" if e.training.trials is None else str(e.training.trials) for e in entries)],
+def _below(board: Board) -> list[str]:
+    """What there is to say of ranks: their meaning, why rows have none, twins, what the search chose."""
+    values = [cell[m] for entry in board.entries for cell in entry.cells.values() for m in cell]
+    ranked = any(value.standing and value.standing.ranks for value in values)
+    lines = [LEGEND] if ranked else []
+    reasons: dict[str, list[str]] = {}
+    for entry in filter(lambda entry: entry.trained, board.entries):
+        lead = _why(entry.lead) if entry.lead else f"not scored on all of {', '.join(map(board.title, board.lead))}"
+        own = {f"{board.title(c)} {m}: {_why(v)}": _why(v) for c, cell in entry.cells.items() for m, v in cell.items()}
+        for said in [lead, *(place for place, why in own.items() if why and why != lead)]:
+            reasons.setdefault(said, []).append(board.name(entry))
+    reasons.pop("", None)
+    trained = sum(entry.trained for entry in board.entries)
+    lines += [f"{why}: {'all rows' if len(of) == trained else ', '.join(of)}" for why, of in reasons.items()]
+    by_id = {entry.id: entry for entry in board.entries}
+    same = [f"{board.name(e)} = {board.name(by_id[e.twin_of])}" for e in board.entries if e.twin_of]
+    lines += [f"twins, the same weights, counted once: {', '.join(same)}"] if same else []
+    for entry in board.entries:
+        if set(entry.training.searched) & set(entry.training.params) and entry.weights in ("raw", "none"):
+            best = ", ".join(f"{name}={_short(value)}" for name, value in entry.training.params.items())
+            number = "" if entry.training.number is None else f" (trial #{entry.training.number})"
+            lines.append(f"  {entry.title}: {best}{number}")
+    return lines
+
+
+def _why(value: Value) -> str:
+    return value.standing.unranked if value.standing else ""
+
+
+# ---- tables
+
+
+def tables(fixed: Columns, groups: Sequence[Columns]) -> list[str]:
+    """Tables of at most `WIDTH` columns: `fixed`, then as many groups as fit, the others below beside the names.
+
+    A group stays in one piece unless it alone is too wide; its first header is then said with each of its columns.
+    """
+    fitting: list[Columns] = []
+    for group in groups:
+        if _width([fixed[0], *group]) <= WIDTH:
+            fitting.append(group)
+        else:
+            title = group[0][0]
+            fitting += [[group[0]], *([[f"{title} {head}", *cells]] for head, *cells in group[1:])]
+    lines: list[str] = []
+    start = 0
+    while start < len(fitting):
+        chosen = list(fixed) if start == 0 else fixed[:1]
+        first = len(chosen)
+        while start < len(fitting) and (len(chosen) == first or _width([*chosen, *fitting[start]]) <= WIDTH):
+            chosen += fitting[start]
+            start += 1
+        table = [_cut(line) for line in aligned(list(zip(*chosen, strict=True)), left={0})]
+        lines += ["", *table] if lines else table
+    return lines
+
+
+def group(
+    title: str, values: Sequence[Value | None], metric: str, *, gains: bool, baseline: str | None
+) -> list[Columns]:
+    """One metric in one column of the board: mean, rank, interval, spread together; the baseline's difference apart."""
+    digits = get_metric(metric).decimals
+    columns: Columns = [[title], ["rank"], ["interval"], ["sd"], ["over bicubic"]]
+    over = [f"{title} over {baseline}"]
+    for value in values:
+        stands = value.standing if value else None
+        cells = [
+            "-" if value is None else f"{value.mean:.{digits}f}",
+            _rank(stands.ranks if stands else None),
+            _span(stands.interval if stands else None, digits),
+            "-" if value is None or value.std is None else f"{value.std:.{digits}f}",
+            "-" if not gains or value is None or value.gain is None else f"{value.gain:+.{digits}f}",
+        ]
+        for column, cell in zip(columns, cells, strict=True):
+            column.append(cell)
+        found = stands.over_baseline if stands else None
+        over.append(f"{found.value:+.{digits}f} {_span((found.low, found.high), digits, '+')}" if found else "-")
+    shown = [columns[0], *(column for column in columns[1:] if set(column[1:]) != {"-"})]
+    return [shown, [over]] if set(over[1:]) != {"-"} else [shown]
+
+
+def _groups(board: Board, metric: str) -> list[Columns]:
+    """A metric in every column of the board where some row has it."""
+    found = []
+    for column in board.columns:
+        values = [entry.cells.get(column, {}).get(metric) for entry in board.entries]
+        title = board.title(column) if metric == board.metric else f"{board.title(column)} {metric}"
+        if any(values) or metric == board.metric:
+            found += group(title, values, metric, gains=metric == board.metric, baseline=board.baseline)
+    return found
+
+
+def _lead_groups(board: Board) -> list[Columns]:
+    """What the board is sorted by, where that is no column of its own."""
+    if len(board.lead) == 1:
+        return []
+    values = [entry.lead for entry in board.entries]
+    return group(f"mean of {len(board.lead)} sets", values, board.metric, gains=True, baseline=board.baseline)
+
+
+def _cost(board: Board) -> tuple[str, list[str], Columns] | None:
+    """Caption, names and costs, a line a combination; None where the plan knows none of the rows."""
+    rows: dict[str, tuple[str, Training]] = {}
+    for entry in board.entries:
+        if entry.training.parameters is not None:
+            rows.setdefault(entry.combination, (entry.title, entry.training))
+    made = [training for _, training in rows.values()]
+    if not made:
+        return None
+    columns = [
+        ["deployed", *(_count(t.parameters) for t in made)],
+        ["trained", *(_count(t.trained_parameters) for t in made)],
+        ["images", *(_count(t.run_images) for t in made)],
+        ["proposals", *("-" if t.trials is None else f"{t.trials} ({t.pruned}, {t.failed})" for t in made)],
+        ["steps", *("-" if t.search_steps is None else str(t.search_steps) for t in made)],
+        [f"search {board.steering}", *(_score(board.steering, t.search_value) for t in made)],
+        ["teacher", *(_teacher(t) for t in made)],
+        ["s/step", *("-" if t.seconds_per_step is None else f"{t.seconds_per_step:.3g}" for t in made)],
     ]
-    moving = [
-        [board.title(column), *(_number(e.cells.get(column, {}).get(metric), decimals, gains) for e in entries)]
-        for column in board.columns
-    ]
-    return fixed, moving
+    shared = any((t.trials_at_a_time or 1) > 1 for t in made)
+    caption = f"{COSTS}; seconds a step: {'none, as trials shared cores' if shared else 'where trials ran alone'}"
+    names = ["model × objective", *(name for name, _ in rows.values())]
+    return caption, names, [column for column in columns if set(column[1:]) != {"-"}]
 
 
-def _number(value: Value | None, decimals: int, gain: bool) -> str:
-    if value is None:
+# ---- cells
+
+
+def _seeds(board: Board) -> list[str]:
+    return ["seeds", *(str(entry.seeds) if entry.trained else "-" for entry in board.entries)]
+
+
+def _rank(ranks: tuple[int, int] | None) -> str:
+    if ranks is None:
         return "-"
-    spread = "" if value.std is None else f" ±{value.std:.{decimals}f}"
-    return f"{value.mean:.{decimals}f}{spread}" + (
-        f" ({value.gain:+.{decimals}f})" if gain and value.gain is not None else ""
-    )
+    first, last = ranks
+    return f"{'*' if first == 1 else ''}{first}" + (f"-{last}" if last > first else "")
+
+
+def _span(ends: tuple[float, float] | None, digits: int, sign: str = "") -> str:
+    return "-" if ends is None else f"[{ends[0]:{sign}.{digits}f}, {ends[1]:{sign}.{digits}f}]"
+
+
+def _teacher(training: Training) -> str:
+    if training.teacher_images is None:
+        return "-"
+    seconds = "" if training.teacher_seconds is None else f", {training.teacher_seconds:.0f} s"
+    return f"{_count(training.teacher_images)}{seconds}"
+
+
+def _score(metric: str, value: float | None) -> str:
+    return "-" if value is None else f"{value:.{get_metric(plain_metric(metric)).decimals}f}"
 
 
 def _count(number: int | None) -> str:
@@ -114,19 +256,39 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _width(columns: Sequence[Sequence[str]]) -> int:
+def _width(columns: Columns) -> int:
     return sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
 
 
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+
+
+def wrapped(line: str) -> list[str]:
+    """Lines of at most `WIDTH` columns."""
+    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+# ---- CSV
+
+
 def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:
-    """`leaderboard.rows` as CSV: a line a row; a metric that was computed has <metric>, <metric>_std, <metric>_gain."""
+    """`compare.rows` as CSV, a line a row: <metric> is the mean, <metric>_<what> all else of `Value.numbers`.
+
+    Only metrics that were computed have columns; those of the lead are called lead, lead_std and so on.
+    """
     present = [name for name in all_metrics() if any(name in row["metrics"] for row in flat)]
+    cells = [{"lead": row["lead"] or {}, **{name: row["metrics"].get(name, {}) for name in present}} for row in flat]
+    heads = {
+        name: [key for key in next((own[name] for own in cells if own[name]), {}) if key != "by_seed"]
+        for name in ("lead", *present)
+    }
     lines: list[dict[str, Any]] = []
-    for row in flat:
-        plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items() if k != "metrics"}
-        for name in present:
-            value = row["metrics"].get(name, {})
-            plain |= {name: value.get("mean"), f"{name}_std": value.get("std"), f"{name}_gain": value.get("gain")}
+    for row, own in zip(flat, cells, strict=True):
+        plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
+        del plain["metrics"], plain["lead"]
+        for name, keys in heads.items():
+            plain |= {name if key == "mean" else f"{name}_{key}": own[name].get(key) for key in keys}
         lines.append(plain)
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(lines[0]), lineterminator="\n")

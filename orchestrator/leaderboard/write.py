@@ -19,7 +19,10 @@ def write(folder: Path) -> str:
     write_text(folder / "leaderboard.csv", board_text.csv_text(flat))
     write_text(folder / "leaderboard.md", board_text.markdown(found))
     metric = found[0].metric
-    head = {"run": folder.resolve().name, "metric": metric, "higher_is_better": get_metric(metric).higher_is_better}
+    head = {
+        "run": folder.resolve().name, "metric": metric, "higher_is_better": get_metric(metric).higher_is_better,
+        "baseline": found[0].baseline, "steering": found[0].steering,
+    }  # fmt: skip
     write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
     return board_text.text(found)
 

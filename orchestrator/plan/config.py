@@ -195,6 +195,14 @@ class EvaluationConfig(Params):
         return self
 
 
+class BoardConfig(Params):
+    """How rows are compared; moves no trial and no score, so it is in no run's name."""
+
+    baseline: str | None = Field(
+        default=None, description="objective that each network's other rows are compared with, by its label; or null"
+    )
+
+
 class ResourceConfig(Params):
     """What one trial holds; in no fingerprint, though bit-equality needs the same machine, cores and workers."""
 
@@ -250,6 +258,7 @@ class SweepConfig(Params):
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="base of every random draw")
     evaluation: EvaluationConfig = EvaluationConfig()
+    board: BoardConfig = BoardConfig()
     resources: ResourceConfig = ResourceConfig()
 
     @field_validator("models", "objectives", mode="before")
@@ -278,15 +287,21 @@ class SweepConfig(Params):
             raise ValueError("scales must be different whole numbers >= 1")
         return value
 
+    @model_validator(mode="after")
+    def _baseline_is_an_objective(self) -> SweepConfig:
+        if (name := self.board.baseline) is not None and name not in self.objectives:
+            raise ValueError(f"board.baseline: no objective {name!r}{nearest(name, list(self.objectives))}")
+        return self
+
     @property
     def hash(self) -> str:
         """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder.
 
-        An audit of the search is not in it either: it moves no score, and may be asked for later.
+        Neither an audit of the search nor the board's baseline is in it: they move no score, and may come later.
         """
         beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
         beside["search"] = {"audit"}
-        fields = self.model_dump(mode="json", exclude={"resources": True, **beside})
+        fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, **beside})
         for name in ("draws", "seed"):  # so that runs keep the names they had before there was a choice
             if fields["evaluation"][name] == EvaluationConfig.model_fields[name].default:
                 del fields["evaluation"][name]

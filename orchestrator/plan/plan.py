@@ -312,6 +312,17 @@ def parameters(combination: Combination) -> int:
     return trainable(net)
 
 
+def trained_parameters(combination: Combination) -> int:
+    """Those, and the σ head's where the objective has one."""
+    from sr_models.networks.base import parameters as trainable
+    from sr_models.networks.sigma import SigmaHead
+
+    net, sigma = sr_models.build(combination.network, combination.scale, **combination.hyper), combination.spec.sigma
+    if sigma is None:
+        return trainable(net)
+    return trainable(net) + trainable(SigmaHead(net.feature_channels, net.feature_scale_to_go, width=sigma.width))
+
+
 def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
     """What each validation measures: the metric that steers the search and, if it can, the one that leads the board."""
     leads = [name for name in config.evaluation.metrics[:1] if name in FIDELITY]

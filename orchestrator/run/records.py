@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 
-from orchestrator.plan.config import NUMERICS_VERSION, EvaluationConfig, TrialConfig
-from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters
+from orchestrator.plan.config import NUMERICS_VERSION, BoardConfig, EvaluationConfig, TrialConfig
+from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
 from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
@@ -62,6 +62,8 @@ class CombinationRecord(Params):
     """Names of the hyperparameters that its search varies."""
     parameters: int
     """Trainable ones of the network, without the σ head."""
+    trained_parameters: int | None = None
+    """With the σ head; None in plans of earlier versions."""
 
     @classmethod
     def of(cls, combination: Combination) -> Self:
@@ -75,6 +77,7 @@ class CombinationRecord(Params):
             trials=combination.trials,
             searched=tuple(combination.axes.ranges) if combination.trials else (),
             parameters=parameters(combination),
+            trained_parameters=trained_parameters(combination),
         )
 
 
@@ -96,6 +99,8 @@ class PlanRecord(Record):
     metric: MetricRecord
     protocol: str
     combinations: tuple[CombinationRecord, ...]
+    trials_at_a_time: int | None = None
+    """The most that ever shared the machines; None in plans of earlier versions."""
 
 
 _ORIGIN = ("data_hash", "benchmarks", "numerics_version", "inits", "teachers")
@@ -110,6 +115,7 @@ def write_plan(
     benchmarks: Mapping[tuple[str, int], str],
     inits: Mapping[tuple[str, int], str],
     teachers: Mapping[int, str],
+    trials_at_a_time: int,
 ) -> None:
     """Write RUN/plan.json: the combinations, and the hashes of everything that they are computed from.
 
@@ -135,6 +141,7 @@ def write_plan(
         metric=MetricRecord(name=metric, higher_is_better=higher_is_better(metric)),
         protocol=plan.config.evaluation.protocol,
         combinations=tuple(map(CombinationRecord.of, plan.combinations)),
+        trials_at_a_time=trials_at_a_time,
     )
     if run.plan.exists():
         before = PlanRecord.read(run.plan)
@@ -143,7 +150,8 @@ def write_plan(
             if was and is_now and was != is_now:
                 what = key.replace("_", " ")
                 raise InputError(f"{what} changed since {run.name} was started; take another name or --output")
-        now = now.model_copy(update={"teachers": now.teachers or before.teachers})
+        most = max(trials_at_a_time, before.trials_at_a_time or 0)
+        now = now.model_copy(update={"teachers": now.teachers or before.teachers, "trials_at_a_time": most})
     now.write(run.plan)
 
 
@@ -158,11 +166,22 @@ def read_plan(folder: Path) -> PlanRecord:
 
 def read_evaluation(folder: Path) -> EvaluationConfig:
     """`evaluation` of a run's config, whose first metric orders the board. Raises InputError if there is no config."""
-    if not (path := RunDir(folder).config).exists():
-        raise InputError(f"{folder} is not a run folder: it has no {path.name}")
-    if "evaluation" not in (found := read_yaml(path)):
+    path, found = _config(folder)
+    if "evaluation" not in found:
         raise InputError(f"{path}: evaluation is missing")
     return EvaluationConfig.parse(found["evaluation"], f"{path}: evaluation")
+
+
+def read_board(folder: Path) -> BoardConfig:
+    """`board` of a run's config; that of earlier versions has none. Raises InputError if there is no config."""
+    path, found = _config(folder)
+    return BoardConfig.parse(found.get("board", {}), f"{path}: board")
+
+
+def _config(folder: Path) -> tuple[Path, dict[str, Any]]:
+    if not (path := RunDir(folder).config).exists():
+        raise InputError(f"{folder} is not a run folder: it has no {path.name}")
+    return path, read_yaml(path)
 
 
 def git_commit() -> str | None:

@@ -209,17 +209,17 @@ class Tracker:
         return new
 
     def _row(self, board: Board, entry: Entry, name: str, when: float) -> int:
-        """A row of the board: the leading metric's mean, then each benchmark's mean, spread and gain over bicubic."""
+        """A row of the board: its cost, the lead's numbers and each benchmark's, the means without a suffix."""
         named = [(board.metric, entry.lead)] if entry.lead else []
         named += [(f"{m}.{board.title(c)}", value) for c, cell in entry.cells.items() for m, value in cell.items()]
-        numbers: dict[str, float | None] = {
-            "rank": entry.rank,
-            "parameters": entry.training.parameters,
-            "train_seconds": entry.training.train_seconds,
-        }
+        numbers: dict[str, Any] = {name: v for name, v in vars(entry.training).items() if name != "number"}
         for metric, value in named:
-            numbers |= {metric: value.mean, f"{metric}.std": value.std, f"{metric}.gain": value.gain}
-        tags = {**self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry)}
+            numbers |= {metric if k == "mean" else f"{metric}.{k}": v for k, v in value.numbers.items()}
+        standing = entry.lead.standing if entry.lead else None
+        tags = {
+            **self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry),
+            "baseline": board.baseline, "twin_of": entry.twin_of, "unranked": standing.unranked if standing else "",
+        }  # fmt: skip
         return self.store.log_scores(
             f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard", name, tags, numbers, when
         )
@@ -265,7 +265,8 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _note(entry: Entry) -> str:
     best = ", ".join(f"{name} = {mlflow_store.text(value)}" for name, value in entry.training.params.items())
-    return f"winner: trial #{entry.training.number} ({best})" if best else ""
+    number = entry.training.number
+    return f"winner: {'' if number is None else f'trial #{number} '}({best})" if best else ""
 
 
 def _key(board: Board, entry: Entry) -> str:

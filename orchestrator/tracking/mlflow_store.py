@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import shlex
@@ -278,10 +279,18 @@ class Store:
     def log_scores(
         self, key: str, experiment: str, name: str, tags: Mapping[str, Any], scores: Mapping[str, Any], when: float
     ) -> int:
-        """A finished run that holds these scores; only values that differ from what MLflow has are sent."""
+        """A finished run that holds these scores and tags; only what differs from what MLflow has is sent.
+
+        MLflow cannot forget a metric, so one that there is no longer (a rank, while a seed lacks) becomes NaN.
+        """
         run, new = self.run(key, experiment, name, tags, when)
-        there = self._client.get_run(run.id).data.metrics
-        values = [value for value in metric_rows(scores, 0, when) if there.get(value.key) != value.value]
+        there = self._client.get_run(run.id).data
+        gone = {_safe(k)[:250]: math.nan for k, v in scores.items() if v is None}
+        sent = {**scores, **{k: v for k, v in gone.items() if not math.isnan(there.metrics.get(k, math.nan))}}
+        values = [value for value in metric_rows(sent, 0, when) if there.metrics.get(value.key) != value.value]
+        for name, tag in tags.items():
+            if tag is not None and there.tags.get(name) != str(tag)[:5000]:
+                self._client.set_tag(run.id, name, str(tag)[:5000])
         for start in range(0, len(values), BATCH):
             self._client.log_batch(run.id, metrics=values[start : start + BATCH])
         if run.status != "complete":

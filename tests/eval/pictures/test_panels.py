@@ -41,7 +41,7 @@ def curves(path: Path) -> None:
 
 
 def bars(path: Path) -> None:
-    rows = [("a", 34.0, 0.1), ("b", 33.0, 0.0)]
+    rows = [("a", 34.0, (33.9, 34.1)), ("b", 33.0, None)]
     pictures.bars(path, rows, xlabel="PSNR-Y (dB)", title="t", baseline=("bicubic", 33.5), caption="classical-y-b2")
 
 

@@ -173,7 +173,7 @@ def training(tmp_path: Path) -> tuple[RunDir, dict[str, Any]]:
         folder.store, train=inputs.sources["train"], validation=inputs.sources["validation"], scales=(2,)
     )
     tests = {key: bench.hash for key, bench in inputs.benchmarks.items()}
-    write_plan(folder, plan, data_hash=store.data_hash, benchmarks=tests, inits={}, teachers={})
+    write_plan(folder, plan, data_hash=store.data_hash, benchmarks=tests, inits={}, teachers={}, trials_at_a_time=1)
     [one] = plan.combinations
     trial = plan.trial(one, {}, 0, store.data_hash, None)
     write_trial(folder, trial, combination=one.id, role="search", number=0, params={})

@@ -26,7 +26,7 @@ def score() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def winner() -> Callable[..., WinnerRecord]:
-    """Makes the record of a combination's winner from its number, fingerprint and params."""
+    """Makes the record of a combination's winner from its number, fingerprints and params."""
     return _winner
 
 
@@ -58,11 +58,12 @@ def _planned(combination: str) -> CombinationRecord:
     )  # fmt: skip
 
 
-def _winner(number: int, fingerprint: str, params: dict[str, Any] | None = None) -> WinnerRecord:
+def _winner(number: int, *fingerprints: str, params: dict[str, Any] | None = None) -> WinnerRecord:
     counts = SearchCounts(trials=4, pruned=1, failed=0)
     return WinnerRecord(
-        number=number, params=params or {}, fingerprints=(fingerprint,), search=counts, train_seconds=14.2
-    )
+        number=number, params=params or {}, fingerprints=fingerprints, search=counts, train_seconds=14.2,
+        search_run="5" * 64,
+    )  # fmt: skip
 
 
 def _make(folder: Path, rows: list[dict[str, Any]], winners: dict[str, WinnerRecord] | None = None) -> Path:

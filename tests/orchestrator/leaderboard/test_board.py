@@ -1,8 +1,7 @@
-"""What a board's rows and columns are called, and when two of them cannot be told apart."""
-
-import pytest
+"""What a board's rows and columns are called, and which numbers are said of a value."""
 
 from orchestrator.leaderboard.board import Board, Column, Entry, Value
+from orchestrator.leaderboard.statistics import Difference, Standing
 
 SET5: Column = ("Set5", "aaaaaaaa")
 
@@ -22,19 +21,21 @@ def board(*entries: Entry, columns: tuple[Column, ...] = (SET5,), missing: dict 
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "tie"),
-    [
-        (value(32.0, 0.25), value(31.75, 0.1), True),  # as far apart as the wider spread
-        (value(32.0, 0.1), value(31.75, 0.25), True),
-        (value(32.0, 0.24), value(31.75, 0.1), False),
-        (value(32.0, 0.25), value(31.75), True),  # the spread that is known counts
-        (value(32.0), value(31.75), False),
-        (value(32.0), value(32.0), True),  # equal, whatever the spread
-    ],
-)
-def test_a_tie_is_a_difference_within_the_wider_spread(one: Value, other: Value, tie: bool) -> None:
-    assert one.ties(other) is other.ties(one) is tie
+def test_the_numbers_of_a_value_are_those_of_where_it_stands() -> None:
+    over = Difference(0.5, -0.25, 1.25)
+    stands = Standing("a", "edsr", 2, 32.0, 0.1, (31.75, 32.25), (1, 3), over, "")
+    assert Value(32.0, 0.1, 2.0, {0: 31.9, 1: 32.1}, {"baby": 32.0}, stands).numbers == {
+        "mean": 32.0, "std": 0.1, "gain": 2.0, "low": 31.75, "high": 32.25, "rank_first": 1, "rank_last": 3,
+        "may_be_best": True, "unranked": "", "over_baseline": 0.5, "over_baseline_low": -0.25,
+        "over_baseline_high": 1.25, "by_seed": {0: 31.9, 1: 32.1},
+    }  # fmt: skip
+    alone = Standing("a", "edsr", 1, 32.0, None, None, None, None, "order not established: one seed")
+    found = Value(32.0, None, None, {0: 32.0}, {}, alone).numbers
+    assert found["unranked"] == "order not established: one seed"
+    assert {found[name] for name in ("low", "high", "rank_first", "rank_last", "may_be_best", "over_baseline")} == {
+        None
+    }
+    assert value(30.0).numbers["unranked"] == "", "a reference has no rank and needs no reason"
 
 
 def test_seeds_are_the_fewest_behind_any_cell() -> None:

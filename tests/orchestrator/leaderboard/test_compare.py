@@ -1,4 +1,4 @@
-"""The board compares like with like: ranks, gains, spread and ties from rows whose means are known by hand."""
+"""The board compares like with like: means, gains, spread and ranks from rows whose order is known by hand."""
 
 import json
 from typing import Any
@@ -9,6 +9,8 @@ import pytest
 
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.leaderboard import text as board_text
+from orchestrator.leaderboard.over_images import over_images
+from orchestrator.leaderboard.over_images import text as images_text
 from orchestrator.leaderboard.write import write
 from sr_models.errors import InputError
 
@@ -21,28 +23,160 @@ def test_means_spread_gain_and_order(tmp_path, score, make):
         score("x2/imdn/eco", 32.5), score("x2/imdn/eco", 34.5, image="bird"),
     ]  # fmt: skip
     found = leaderboard.rows(make(tmp_path / "run", rows))
-    assert [row["combination"] for row in found] == ["x2/imdn/eco", "x2/edsr/l1", "x2/bicubic/-"]
-    assert [row["rank"] for row in found] == [1, 2, 3]
-    edsr = found[1]["metrics"]["psnr_y"]
+    assert [row["combination"] for row in found] == ["x2/edsr/l1", "x2/bicubic/-", "x2/imdn/eco"], "it lacks a seed"
+    edsr, bicubic, imdn = (row["metrics"]["psnr_y"] for row in found)
     assert edsr["mean"] == pytest.approx(32.1) and edsr["gain"] == pytest.approx(1.1)
     assert edsr["std"] == pytest.approx(0.2 / 2**0.5), "sample deviation of 32.0 and 32.2"
     assert edsr["by_seed"] == pytest.approx({0: 32.0, 1: 32.2})
-    assert found[0]["metrics"]["psnr_y"]["std"] is None and found[0]["seeds"] == 1
-    assert found[2]["metrics"]["psnr_y"]["gain"] == 0.0
+    assert imdn["mean"] == 33.5 and imdn["std"] is None and found[2]["seeds"] == 1
+    assert imdn["unranked"] == "1 of 2 seeds" and edsr["unranked"].endswith("no other row to compare with")
+    assert bicubic["gain"] == 0.0 and bicubic["unranked"] == ""
     assert "ssim_y" not in found[0]["metrics"], "a metric that was not computed is no column"
 
 
-@pytest.mark.parametrize(("second", "tie"), [(32.05, True), (31.5, False)])
-def test_neighbours_within_the_seeds_spread_are_ties(second, tie, tmp_path, score, make):
-    rows = [
-        score("x2/a/l1", 32.0),
-        score("x2/a/l1", 32.2, seed=1),
-        score("x2/b/l1", second),
-        score("x2/bicubic/-", 30.0),
+def three(score, **over) -> list[dict[str, Any]]:
+    """Rows of one network, residuals 0.1, -0.1 / -0.1, 0.1 / 0, 0: with 2 degrees of freedom s is 0.1 · √2.
+
+    The studentised range of 3 rows at 2 degrees of freedom ends at 8.331 (tables: 8.33), so two means differ where they
+    are more than 8.331 · s/√2 = 0.8331 apart, and an interval is the mean ± 0.4166.
+    """
+    values = {"eco": (32.1, 31.9), "kd": (31.4, 31.6), "l1": (31.0, 31.0)}
+    return [
+        score(f"x2/edsr/{name}", value, seed=seed, fingerprint=f"{name}{seed}", **over)
+        for name, both in values.items()
+        for seed, value in enumerate(both, start=1)
     ]
+
+
+def winners_of(rows, winner) -> dict[str, Any]:
+    named = {row["combination"] for row in rows if row["fingerprint"]}
+    return {
+        name: winner(0, *dict.fromkeys(row["fingerprint"] for row in rows if row["combination"] == name))
+        for name in named
+    }
+
+
+def test_rank_ranges_and_intervals_known_by_hand(tmp_path, score, winner, make):
+    rows = [*three(score), score("x2/bicubic/-", 30.0)]
+    run = make(tmp_path / "run", rows, winners_of(rows, winner))
+    with (run / "config.yaml").open("a") as file:
+        file.write("board: {baseline: l1}\n")
+    [board] = leaderboard.boards(run)
+    assert [entry.objective for entry in board.entries] == ["eco", "kd", "l1", "-"]
+    assert [e.lead.standing.ranks for e in board.entries[:3]] == [(1, 2), (1, 3), (2, 3)]
+    assert board.entries[3].lead.standing is None, "bicubic is a line to compare with, not a method"
+    found = {row["objective"]: row["metrics"]["psnr_y"] for row in leaderboard.rows(run)}
+    eco, kd, l1 = found["eco"], found["kd"], found["l1"]
+    assert (eco["low"], eco["high"]) == pytest.approx((32.0 - 0.4166, 32.0 + 0.4166), abs=1e-4)
+    assert (eco["rank_first"], eco["rank_last"], eco["may_be_best"], l1["may_be_best"]) == (1, 2, True, False)
+    over = [eco[f"over_baseline{end}"] for end in ("", "_low", "_high")]
+    assert over == pytest.approx([1.0, 1.0 - 0.8331, 1.0 + 0.8331], abs=1e-4)
+    assert kd["over_baseline_low"] == pytest.approx(0.5 - 0.8331, abs=1e-4) and l1["over_baseline"] is None
+    assert {row["lead"]["rank_first"] for row in leaderboard.rows(run)} == {1, 2, None}
+    said = board_text.text([board])
+    assert "*1-2" in said and "+1.00 [+0.17, +1.83]" in said and "[31.58, 32.42]" in said
+
+
+def test_a_lower_value_may_be_the_better_one(tmp_path, score, winner, make):
+    rows = [row | {"lpips_alex": row["psnr_y"]} for row in three(score)]
+    run = make(tmp_path / "run", rows, winners_of(rows, winner))
+    (run / "config.yaml").write_text("evaluation: {metrics: [lpips_alex, psnr_y]}\n")
+    [board] = leaderboard.boards(run)
+    assert [(e.objective, e.lead.standing.ranks) for e in board.entries] == [
+        ("l1", (1, 2)), ("kd", (1, 3)), ("eco", (2, 3)),
+    ]  # fmt: skip
+
+
+def test_one_seed_orders_nobody(tmp_path, score, make):
+    rows = [score("x2/a/l1", 32.0), score("x2/b/l1", 31.0), score("x2/bicubic/-", 30.0)]
     [board] = leaderboard.boards(make(tmp_path / "run", rows))
-    assert [(entry.model, entry.tie) for entry in board.entries] == [("a", False), ("b", tie), ("bicubic", False)]
-    assert ("≈2" in board_text.text([board])) == tie
+    assert [e.lead.standing and e.lead.standing.unranked for e in board.entries] == [
+        "order not established: one seed", "order not established: one seed", None,
+    ]  # fmt: skip
+    said = board_text.text([board])
+    assert "order not established: one seed: all rows" in said and "rank" not in said.splitlines()[1]
+
+
+def test_a_row_that_lacks_a_seed_comes_after_the_ranked_ones(tmp_path, score, winner, make):
+    rows = [*three(score), score("x2/edsr/new", 40.0, seed=1, fingerprint="new1"), score("x2/bicubic/-", 30.0)]
+    [board] = leaderboard.boards(make(tmp_path / "run", rows, winners_of(rows, winner)))
+    assert [e.objective for e in board.entries] == ["eco", "kd", "l1", "-", "new"]
+    assert [e.lead.standing.ranks for e in board.entries[:3]] == [(1, 2), (1, 3), (2, 3)], "it moves no rank"
+    assert "1 of 2 seeds: edsr × new" in board_text.text([board])
+
+
+def test_twins_are_named_and_counted_once(tmp_path, score, winner, make):
+    """An objective under two labels trains the same trials."""
+    rows = three(score)
+    rows += [row | {"combination": "x2/edsr/again", "objective": "again"} for row in rows if row["objective"] == "l1"]
+    run = make(tmp_path / "run", rows, winners_of(rows, winner))
+    (run / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\nboard: {baseline: l1}\n")
+    [board] = leaderboard.boards(run)
+    ranks = {e.objective: e.lead.standing.ranks for e in board.entries}
+    assert ranks == {"eco": (1, 2), "kd": (1, 3), "l1": (2, 3), "again": (2, 3)}, "of three methods"
+    assert {e.objective: e.twin_of for e in board.entries if e.twin_of} == {"l1": "x2/edsr/again/raw/fp32"}
+    assert "twins, the same weights, counted once: edsr × l1 = edsr × again" in board_text.text([board])
+    over = {row["objective"]: row["metrics"]["psnr_y"]["over_baseline"] for row in leaderboard.rows(run)}
+    assert over == {"eco": pytest.approx(1.0), "kd": pytest.approx(0.5), "l1": None, "again": None}
+
+
+def test_each_kind_of_weights_is_ranked_on_its_own(tmp_path, score, winner, make):
+    rows = [*three(score), *(row | {"psnr_y": row["psnr_y"] + 9} for row in three(score, weights="ema"))]
+    [board] = leaderboard.boards(make(tmp_path / "run", rows, winners_of(rows, winner)))
+    ranks = [(e.objective, e.weights, e.lead.standing.ranks) for e in board.entries]
+    assert ranks == [
+        (name, weights, ranks)
+        for weights in ("ema", "raw")
+        for name, ranks in (("eco", (1, 2)), ("kd", (1, 3)), ("l1", (2, 3)))
+    ]
+    assert "ema and raw weights are ranked apart" in " ".join(board_text.text([board]).split())
+
+
+def test_trials_of_no_winner_do_not_take_ranks_away(tmp_path, score, winner, make):
+    """Scored while the sweep trained, and no run of theirs was full: their seed is the search's."""
+    rows = three(score)
+    stopped = [score("x2/edsr/dead", 20.0, seed=0, fingerprint="dead")]
+    [board] = leaderboard.boards(make(tmp_path / "run", [*rows, *stopped], winners_of(rows, winner)))
+    assert [e.lead.standing.ranks for e in board.entries] == [(1, 2), (1, 3), (2, 3), None]
+
+
+def test_equal_residuals_order_nobody_and_values_that_are_not_finite_neither(tmp_path, score, winner, make):
+    same = [score(f"x2/a/{name}", 30.0 + k, seed=seed) for k, name in enumerate("pq") for seed in (1, 2)]
+    [board] = leaderboard.boards(make(tmp_path / "same", same, {}))
+    assert {e.lead.standing.unranked for e in board.entries} == {
+        "order not established: its network's residual is 0"
+    }  # fmt: skip
+    rows = [*three(score), *(score("x2/edsr/inf", float("inf"), seed=s, fingerprint=f"inf{s}") for s in (1, 2))]
+    [board] = leaderboard.boards(make(tmp_path / "inf", rows, winners_of(rows, winner)))
+    assert [(e.objective, e.lead.standing.ranks) for e in board.entries] == [
+        ("inf", None), ("eco", (1, 2)), ("kd", (1, 3)), ("l1", (2, 3)),
+    ]  # fmt: skip
+
+
+def test_images_are_resampled_with_the_seeds_as_they_are(tmp_path, score, winner, make):
+    """Twenty images on all of which eco is 1 dB better, but for ±0.01; kd only as often better as worse."""
+    rows = [
+        score(
+            f"x2/edsr/{name}", 30 + i + gain[i % 2], image=f"i{i:02d}", seed=seed, fingerprint=f"{name}{seed}",
+            images=20,
+        )
+        for name, gain in {"l1": (0.0, 0.0), "eco": (0.99, 1.01), "kd": (0.5, -0.5)}.items()
+        for i in range(20)
+        for seed in (1, 2)
+    ]  # fmt: skip
+    run = make(tmp_path / "run", [*rows, score("x2/bicubic/-", 29.0)], winners_of(rows, winner))
+    (run / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\nboard: {baseline: l1}\n")
+    [board] = leaderboard.boards(run)
+    assert {e.lead.standing.ranks for e in board.entries if e.trained and e.lead} <= {None}, "seeds say nothing here"
+    column = next(column for column in board.columns if column not in board.missing)
+    found = {name.split("/")[2]: value for name, value in over_images(board, column).items()}
+    assert {name: value.standing.ranks for name, value in found.items() if value.standing} == {
+        "eco": (1, 1), "kd": (2, 3), "l1": (2, 3),
+    }  # fmt: skip
+    over = found["eco"].standing.over_baseline
+    assert over.value == pytest.approx(1.0) and 0.98 < over.low < 1.0 < over.high < 1.02
+    said = images_text([board])
+    assert "20 images" in said and max(map(len, said.splitlines())) <= 120 and "other pictures of this kind" in said
 
 
 def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path, score, make):
@@ -59,7 +193,6 @@ def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path, score, make):
     flat = leaderboard.rows(tmp_path / "run")
     gains = {row["metrics"]["psnr_y"]["mean"]: row["metrics"]["psnr_y"]["gain"] for row in flat if row["model"] == "a"}
     assert gains == {31.0: 1.0, 41.0: None, 51.0: None, 25.0: 1.0}
-    assert [row["rank"] for row in flat if row["metrics"]["psnr_y"]["mean"] in (41.0, 51.0)] == [1, 1], "no rival there"
     text = board_text.text(boards)
     assert text.count("Set5@") >= 2, "two kinds of LR inputs are two columns"
 
@@ -77,13 +210,12 @@ def test_missing_images_are_shown_and_not_ranked_against_complete_sets(tmp_path,
     ]
     rows += [score("x2/c/l1", 99.0, images=2)]  # its other image was refused
     [board] = leaderboard.boards(make(tmp_path / "run", rows))
-    assert [(e.model, e.rank, e.lead and e.lead.mean) for e in board.entries] == [
-        ("b", 1, 36.0), ("a", 2, 35.0), ("c", None, None),
-    ]  # fmt: skip
+    assert [(e.model, e.lead and e.lead.mean) for e in board.entries] == [("b", 36.0), ("a", 35.0), ("c", None)]
     [whole, part] = board.columns
     assert board.lead == [whole]
     text = board_text.text([board])
     assert f"Set5@{part[1]} (1 of 2)" in text and "(2 of 2)" not in text
+    assert f"not scored on all of Set5@{whole[1]}: c × l1" in text
     flat = leaderboard.rows(tmp_path / "run")
     assert {(row["model"], row["images"], row["of_images"]) for row in flat} == {("a", 2, 2), ("b", 2, 2), ("c", 1, 2)}
     alone = make(tmp_path / "alone", [score("x2/c/l1", 99.0, images=2)])
@@ -97,10 +229,7 @@ def test_protocols_are_never_ranked_together_and_equal_ones_are(tmp_path, score,
         score("x2/d/l1", 98.0, protocol="classical-y-b2-n4"),
     ]  # fmt: skip
     boards = leaderboard.boards(make(tmp_path / "run", rows))
-    assert [[(e.model, e.rank) for e in board.entries] for board in boards] == [
-        [("b", 1), ("a", 2)], [("c", 1), ("d", 2)],
-    ]  # fmt: skip
-    assert {row["rank"] for row in leaderboard.rows(tmp_path / "run")} == {1, 2}
+    assert [[e.model for e in board.entries] for board in boards] == [["b", "a"], ["c", "d"]]
 
 
 def test_metrics_of_sets_have_their_own_columns_and_no_part_in_means(tmp_path, score, make):
@@ -115,7 +244,8 @@ def test_metrics_of_sets_have_their_own_columns_and_no_part_in_means(tmp_path, s
     why = {"not_computed": json.dumps({"lpips_vgg": "vgg16.pth is missing"})}
     pq.write_table(pa.Table.from_pylist([{**rows[0], **why}]), run / "evaluation" / "0.parquet")
     [board] = leaderboard.boards(run)
-    assert [(e.model, e.rank) for e in board.entries] == [("a", 1), ("b", 2)], "a lower FID is better"
+    assert [e.model for e in board.entries] == ["a", "b"], "a lower FID is better"
+    assert "of whole sets" in images_text([board])
     [column] = board.columns
     cells = board.entries[1].cells[column]
     assert {name: value.mean for name, value in cells.items()} == {"fid": 50.0, "psnr_y": 31.5, "kid": 0.5}

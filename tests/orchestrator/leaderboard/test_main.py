@@ -34,5 +34,11 @@ def test_the_board_is_printed_and_nothing_is_written(tmp_path, capsys, score, ma
     run = make(tmp_path / "run", [score("x2/a/l1", 31.25), score("x2/bicubic/-", 30.0)])
     assert main([str(run)]) == 0
     said = capsys.readouterr()
-    assert "31.25 (+1.25)" in said.out and said.err == ""
+    assert "31.25         +1.25" in said.out and "over images" not in said.out and said.err == ""
     assert not list(run.glob("leaderboard.*"))
+
+
+def test_images_are_asked_for(tmp_path, capsys, score, make):
+    rows = [score(f"x2/{m}/l1", 31.0 + k, image=f"i{k}") for m in "ab" for k in range(3)]
+    assert main([str(make(tmp_path / "run", rows)), "--images"]) == 0
+    assert "over images" in capsys.readouterr().out

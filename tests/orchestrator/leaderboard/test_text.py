@@ -5,7 +5,8 @@ import io
 from typing import Any
 
 from orchestrator.leaderboard.board import Board, Column, Entry, Training, Value
-from orchestrator.leaderboard.text import WIDTH, csv_text, markdown, text
+from orchestrator.leaderboard.statistics import Difference, Standing
+from orchestrator.leaderboard.text import LEGEND, WIDTH, csv_text, markdown, text
 
 SET5, SET14 = ("Set5", "aaaaaaaa"), ("Set14", "bbbbbbbb")
 
@@ -13,52 +14,89 @@ SET5, SET14 = ("Set5", "aaaaaaaa"), ("Set14", "bbbbbbbb")
 def entry(model: str, cells: dict[Column, dict[str, Value]], **over: Any) -> Entry:
     objective = "-" if model == "bicubic" else "l1"
     weights = "none" if model == "bicubic" else "raw"
+    made = {1: "f"} if model != "bicubic" else {-1: ""}
+    over = {"fingerprints": made, "lead": cells.get(SET5, {}).get("psnr_y")} | over
     return Entry(f"x2/{model}/{objective}", model, objective, "hr", "l1", weights, "fp32", cells=cells, **over)
 
 
+def value(mean: float, ranks: tuple[int, int] | None, over: float | None = None, unranked: str = "") -> Value:
+    """Of two seeds, 0.14 apart in spread and 0.5 in half an interval."""
+    base = None if over is None else Difference(over, over - 1, over + 1)
+    ends = (mean - 0.5, mean + 0.5) if ranks else None
+    stands = Standing("", "", 2, mean, 0.1414, ends, ranks, base, unranked)
+    return Value(mean, 0.1414, mean - 30.0, {1: mean - 0.1, 2: mean + 0.1}, {}, stands)
+
+
 def small(**over: Any) -> Board:
-    """Two trained networks with two seeds, one of them tied and without Set14, and bicubic."""
+    """Two trained networks with two seeds, one of them without Set14, and bicubic."""
     training = Training(
-        parameters=1_369_859, searched=["target.length"], train_seconds=14.6, number=3,
-        params={"target.length": 0.51234, "target.shape": "cosine"}, trials=4,
+        parameters=1_369_859, trained_parameters=2_000_000, searched=["target.length"], number=3,
+        params={"target.length": 0.51234, "target.shape": "cosine"}, trials=4, pruned=2, failed=0, search_steps=550,
     )  # fmt: skip
-    seeds = {0: 31.9, 1: 32.1}
     values: dict[str, Any] = {
         "scale": 2, "protocol": "classical-y-b2", "metric": "psnr_y", "columns": [SET5, SET14], "lead": [SET5],
         "entries": [
             entry("edsr", {
-                SET5: {"psnr_y": Value(32.0, 0.1414, 2.0, seeds), "ssim_y": Value(0.91234, None, 0.01, {0: 0.91234})},
-                SET14: {"psnr_y": Value(28.0, None, None, {0: 28.0})},
-            }, rank=1, training=training),
-            entry("imdn", {SET5: {"psnr_y": Value(31.9, 0.2, 1.9, seeds)}}, rank=2, tie=True,
-                  training=Training(parameters=12_345)),
+                SET5: {"psnr_y": value(32.0, (1, 1), 0.25), "ssim_y": Value(0.91234, None, 0.01, {1: 0.91234})},
+                SET14: {"psnr_y": value(28.0, None, unranked="order not established: no other row")},
+            }, training=training),
+            entry("imdn", {SET5: {"psnr_y": value(31.75, (2, 2))}}, training=Training(parameters=12_345)),
             entry("bicubic", {SET5: {"psnr_y": Value(30.0, None, 0.0, {-1: 30.0})}}),
         ],
         "metrics": ["psnr_y", "ssim_y"], "asked": ["psnr_y", "ssim_y"], "missing": {}, "notes": [],
+        "baseline": "l2", "steering": "psnr_y",
     }  # fmt: skip
     return Board(**values | over)
 
 
-def test_the_terminals_table() -> None:
-    lines = text([small()]).splitlines()
-    assert lines[0] == (
-        "×2, classical-y-b2: psnr_y (dB), mean ± sd over seeds, (gain over bicubic); ranked by mean psnr_y over Set5"
-    )
-    assert [" ".join(line.split()) for line in lines[1:5]] == [
-        "# model × objective seeds params train s trials Set5 Set14 Set5 ssim_y",
-        "1 edsr × l1 1 1.37 M 15 4 32.00 ±0.14 (+2.00) 28.00 0.9123",
-        "≈2 imdn × l1 2 12.3 k - - 31.90 ±0.20 (+1.90) - -",
-        "- bicubic - - - - 30.00 (+0.00) - -",
+def test_the_terminals_tables() -> None:
+    board, cost = text([small()]).split("\n\nc")
+    first, second = board.split("\n\n")
+    lines = [" ".join(line.split()) for line in first.splitlines()]
+    assert lines == [
+        "×2, classical-y-b2: psnr_y (dB), mean and sd over seeds; sorted by mean psnr_y over Set5",
+        "model × objective seeds Set5 rank interval sd over bicubic Set5 over l2",
+        "edsr × l1 1 32.00 *1 [31.50, 32.50] 0.14 +2.00 +0.25 [-0.75, +1.25]",
+        "imdn × l1 2 31.75 2 [31.25, 32.25] 0.14 +1.75 -",
+        "bicubic - 30.00 - - - +0.00 -",
     ]
-    assert lines[5] == "≈ within the seeds' spread of the row above"
-    assert lines[6:] == ["  edsr × l1: target.length=0.512, target.shape=cosine (trial #3)"]
+    lines = [" ".join(line.split()) for line in second.splitlines()]
+    assert lines[:4] == [
+        "model × objective Set14 sd over bicubic Set5 ssim_y",
+        "edsr × l1 28.00 0.14 -2.00 0.9123",
+        "imdn × l1 - - - -",
+        "bicubic - - - -",
+    ]
+    assert " ".join(lines[4:8]) == LEGEND
+    assert lines[8:] == [
+        "Set14 psnr_y: order not established: no other row: edsr × l1",
+        "edsr × l1: target.length=0.512, target.shape=cosine (trial #3)",
+    ]
+    assert [" ".join(line.split()) for line in cost.splitlines()[-3:]] == [
+        "model × objective deployed trained proposals steps",
+        "edsr × l1 1.37 M 2.00 M 4 (2, 0) 550",
+        "imdn × l1 12.3 k - - -",
+    ]
 
 
 def test_names_stand_to_the_left_and_numbers_to_the_right() -> None:
     header, *rows = text([small()]).splitlines()[1:5]
-    name, first = header.index("model"), header.index("Set5") + len("Set5")
-    assert all(row[name - 1] == " " != row[name] for row in rows)
-    assert all(row[first - 1] == ")" for row in rows)
+    end = header.index("Set5") + len("Set5")
+    assert all(row[0] != " " for row in rows)
+    assert all(row[end - 3] == "." and row[end] == " " for row in rows)
+
+
+def test_the_lead_over_several_sets_is_a_column_of_its_own() -> None:
+    board = small(lead=[SET5, SET14])
+    assert "mean of 2 sets" in text([board]).splitlines()[1] and "| mean of 2 sets |" in markdown([board])
+
+
+def test_a_group_that_is_too_wide_is_said_column_by_column() -> None:
+    columns: list[Column] = [("a_benchmark_with_a_rather_long_name", "a")]
+    wide = entry("a_network_with_a_name_that_leaves_no_room", {columns[0]: {"psnr_y": value(32.0, (1, 2))}})
+    said = text([small(entries=[wide], columns=columns, lead=columns)])
+    assert max(map(len, said.splitlines())) <= WIDTH and "…" not in said
+    assert "a_benchmark_with_a_rather_long_name interval" in said and "[31.50, 32.50]" in said and "*1-2" in said
 
 
 def test_a_metric_beside_the_leading_one_stands_there_if_it_was_asked_for_or_is_no_spread() -> None:
@@ -78,23 +116,29 @@ def test_what_does_not_fit_goes_into_further_tables_and_notes_are_wrapped() -> N
     tables = said.split("\n\n")
     assert len(tables) > 1 and all(sum(f"number_{i}" in table for table in tables[1:]) <= 1 for i in range(7))
     assert all(f"benchmark_number_{i}" in said for i in range(7))
-    assert all("edsr × l1" in table and "seeds" not in table for table in tables[1:]), "each says whose line it is"
+    assert all("edsr × l1" in table for table in tables[1:]), "each says whose line it is"
     assert (said.count("a long reason") == 20 and "\n  a long" in said) or "\n  reason" in said or "\n  long" in said
 
 
 def test_boards_are_a_paragraph_apart() -> None:
     assert text([small(), small(scale=4)]) == f"{text([small()])}\n\n{text([small(scale=4)])}"
-    assert markdown([small(), small(scale=4)]).count("### ×") == 4, "a table a metric"
+    assert markdown([small(), small(scale=4)]).count("### ") == 6, "a table a metric, and one of costs"
 
 
 def test_markdown_is_a_table_a_metric() -> None:
     lines = markdown([small(notes=["fid not computed: no weights"])]).splitlines()
     assert lines[0].startswith("### ×2, classical-y-b2: psnr_y (dB), ") and lines[1] == ""
-    assert lines[2] == "| # | model × objective | seeds | params | train s | trials | Set5 | Set14 |"
-    assert lines[3] == "|---" * 8 + "|"
-    assert lines[4] == "| 1 | edsr × l1 | 1 | 1.37 M | 15 | 4 | 32.00 ±0.14 (+2.00) | 28.00 |"
+    assert lines[2] == (
+        "| model × objective | seeds | Set5 | rank | interval | sd | over bicubic | Set5 over l2 | Set14 | sd "
+        "| over bicubic |"
+    )
+    assert lines[3] == "|---" * 11 + "|"
+    assert lines[4] == (
+        "| edsr × l1 | 1 | 32.00 | \\*1 | [31.50, 32.50] | 0.14 | +2.00 | +0.25 [-0.75, +1.25] | 28.00 | 0.14 | -2.00 |"
+    )
     assert lines[8].startswith("### ×2, classical-y-b2: ssim_y, ")
-    assert lines[12] == "| 1 | edsr × l1 | 1 | 1.37 M | 15 | 4 | 0.9123 (+0.0100) | - |"
+    assert lines[12] == "| edsr × l1 | 1 | 0.9123 |"
+    assert f"- {LEGEND}" in lines and "| edsr × l1 | 1.37 M | 2.00 M | 4 (2, 0) | 550 |" in lines
     assert lines[-1] == "- fid not computed: no weights"
 
 
@@ -107,14 +151,19 @@ def test_a_metric_that_no_row_has_is_no_table() -> None:
     assert "ssim_y" not in markdown([small(metrics=["psnr_y", "ssim_rgb"], notes=[])])
 
 
-def test_csv_has_three_columns_for_each_metric_that_was_computed() -> None:
+def test_csv_has_the_numbers_of_each_metric_that_was_computed() -> None:
+    numbers = value(32.0, (1, 2), 0.25).numbers
     flat = [
-        {"model": "edsr", "params": {"length": 0.5}, "metrics": {"psnr_y": {"mean": 32.0, "std": 0.1, "gain": 2.0}}},
-        {"model": "bicubic", "params": {}, "metrics": {}},
+        {"model": "edsr", "params": {"length": 0.5}, "lead": numbers, "metrics": {"psnr_y": numbers}},
+        {"model": "bicubic", "params": {}, "lead": None, "metrics": {}},
     ]  # fmt: skip
     first, second = csv.DictReader(io.StringIO(csv_text(flat)))
-    assert first == {
-        "model": "edsr", "params": '{"length": 0.5}', "psnr_y": "32.0", "psnr_y_std": "0.1", "psnr_y_gain": "2.0",
+    assert {name: first[name] for name in first if not name.startswith("lead")} == {
+        "model": "edsr", "params": '{"length": 0.5}', "psnr_y": "32.0", "psnr_y_std": "0.1414", "psnr_y_gain": "2.0",
+        "psnr_y_low": "31.5", "psnr_y_high": "32.5", "psnr_y_rank_first": "1", "psnr_y_rank_last": "2",
+        "psnr_y_may_be_best": "True", "psnr_y_unranked": "", "psnr_y_over_baseline": "0.25",
+        "psnr_y_over_baseline_low": "-0.75", "psnr_y_over_baseline_high": "1.25",
     }  # fmt: skip
-    assert second == {"model": "bicubic", "params": "{}", "psnr_y": "", "psnr_y_std": "", "psnr_y_gain": ""}
+    assert first["lead"] == "32.0" and first["lead_rank_last"] == "2" and "lead_by_seed" not in first
+    assert (second["model"], second["params"]) == ("bicubic", "{}") and set(second.values()) == {"bicubic", "{}", ""}
     assert "\r" not in csv_text(flat)

@@ -14,32 +14,43 @@ from orchestrator.leaderboard.write import write
 def test_files_and_width(tmp_path, score, winner, make):
     names = [f"benchmark_number_{i}" for i in range(7)]
     rows = [
-        score(f"x2/{m}/l1", 30.0 + i, benchmark=b, seed=s)
+        score(f"x2/{m}/l1", 30.0 + i + 0.01 * (i == s), benchmark=b, seed=s, fingerprint=f"{m}{s}")
         for i, m in enumerate(("edsr_baseline", "imdn"))
         for b in names
         for s in (0, 1)
     ]
     rows += [score("x2/bicubic/-", 29.0, benchmark=b) for b in names]
     params = {"target.length": 0.51234, "target.shape": "cosine"}
-    winners = {f"x2/{m}/l1": winner(3, f"x2/{m}/l1#0", params) for m in ("edsr_baseline", "imdn")}
+    winners = {f"x2/{m}/l1": winner(3, f"{m}0", f"{m}1", params=params) for m in ("edsr_baseline", "imdn")}
     run = make(tmp_path / "run", rows, winners)
     said = write(run)
     assert max(map(len, said.splitlines())) <= 120
     assert all(name in said for name in names), "what does not fit goes into a further table"
     assert "target.length=0.512, target.shape=cosine (trial #3)" in said and "12.3 k" in said
-    table = list(csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text())))
-    assert len(table) == 21 and table[0]["model"] == "imdn" and float(table[0]["psnr_y_gain"]) == 2.0
     data = json.loads((run / "leaderboard.json").read_text())
-    assert data["metric"] == "psnr_y" and len(data["rows"]) == 21
+    table = list(csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text())))
+    assert len(table) == 21 and table[0]["model"] == "imdn" and float(table[0]["psnr_y_gain"]) == pytest.approx(2.005)
+    best = data["rows"][0]["metrics"]["psnr_y"]
+    assert best["by_seed"] == {"0": 31.0, "1": 31.01} and float(table[0]["psnr_y_low"]) == best["low"] < best["mean"]
+    assert (table[0]["psnr_y_rank_first"], table[0]["psnr_y_rank_last"]) == (
+        str(best["rank_first"]),
+        str(best["rank_last"]),
+    )
+    assert table[0]["lead"] == str(data["rows"][0]["lead"]["mean"]) and "psnr_y_by_seed" not in table[0]
+    assert (data["metric"], data["baseline"], data["steering"], len(data["rows"])) == ("psnr_y", None, "psnr_y", 21)
     header, rule = (run / "leaderboard.md").read_text().splitlines()[2:4]
-    assert header.count("|") == rule.count("|") == 6 + 7 + 1
+    assert header.count("|") == rule.count("|") == 2 + (7 + 1) * 5 + 1, "rank, interval, sd and gain beside each mean"
 
 
 def test_numbers_that_json_has_no_word_for_are_null(tmp_path, score, make):
     run = make(tmp_path / "run", [score("x2/a/l1", float("inf")), score("x2/bicubic/-", 30.0)])
     write(run)
     first, second = json.loads((run / "leaderboard.json").read_text(), parse_constant=pytest.fail)["rows"]
-    assert first["metrics"]["psnr_y"] == {"mean": None, "std": None, "gain": None, "by_seed": {"0": None}}
+    assert first["metrics"]["psnr_y"] == {
+        "mean": None, "std": None, "gain": None, "low": None, "high": None, "rank_first": None, "rank_last": None,
+        "may_be_best": None, "unranked": "order not established: a value is not finite", "over_baseline": None,
+        "over_baseline_low": None, "over_baseline_high": None, "by_seed": {"0": None},
+    }  # fmt: skip
     assert second["metrics"]["psnr_y"]["mean"] == 30.0
     best, _ = csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text()))
     assert best["psnr_y"] == "inf"

@@ -62,6 +62,7 @@ def test_the_fingerprint_moves_with_what_moves_numbers(change, moves):
         ("resources.max_concurrent=3", False),
         ("evaluation.workers=2", False),
         ("evaluation.weights_dir=backbones", False),
+        ("board.baseline=l1", False),
         ("evaluation.draws=4", True),
         ("evaluation.seed=1", True),
         ("train.checkpoint_every=7", False),
@@ -77,6 +78,11 @@ def test_the_fingerprint_moves_with_what_moves_numbers(change, moves):
 )
 def test_the_hash_of_a_sweep_ignores_resources(write, override, moves):
     assert (load(write(), [override]).hash != load(write()).hash) is moves
+
+
+def test_a_baseline_is_the_label_of_an_objective(write):
+    with pytest.raises(InputError, match=r"board\.baseline: no objective 'ecco'; did you mean 'eco'"):
+        load(write(), ["board.baseline=ecco"])
 
 
 # ---- content -------------------------------------------------------------------------------------------------------

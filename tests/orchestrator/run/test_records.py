@@ -36,9 +36,10 @@ PLAN = PlanRecord(
     combinations=(
         CombinationRecord(
             id="x2/edsr/eco", model="edsr", objective="eco", target="mixup", loss="l1", scale=2, trials=4,
-            searched=("target.length",), parameters=12345,
+            searched=("target.length",), parameters=12345, trained_parameters=23456,
         ),
     ),
+    trials_at_a_time=2,
 )  # fmt: skip
 PLAN_TEXT = """{
  "data_hash": "d",
@@ -71,9 +72,11 @@ PLAN_TEXT = """{
    "searched": [
     "target.length"
    ],
-   "parameters": 12345
+   "parameters": 12345,
+   "trained_parameters": 23456
   }
- ]
+ ],
+ "trials_at_a_time": 2
 }
 """
 
@@ -206,6 +209,15 @@ def test_what_is_written_to_the_byte_and_comes_back(name: str, record: Any, text
     assert READERS[name](path) == record
 
 
+def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    old = PLAN_TEXT.replace(',\n   "trained_parameters": 23456', "").replace(',\n "trials_at_a_time": 2', "")
+    (tmp_path / "plan.json").write_text(old)
+    found = PlanRecord.read(tmp_path / "plan.json")
+    assert (found.trials_at_a_time, found.combinations[0].trained_parameters) == (None, None)
+    (tmp_path / "winners.json").write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', ""))
+    assert read_winners(tmp_path / "winners.json")["x2/edsr/eco"].search_run is None
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -267,10 +279,31 @@ def test_a_config_without_an_evaluation_is_refused(text: str, said: str, tmp_pat
     assert said in str(caught.value)
 
 
+def test_the_board_of_a_config(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("name: quick\n")
+    assert records.read_board(tmp_path).baseline is None, "as in configs of earlier versions"
+    (tmp_path / "config.yaml").write_text("board: {baseline: l1}\n")
+    assert records.read_board(tmp_path).baseline == "l1"
+    (tmp_path / "config.yaml").write_text("board: {base: l1}\n")
+    with pytest.raises(InputError, match=r"config\.yaml: board: .*did you mean 'baseline'"):
+        records.read_board(tmp_path)
+
+
+def test_trained_parameters_hold_the_sigma_head(tmp_path: Path) -> None:
+    """A head of 160 channels on a network of 16: most of what is trained is not deployed."""
+    config = load(
+        "quick", ["models={edsr_baseline: {channels: 16, blocks: 1}}", "objectives.expectation.sigma.width=160"]
+    )
+    made = {c.objective: c for c in map(records.CombinationRecord.of, make_plan(config).combinations)}
+    assert made["l1"].trained_parameters == made["l1"].parameters == made["expectation"].parameters
+    assert made["expectation"].trained_parameters > 20 * made["expectation"].parameters
+
+
 def test_a_plan_is_kept_unless_what_it_is_made_of_changes(tmp_path: Path) -> None:
     run, plan = RunDir(tmp_path), make_plan(load("quick"))
     given: dict[str, Any] = {
         "data_hash": "d", "benchmarks": {("Set5", 2): "b"}, "inits": {("edsr_baseline", 2): "i"}, "teachers": {2: "t"},
+        "trials_at_a_time": 2,
     }  # fmt: skip
     records.write_plan(run, plan, **given | {"teachers": {}})
     assert PlanRecord.read(run.plan).teachers == {}
@@ -278,6 +311,8 @@ def test_a_plan_is_kept_unless_what_it_is_made_of_changes(tmp_path: Path) -> Non
     kept = run.plan.read_bytes()
     records.write_plan(run, plan, **given | {"teachers": {}})
     assert run.plan.read_bytes() == kept, "a teacher that is not known yet does not undo the one that was written"
+    records.write_plan(run, plan, **given | {"trials_at_a_time": 1})
+    assert run.plan.read_bytes() == kept, "some shared the machine, whatever comes later"
     found = records.read_plan(tmp_path)
     assert (found.benchmarks, found.inits, found.teachers) == ({"Set5 x2": "b"}, {"edsr_baseline x2": "i"}, {"x2": "t"})
     assert [one.id for one in found.combinations] == [one.id for one in plan.combinations]

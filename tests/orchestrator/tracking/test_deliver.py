@@ -1,6 +1,7 @@
 """What the run folder holds is in MLflow once, whatever was killed, lost or away in between."""
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from orchestrator.run.records import (
     SearchCounts,
     TrialRecord,
     WinnerRecord,
+    read_winners,
     write_winners,
 )
 from orchestrator.tracking.deliver import Tracker, mlflow_store
@@ -256,7 +258,8 @@ def test_board_and_scores(uri: str, run: Path) -> None:
     best = rows[0].data.metrics
     assert best["psnr_y"] == best["psnr_y.Set5"] == pytest.approx(31.2)
     assert best["psnr_y.Set5.std"] == pytest.approx(0.4 / 2**0.5) and best["psnr_y.Set5.gain"] == pytest.approx(1.2)
-    assert (best["rank"], best["parameters"], best["train_seconds"]) == (1, 12345, 14)
+    assert (best["parameters"], best["train_seconds"]) == (12345, 14) and "psnr_y.rank_first" not in best
+    assert rows[0].data.tags["unranked"] == "order not established: no other row to compare with"
 
     seed1 = one(uri, run, role="evaluation", seed="1")
     assert seed1.data.metrics == {"psnr_y.Set5": 31.4} and seed1.data.tags["fingerprint"] == "1" * 64
@@ -270,6 +273,37 @@ def test_board_and_scores(uri: str, run: Path) -> None:
     assert tracker.sync() > 0
     assert client(uri).get_run(rows[0].info.run_id).data.metrics["psnr_y"] == pytest.approx(31.3)
     assert len(mlflow.search_runs([board.experiment_id])) == 2, "the same rows, brought up to date"
+
+
+def test_ranks_are_metrics_and_nan_when_there_are_none_any_more(uri: str, run: Path) -> None:
+    add_scores(run, bicubic=30.0, seed0=31.0, seed1=31.4)
+    l1 = {"combination": "x2/edsr_baseline/l1", "objective": "l1"}
+    for seed in (0, 1):
+        [row] = pq.read_table(run / "evaluation" / f"seed{seed}.parquet").to_pylist()
+        other = {**row, **l1, "fingerprint": f"{seed + 2}" * 64, "psnr_y": 28.0 + seed / 10}
+        pq.write_table(pa.Table.from_pylist([other]), run / "evaluation" / f"l1_{seed}.parquet")
+    winners = read_winners(run / "winners.json")
+    twin = winners[ECO].model_copy(update={"fingerprints": ("2" * 64, "3" * 64)})
+    write_winners(run / "winners.json", {**winners, l1["combination"]: twin})
+    (run / "config.yaml").write_text("evaluation: {metrics: [psnr_y]}\nboard: {baseline: l1}\n")
+    write(run)
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    rows = {r.data.tags["objective"]: r.data for r in runs(uri, f"{run.parent.name} leaderboard")}
+    said = json.loads((run / "leaderboard.json").read_text())["rows"][0]["metrics"]["psnr_y"]
+    best = rows["eco"].metrics
+    for name in ("rank_first", "rank_last", "may_be_best", "low", "high", "std", "over_baseline", "over_baseline_low"):
+        assert best[f"psnr_y.{name}"] == best[f"psnr_y.Set5.{name}"] == pytest.approx(float(said[name])), name
+    assert (best["psnr_y.over_baseline"], rows["l1"].metrics["psnr_y.rank_last"]) == (pytest.approx(3.15), 2)
+    assert rows["eco"].tags["baseline"] == "l1" and rows["eco"].tags["unranked"] == ""
+
+    time.sleep(0.01)
+    (run / "evaluation" / "l1_1.parquet").unlink()
+    write(run)
+    tracker.sync()
+    rows = {r.data.tags["objective"]: r.data for r in runs(uri, f"{run.parent.name} leaderboard")}
+    assert math.isnan(rows["eco"].metrics["psnr_y.rank_first"]) and rows["l1"].tags["unranked"] == "1 of 2 seeds"
+    assert tracker.sync() == 0
 
 
 def test_names_that_mlflow_refuses(uri: str, run: Path) -> None:
