@@ -159,7 +159,9 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
 
     studies = Studies(session.services.studies_uri or session.run.studies_url, plan, make_config, session.run)
     steps = {combination.id: combination.train.steps for combination in plan.combinations}
-    with bar("search", sum(one.trials * steps[one.id] for one in plan.combinations), "step") as made:
+    with bar(
+        "search", sum(combination.trials * steps[combination.id] for combination in plan.combinations), "step"
+    ) as made:
         made.n = sum(studies.finished(combination) * steps[combination.id] for combination in plan.combinations)
         made.refresh()
         progress = _search_progress(made, lambda: session.home.push(sometimes=True))
@@ -195,17 +197,19 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
     Where nothing is searched, the configured values are run. A winner is scored by these runs alone.
     """
     plan, config = session.plan, session.config
-    best = {one.id: studies.winner(one) for one in plan.combinations}
+    best = {combination.id: studies.winner(combination) for combination in plan.combinations}
     finals: dict[str, list[TrialConfig]] = {}
-    for one in plan.combinations:
-        found = best[one.id]
-        if one.trials and found is None:
-            say(f"{one.id}: no trial of its search ran its full budget; no score")
+    for combination in plan.combinations:
+        found = best[combination.id]
+        if combination.trials and found is None:
+            say(f"{combination.id}: no trial of its search ran its full budget; no score")
             continue
         params = found.params if found else {}
-        finals[one.id] = [ingredients.trial(plan, one, params, config.seed + 1 + i) for i in range(config.seeds)]
-        for trial in finals[one.id]:
-            write_trial(session.run, trial, combination=one.id, role="final", number=None, params=params)
+        finals[combination.id] = [
+            ingredients.trial(plan, combination, params, config.seed + 1 + i) for i in range(config.seeds)
+        ]
+        for trial in finals[combination.id]:
+            write_trial(session.run, trial, combination=combination.id, role="final", number=None, params=params)
     results = _run_in_full(session, "winners in full", [trial for seeds in finals.values() for trial in seeds])
     seconds = {
         fingerprint: float(result.metrics["train.seconds"])
@@ -213,15 +217,15 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
         if result.status == "complete"
     }
     winners: dict[str, WinnerRecord] = {}
-    for one in plan.combinations:
-        found = best[one.id]
-        done = tuple(trial.fingerprint for trial in finals.get(one.id, ()) if trial.fingerprint in seconds)
+    for combination in plan.combinations:
+        found = best[combination.id]
+        done = tuple(trial.fingerprint for trial in finals.get(combination.id, ()) if trial.fingerprint in seconds)
         if done:
-            winners[one.id] = WinnerRecord(
+            winners[combination.id] = WinnerRecord(
                 number=found.number if found else None,
                 params=found.params if found else {},
                 fingerprints=done,
-                search=studies.counts(one),
+                search=studies.counts(combination),
                 train_seconds=statistics.fmean(seconds[fingerprint] for fingerprint in done),
                 search_run=str(found.user_attrs["fingerprint"]) if found else None,
             )
@@ -236,20 +240,22 @@ def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[
     """Run some stopped trials of each search on to the end; for the studies they stay stopped."""
     plan, config, sign = session.plan, session.config, 1 if higher_is_better(session.config.search.metric) else -1
     chosen: dict[str, list[TrialConfig]] = {}
-    for one in plan.combinations:
-        stopped = studies.stopped(one)
-        if stopped and config.search.audit and studies.winner(one):
-            numbers = drawn(config.seed, one.id, list(stopped), config.search.audit)
-            chosen[one.id] = [ingredients.trial(plan, one, stopped[n].params, config.seed) for n in numbers]
+    for combination in plan.combinations:
+        stopped = studies.stopped(combination)
+        if stopped and config.search.audit and studies.winner(combination):
+            numbers = drawn(config.seed, combination.id, list(stopped), config.search.audit)
+            chosen[combination.id] = [
+                ingredients.trial(plan, combination, stopped[n].params, config.seed) for n in numbers
+            ]
     results = _run_in_full(session, "audit", [trial for trials in chosen.values() for trial in trials])
     found = []
-    for one in plan.combinations:
-        best = studies.winner(one)
-        if one.id in chosen and best and best.value is not None:
-            ended = [results[trial.fingerprint] for trial in chosen[one.id]]
+    for combination in plan.combinations:
+        best = studies.winner(combination)
+        if combination.id in chosen and best and best.value is not None:
+            ended = [results[trial.fingerprint] for trial in chosen[combination.id]]
             last = [r.metrics[config.search.metric] if r.status == "complete" else math.nan for r in ended]
             gains = tuple(sign * (value - best.value) for value in last)
-            found.append(Audited(combination=one.id, stopped=len(studies.stopped(one)), gains=gains))
+            found.append(Audited(combination=combination.id, stopped=len(studies.stopped(combination)), gains=gains))
     return found
 
 

@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[Params]] = {
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
     "evaluation.": config.EvaluationConfig,
+    "board.": config.BoardConfig,
     "resources.": config.ResourceConfig,
 }
 

@@ -253,12 +253,12 @@ def _combination(
     spec, train = apply(config.objective(objective), train, point, where)
     found = axes(what.search, spec, train, where)
     trials = trials_of(found, config)
-    one = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
-    train.check_groups(spec, f"{one.id}: train")
-    _check_training(config, network, train, one.id)
+    made = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
+    train.check_groups(spec, f"{made.id}: train")
+    _check_training(config, network, train, made.id)
     if config.search.metric.startswith(AVERAGED) and train.ema is None:
-        raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {one.id}")
-    return one
+        raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {made.id}")
+    return made
 
 
 def trials_of(found: Axes, config: SweepConfig) -> int:

@@ -57,22 +57,22 @@ def interval(hits: int, run: int, stopped: int, alpha: float = ALPHA) -> tuple[i
 
 def pooled(strata: Sequence[Audited]) -> tuple[int, int]:
     """Fewest and most hits among the stopped trials of all combinations: sums of intervals that hold all at once."""
-    ends = [interval(one.hits, len(one.gains), one.stopped, ALPHA / len(strata)) for one in strata]
+    ends = [interval(audited.hits, len(audited.gains), audited.stopped, ALPHA / len(strata)) for audited in strata]
     return sum(low for low, _ in ends), sum(high for _, high in ends)
 
 
 def audit_text(strata: Sequence[Audited], metric: str) -> str:
     """What the report says of the rungs."""
     lines = [f"stopped trials run on to the end, against the winner's own run ({metric}, one seed):"]
-    for one in strata:
-        low, high = interval(one.hits, len(one.gains), one.stopped)
-        line = f"  {one.combination}: {len(one.gains)} of {one.stopped} stopped, {one.hits} better"
-        if len(one.gains) == one.stopped:
-            line += f"; the search lost {max((gain for gain in one.gains if gain > 0), default=0.0):.3g} in all"
+    for audited in strata:
+        low, high = interval(audited.hits, len(audited.gains), audited.stopped)
+        line = f"  {audited.combination}: {len(audited.gains)} of {audited.stopped} stopped, {audited.hits} better"
+        if len(audited.gains) == audited.stopped:
+            line += f"; the search lost {max((gain for gain in audited.gains if gain > 0), default=0.0):.3g} in all"
         else:
-            line += f"; 95 % interval {low} to {high} among the {one.stopped}" + _at_least([one])
+            line += f"; 95 % interval {low} to {high} among the {audited.stopped}" + _at_least([audited])
         lines.append(line)
-    run, stopped = sum(len(one.gains) for one in strata), sum(one.stopped for one in strata)
+    run, stopped = sum(len(audited.gains) for audited in strata), sum(audited.stopped for audited in strata)
     if run < FEW:
         lines.append(f"  together {run} of {stopped}: too few to judge")
     else:
@@ -83,5 +83,5 @@ def audit_text(strata: Sequence[Audited], metric: str) -> str:
 
 def _at_least(strata: Sequence[Audited]) -> str:
     """The largest gain that was seen; what was not drawn may hide a larger one."""
-    best = max((gain for one in strata for gain in one.gains if gain > 0), default=None)
+    best = max((gain for audited in strata for gain in audited.gains if gain > 0), default=None)
     return "" if best is None else f"; the search missed at least {best:.3g}"

@@ -72,27 +72,29 @@ class Studies:
         self.run = run
         self.storage = open_storage(url)
         self._studies = {
-            one.id: optuna.create_study(
+            combination.id: optuna.create_study(
                 storage=self.storage,
-                study_name=self._name(one),
+                study_name=self._name(combination),
                 load_if_exists=True,
                 direction="maximize" if higher_is_better(self.metric) else "minimize",
-                pruner=AsynchronousHalving(first_rung(one.train, self.config.search), self.config.search.reduction),
+                pruner=AsynchronousHalving(
+                    first_rung(combination.train, self.config.search), self.config.search.reduction
+                ),
             )
-            for one in plan.combinations
-            if one.trials
+            for combination in plan.combinations
+            if combination.trials
         }
         self._asked = {}
         self._cut: list[Assignment] = []  # handed out by a driver that died
-        self._searched = [one for one in plan.combinations if one.trials]
-        for one in self._searched:
-            study = self._studies[one.id]
+        self._searched = [combination for combination in plan.combinations if combination.trials]
+        for combination in self._searched:
+            study = self._studies[combination.id]
             self._claim(study)
             if not study.get_trials(deepcopy=False):
-                study.enqueue_trial(one.axes.configured)
+                study.enqueue_trial(combination.axes.configured)
             trials = study.get_trials(deepcopy=False)
-            self._asked[one.id] = sum(t.state != TrialState.WAITING for t in trials)
-            self._cut += [self._reopen(one, study, t) for t in trials if t.state == TrialState.RUNNING]
+            self._asked[combination.id] = sum(t.state != TrialState.WAITING for t in trials)
+            self._cut += [self._reopen(combination, study, t) for t in trials if t.state == TrialState.RUNNING]
 
     def trials(self, combination: Combination) -> list[FrozenTrial]:
         """What the combination's study holds; nothing where there is nothing to search."""
@@ -106,25 +108,25 @@ class Studies:
     @property
     def open(self) -> int:
         """Planned trials, over all combinations, that have not been told yet."""
-        return sum(max(one.trials - self.finished(one), 0) for one in self._searched)
+        return sum(max(combination.trials - self.finished(combination), 0) for combination in self._searched)
 
     def next(self) -> Assignment | None:
         """The next planned trial: those a dead driver left, then one of the combination that is furthest behind."""
         if self._cut:
             return self._cut.pop(0)
-        behind = [one for one in self._searched if self._asked[one.id] < one.trials]
+        behind = [combination for combination in self._searched if self._asked[combination.id] < combination.trials]
         if not behind:
             return None
-        one = min(behind, key=lambda c: self._asked[c.id] / c.trials)
-        study = self._studies[one.id]
-        if one.axes.size < math.inf and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            study.enqueue_trial(self._untried(one, study))
-        study.sampler = _sampler(self.config, one, self._asked[one.id])
-        trial = study.ask(one.axes.distributions())
-        self._asked[one.id] += 1
-        config = self._make_config(one, trial.params)
+        combination = min(behind, key=lambda c: self._asked[c.id] / c.trials)
+        study = self._studies[combination.id]
+        if combination.axes.size < math.inf and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            study.enqueue_trial(self._untried(combination, study))
+        study.sampler = _sampler(self.config, combination, self._asked[combination.id])
+        trial = study.ask(combination.axes.distributions())
+        self._asked[combination.id] += 1
+        config = self._make_config(combination, trial.params)
         trial.set_user_attr("fingerprint", config.fingerprint)
-        return Assignment(one, trial, config)
+        return Assignment(combination, trial, config)
 
     def record(self, assignment: Assignment, step: int, metrics: dict[str, float]) -> None:
         """Record the steering metric of a validation; a step that was recorded before is not again."""
@@ -158,7 +160,12 @@ class Studies:
 
     def pruned(self) -> list[tuple[str, int]]:
         """(fingerprint, last step) of every trial that was stopped early."""
-        stopped = (t for one in self.plan.combinations for t in self.trials(one) if t.state == TrialState.PRUNED)
+        stopped = (
+            t
+            for combination in self.plan.combinations
+            for t in self.trials(combination)
+            if t.state == TrialState.PRUNED
+        )
         return [(str(t.user_attrs["fingerprint"]), t.last_step or 0) for t in stopped]
 
     def stopped(self, combination: Combination) -> dict[int, FrozenTrial]:
@@ -169,8 +176,8 @@ class Studies:
         """The causes of a combination's failed trials."""
         return [str(t.user_attrs.get("cause")) for t in self.trials(combination) if t.state == TrialState.FAIL]
 
-    def _name(self, one: Combination) -> str:
-        return f"{self.run.name}/{one.id}"
+    def _name(self, combination: Combination) -> str:
+        return f"{self.run.name}/{combination.id}"
 
     def _claim(self, study: optuna.Study) -> None:
         """Hold that a study's trials lie in this run folder: with another one's record theirs would never be run."""
@@ -180,38 +187,38 @@ class Studies:
         elif owner != self.run.id:
             raise InputError(
                 f"--studies-uri: the studies of {self.run.name} there belong to another run folder of this name; "
-                "resume that one, or take another name"
+                "resume that combination, or take another name"
             )
 
     def _frozen(self, assignment: Assignment) -> FrozenTrial:
         return self._studies[assignment.combination.id].get_trials(deepcopy=False)[assignment.number]
 
-    def _reopen(self, one: Combination, study: optuna.Study, frozen: FrozenTrial) -> Assignment:
-        study_id = self.storage.get_study_id_from_name(self._name(one))
+    def _reopen(self, combination: Combination, study: optuna.Study, frozen: FrozenTrial) -> Assignment:
+        study_id = self.storage.get_study_id_from_name(self._name(combination))
         trial = Trial(study, self.storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number))
         # A driver that died inside `ask` may have stored only some of the parameters: asking again completes them.
-        for name, found in one.axes.distributions().items():
+        for name, found in combination.axes.distributions().items():
             if isinstance(found, CategoricalDistribution):
                 trial.suggest_categorical(name, found.choices)
             elif isinstance(found, FloatDistribution):
                 trial.suggest_float(name, found.low, found.high, log=found.log)
-        config = self._make_config(one, trial.params)
+        config = self._make_config(combination, trial.params)
         trial.set_user_attr("fingerprint", config.fingerprint)
-        return Assignment(one, trial, config, set(frozen.intermediate_values))
+        return Assignment(combination, trial, config, set(frozen.intermediate_values))
 
-    def _untried(self, one: Combination, study: optuna.Study) -> dict[str, Any]:
+    def _untried(self, combination: Combination, study: optuna.Study) -> dict[str, Any]:
         """A point of a finite space that was not proposed yet: the first such of the sampler's, or else any."""
         trials = study.get_trials(deepcopy=False)
         tried = [trial.params for trial in trials]
         scratch = optuna.create_study(
-            direction=study.direction, sampler=_sampler(self.config, one, self._asked[one.id])
+            direction=study.direction, sampler=_sampler(self.config, combination, self._asked[combination.id])
         )
         scratch.add_trials(trials)  # a copy in memory, for a sampler's draws leave a trial each in their study
         for _ in range(DRAWS):
-            if (point := scratch.ask(one.axes.distributions()).params) not in tried:
+            if (point := scratch.ask(combination.axes.distributions()).params) not in tried:
                 return point
-        left = [point for point in one.axes.points if point not in tried]
-        return random.Random(_seed(self.config, one, self._asked[one.id])).choice(left)
+        left = [point for point in combination.axes.points if point not in tried]
+        return random.Random(_seed(self.config, combination, self._asked[combination.id])).choice(left)
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -225,14 +232,14 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         raise InputError(f"--studies-uri {shown(url)!r}: {reason}") from None
 
 
-def _sampler(config: SweepConfig, one: Combination, asked: int) -> BaseSampler:
+def _sampler(config: SweepConfig, combination: Combination, asked: int) -> BaseSampler:
     """Seeded by what is asked for, not by what the process did before."""
-    seed = _seed(config, one, asked)
+    seed = _seed(config, combination, asked)
     if config.search.sampler == "random":
         return RandomSampler(seed=seed)
     return TPESampler(seed=seed, n_startup_trials=config.search.startup_trials, multivariate=True)
 
 
-def _seed(config: SweepConfig, one: Combination, asked: int) -> int:
+def _seed(config: SweepConfig, combination: Combination, asked: int) -> int:
     """Of a combination's proposal, in [0, 2 ** 32): no two share theirs."""
-    return int(digest([config.seed, one.id, asked])[:8], 16)
+    return int(digest([config.seed, combination.id, asked])[:8], 16)

@@ -82,3 +82,12 @@ def test_a_run_of_an_earlier_version_says_what_its_means_hold(run: Path) -> None
     (run / "winners.json").write_text(json.dumps(winners))
     [board] = boards(run)
     assert any("counts as the first seed" in note for note in board.notes)
+
+
+def test_what_an_audit_added_to_a_stopped_trial_is_no_cost_of_the_search(run: Path) -> None:
+    journal = run / "trials" / "6666666666666666" / JOURNAL
+    [first, last, end] = map(json.loads, journal.read_text().splitlines())
+    stopped = end | {"status": "stopped", "step": first["step"]}
+    journal.write_text("".join(json.dumps(entry) + "\n" for entry in (first, stopped, last, end)))
+    found = trainings(run, read_plan(run), read_winners(run / "winners.json"))
+    assert found[ECO].search_steps == 100 + 25

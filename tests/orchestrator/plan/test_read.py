@@ -48,7 +48,7 @@ def test_presets_load(name):
     ("override", "said"),
     [
         ("train.stepz=3", "sweep.yaml.train: unknown key 'stepz'; did you mean 'steps'? (valid: batch_size, "),
-        ("trian.steps=3", "sweep.yaml: unknown key 'trian'; did you mean 'train'? (valid: data, "),
+        ("trian.steps=3", "sweep.yaml: unknown key 'trian'; did you mean 'train'? (valid: board, data, "),
         ("data.test.set5.hrr=a", "sweep.yaml.data.test.set5: unknown key 'hrr'; did you mean 'hr'? (valid: exclude, "),
         ("data.train=[{hr: a, inclde: [b]}]",
          "sweep.yaml.data.train.0: unknown key 'inclde'; did you mean 'include'? (valid: exclude, "),
