@@ -15,7 +15,7 @@ from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import super_resolve
 
-NETWORKS = {"edsr_baseline": ({"channels": 16, "blocks": 1}, 3e-3), "imdn": ({"channels": 16, "blocks": 1}, 1e-2)}
+NETWORKS = {"edsr_baseline": ({"channels": 16, "blocks": 1}, 5e-3), "imdn": ({"channels": 16, "blocks": 1}, 1e-2)}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_sigma_lives_and_beats_the_constant_of_its_training_images(name: str, st
     torch.set_num_threads(1)
     config = TrialConfig(
         model=name, scale=2, hyper=hyper, objective=resolve({"recipe": "expectation", "sigma.width": 16}),
-        train=TrainConfig(steps=80, batch_size=8, patch=24, lr=lr, warmup=0.1, clip_norm=1.0, validate_every=80),
+        train=TrainConfig(steps=120, batch_size=8, patch=16, lr=lr, warmup=0.1, clip_norm=1.0, validate_every=120),
         seed=0, protocol="classical", metrics=("psnr_y",), data_hash=store.data_hash,
     )  # fmt: skip
     run_trial(config, store, lambda step, metrics: "continue", out_dir=tmp_path)
@@ -45,7 +45,7 @@ def test_sigma_lives_and_beats_the_constant_of_its_training_images(name: str, st
     constant = info.sigma["constant"]
     assert out.sigma_constant == constant and 0.002 < constant < 0.1
     sigma = out.sigma
-    assert not is_constant(sigma, shave=2) and sigma.std() > 0.2 * sigma.mean()
+    assert not is_constant(sigma, shave=2) and sigma.std() > 0.1 * sigma.mean()
     scores = [psnr_sigma(out.sr, hr_BCHW, each, shave=2) for each in (sigma, torch.full_like(sigma, constant))]
     assert scores[0] > scores[1]
-    assert sigma_r(out.sr, hr_BCHW, sigma, shave=2) > 0.1
+    assert sigma_r(out.sr, hr_BCHW, sigma, shave=2) > 0.3
