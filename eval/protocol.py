@@ -18,7 +18,7 @@ from sr_models.params import Params, nearest
 
 Luma = Literal["y", "y8"]
 Ssim = Literal["gaussian", "uniform7", "y8"]
-Reads = Literal["sr", "hr", "lr", "sigma", "draws"]
+Reads = Literal["sr", "hr", "lr", "sigma", "constant", "draws"]
 Cost = Literal["light", "backbone", "set", "extra"]
 Level = Literal["image", "draws", "set"]
 
@@ -33,7 +33,8 @@ AVERAGED = "ema."
 class Metric:
     """What a column of scores holds.
 
-    unit: "dB", "nat" or "" (a pure number). higher_is_better: which end wins. reads: the images it needs.
+    unit: "dB", "nat" or "" (a pure number). higher_is_better: which end wins. reads: the images it needs, and the
+    "constant" that stands for sigma: the training patches' mean |HR - SR|, which a network's file says.
     decimals: digits worth printing. cost: "light" arithmetic; a "backbone" network an image; features of a whole "set";
     "extra" packages. level: one number an image and draw, one an image over all "draws", or one a "set".
     """
@@ -98,8 +99,19 @@ METRICS: dict[str, Metric] = {
         unit="dB", higher_is_better=True, reads=("sr", "hr", "sigma"), decimals=2,
         description="PSNR of sigma against |HR - SR|, as luma",
     ),
+    "psnr_constant": Metric(
+        unit="dB", higher_is_better=True, reads=("sr", "hr", "constant"), decimals=2,
+        description="psnr_sigma of the best constant on the training images: what sigma must beat",
+    ),
+    "sigma_r": Metric(
+        unit="", higher_is_better=True, reads=("sr", "hr", "sigma"), decimals=3,
+        description="Pearson's r of sigma with |HR - SR|, RGB",
+    ),
 }  # fmt: skip
 """Every metric but the `g_std.*`, which `get_metric` derives from those that are one number an image and draw."""
+
+UNCERTAINTY = ("psnr_sigma", "psnr_constant", "sigma_r", "pll")
+"""The metrics that say how well sigma tells where SR is wrong, in the order that a picture of it prints them."""
 
 FIDELITY = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")
 """The metrics that `eval.metrics.fidelity.score` computes, with neither weights nor anything but SR and HR."""

@@ -254,7 +254,7 @@ def _score_picture(
         "draws": 1,
         **{name: value for name, value in over_draws(per_draw).items() if name in per_draw},
         "per_draw": per_draw,
-        "not_computed": scorer.not_computed | scorer.lacking(lr=lr is not None, sigma=False),
+        "not_computed": scorer.not_computed | scorer.lacking(lr=lr is not None, sigma=False, constant=False),
     }
     return row, features
 

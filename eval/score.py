@@ -7,6 +7,7 @@ stochastic network how many draws of which noise its means are over.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -23,7 +24,7 @@ from torch import Tensor
 from eval.benchmarks import Benchmark
 from eval.metrics import distribution
 from eval.metrics.fidelity import inside
-from eval.metrics.scorer import Scorer
+from eval.metrics.scorer import CONSTANT, Scorer
 from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
 from sr_models.errors import InputError
@@ -91,7 +92,8 @@ class Scored:
     def add(self, out: Output, hr_BCHW: Tensor, lr_BCHW: Tensor, scorer: Scorer) -> np.ndarray:
         """Score one draw; returns its picture, (H, W, 3) uint8."""
         number, picture, device = self.spread.count, to_uint8(out.sr)[0], out.sr.device  # tiles come on the CPU
-        for name, value in scorer.image(out.sr, hr_BCHW.to(device), lr_BCHW.to(device), out.sigma).items():
+        images = out.sr, hr_BCHW.to(device), lr_BCHW.to(device)
+        for name, value in scorer.image(*images, out.sigma, out.sigma_constant).items():
             self.per_draw[name].append(float(value[0]))
         shave = scorer.protocol.shave(scorer.scale)
         seen = quantize(out.sr) if scorer.protocol.uint8 else out.sr
@@ -207,7 +209,11 @@ def score_draws(
                 _save(picture, save_in if drawn.deterministic else save_in / f"draw_{number}", pair.name)
     except InputError as error:
         raise InputError(f"image {str(pair.hr)!r}: {error}") from error
-    deterministic = drawn.deterministic
+    deterministic, out = drawn.deterministic, drawn.out
+    constant = [name for name, values in scored.per_draw.items() if any(map(math.isnan, values))]
+    for name in constant:
+        del scored.per_draw[name]
+    lacking = scorer.lacking(lr=True, sigma=out.sigma is not None, constant=out.sigma_constant is not None)
     scored.row = {
         "benchmark": benchmark.name,
         "image": pair.name,
@@ -228,7 +234,7 @@ def score_draws(
         **over_draws(scored.per_draw),
         "l_std": scored.spread.l_std(),
         "per_draw": dict(scored.per_draw),
-        "not_computed": scorer.not_computed | scorer.lacking(lr=True, sigma=drawn.out.sigma is not None),
+        "not_computed": scorer.not_computed | lacking | dict.fromkeys(constant, CONSTANT),
     }
     return scored
 

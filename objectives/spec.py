@@ -135,7 +135,13 @@ class NoLoss(LossParams):
 
 
 class SigmaBranch(Params):
-    """A head that predicts |y - mu| from the network's features, trained by beta |target - sigma| (Eq. 10)."""
+    """A head that predicts |y - mu| from the network's features, trained by beta |target - sigma| (Eq. 10).
+
+    It departs from the paper in two places, for one reason: the optimum of an L1 loss is the target's conditional
+    median. Eq. 10 prints y - mu, whose median is about 0 (`signed`). And the paper zeroes the |y - mu| below their
+    average, by its wording here too: in an image whose errors have a tail that is more than half of them, so the median
+    is 0 again. So the target is |y - mu|, all of it, and sigma its median; beta and the rest are as printed.
+    """
 
     beta: float = searchable(
         0.01,
@@ -146,7 +152,8 @@ class SigmaBranch(Params):
     width: int = Field(default=160, ge=1, description="channels of the head's hidden convolutions, >= 1")
     signed: bool = Field(default=False, description="target y - mu as printed (sigma collapses to 0), not |y - mu|")
     zero_below_average: bool = Field(
-        default=True, description="zero the target where |y - mu| is below its image's average"
+        default=False,
+        description="zero the target where |y - mu| is below its image's average (sigma collapses to 0: a median)",
     )
 
 

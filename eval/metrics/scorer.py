@@ -6,6 +6,7 @@ sources (https://doi.org/10.1109/TIP.2003.819861 and the others) are named too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,14 +18,22 @@ from eval.metrics.backbones import BACKBONES, Unavailable, WeightFiles
 from eval.metrics.distribution import Inception, cached_features, patches
 from eval.metrics.fidelity import consistency, inside, score
 from eval.metrics.perceptual import Dists, Lpips, NoReference
-from eval.metrics.uncertainty import pll, psnr_sigma
+from eval.metrics.uncertainty import CONSTANT_BELOW, is_constant, pll, psnr_sigma, sigma_r
 from eval.protocol import FIDELITY, METRICS, STABILITY, Protocol, get_metric
 from sr_models.errors import InputError
 from sr_models.images.operators import KERNEL, KERNELS, check_images, levels, quantize, to_float
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.params import nearest
 
-_NO_INPUT = {"lr": "LR images are not known", "sigma": "the network predicts no sigma"}
+_NO_INPUT = {
+    "lr": "LR images are not known",
+    "sigma": "the network predicts no sigma",
+    "constant": "the network's file does not say how far SR misses its training images",
+}
+CONSTANT = f"sigma is constant (its standard deviation is below {CONSTANT_BELOW:.0%} of its mean)"
+"""Why an image has no value of the metrics that read sigma, though there is one: they are NaN there."""
+
+_OF_SIGMA = {"pll": pll, "psnr_sigma": psnr_sigma, "sigma_r": sigma_r}
 
 
 class Scorer:
@@ -92,35 +101,44 @@ class Scorer:
         elif name == "consistency" and not lr_is_known:
             raise Unavailable(_NO_INPUT["lr"])
 
-    def lacking(self, *, lr: bool, sigma: bool) -> dict[str, str]:
-        """Metric -> reason for those of `metrics` that `image` leaves out when it is given no `lr` or no `sigma`."""
-        absent = [name for name, given in (("lr", lr), ("sigma", sigma)) if not given]
+    def lacking(self, *, lr: bool, sigma: bool, constant: bool) -> dict[str, str]:
+        """Metric -> reason for those of `metrics` that `image` leaves out when it is not given one of these."""
+        absent = [name for name, given in (("lr", lr), ("sigma", sigma), ("constant", constant)) if not given]
         return {metric: _NO_INPUT[name] for metric in self.metrics for name in absent if name in METRICS[metric].reads}
 
     @torch.no_grad()
     def image(
-        self, sr_BCHW: Tensor, hr_BCHW: Tensor, lr_BCHW: Tensor | None = None, sigma_BCHW: Tensor | None = None
+        self,
+        sr_BCHW: Tensor,
+        hr_BCHW: Tensor,
+        lr_BCHW: Tensor | None = None,
+        sigma_BCHW: Tensor | None = None,
+        constant: float | None = None,
     ) -> dict[str, Tensor]:
         """Every metric of level "image" that the given images allow.
 
         Args:
             sr_BCHW, hr_BCHW: float RGB in [0, 1]; SR is clamped, and rounded as the protocol says.
             lr_BCHW: the images that SR was made from, for consistency.
-            sigma_BCHW: predicted spread, of SR's shape or with one channel, for pll and psnr_sigma.
+            sigma_BCHW: predicted spread, of SR's shape or with one channel, for pll, psnr_sigma and sigma_r.
+            constant: what psnr_constant measures in sigma's place, in [0, 1].
 
         Returns:
-            metric -> (B,) float64 on the CPU, in the order of `metrics`. A value does not depend on the other images
-            of the batch: bitwise for equally large batches, to 1e-6 otherwise.
+            metric -> (B,) float64 on the CPU, in the order of `metrics`; NaN for what reads sigma where that is
+            constant (`CONSTANT`). A value does not depend on the other images of the batch: bitwise for equally large
+            batches, to 1e-6 otherwise.
 
         Raises:
             InputError: shapes that do not fit, images too small for the protocol or a metric.
             ValueError: not RGB images, or values that are not finite.
         """
         with exact_arithmetic():
-            return self._image(sr_BCHW, hr_BCHW, lr_BCHW, sigma_BCHW)
+            return self._image(sr_BCHW, hr_BCHW, lr_BCHW, sigma_BCHW, constant)
 
-    def _image(self, sr: Tensor, hr: Tensor, lr: Tensor | None, sigma: Tensor | None) -> dict[str, Tensor]:
-        skipped = self.lacking(lr=lr is not None, sigma=sigma is not None)
+    def _image(
+        self, sr: Tensor, hr: Tensor, lr: Tensor | None, sigma: Tensor | None, constant: float | None
+    ) -> dict[str, Tensor]:
+        skipped = self.lacking(lr=lr is not None, sigma=sigma is not None, constant=constant is not None)
         wanted = [name for name in self.metrics if METRICS[name].level == "image" and name not in skipped]
         shave = self.protocol.shave(self.scale)
         # Checks both images, so it runs even where no metric is its own.
@@ -137,9 +155,11 @@ class Scorer:
                 values[name] = self._single[name](inner_sr)
             elif lr is not None and name == "consistency":
                 values[name] = consistency(sr, lr, kernel=str(self.kernel), uint8=self.protocol.uint8).cpu()
+            elif constant is not None and name == "psnr_constant":
+                values[name] = psnr_sigma(sr, hr, torch.full_like(sr, constant), shave=shave).cpu()
             elif sigma is not None:
-                measure = pll if name == "pll" else psnr_sigma
-                values[name] = measure(sr, hr, sigma.expand_as(sr), shave=shave).cpu()
+                value = _OF_SIGMA[name](sr, hr, sigma.expand_as(sr), shave=shave)
+                values[name] = value.masked_fill(is_constant(sigma, shave=shave), math.nan).cpu()
         return values
 
     def features(self, images: np.ndarray | Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from typing import Any
 import sr_models
 from eval.benchmarks import Benchmark
 from eval.metrics.scorer import Scorer
+from eval.metrics.uncertainty import is_constant
 from eval.pictures.panels import Panel, comparison, violins
 from eval.pictures.spread import best_and_worst, l_std_map, sigma_against_error
-from eval.protocol import get_metric
+from eval.protocol import UNCERTAINTY, get_metric
 from eval.score import Scored
 from sr_models.images.operators import to_float, to_uint8
 from sr_models.inference.super_resolve import super_resolve
@@ -90,14 +91,16 @@ def draw_sigma(path: Path, scored: Scored, *, title: str) -> None:
     assert scored.first is not None
     if scored.first.sigma is None:
         return
-    sr = scored.first.sr.cpu()
+    sr, sigma = scored.first.sr.cpu(), scored.first.sigma.cpu()
     per_draw = scored.row["per_draw"]
     sigma_against_error(
         path,
         title=title,
-        sigma=scored.first.sigma.cpu().expand_as(sr)[0].permute(1, 2, 0).numpy(),
+        sigma=sigma.expand_as(sr)[0].permute(1, 2, 0).numpy(),
         error=(to_float(scored.hr) - sr).abs()[0].permute(1, 2, 0).numpy(),
-        scores={metric: per_draw[metric][0] for metric in ("psnr_sigma", "pll") if metric in per_draw},
+        scores={metric: per_draw[metric][0] for metric in UNCERTAINTY if metric in per_draw},
+        constant=scored.first.sigma_constant,
+        flat=bool(is_constant(sigma, shave=0)),
         protocol=scored.row["protocol"],
     )
 

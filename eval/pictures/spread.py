@@ -159,6 +159,8 @@ def sigma_against_error(
     sigma: np.ndarray,
     error: np.ndarray,
     scores: Mapping[str, float],
+    constant: float | None = None,
+    flat: bool = False,
     protocol: str = "",
 ) -> None:
     """Predicted spread σ against the error made |y − μ|: both as maps, and every pixel and channel in a histogram.
@@ -169,7 +171,9 @@ def sigma_against_error(
         path: the PNG to write.
         title: what is shown, such as "Set14 baboon, x4, edsr_baseline × expectation".
         sigma, error: (H, W, 3) in [0, 1] units, HR pixels.
-        scores: such as {"psnr_sigma": 36.2, "pll": 2.41}, printed in the caption.
+        scores: such as {"psnr_sigma": 36.2, "psnr_constant": 34.9}, printed in the caption.
+        constant: the best constant in σ's place on the training images, drawn as a line.
+        flat: whether σ is constant: the caption says so first.
         protocol: id of the protocol behind the scores.
 
     Raises:
@@ -177,7 +181,8 @@ def sigma_against_error(
     """
     _check_map("sigma", sigma, error.shape)
     _check_map("error", error, error.shape)
-    parts = [f"{m} {style.score_text(m, value)} ({get_metric(m).description})" for m, value in scores.items()]
+    parts = ["σ is constant: it does not say where the error is"] if flat else []
+    parts += [f"{m} {style.score_text(m, value)} ({get_metric(m).description})" for m, value in scores.items()]
     x, y = sigma.ravel(), error.ravel()
     x_end = max(1.05 * float(np.percentile(x, _SHOWN)), _LEVEL)
     y_end = max(float(np.percentile(y, _SHOWN)), _FEWEST_LEVELS * _LEVEL)
@@ -208,6 +213,8 @@ def sigma_against_error(
     axes.axline((0, 0), slope=1, ls="--", color=COLOURS[6], lw=1.6, label="|y − μ| = σ")
     (means,) = axes.plot(*binned_means(x, y), "o", color=COLOURS[1], ms=7, label=f"mean of 1/{_MEANS} of the values")
     means.set(markeredgecolor="white", clip_on=False)
+    if constant is not None and constant <= x_end:
+        axes.axvline(constant, ls=":", color=COLOURS[6], lw=1.6, label="best constant of the training images")
     axes.set_xlim(0, x_end)
     axes.set_ylim(-_LEVEL / 2, y_end)
     axes.legend(fontsize=SMALL_PT, loc="upper left", framealpha=1.0)

@@ -36,7 +36,6 @@ from sr_models.checkpoints.published import load_weights
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.images.files import sha256_file
-from sr_models.inference.super_resolve import Output
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
 
@@ -196,8 +195,9 @@ class SamplingWorker:
                 drawn = next(draws, None)
             if drawn is None:
                 return
-            sigma = drawn.out.sigma
-            yield replace(drawn, out=Output(drawn.out.sr.cpu(), None if sigma is None else sigma.cpu()))
+            out = drawn.out
+            sigma = None if out.sigma is None else out.sigma.cpu()
+            yield replace(drawn, out=replace(out, sr=out.sr.cpu(), sigma=sigma))
 
 
 def network_of(access: Access, job: Job, device: str) -> SRNetwork | WithSigma:

@@ -176,6 +176,6 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = build_network(config)
     net.load_state_dict(state["model"])
-    export(home.run.path / name, net, config, state["ema"])
+    export(home.run.path / name, net, config, state["ema"], None)
     home.access.push(name, ["*"])
     return home.run.path / name, step

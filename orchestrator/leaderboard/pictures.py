@@ -15,7 +15,7 @@ from eval.benchmarks import Benchmark
 from eval.metrics.scorer import Scorer
 from eval.pictures.of_rows import draw_extremes, draw_l_std, draw_sigma, first_draw
 from eval.pictures.panels import Panel, bars, comparison, training_curves, violins
-from eval.protocol import FIDELITY, Protocol, get_metric, get_protocol, plain_metric
+from eval.protocol import FIDELITY, UNCERTAINTY, Protocol, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
 from eval.score import score_image
 from orchestrator.leaderboard import compare as leaderboard
@@ -67,7 +67,7 @@ def _seeds(run: RunDir, winners: dict[str, WinnerRecord]) -> str:
 def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchmark, seeds: str) -> None:
     """Everything that is shown on a set's first image; `seeds` says which ones' weights."""
     protocol, metrics = _protocol(plan), _shown(plan)
-    scorer = Scorer(protocol, [*metrics, "pll", "psnr_sigma"], scale=bench.scale, kernel=bench.kernel)
+    scorer = Scorer(protocol, [*metrics, *UNCERTAINTY], scale=bench.scale, kernel=bench.kernel)
     scored = {
         label: score_image(net, bench, 0, scorer=scorer, draws=protocol.draws, seed=plan.config.evaluation.seed)
         for label, net in nets.items()

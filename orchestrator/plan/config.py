@@ -25,6 +25,9 @@ LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
 
+SIGMA_NUMERICS_VERSION = 2
+"""The same of objectives with a sigma branch, whose head starts and reads features otherwise since 2."""
+
 
 class GroupConfig(Params):
     """What one update of an objective does otherwise than `train` says; null: as there."""
@@ -354,7 +357,9 @@ class TrialConfig(Params):
         default=None, description="sha256 of the teacher's weights, where the objective needs mu"
     )
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
-    numerics_version: int = NUMERICS_VERSION
+    numerics_version: int = Field(
+        default_factory=lambda fields: SIGMA_NUMERICS_VERSION if fields["objective"].sigma else NUMERICS_VERSION
+    )
 
     @model_validator(mode="after")
     def _groups_of_the_objective(self) -> TrialConfig:

@@ -185,7 +185,7 @@ class _Trial:
                 break
             self._train_step()
         if self.ranks.first:
-            export(self.out_dir, self.net, self.config, self.ema)
+            export(self.out_dir, self.net, self.config, self.ema, self.store)
             self.kept()
         metrics = steps(journal.entries)[-1]["metrics"]
         report(self.step, metrics)

@@ -11,11 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import sr_models
+from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
+from sr_models.inference.super_resolve import super_resolve
 from sr_models.networks.base import SRNetwork
-from sr_models.networks.sigma import SigmaHead, WithSigma, without_head
+from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma, without_head
+
+MEASURED, BATCH = 64, 16
+"""Training patches that the best constant is measured on, and how many at a time."""
 
 
 def build_network(config: TrialConfig) -> SRNetwork | WithSigma:
@@ -23,7 +28,9 @@ def build_network(config: TrialConfig) -> SRNetwork | WithSigma:
     net = sr_models.build(config.model, config.scale, **config.hyper)
     if config.objective.sigma is None:
         return net
-    return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, width=config.objective.sigma.width))
+    width = config.objective.sigma.width
+    unit = None if config.numerics_version == 1 else DETAIL * net.feature_range
+    return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, width=width, detail_unit=unit))
 
 
 def prepare(net: SRNetwork | WithSigma, config: TrialConfig, init: Path | None, device: torch.device) -> None:
@@ -53,20 +60,55 @@ def other_weights(net: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
         net.load_state_dict(own)
 
 
-def export(folder: Path, net: SRNetwork | WithSigma, config: TrialConfig, ema: dict[str, Tensor] | None) -> None:
-    """A trial's weights as safetensors + JSON: those of `net` in `model`, their average, if any, in `model_ema`."""
-    sigma = config.objective.sigma
+def export(
+    folder: Path,
+    net: SRNetwork | WithSigma,
+    config: TrialConfig,
+    ema: dict[str, Tensor] | None,
+    store: PatchStore | None,
+) -> None:
+    """A trial's weights as safetensors + JSON: those of `net` in `model`, their average, if any, in `model_ema`.
+
+    Beside a sigma head stands what it must beat, the `mean_error` on the store's patches; None: not known.
+    """
     for name, state in {"model": net.state_dict(), "model_ema": ema}.items():
         if state is None:
             continue
         with other_weights(net, state):
+            sigma = None
+            if isinstance(net, WithSigma):
+                sigma = {
+                    "width": net.head.width,
+                    "detail_unit": net.head.detail_unit,
+                    "constant": mean_error(net, config, store) if store else None,
+                }
             save_checkpoint(
                 folder / name,
                 net,
                 model=config.model,
                 scale=config.scale,
                 hyper=config.hyper,
-                sigma={"width": sigma.width} if sigma else None,
+                sigma=sigma,
                 ema=name == "model_ema",
                 fingerprint=config.fingerprint,
             )
+
+
+def mean_error(net: SRNetwork | WithSigma, config: TrialConfig, store: PatchStore) -> float:
+    """Mean |y - mu| over `MEASURED` training patches that no step has drawn, y being HR, mu clamped.
+
+    Of all constants this one is nearest to |y - mu| in the mean square. It does not depend on the number of workers.
+    """
+    device = next(net.parameters()).device
+    total, train = 0.0, config.train
+    for step in range(MEASURED // BATCH):
+        batch = store.batch(
+            seed=config.seed,
+            step=train.steps + step,
+            batch_size=BATCH,
+            patch=train.patch,
+            scale=config.scale,
+            device=device,
+        )
+        total += float((batch.hr - super_resolve(net, batch.lr).sr).abs().double().mean())
+    return total / (MEASURED // BATCH)

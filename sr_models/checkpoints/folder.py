@@ -78,13 +78,16 @@ def save_checkpoint(
     """
     if isinstance(module, WithSigma) != (sigma is not None):
         raise ValueError(f"sigma must be given exactly with a σ head, got {sigma!r} for {type(module).__name__}")
+    head = None if sigma is None else SigmaHyper.parse(sigma, "sigma")
+    if isinstance(module, WithSigma) and head is not None and head.detail_unit != module.head.detail_unit:
+        raise ValueError(f"the σ head has the detail_unit {module.head.detail_unit}, sigma says {head.detail_unit}")
     state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
     payload = safetensors.torch.save(state)
     info = CheckpointInfo(
         model=model,
         scale=scale,
         hyper=sr_models.check(model, scale, hyper).model_dump(),
-        sigma=None if sigma is None else SigmaHyper.parse(sigma, "sigma").model_dump(),
+        sigma=None if head is None else head.model_dump(),
         ema=ema,
         fingerprint=fingerprint,
         weights_sha256=hashlib.sha256(payload).hexdigest(),

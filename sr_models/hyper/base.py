@@ -40,6 +40,14 @@ class SigmaHyper(Params):
     width: int = Field(default=160, ge=1, description="channels of the head's hidden convolutions")
     depth: int = Field(default=4, ge=1, description="hidden convolutions, each followed by a PReLU")
     out_channels: int = Field(default=3, ge=1, description="channels of the predicted spread")
+    detail_unit: float | None = Field(
+        default=None,
+        gt=0,
+        description="features are read less their 3x3 mean, divided by this; null: as they are (older files)",
+    )
+    constant: float | None = Field(
+        default=None, ge=0, description="mean |y - mu| of training patches at the end: what the spread must beat"
+    )
 
     def multiply_adds(self, channels: int, scale: int) -> float:
         """Multiply-adds per feature pixel of the head on `channels` channels, `scale` below the output's size."""

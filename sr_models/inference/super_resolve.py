@@ -57,10 +57,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Output:
-    """sr: (B, 3, H * scale, W * scale) float32 in [0, 1]; sigma: the predicted spread at the same size, or None."""
+    """What a network makes of LR images.
+
+    sr: (B, 3, H * scale, W * scale) float32 in [0, 1]. sigma: the predicted spread at the same size, or None.
+    sigma_constant: the best constant in sigma's place on the training images, or None where it is not known.
+    """
 
     sr: Tensor
     sigma: Tensor | None = None
+    sigma_constant: float | None = None
 
 
 @torch.no_grad()
@@ -93,9 +98,13 @@ def super_resolve(
     bf16 = torch.autocast(lr_BCHW.device.type, torch.bfloat16, enabled=options.precision == "bf16")
     with eval_mode(model), exact_arithmetic(), bf16:
         if options.tile is None:
-            return Output(*whole(x_BCHW))
-        tiling = {"tile": options.tile, "overlap": options.overlap, "step": net.window}
-        return Output(*run_tiles(whole, x_BCHW, scale=net.scale, **tiling))
+            sr, *sigma = whole(x_BCHW)
+        else:
+            tiling = {"tile": options.tile, "overlap": options.overlap, "step": net.window}
+            sr, *sigma = run_tiles(whole, x_BCHW, scale=net.scale, **tiling)
+    if not isinstance(model, WithSigma):
+        return Output(sr)
+    return Output(sr, sigma[0], sigma_constant=model.head.constant)
 
 
 def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options = Options()) -> int:

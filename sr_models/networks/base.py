@@ -20,6 +20,7 @@ class SRNetwork(nn.Module, ABC):
         scale: upscaling factor of the whole network.
         feature_channels: channels of `features`.
         feature_scale_to_go: upscaling factor left between the features and the output.
+        feature_range: the range that features work in where images have [0, 1].
         window: sides of the input must be multiples of this; a training patch must fit.
         fit: how `super_resolve` makes other images fit: "pad" to the next multiples; "pad_more" also pads a side that
             fits, by one window; "crop" into overlapping parts (`sr_models.inference.cropping`).
@@ -31,6 +32,7 @@ class SRNetwork(nn.Module, ABC):
     scale: int
     feature_channels: int
     feature_scale_to_go: int
+    feature_range: float = 1.0
     window: int = 1
     fit: Literal["pad", "pad_more", "crop"] = "pad"
     noise_channels: int = 0

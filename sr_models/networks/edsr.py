@@ -52,6 +52,8 @@ class EDSRFrame(SRNetwork):
         body: made one by one where their turn comes, because initial weights are drawn in the order of the layers.
     """
 
+    feature_range = float(RANGE)
+
     def __init__(self, scale: int, *, channels: int, body: Iterator[nn.Module]) -> None:
         super().__init__()
         self.scale = self.feature_scale_to_go = scale

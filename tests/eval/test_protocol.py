@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from eval import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
-from eval.protocol import all_metrics
+from eval.protocol import UNCERTAINTY, all_metrics
 from sr_models.errors import InputError
 
 
@@ -90,11 +90,11 @@ def test_better_follows_the_direction_of_the_metric() -> None:
 def test_the_table_is_the_one_agreed_on() -> None:
     assert list(METRICS) == [
         "psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "consistency", "lpips_alex", "lpips_vgg", "dists", "niqe", "musiq",
-        "clipiqa", "fid", "kid", "l_std", "pll", "psnr_sigma",
+        "clipiqa", "fid", "kid", "l_std", "pll", "psnr_sigma", "psnr_constant", "sigma_r",
     ]  # fmt: skip
     assert [name for name, metric in METRICS.items() if metric.level != "image"] == ["fid", "kid", "l_std"]
     higher = {name for name, metric in METRICS.items() if metric.higher_is_better}
-    assert higher == {"psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "musiq", "clipiqa", "pll", "psnr_sigma"}
+    assert higher == {"psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb", "musiq", "clipiqa", *UNCERTAINTY}
     for name, metric in METRICS.items():
         assert "\n" not in metric.description and metric.reads, name
         assert ("PolyForm Noncommercial" in metric.description) == (metric.cost == "extra")

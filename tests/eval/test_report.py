@@ -17,7 +17,7 @@ from eval.__main__ import main
 from eval.benchmarks import Benchmark
 from eval.metrics import distribution
 from eval.metrics.scorer import Scorer
-from eval.protocol import METRICS, STABILITY
+from eval.protocol import METRICS, STABILITY, UNCERTAINTY
 from eval.report import Evaluation, score_model
 from eval.report_text import table
 from eval.score import set_row
@@ -221,7 +221,7 @@ def test_everything_at_once_on_a_stochastic_network(
         tmp_path, *ask, "--seed", 4, "--parquet", tmp_path / "one.parquet", "--pictures", tmp_path / "pictures"
     )
     of_images = {name for name, metric in METRICS.items() if metric.level == "image"}
-    missing = {"niqe", "musiq", "clipiqa", "pll", "psnr_sigma"}  # no pyiqa, no sigma
+    missing = {"niqe", "musiq", "clipiqa", *UNCERTAINTY}  # no pyiqa, no sigma
     assert report["not_computed"].keys() == missing | {f"{STABILITY}{name}" for name in missing}
     computed = of_images - missing
     assert report["means"].keys() == computed | {f"{STABILITY}{name}" for name in computed} | {"l_std", "fid", "kid"}
@@ -253,19 +253,21 @@ def strip(rows: list[dict]) -> list[dict]:
 
 
 def test_a_sigma_head_is_scored_and_drawn(hr: Path, tmp_path: Path) -> None:
-    hyper, sigma = {"channels": 8, "blocks": 1}, {"width": 4}
+    hyper, sigma = {"channels": 8, "blocks": 1}, {"width": 4, "constant": 0.02}
     net = sr_models.build("edsr_baseline", 2, **hyper)
     model = WithSigma(net, SigmaHead(8, 2, **sigma))
+    with torch.no_grad():
+        model.head.tail[0].weight.mul_(100)  # before it has learned anything it hardly varies
     about = {"scale": 2, "hyper": hyper, "sigma": sigma, "ema": True, "fingerprint": "f" * 64}
     save_checkpoint(tmp_path / "ours", model, model="edsr_baseline", **about)
     report = report_of(
         tmp_path, "--model", "edsr_baseline", "--weights", tmp_path / "ours", "--hr", hr, "--scale", 2,
-        "--metrics", "pll,psnr_sigma", "--pictures", tmp_path / "pictures", "--parquet", tmp_path / "rows.parquet",
+        "--metrics", ",".join(UNCERTAINTY), "--pictures", tmp_path / "pictures", "--parquet", tmp_path / "rows.parquet",
     )  # fmt: skip
-    assert list(report["means"]) == ["pll", "psnr_sigma"] and all(map(math.isfinite, report["means"].values()))
+    assert list(report["means"]) == list(UNCERTAINTY) and all(map(math.isfinite, report["means"].values()))
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
         *(f"{name}_{what}.png" for name in "abc" for what in ("comparison", "sigma")),
-        "violin_pll.png", "violin_psnr_sigma.png",
+        *(f"violin_{name}.png" for name in UNCERTAINTY),
     }  # fmt: skip
     row = pq.read_table(tmp_path / "rows.parquet").to_pylist()[0]
     assert (row["weights"], row["fingerprint"], row["model"]) == ("ema", "f" * 64, "edsr_baseline")

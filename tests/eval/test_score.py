@@ -11,6 +11,7 @@ from eval import PROTOCOLS, benchmarks
 from eval.benchmarks import Benchmark
 from eval.metrics.fidelity import score
 from eval.metrics.scorer import Scorer
+from eval.protocol import UNCERTAINTY
 from eval.score import Scored, score_image
 from sr_models import build
 from sr_models.errors import InputError
@@ -153,13 +154,29 @@ def test_draws_are_saved_in_a_folder_each(two_images: Benchmark, noisy: SRNetwor
 
 def test_what_needs_sigma_has_it_or_a_reason(two_images: Benchmark) -> None:
     net = build("edsr_baseline", 2, channels=8, blocks=1)
-    ask = {"scorer": scorer("psnr_y", "pll", "psnr_sigma"), "draws": 1}
+    ask = {"scorer": scorer("psnr_y", *UNCERTAINTY), "draws": 1}
     without = score_image(net, two_images, 0, **ask).row
-    assert without["not_computed"].keys() == {"pll", "psnr_sigma"}
+    assert without["not_computed"].keys() == set(UNCERTAINTY)
     assert "pll" not in without and "sigma" in without["not_computed"]["pll"]
-    having = score_image(WithSigma(net, SigmaHead(8, 2, width=4)), two_images, 0, **ask)
-    assert having.row["not_computed"] == {} and np.isfinite(having.row["pll"])
+    model = WithSigma(net, SigmaHead(8, 2, width=4, constant=0.02))
+    with torch.no_grad():
+        model.head.tail[0].weight.mul_(100)  # before it has learned anything it hardly varies
+    having = score_image(model, two_images, 0, **ask)
+    assert having.row["not_computed"] == {} and all(np.isfinite(having.row[name]) for name in UNCERTAINTY)
     assert having.first.sigma is not None
+
+
+def test_a_constant_sigma_is_called_so_and_has_no_score(two_images: Benchmark) -> None:
+    model = WithSigma(build("edsr_baseline", 2, channels=8, blocks=1), SigmaHead(8, 2, width=4, constant=0.02))
+    with torch.no_grad():
+        model.head.tail[0].weight.zero_()
+        model.head.tail[0].bias.fill_(-200.0)  # as a saturated sigmoid leaves it: exactly 0
+    row = score_image(model, two_images, 0, scorer=scorer("psnr_y", *UNCERTAINTY), draws=1).row
+    of_sigma = {"psnr_sigma", "sigma_r", "pll"}
+    assert row["not_computed"] == dict.fromkeys(
+        of_sigma, "sigma is constant (its standard deviation is below 1% of its mean)"
+    )
+    assert not of_sigma & (row.keys() | row["per_draw"].keys()) and np.isfinite(row["psnr_constant"])
 
 
 @pytest.mark.parametrize("metric", ["ssim_y", "l_std"])

@@ -14,8 +14,8 @@ from eval.metrics.backbones import WeightFiles
 from eval.metrics.distribution import patches
 from eval.metrics.perceptual import Dists, Lpips
 from eval.metrics.scorer import Scorer
-from eval.metrics.uncertainty import pll, psnr_sigma
-from eval.protocol import FIDELITY, METRICS, all_metrics
+from eval.metrics.uncertainty import pll, psnr_sigma, sigma_r
+from eval.protocol import FIDELITY, METRICS, UNCERTAINTY, all_metrics
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import KERNEL, quantize, to_float
@@ -35,7 +35,7 @@ def images() -> dict[str, Tensor]:
 
 
 def score_of(made: Scorer, images: dict[str, Tensor], rows: slice | Tensor = slice(None)) -> dict[str, Tensor]:
-    return made.image(*(images[name][rows] for name in ("sr", "hr", "lr", "sigma")))
+    return made.image(*(images[name][rows] for name in ("sr", "hr", "lr", "sigma")), 0.05)
 
 
 def test_every_value_is_that_of_its_metric_alone(weights: Path, images: dict[str, Tensor]) -> None:
@@ -56,6 +56,8 @@ def test_every_value_is_that_of_its_metric_alone(weights: Path, images: dict[str
         "consistency": fidelity.consistency(sr, lr, kernel=KERNEL, uint8=True),
         "pll": pll(sr, hr, sigma, shave=2),
         "psnr_sigma": psnr_sigma(sr, hr, sigma, shave=2),
+        "psnr_constant": psnr_sigma(sr, hr, torch.full_like(sr, 0.05), shave=2),
+        "sigma_r": sigma_r(sr, hr, sigma, shave=2),
     }
     for name, values in expected.items():
         assert torch.equal(found[name], values), name
@@ -119,11 +121,13 @@ def test_the_packages_of_the_extra_are_asked_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_absent_input_is_said_and_left_out(images: dict[str, Tensor]) -> None:
-    made = Scorer(PROTOCOLS["classical"], ["psnr_y", "consistency", "pll", "psnr_sigma"], scale=SCALE, kernel=KERNEL)
-    no_sigma = "the network predicts no sigma"
-    assert made.lacking(lr=True, sigma=True) == {}
-    assert made.lacking(lr=True, sigma=False) == {"pll": no_sigma, "psnr_sigma": no_sigma}
-    assert made.lacking(lr=False, sigma=True) == {"consistency": "LR images are not known"}
+    asked = ["psnr_y", "consistency", "pll", "psnr_sigma", "psnr_constant"]
+    made = Scorer(PROTOCOLS["classical"], asked, scale=SCALE, kernel=KERNEL)
+    no_sigma, no_constant = "the network predicts no sigma", "the network's file does not say how far SR misses"
+    assert made.lacking(lr=True, sigma=True, constant=True) == {}
+    assert made.lacking(lr=True, sigma=False, constant=True) == {"pll": no_sigma, "psnr_sigma": no_sigma}
+    assert made.lacking(lr=False, sigma=True, constant=True) == {"consistency": "LR images are not known"}
+    assert made.lacking(lr=True, sigma=True, constant=False)["psnr_constant"].startswith(no_constant)
     assert list(made.image(images["sr"], images["hr"])) == ["psnr_y"]
     assert list(made.image(images["sr"], images["hr"], images["lr"])) == ["psnr_y", "consistency"]
     without = Scorer(PROTOCOLS["classical"], ["psnr_y", "consistency"], scale=SCALE)
@@ -143,6 +147,14 @@ def test_a_sigma_of_one_channel_is_that_of_all(images: dict[str, Tensor]) -> Non
     both = [made.image(images["sr"], images["hr"], None, sigma) for sigma in (one, one.expand(3, 3, 60, 50))]
     for name in ("pll", "psnr_sigma"):
         assert torch.equal(both[0][name], both[1][name])
+
+
+def test_a_constant_sigma_has_no_value_beside_images_where_it_varies(images: dict[str, Tensor]) -> None:
+    made = Scorer(PROTOCOLS["classical"], ["psnr_y", *UNCERTAINTY], scale=SCALE)
+    images["sigma"][1] = 0.02
+    found = score_of(made, images)
+    for name, values in found.items():
+        assert values.isnan().tolist() == [False, name in ("psnr_sigma", "sigma_r", "pll"), False], name
 
 
 def test_consistency_uses_the_kernel_that_made_lr() -> None:

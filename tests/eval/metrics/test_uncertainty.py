@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval.metrics.uncertainty import SIGMA_FLOOR, pll, psnr_sigma
+from eval.metrics.uncertainty import CONSTANT_BELOW, SIGMA_FLOOR, is_constant, pll, psnr_sigma, sigma_r
 from sr_models.errors import InputError
 
 LUMA = (65.738 / 256, 129.057 / 256, 25.064 / 256)
@@ -61,11 +61,31 @@ def test_psnr_of_sigma_joins_the_channels_with_their_signs_before_it_squares() -
     assert psnr_sigma(sr, hr, hr.abs(), shave=0).item() == math.inf
 
 
+def test_r_is_that_of_all_pixels_and_channels_whatever_the_scale_of_sigma() -> None:
+    sr, hr, sigma = (torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    error = (hr - sr).abs()
+    expected = [torch.corrcoef(torch.stack([error[i].flatten(), sigma[i].flatten()]))[0, 1].item() for i in range(2)]
+    assert sigma_r(sr, hr, sigma, shave=0).tolist() == pytest.approx(expected, abs=1e-6)
+    for perfect, r in ((0.1 * error + 0.2, 1.0), (1 - error, -1.0)):
+        assert sigma_r(sr, hr, perfect, shave=0).tolist() == pytest.approx([r] * 2, abs=1e-6)
+    for same in (torch.zeros_like(sr), torch.full_like(sr, 0.25)):
+        assert sigma_r(sr, hr, same, shave=0).tolist() == [0, 0]
+        assert sigma_r(torch.zeros_like(sr), same, sigma, shave=0).tolist() == [0, 0]
+
+
+def test_a_sigma_that_varies_by_less_than_the_bound_is_constant() -> None:
+    wave = torch.tensor([1.0, -1.0]).repeat(3 * 6 * 4).view(1, 3, 6, 8)
+    sigma = torch.cat([0.02 * (1 + k * CONSTANT_BELOW * wave) for k in (0.0, 0.9, 1.1)])
+    assert is_constant(sigma, shave=1).tolist() == [True, True, False]
+    dead = torch.rand(1, 3, 6, 8) * 1e-18  # as a saturated sigmoid leaves it: it varies, but below the floor
+    assert is_constant(dead, shave=0).item() and not is_constant(dead * 1e17, shave=0).item()
+
+
 def test_only_what_is_inside_the_border_counts() -> None:
     sr, hr, sigma = (torch.rand(1, 3, 12, 10, generator=torch.Generator().manual_seed(i)) for i in range(3))
     worse = hr.clone()
     worse[..., :3, :] = worse[..., -3:, :] = worse[..., :3] = worse[..., -3:] = 9.0
-    for measure in (pll, psnr_sigma):
+    for measure in (pll, psnr_sigma, sigma_r):
         assert torch.equal(measure(sr, worse, sigma, shave=3), measure(sr, hr, sigma, shave=3))
         inner = [x[..., 3:-3, 3:-3] for x in (sr, hr, sigma)]
         assert torch.equal(measure(sr, hr, sigma, shave=3), measure(*inner, shave=0))

@@ -105,6 +105,16 @@ def test_sigma_caption_counts_what_lies_beyond_the_axes(tmp_path: Path, drawn: l
     assert caption == "psnr_y 36.20 dB (PSNR of the luma Y); 0.1% beyond the axes; protocol p"
 
 
+def test_a_constant_sigma_is_called_so_before_any_score(tmp_path: Path, drawn: list[Figure]) -> None:
+    error = np.abs(RANDOM.normal(0, 0.03, (60, 60, 3)))
+    options = {"title": "t", "sigma": np.full_like(error, 0.02), "error": error, "scores": {"psnr_constant": 31.25}}
+    pictures.sigma_against_error(tmp_path / "x.png", constant=0.015, flat=True, **options)
+    caption = drawn[0].get_supxlabel().replace("\u00a0", " ").replace("\n", " ")
+    assert caption.startswith("σ is constant: it does not say where the error is; psnr_constant 31.25 dB (")
+    labels = [text.get_text() for axes in drawn[0].axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+    assert "best constant of the training images" in labels
+
+
 def choose(draws: list[np.ndarray], scores: dict[str, list[float]]) -> Callable[[Path], object]:
     return lambda path: pictures.best_and_worst(path, title="t", methods={"m": (draws, scores)}, hr=HR)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from eval import benchmarks
 from eval.pictures import of_rows
-from eval.protocol import get_protocol
+from eval.protocol import UNCERTAINTY, get_protocol
 from orchestrator.leaderboard import pictures as report
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
@@ -56,9 +56,12 @@ def run(tmp_path_factory, plan: Plan, score: Callable, winner: Callable, make: C
     for one in plan.combinations:
         if one.id in winners:
             trial, fingerprint = plan.trial(one, {}, 0, "d" * 64, None), winners[one.id].fingerprints[0]
-            sigma = trial.objective.sigma and {"width": trial.objective.sigma.width}
+            net = build_network(trial)
+            sigma = trial.objective.sigma and {
+                "width": trial.objective.sigma.width, "detail_unit": net.head.detail_unit, "constant": 0.02,
+            }  # fmt: skip
             save_checkpoint(
-                made.trial(fingerprint) / "model", build_network(trial), model=one.network, scale=2, hyper=trial.hyper,
+                made.trial(fingerprint) / "model", net, model=one.network, scale=2, hyper=trial.hyper,
                 sigma=sigma, ema=False, fingerprint=fingerprint,
             )  # fmt: skip
             journal = Journal(made.trial(fingerprint) / JOURNAL)
@@ -123,7 +126,7 @@ def test_draws_and_their_spread_are_the_stochastic_networks(drawn):
 def test_sigma_is_held_against_the_error_at_hr_size(drawn):
     given = drawn["sigma_toy_x2_edsr_baseline_expectation.png"]
     assert given["sigma"].shape == given["error"].shape == (44, 52, 3)
-    assert list(given["scores"]) == ["psnr_sigma", "pll"]
+    assert list(given["scores"]) == list(UNCERTAINTY) and given["constant"] == 0.02 and not given["flat"]
 
 
 def test_curves_are_the_winners_validations_raw_and_averaged(drawn):

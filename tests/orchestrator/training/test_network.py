@@ -26,6 +26,13 @@ def test_a_head_is_there_where_the_objective_has_sigma():
     assert sigma.shape == (1, 3, 12, 15)
 
 
+def test_a_head_reads_detail_in_the_networks_unit_unless_the_trial_was_planned_before_that():
+    now = config("expectation")
+    assert build_network(now).head.detail_unit == 255 / 32
+    assert build_network(now.model_copy(update={"model": "imdn", "hyper": {"channels": 16}})).head.detail_unit == 1 / 32
+    assert build_network(now.model_copy(update={"numerics_version": 1})).head.detail_unit is None
+
+
 def test_start_values_are_those_of_torchs_generator():
     states = []
     for seed in (0, 0, 1):

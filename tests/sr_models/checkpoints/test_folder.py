@@ -35,7 +35,8 @@ def test_round_trip(tmp_path: Path, sigma: bool) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), module.state_dict().values(), strict=True)
     )
-    assert info.sigma == ({"width": 4, "depth": 4, "out_channels": 3} if sigma else None)
+    head = {"width": 4, "depth": 4, "out_channels": 3, "detail_unit": None, "constant": None}
+    assert info.sigma == (head if sigma else None)
     assert (info.model, info.scale, info.hyper, info.ema, info.fingerprint) == ("imdn", 2, HYPER, sigma, "abc")
     assert sorted(p.name for p in (tmp_path / "deep" / "net").iterdir()) == ["model.json", "model.safetensors"]
 
@@ -105,6 +106,29 @@ def test_a_head_must_be_declared(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exactly with a σ head"):
         save_checkpoint(tmp_path, net, model="imdn", scale=2, hyper=HYPER, sigma={}, ema=False, fingerprint=None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_head_comes_back_as_it_was_trained(tmp_path: Path) -> None:
+    net = sr_models.build("edsr_baseline", 2, **HYPER)
+    module = WithSigma(net, SigmaHead(16, 2, width=4, detail_unit=8.0))
+    about = {"model": "edsr_baseline", "scale": 2, "hyper": HYPER, "ema": False, "fingerprint": None}
+    with pytest.raises(ValueError, match=r"the σ head has the detail_unit 8\.0, sigma says None"):
+        save_checkpoint(tmp_path, module, sigma={"width": 4}, **about)
+    save_checkpoint(tmp_path, module, sigma={"width": 4, "detail_unit": 8.0, "constant": 0.01}, **about)
+    loaded, lr = load_checkpoint(tmp_path)[0], torch.rand(1, 3, 6, 7)
+    assert torch.equal(loaded(lr)[1], module(lr)[1]) and loaded.head.constant == 0.01
+
+
+def test_a_head_of_an_older_file_reads_features_as_they_are(tmp_path: Path) -> None:
+    net = sr_models.build("edsr_baseline", 2, **HYPER)
+    module = WithSigma(net, SigmaHead(16, 2, width=4))
+    about = {"model": "edsr_baseline", "scale": 2, "hyper": HYPER, "ema": False, "fingerprint": None}
+    save_checkpoint(tmp_path, module, sigma={"width": 4}, **about)
+    values = json.loads((tmp_path / "model.json").read_text())
+    values["sigma"] = {"width": 4, "depth": 4, "out_channels": 3}  # all that it said
+    (tmp_path / "model.json").write_text(json.dumps(values))
+    loaded, lr = load_checkpoint(tmp_path)[0], torch.rand(1, 3, 6, 7)
+    assert torch.equal(loaded(lr)[1], module(lr)[1]) and loaded.head.constant is None
 
 
 def test_model_json_to_the_byte_and_back(tmp_path):

@@ -1,0 +1,51 @@
+"""The σ branch at work: after a short run it tells where SR is wrong, and its file says which constant it must beat."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from eval.metrics.uncertainty import is_constant, psnr_sigma, sigma_r
+from objectives import resolve
+from orchestrator.data.store import PatchStore, build_store
+from orchestrator.plan.config import TrainConfig, TrialConfig
+from orchestrator.plan.sources import ImageSource
+from orchestrator.training.loop import run_trial
+from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.images.operators import to_float
+from sr_models.inference.super_resolve import super_resolve
+
+NETWORKS = {"edsr_baseline": ({"channels": 16, "blocks": 1}, 5e-3), "imdn": ({"channels": 16, "blocks": 1}, 1e-2)}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> PatchStore:
+    """Two photographs to learn from, a third one held out."""
+    train = [ImageSource(hr="skimage:", include=("astronaut.png", "coffee.png"))]
+    held_out = [ImageSource(hr="skimage:", include=("chelsea.png",))]
+    return build_store(tmp_path_factory.mktemp("sigma") / "store", scales=(2,), train=train, validation=held_out)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sigma_lives_and_beats_the_constant_of_its_training_images(name: str, store: PatchStore, tmp_path: Path):
+    """With the old head, or the masked target, σ is 0 everywhere by then (`quick`'s rates, and a shorter run)."""
+    hyper, lr = NETWORKS[name]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    config = TrialConfig(
+        model=name, scale=2, hyper=hyper, objective=resolve({"recipe": "expectation", "sigma.width": 16}),
+        train=TrainConfig(steps=120, batch_size=8, patch=16, lr=lr, warmup=0.1, clip_norm=1.0, validate_every=120),
+        seed=0, protocol="classical", metrics=("psnr_y",), data_hash=store.data_hash,
+    )  # fmt: skip
+    run_trial(config, store, lambda step, metrics: "continue", out_dir=tmp_path)
+    model, info = load_checkpoint(tmp_path / "model")
+    _, lr_image, hr_image = store.validation(2)[0]
+    out, hr_BCHW = super_resolve(model, to_float(lr_image)), to_float(hr_image)
+    torch.set_num_threads(threads)
+    constant = info.sigma["constant"]
+    assert out.sigma_constant == constant and 0.002 < constant < 0.1
+    sigma = out.sigma
+    assert not is_constant(sigma, shave=2) and sigma.std() > 0.1 * sigma.mean()
+    scores = [psnr_sigma(out.sr, hr_BCHW, each, shave=2) for each in (sigma, torch.full_like(sigma, constant))]
+    assert scores[0] > scores[1]
+    assert sigma_r(out.sr, hr_BCHW, sigma, shave=2) > 0.3
