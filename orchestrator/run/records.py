@@ -14,7 +14,13 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 
-from orchestrator.plan.config import NUMERICS_VERSION, BoardConfig, EvaluationConfig, TrialConfig
+from orchestrator.plan.config import (
+    NUMERICS_VERSION,
+    SIGMA_NUMERICS_VERSION,
+    BoardConfig,
+    EvaluationConfig,
+    TrialConfig,
+)
 from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
 from orchestrator.run.folder import RunDir
@@ -131,7 +137,7 @@ def write_plan(
     now = PlanRecord(
         data_hash=data_hash,
         benchmarks={f"{name} x{scale}": sha for (name, scale), sha in benchmarks.items()},
-        numerics_version=NUMERICS_VERSION,
+        numerics_version=numerics_version(plan),
         inits={f"{label} x{scale}": sha for (label, scale), sha in inits.items()},
         teachers={f"x{scale}": sha for scale, sha in teachers.items()},
         name=plan.config.name,
@@ -153,6 +159,12 @@ def write_plan(
         most = max(trials_at_a_time, before.trials_at_a_time or 0)
         now = now.model_copy(update={"teachers": now.teachers or before.teachers, "trials_at_a_time": most})
     now.write(run.plan)
+
+
+def numerics_version(plan: Plan) -> int:
+    """What the numbers of a plan's trials mean, as far as any of them is concerned."""
+    with_sigma = any(combination.spec.sigma for combination in plan.combinations)
+    return SIGMA_NUMERICS_VERSION if with_sigma else NUMERICS_VERSION
 
 
 def read_plan(folder: Path) -> PlanRecord:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.plan.config import NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.run import records
@@ -344,3 +345,14 @@ def test_the_commit_is_that_of_this_checkout() -> None:
         pytest.skip("not a checkout")
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert (records.git_commit() or "").removesuffix("+changes") == head.strip()
+
+
+def test_a_run_whose_sigma_branch_meant_another_is_not_gone_on_with(tmp_path: Path) -> None:
+    run, plan = RunDir(tmp_path), make_plan(load("quick"))
+    given: dict[str, Any] = {"data_hash": "d", "benchmarks": {}, "inits": {}, "teachers": {}, "trials_at_a_time": 1}
+    records.write_plan(run, plan, **given)
+    assert records.read_plan(tmp_path).numerics_version == SIGMA_NUMERICS_VERSION
+    written = json.loads(run.plan.read_text())
+    run.plan.write_text(json.dumps(written | {"numerics_version": NUMERICS_VERSION}))
+    with pytest.raises(InputError, match="numerics version changed since"):
+        records.write_plan(run, plan, **given)
