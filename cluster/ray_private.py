@@ -24,6 +24,13 @@ QUICK_TRAIN = {
 }
 """Environment of a process that drives Ray Train."""
 
+QUIET_TUNE = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # its boxes ignore verbose=0
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the sweep's to handle
+}
+"""Environment of a process that drives Ray Tune."""
+
 TUNE_WORKER = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep meaning
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a stopped trial's last line would, past Tune's 2 s, cost the next trial

@@ -22,6 +22,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.ray_private import QUIET_TUNE
 from orchestrator.plan.config import ResourceConfig
 from orchestrator.run.access import Access
 from orchestrator.search.in_flight import InFlight, SearchProgress
@@ -63,9 +64,7 @@ def search(
                 failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
             ),
         )
-        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # its boxes ignore verbose=0
-        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the sweep's to handle
+        os.environ.update(QUIET_TUNE)
         tuner.fit()
     in_flight.close_journals()
     if studies.open:

@@ -25,6 +25,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from eval.protocol import AVERAGED
 from objectives.batch import Batch
 from objectives.compose import Objective
 from orchestrator.data.store import PatchStore
@@ -268,7 +269,7 @@ class _Trial:
         metrics = validation_scores(self.net, "", *about)
         if self.ema is not None:
             with other_weights(self.net, self.ema):
-                metrics |= validation_scores(self.net, "ema.", *about)
+                metrics |= validation_scores(self.net, AVERAGED, *about)
         return metrics
 
     def _save(self) -> None:
