@@ -101,7 +101,12 @@ class Charbonnier(LossParams):
     """Mean sqrt((y - mu)^2 + eps^2), a smooth L1 (LapSRN, https://arxiv.org/abs/1704.03915)."""
 
     kind: Literal["charbonnier"] = "charbonnier"
-    eps: float = Field(default=1e-3, gt=0, description="radius of the rounded corner, in image units (1 = white), > 0")
+    eps: float = searchable(
+        1e-3,
+        SearchRange(low=1e-4, high=1e-2, log=True),
+        "radius of the rounded corner, in image units (1 = white), > 0",
+        gt=0,
+    )
 
 
 class ConstantSigma(LossParams):
