@@ -106,7 +106,7 @@ def check_growth(cluster, samples: list[dict[str, Any]], run: Path, worker: str)
     assert both, "no two nodes were at work at once"
     steps = step_times(run)
     assert steps and at_work[0]["time"] - 1 < min(steps) and max(steps) < at_work[-1]["time"] + 1
-    evaluated = {node for name, node in samples[-1]["been"] if name == "Scorer"}
+    evaluated = {node for name, node in samples[-1]["been"] if name == "ScoringWorker"}
     assert evaluated and samples[0]["head"] not in evaluated
 
     worked = max(sample["time"] for sample in samples if sample["busy"])
