@@ -293,7 +293,9 @@ class SweepConfig(Params):
     @model_validator(mode="after")
     def _baseline_is_an_objective(self) -> SweepConfig:
         if (name := self.board.baseline) is not None and name not in self.objectives:
-            raise ValueError(f"board.baseline: no objective {name!r}{nearest(name, list(self.objectives))}")
+            raise ValueError(
+                f"board.baseline: no objective {name!r} in this sweep{nearest(name, list(self.objectives))}; null: none"
+            )
         return self
 
     @property

@@ -96,8 +96,9 @@ def test_with_a_silent_body_only_the_head_is_left() -> None:
             nn.init.zeros_(p)
     lr = torch.rand(1, 3, 5, 5)
     shallow = net.get_submodule("head")(255 * (lr - MEAN))
-    torch.testing.assert_close(net.features(lr), shallow)
-    torch.testing.assert_close(net.get_submodule("body.0")(shallow), shallow)
+    rounding = {"rtol": 1e-5, "atol": 1e-4}  # the mean shift is a convolution there, and values go up to 255
+    torch.testing.assert_close(net.features(lr), shallow, **rounding)
+    torch.testing.assert_close(net.get_submodule("body.0")(shallow), shallow, **rounding)
 
 
 def test_the_bottleneck_must_divide_the_channels() -> None:
