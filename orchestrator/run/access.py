@@ -23,7 +23,7 @@ from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import SHARED, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome
 from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
 from orchestrator.storage.uri import Storage
@@ -37,8 +37,8 @@ _IN_RUN = RunDir(Path())  # where things lie in any run
 class Access(ABC):
     """A run as one process works on it: `run` is a folder of its node, and what others wrote comes there when asked.
 
-    The driver's has the run folder that the user named; workers are sent `for_workers()`. Names are relative POSIX
-    paths below the run folder, "" for all of it; patterns are those of `orchestrator.storage.mirror`.
+    The driver's has the run folder that the user named; workers are sent `for_workers()`. Names are those of `RunDir`,
+    "" for all of the run; patterns are those of `orchestrator.storage.mirror`.
     """
 
     # ---- what differs ------------------------------------------------------------------------------------------------
@@ -103,12 +103,12 @@ class Access(ABC):
 
     def remove(self, name: str) -> None:
         """Delete a folder of the run."""
-        shutil.rmtree(self.run.path / name, ignore_errors=True)
+        shutil.rmtree(self.run.at(name), ignore_errors=True)
 
     def fetch_folder(self, name: str) -> Path:
         """A folder of the run, here: a checkpoint, say."""
         self.pull(name, ["*"])
-        return self.run.path / name
+        return self.run.at(name)
 
     def init(self, sha256: str | None) -> Path | None:
         """The weights that a trial starts from."""
@@ -122,17 +122,17 @@ class Access(ABC):
         folder = self.trial_folder(fingerprint, rank)
         if folder != self.run.trial(fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
-        self.pull(_trial(fingerprint), [CHECKPOINT, JOURNAL], folder)
+        self.pull(trial_name(fingerprint), [CHECKPOINT, JOURNAL], folder)
         if not rank:
             self.push_trial(fingerprint)
 
     def push_trial(self, fingerprint: str) -> None:
         """Bring what has changed in a trial's folder to where others find it."""
-        self.push(_trial(fingerprint), _TRIAL_FILES)
+        self.push(trial_name(fingerprint), _TRIAL_FILES)
 
     def read_journal(self, fingerprint: str) -> list[dict[str, Any]]:
         """A trial's journal as it stands now; the folder here then holds it too."""
-        self.pull(_trial(fingerprint), [JOURNAL])
+        self.pull(trial_name(fingerprint), [JOURNAL])
         return journal.read(self.run.trial(fingerprint) / JOURNAL)
 
     def result(self, fingerprint: str) -> TrialResult | None:
@@ -144,7 +144,7 @@ class Access(ABC):
         access = self.for_workers()  # a driver too writes where a worker of its node did, and under the same lock
         folder = access.run.trial(fingerprint)
         folder.mkdir(parents=True, exist_ok=True)
-        access.pull(_trial(fingerprint), [JOURNAL])
+        access.pull(trial_name(fingerprint), [JOURNAL])
         with FileLock(folder / ".lock"):  # a worker that was stopped may be writing its last line
             own = Journal(folder / JOURNAL, lambda: access.push_trial(fingerprint))
             if outcome(own.entries) is None:
@@ -181,7 +181,7 @@ class LocalAccess(Access):
         pass
 
     def fetch(self, name: str) -> Path:
-        return self.run.path / name
+        return self.run.at(name)
 
     def send(self, name: str) -> None:
         pass
@@ -208,44 +208,53 @@ class LocalAccess(Access):
 class MirroredAccess(Access):
     """The run lies on a storage, and each node works in a copy of its own."""
 
-    storage: Storage
+    root: Storage
+    """Where the runs of an output and what they share lie."""
+    name: str
+    """The run's."""
     folder: Path | None = None
-    """The copy, absolute; None: in this node's cache, which its processes share."""
+    """The copy of the run, absolute; None: in this node's cache, which its processes share."""
+
+    @property
+    def storage(self) -> Storage:
+        """The run's own."""
+        return self.root.child(self.name)
 
     @property
     def run(self) -> RunDir:
         if self.folder is not None:
             return RunDir(self.folder)
-        return RunDir(cache_folder() / "runs" / hashlib.sha256(self.storage.uri.encode()).hexdigest()[:16])
+        return RunDir(cache_folder() / "outputs" / hashlib.sha256(self.root.uri.encode()).hexdigest()[:16] / self.name)
 
     def for_workers(self) -> MirroredAccess:
         return replace(self, folder=None)
 
     def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
-        pull_tree(self._stored(name), into or self.run.path / name, patterns)
+        pull_tree(self._stored(name), into or self.run.at(name), patterns)
 
     def push(self, name: str, patterns: Sequence[str]) -> None:
-        push_tree(self.run.path / name, self._stored(name), patterns)
+        push_tree(self.run.at(name), self._stored(name), patterns)
 
     def fetch(self, name: str) -> Path:
         """A file of the run, here. Raises InputError: the storage has none of that name."""
-        path = self.run.path / name
-        if not path.exists() and not self.storage.download(name, path):
-            raise InputError(f"{self.storage.shown} holds no {name}")
+        path = self.run.at(name)
+        if not path.exists() and not self._above(name).download(name, path):
+            raise InputError(f"{self._above(name).shown} holds no {name}")
         return path
 
     def send(self, name: str) -> None:
-        self.storage.upload(self.run.path / name, name)
+        self._above(name).upload(self.run.at(name), name)
 
     def remove(self, name: str) -> None:
-        for stored in self.storage.names(name):
-            self.storage.delete(stored)
+        above = self._above(name)
+        for stored in above.names(name):
+            above.delete(stored)
         super().remove(name)
 
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> str:
         access = self.for_workers()
         for file in files:
-            path = access.run.path / name / file
+            path = access.run.at(f"{name}/{file}")
             if not path.exists():
                 with replacing(path) as part:
                     shutil.copyfile(find(file), part)
@@ -271,12 +280,12 @@ class MirroredAccess(Access):
         folder = self.run.trial(fingerprint)
         return self.run.path / "ranks" / f"{folder.name}-{rank}" if rank else folder
 
+    def _above(self, name: str) -> Storage:
+        """What a name is relative to."""
+        return self.root if name.partition("/")[0] == SHARED else self.storage
+
     def _stored(self, name: str) -> Storage:
-        return self.storage.child(name) if name else self.storage
-
-
-def _trial(fingerprint: str) -> str:
-    return _IN_RUN.trial(fingerprint).as_posix()
+        return self._above(name).child(name) if name else self.storage
 
 
 @functools.lru_cache(maxsize=2)

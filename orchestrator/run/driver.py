@@ -132,12 +132,12 @@ class StoredHome(Home):
     """The run lives on a storage, and its folder is the driver's copy.
 
     Args:
-        storage: the run's own.
+        root: below which runs live.
     """
 
-    def __init__(self, run: RunDir, storage: Storage) -> None:
-        super().__init__(run, MirroredAccess(storage, run.path), storage.shown)
-        self.storage = storage
+    def __init__(self, run: RunDir, root: Storage) -> None:
+        super().__init__(run, MirroredAccess(root, run.name, run.path), root.child(run.name).shown)
+        self.storage = root.child(run.name)
         self._pushed = 0.0
 
     def visit(self) -> None:
@@ -232,4 +232,4 @@ def home_of(run: RunDir, root: str | None) -> Home:
     Raises:
         InputError: a URI that cannot be used.
     """
-    return StoredHome(run, Storage.parse(root, "--storage").child(run.name)) if root else LocalHome(run)
+    return StoredHome(run, Storage.parse(root, "--storage")) if root else LocalHome(run)

@@ -8,16 +8,42 @@ from pathlib import Path
 
 from sr_models.files import write_text
 
+SHARED = "shared"
+"""The folder, beside the run folders of an output, of what all of them have: trials, stores, searches, rows."""
+
+
+def trial_name(fingerprint: str) -> str:
+    """The folder of a trial, as `RunDir.at` finds it."""
+    return f"{SHARED}/trials/{fingerprint[:16]}"
+
 
 @dataclass(frozen=True)
 class RunDir:
-    """`runs/<config name>-<hash8>`: config, plan, store, studies, trials, winners, evaluation rows, leaderboard."""
+    """`runs/<config name>-<hash8>`: config, plan, studies, winners, evaluation rows, leaderboard.
+
+    What lies in a run, and in what all runs of its output share, has a name: a relative POSIX path below the run
+    folder, or one that begins with `shared/`, below the output.
+    """
 
     path: Path
 
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def output(self) -> Path:
+        """The folder of this run and the others."""
+        return self.path.parent
+
+    def at(self, name: str) -> Path:
+        """Where what has this name lies."""
+        return (self.output if name.partition("/")[0] == SHARED else self.path) / name
+
+    def name_of(self, path: Path) -> str:
+        """The name of what lies there."""
+        shared = path.is_relative_to(self.output / SHARED)
+        return path.relative_to(self.output if shared else self.path).as_posix()
 
     @property
     def id(self) -> str:
@@ -36,10 +62,6 @@ class RunDir:
         return self.path / "plan.json"
 
     @property
-    def store(self) -> Path:
-        return self.path / "store"
-
-    @property
     def studies_url(self) -> str:
         return f"sqlite:///{self.path.resolve() / 'studies.db'}"
 
@@ -56,11 +78,6 @@ class RunDir:
         return self.path / "tracking.json"
 
     @property
-    def trial_records(self) -> list[Path]:
-        """trial.json of every trial, in the order of their folders' names."""
-        return sorted(self.path.glob("trials/*/trial.json"))
-
-    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation"
 
@@ -74,4 +91,5 @@ class RunDir:
 
     def trial(self, fingerprint: str) -> Path:
         """The folder of one trial: trial.json, journal.jsonl, checkpoint.pt, model/, model_ema/."""
-        return self.path / "trials" / fingerprint[:16]
+        own = self.path / "trials" / fingerprint[:16]  # where runs of earlier versions have theirs
+        return own if own.exists() else self.at(trial_name(fingerprint))
