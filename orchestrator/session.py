@@ -21,6 +21,7 @@ from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import RunDir
+from orchestrator.run.records import Roles
 from orchestrator.search.studies import open_storage
 from orchestrator.tracking import mlflow_store
 from orchestrator.tracking.follower import Follower
@@ -35,6 +36,7 @@ class Session:
     plan: Plan
     services: Services
     home: Home
+    roles: Roles
     inputs: Inputs
     cluster: Resources
     trials_at_a_time: int
@@ -92,6 +94,7 @@ def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
             plan=plan,
             services=services,
             home=home,
+            roles=Roles(run_dir),
             inputs=inputs,
             cluster=cluster,
             trials_at_a_time=trials_at_a_time,

@@ -22,7 +22,7 @@ from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import bar, moves, say
-from orchestrator.run.records import WinnerRecord, write_plan, write_trial, write_winners
+from orchestrator.run.records import WinnerRecord, write_plan, write_winners
 from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
@@ -122,7 +122,9 @@ def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
         cores = capacity.cores_of_largest(session.cluster, resources.cpus_per_worker, resources.gpus_per_worker)
         resources = resources.model_copy(update={"cpus_per_worker": cores})
     return {
-        scale: teachers.teach(session.plan, session.home, scale, ingredients.data_hash, resources, session.device)
+        scale: teachers.teach(
+            session.plan, session.home, session.roles, scale, ingredients.data_hash, resources, session.device
+        )
         for scale in session.plan.teacher_scales
     }
 
@@ -158,6 +160,8 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
         return ingredients.trial(plan, combination, values, config.seed)
 
     studies = Studies(session.services.studies_uri or session.run.studies_url, plan, make_config, session.run)
+    for combination, told, trial in studies.told():  # also what another run of this search had come to
+        session.roles.add(trial, combination=combination.id, role="search", number=told.number, params=told.params)
     steps = {combination.id: combination.train.steps for combination in plan.combinations}
     with bar(
         "search", sum(combination.trials * steps[combination.id] for combination in plan.combinations), "step"
@@ -165,7 +169,15 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
         made.n = sum(studies.finished(combination) * steps[combination.id] for combination in plan.combinations)
         made.refresh()
         progress = _search_progress(made, lambda: session.home.push(sometimes=True))
-        tune.search(studies, session.home.access, config.resources, session.trials_at_a_time, session.device, progress)
+        tune.search(
+            studies,
+            session.home.access,
+            session.roles,
+            config.resources,
+            session.trials_at_a_time,
+            session.device,
+            progress,
+        )
     session.home.push()
     for combination in plan.combinations:
         if causes := studies.failures(combination):
@@ -209,7 +221,7 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
             ingredients.trial(plan, combination, params, config.seed + 1 + i) for i in range(config.seeds)
         ]
         for trial in finals[combination.id]:
-            write_trial(session.run, trial, combination=combination.id, role="final", number=None, params=params)
+            session.roles.add(trial, combination=combination.id, role="final", params=params)
     results = _run_in_full(session, "winners in full", [trial for seeds in finals.values() for trial in seeds])
     seconds = {
         fingerprint: float(result.metrics["train.seconds"])
@@ -247,7 +259,7 @@ def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[
             chosen[combination.id] = [
                 ingredients.trial(plan, combination, stopped[n].params, config.seed) for n in numbers
             ]
-    results = _run_in_full(session, "audit", [trial for trials in chosen.values() for trial in trials])
+    results = _run_in_full(session, "audit", [trial for trials in chosen.values() for trial in trials], steered=True)
     found = []
     for combination in plan.combinations:
         best = studies.winner(combination)
@@ -259,7 +271,9 @@ def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[
     return found
 
 
-def _run_in_full(session: Session, what: str, trials: list[TrialConfig]) -> dict[str, TrialResult]:
+def _run_in_full(
+    session: Session, what: str, trials: list[TrialConfig], *, steered: bool = False
+) -> dict[str, TrialResult]:
     """Fingerprint -> how each ended, none stopped early; twins are run once."""
     from orchestrator.training import in_full
 
@@ -274,6 +288,7 @@ def _run_in_full(session: Session, what: str, trials: list[TrialConfig]) -> dict
             session.device,
             moves(made),
             at_a_time=session.trials_at_a_time,
+            steered=steered,
         )
     for trial, result in zip(each, results, strict=True):
         if result.status != "complete":

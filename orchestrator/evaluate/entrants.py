@@ -24,7 +24,7 @@ from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord, read_roles, read_winners
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
@@ -83,7 +83,7 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
             folder = run.trial(fingerprint)
             for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
                 if (folder / name / "model.json").exists():
-                    yield _entrant(run, folder / name, TrialRecord.read(folder / "trial.json"), combination)
+                    yield _entrant(run, folder / name, TrialRecord.read(folder / TRIAL), combination)
 
 
 def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
@@ -96,16 +96,20 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
         InputError: no such trial or several; one without a checkpoint yet.
     """
     run = home.run
-    known = [path.parent.name for path in run.trial_records]
+    roles = {run.trial(role.fingerprint).name: role for role in reversed(read_roles(run))}
+    known = list(roles)
     matching = [name for name in known if named and (name.startswith(named) or named.startswith(name))]
     if len(matching) != 1:
         if matching:
             raise InputError(f"--trial: {named!r} is the beginning of {len(matching)} trials: {', '.join(matching)}")
         raise InputError(f"--trial: {run.name} has no trial {named!r}{nearest(named, known)}")
-    folder = run.path / "trials" / matching[0]
-    trial = TrialRecord.read(folder / "trial.json")
-    combination = next((found for found in plan.combinations if found.id == trial.combination), None)
-    home.pull_weights(trial.fingerprint)
+    role = roles[matching[0]]
+    home.pull_weights(role.fingerprint)
+    folder = run.trial(role.fingerprint)
+    if not (folder / TRIAL).exists():
+        raise InputError(f"--trial: {matching[0]} has not begun yet")
+    trial = TrialRecord.read(folder / TRIAL)
+    combination = next((found for found in plan.combinations if found.id == role.combination), None)
     end = journal.end(journal.read(folder / JOURNAL))
     if end is None or end["status"] != "complete":
         folder, step = _snapshot(home, trial)
@@ -151,13 +155,13 @@ def _entrant(run: RunDir, folder: Path, trial: TrialRecord, combination: Combina
         loss=config.objective.loss.kind,
         scale=config.scale,
         fingerprint=trial.fingerprint,
-        seed=trial.seed,
+        seed=config.seed,
         weights=KINDS[folder.name],
         network=config.model,
     )
     return Entrant(
         identity=who,
-        checkpoint=folder.relative_to(run.path).as_posix(),
+        checkpoint=run.name_of(folder),
         weights_sha256=info.weights_sha256,
         hyper=json.dumps(info.hyper, sort_keys=True),
     )
@@ -167,7 +171,7 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     """The weights in a trial's checkpoint as checkpoint folders, and the step that they are of."""
     config = trial.trial_config()
     own = home.run.trial(config.fingerprint)
-    home.access.pull(f"trials/{own.name}", [CHECKPOINT])
+    home.access.pull(home.run.name_of(own), [CHECKPOINT])
     state = checkpoint.load(own / CHECKPOINT)
     if state is None:
         raise InputError(f"--trial: {config.fingerprint[:16]} has no checkpoint yet")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.run.driver import Home
 
 
-_FRESH = ("config.yaml", "plan.json", "winners.json", "trials/*/trial.json")
+_FRESH = ("config.yaml", "plan.json", "winners.json", "roles.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TrialRecord, read_plan
+from orchestrator.run.records import read_plan, read_roles
 
 
 def rung_correlation(folder: Path) -> list[dict[str, Any]]:
@@ -23,15 +23,17 @@ def rung_correlation(folder: Path) -> list[dict[str, Any]]:
     plan = read_plan(folder)
     metric = plan.metric.name
     curves: dict[str, list[dict[int, float]]] = {combination.id: [] for combination in plan.combinations}
-    for path in RunDir(folder).trial_records:
-        trial = TrialRecord.read(path)
-        entries = journal.read(path.parent / journal.JOURNAL)
+    run = RunDir(folder)
+    for role in read_roles(run):
+        if role.role != "search" or role.combination not in curves:
+            continue
+        entries = journal.read(run.trial(role.fingerprint) / journal.JOURNAL)
         end = journal.end(entries)
-        if trial.role == "search" and end and end["status"] == "complete" and trial.combination in curves:
+        if end and end["status"] == "complete":
             curve = {
                 e["step"]: e["metrics"][metric] for e in journal.steps(entries) if e["metrics"].get(metric) is not None
             }
-            curves[trial.combination].append(curve)
+            curves[role.combination].append(curve)
     found = []
     for combination, group in curves.items():
         last = max((max(curve) for curve in group if curve), default=0)

@@ -6,6 +6,7 @@ everything that moves its numbers (data hash included) and of nothing else: not 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -24,6 +25,12 @@ LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
+
+LAYOUT = 2
+"""Of run folders; in their names, so that no run goes on in a folder that an earlier version has laid out otherwise.
+
+2: what runs have in common lies beside them, in `shared`.
+"""
 
 SIGMA_NUMERICS_VERSION = 2
 """The same of objectives with a sigma branch, whose head starts and reads features otherwise since 2."""
@@ -307,10 +314,7 @@ class SweepConfig(Params):
         beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
         beside["search"] = {"audit"}
         fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, **beside})
-        for name in ("draws", "seed"):  # so that runs keep the names they had before there was a choice
-            if fields["evaluation"][name] == EvaluationConfig.model_fields[name].default:
-                del fields["evaluation"][name]
-        return digest(fields)
+        return digest([LAYOUT, fields])
 
     @property
     def run_name(self) -> str:
@@ -370,11 +374,35 @@ class TrialConfig(Params):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the canonical JSON of all fields that move numbers."""
-        fields = self.model_dump(mode="json", exclude={"train": {"checkpoint_every"}})
+        """sha256 of the canonical JSON of all fields that move weights: not of what validations measure, or when."""
+        beside: dict[str, Any] = {"protocol": True, "metrics": True, "train": {"checkpoint_every", "validate_every"}}
+        fields = self.model_dump(mode="json", exclude=beside)
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
         return digest(fields)
+
+    def measures(self, other: TrialConfig) -> bool:
+        """Whether the validations of this one hold all that those of another one of the same weights would."""
+        often = other.train.validate_every % self.train.validate_every == 0
+        return often and self.protocol == other.protocol and set(other.metrics) <= set(self.metrics)
+
+    def measured_as(self, other: TrialConfig) -> TrialConfig:
+        """The same weights, validated as another one is."""
+        train = self.train.model_copy(update={"validate_every": other.train.validate_every})
+        return self.model_copy(update={"train": train, "protocol": other.protocol, "metrics": other.metrics})
+
+    def measured_too_as(self, other: TrialConfig) -> TrialConfig:
+        """The same weights, validated so that it measures what another one does, and still what it did if it can be.
+
+        One protocol's values are not another's: if they differ, the other's alone.
+        """
+        if self.protocol != other.protocol:
+            return self.measured_as(other)
+        every = math.gcd(self.train.validate_every, other.train.validate_every)
+        metrics = tuple(dict.fromkeys([*other.metrics, *self.metrics]))
+        return self.model_copy(
+            update={"train": self.train.model_copy(update={"validate_every": every}), "metrics": metrics}
+        )
 
 
 def as_mapping(value: Any) -> Any:

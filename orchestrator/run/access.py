@@ -9,29 +9,41 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from orchestrator.data.inputs import Inputs
 from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import BenchmarkSource
-from orchestrator.run import journal
+from orchestrator.plan.config import BenchmarkSource, TrialConfig
+from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import SHARED, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
-_TRIAL_FILES = (CHECKPOINT, "model/*", "model_ema/*", JOURNAL)  # the journal last: it speaks of the others
+_TRIAL_FILES = (CHECKPOINT, "model/*", "model_ema/*", JOURNAL, TRIAL)
+"""In the order in which they go: a journal speaks of what comes before it, and trial.json of the journal."""
+_CLAIM = "claim"
 _IN_RUN = RunDir(Path())  # where things lie in any run
+
+
+TIE_SECONDS = 1.0
+"""How long one that has claimed or signed something on a storage looks whether another one did so at the same time."""
+
+CLAIM_POLL_SECONDS = 5.0
+"""How often one that waits for a claim looks whether it still stands."""
 
 
 class Access(ABC):
@@ -96,6 +108,13 @@ class Access(ABC):
         """A test set as workers on any node find it."""
 
     @abstractmethod
+    def claimed(self, fingerprint: str) -> AbstractContextManager[None]:
+        """Hold a trial against the other runs of the output for a `with` block; waits for one that has it.
+
+        Workers on one machine, or on one shared disk, wait for each other by the lock of the trial's folder.
+        """
+
+    @abstractmethod
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         """Where a worker of a trial works."""
 
@@ -122,7 +141,7 @@ class Access(ABC):
         folder = self.trial_folder(fingerprint, rank)
         if folder != self.run.trial(fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
-        self.pull(trial_name(fingerprint), [CHECKPOINT, JOURNAL], folder)
+        self.pull(trial_name(fingerprint), [CHECKPOINT, "model/model.json", JOURNAL, TRIAL], folder)
         if not rank:
             self.push_trial(fingerprint)
 
@@ -132,12 +151,26 @@ class Access(ABC):
 
     def read_journal(self, fingerprint: str) -> list[dict[str, Any]]:
         """A trial's journal as it stands now; the folder here then holds it too."""
-        self.pull(trial_name(fingerprint), [JOURNAL])
+        self.pull(trial_name(fingerprint), [JOURNAL, TRIAL])
         return journal.read(self.run.trial(fingerprint) / JOURNAL)
+
+    def measures(self, config: TrialConfig) -> bool:
+        """Whether the trial here, as `read_journal` left it, is validated as `config` asks."""
+        path = self.run.trial(config.fingerprint) / TRIAL
+        return path.exists() and TrialRecord.read(path).trial_config().measures(config)
 
     def result(self, fingerprint: str) -> TrialResult | None:
         """How a trial that no worker is busy with ended; None if it has not."""
         return outcome(self.read_journal(fingerprint))
+
+    def is_busy(self, fingerprint: str) -> bool:
+        """Whether a worker on this machine is at work on a trial."""
+        lock = FileLock(self.for_workers().run.trial(fingerprint) / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def end(self, fingerprint: str, status: str, step: int | None, cause: str | None = None) -> TrialResult:
         """Write the end of a trial that nobody is working on; `step`: None stands for its last one."""
@@ -199,6 +232,9 @@ class LocalAccess(Access):
 
     def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
         return inputs.located(name, scale)
+
+    def claimed(self, fingerprint: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         return self.run.trial(fingerprint)
@@ -270,6 +306,23 @@ class MirroredAccess(Access):
 
     def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
         return inputs.stored(name, scale, self.storage)
+
+    @contextmanager
+    def claimed(self, fingerprint: str) -> Iterator[None]:
+        """A claim is a run's name beside the trial; it stands as long as that run has a driver that lives."""
+        name = f"{trial_name(fingerprint)}/{_CLAIM}"
+        mine = self.name.encode()
+        while (holder := self.root.read(name)) != mine:
+            if holder and lease.is_driven(self.root.child(holder.decode())):
+                time.sleep(CLAIM_POLL_SECONDS)
+                continue
+            self.root.write(name, mine)
+            time.sleep(TIE_SECONDS)  # of two that came at once, the one that wrote last has it
+        try:
+            yield
+        finally:
+            if self.root.read(name) == mine:
+                self.root.delete(name)
 
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         """Where a worker of a trial works.

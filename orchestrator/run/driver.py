@@ -6,21 +6,21 @@ A head that is lost then costs nothing: the same command on another machine find
 from __future__ import annotations
 
 import _thread
-import json
 import socket
 import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from typing import Any
 
 from orchestrator.data.store import PatchStore
-from orchestrator.run.access import Access, LocalAccess, MirroredAccess
-from orchestrator.run.folder import RunDir
+from orchestrator.run import lease
+from orchestrator.run.access import TIE_SECONDS, Access, LocalAccess, MirroredAccess
+from orchestrator.run.folder import SHARED, RunDir, trial_name
+from orchestrator.run.journal import JOURNAL
 from orchestrator.run.progress import say
-from orchestrator.run.records import HomeRecord
+from orchestrator.run.records import TRIAL, HomeRecord, read_roles
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 
@@ -30,21 +30,15 @@ PUSH_SECONDS = 30
 BEAT_SECONDS = 20
 """Time between two signs of life that a driver leaves on the storage."""
 
-LEASE_SECONDS = 120
-"""How long after its last sign of life another driver may not take a run over."""
-
-TIE_SECONDS = 1.0
-"""How long a driver that has signed looks whether another one did so at the same time."""
-
 _STUDIES = "studies.db"
-_DRIVER = "driver.json"
 _OWN = (
-    "config.yaml", "run.id", "plan.json", "init/*", "teacher/*", "trials/*/trial.json", "winners.json",
-    "leaderboard.*", "pictures/*",
+    "config.yaml", "run.id", "plan.json", "init/*", "teacher/*", "roles.jsonl", "winners.json", "leaderboard.*",
+    "pictures/*",
 )  # fmt: skip
 """What the driver writes; trials, evaluation and the patch store come to the storage by themselves. What MLflow holds
 is found again by its tags, and if its database was lost with the machine, delivered anew."""
-_RESULTS = ("trials/*/journal.jsonl", "evaluation/*.parquet")
+_RESULTS = "evaluation/*.parquet"
+_SEARCHES = f"{SHARED}/searches"
 
 
 class Home(ABC):
@@ -109,7 +103,7 @@ class Home(ABC):
 
     def pull_weights(self, fingerprint: str) -> None:
         """Bring a finished trial's journal and weights into the run folder."""
-        self.access.pull(f"trials/{self.run.trial(fingerprint).name}", ["journal.jsonl", "model/*", "model_ema/*"])
+        self.access.pull(trial_name(fingerprint), [JOURNAL, TRIAL, "model/*", "model_ema/*"])
 
 
 class LocalHome(Home):
@@ -143,38 +137,38 @@ class StoredHome(Home):
     def visit(self) -> None:
         self.storage.check()
         if not self.run.config.exists():
-            self.access.pull("", [*_OWN, *_RESULTS])
+            self._fetch(_OWN)
         super().visit()
 
     @contextmanager
     def driven(self) -> Iterator[None]:
         self.storage.check()
-        me, last = f"{socket.gethostname()}:{self.run.path}", self._driver()
+        me, last = f"{socket.gethostname()}:{self.run.path}", lease.read(self.storage)
         age = time.time() - last["time"]
         if last["owner"] not in (None, me):
-            if age < LEASE_SECONDS:
+            if age < lease.LEASE_SECONDS:
                 raise InputError(
                     f"--storage: {last['owner']} drives this run, and was alive {age:.0f} s ago; stop it, or if it is "
-                    f"gone, try again in {LEASE_SECONDS - age:.0f} s"
+                    f"gone, try again in {lease.LEASE_SECONDS - age:.0f} s"
                 )
             for path in self.run.path.glob(f"{_STUDIES}*"):
                 path.unlink()  # what this machine knew is older
         studies = [] if (self.run.path / _STUDIES).exists() else [_STUDIES]
-        self.access.pull("", [*_OWN, *studies, *_RESULTS])
-        self._sign(me, time.time())
+        self._fetch([*_OWN, *studies])
+        lease.sign(self.storage, me, time.time())
         time.sleep(TIE_SECONDS)  # of two that came at once, the one that signed last stays
-        if self._driver()["owner"] != me:
-            raise InputError(f"--storage: {self._driver()['owner']} has just begun to drive this run")
+        if lease.read(self.storage)["owner"] != me:
+            raise InputError(f"--storage: {lease.read(self.storage)['owner']} has just begun to drive this run")
         done = threading.Event()
 
         def beat() -> None:
             while not done.wait(BEAT_SECONDS):
                 try:
-                    if (now := self._driver()["owner"]) != me:
-                        say(f"{now} drives this run now (no sign of life was left here for {LEASE_SECONDS} s)")
+                    if (now := lease.read(self.storage)["owner"]) != me:
+                        say(f"{now} drives this run now (no sign of life was left here for {lease.LEASE_SECONDS} s)")
                         _thread.interrupt_main()
                         return
-                    self._sign(me, time.time())
+                    lease.sign(self.storage, me, time.time())
                 except OSError as error:
                     say(f"no sign of life left on the storage: {error}")
 
@@ -185,8 +179,8 @@ class StoredHome(Home):
         finally:
             done.set()
             alive.join()
-            if self._driver()["owner"] == me:
-                self._sign(me, 0)
+            if lease.read(self.storage)["owner"] == me:
+                lease.sign(self.storage, me, 0)
 
     def push(self, *, sometimes: bool = False) -> None:
         if sometimes and time.monotonic() - self._pushed < PUSH_SECONDS:
@@ -207,6 +201,7 @@ class StoredHome(Home):
 
     def _push(self) -> None:
         self.access.push("", _OWN)
+        self.access.push(_SEARCHES, ["*"])
         if (studies := self.run.path / _STUDIES).exists():
             copy = self.run.path / ".studies.copy"
             with closing(sqlite3.connect(studies)) as live, closing(sqlite3.connect(copy)) as whole:
@@ -214,12 +209,12 @@ class StoredHome(Home):
             self.storage.upload(copy, _STUDIES)
             copy.unlink()
 
-    def _driver(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.storage.read(_DRIVER) or '{"owner": null, "time": 0}')
-        return found
-
-    def _sign(self, owner: str, when: float) -> None:
-        self.storage.write(_DRIVER, json.dumps({"owner": owner, "time": when}).encode())
+    def _fetch(self, own: Sequence[str]) -> None:
+        """Bring here what drivers wrote, and what came out."""
+        self.access.pull("", [*own, _RESULTS])
+        self.access.pull(_SEARCHES, ["*"])
+        names = {trial_name(role.fingerprint).rpartition("/")[2] for role in read_roles(self.run)}
+        self.access.pull(f"{SHARED}/trials", [f"{name}/{file}" for name in names for file in (TRIAL, JOURNAL)])
 
 
 def home_of(run: RunDir, root: str | None) -> Home:

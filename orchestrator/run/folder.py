@@ -70,6 +70,10 @@ class RunDir:
         return self.path / "winners.json"
 
     @property
+    def roles(self) -> Path:
+        return self.path / "roles.jsonl"
+
+    @property
     def home(self) -> Path:
         return self.path / "home.json"
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sr_models.files import write_text
+
 JOURNAL = "journal.jsonl"
 
 
@@ -34,6 +36,12 @@ def steps(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def end(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The entry that says how the trial ended; None while it is under way, or again after it was stopped."""
     return entries[-1] if entries and entries[-1]["kind"] == "end" else None
+
+
+def begin_anew(path: Path) -> None:
+    """Let a trial's record begin again: what it held is dropped, and a line says so."""
+    if path.exists():
+        write_text(path, json.dumps({"kind": "anew", "time": time.time()}) + "\n")
 
 
 class Journal:

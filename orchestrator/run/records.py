@@ -24,8 +24,9 @@ from orchestrator.plan.config import (
 from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
 from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import JOURNAL, begin_anew
 from sr_models.errors import InputError
-from sr_models.files import read_json, write_json
+from sr_models.files import read_json, write_json, write_text
 from sr_models.params import Params
 
 Role = Literal["search", "final", "teacher"]
@@ -213,7 +214,64 @@ def git_commit() -> str | None:
 
 
 class TrialRecord(Record):
-    """`trial.json`: what a trial will compute, left beside its journal before it starts."""
+    """`trial.json`: what a trial computes, beside its journal; who asked for it stands in each run's `roles.jsonl`."""
+
+    fingerprint: str
+    trained_in: str | None = None
+    """Name of the run that began it; None in files of earlier versions."""
+    attempt: int = 0
+    """How often it was begun anew, because its validations lacked what a later search steers by."""
+    config: dict[str, Any]
+    """As it was written: boards and tracking must read trials whose keys a later version no longer knows."""
+
+    combination: str | None = None
+    role: Role | None = None
+    number: int | None = None
+    seed: int | None = None
+    params: dict[str, Any] | None = None
+    """These five are of earlier versions, whose trials belonged to one run."""
+
+    def trial_config(self) -> TrialConfig:
+        """`config` as this version understands it. Raises InputError if it is of another one."""
+        return TrialConfig.parse(self.config, f"trial {self.fingerprint[:16]}: config")
+
+
+TRIAL = "trial.json"
+
+
+def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -> TrialRecord:
+    """What a trial in `folder` goes on with: as it was begun, whoever did, if that measures what is needed now.
+
+    Where a search is to steer it and its validations lack what that takes, it is begun anew: its journal begins again,
+    its checkpoint is of another attempt, and its weights, if it had come to its end, must come out as they were.
+
+    Args:
+        config: what is asked for; `folder` is named by its fingerprint.
+        run: name of the run that asks.
+        steered: whether a search decides on it by its validations; other runs need its weights alone.
+    """
+    path = folder / TRIAL
+    if not path.exists():
+        found = TrialRecord(fingerprint=config.fingerprint, trained_in=run, config=config.model_dump(mode="json"))
+        found.write(path)
+        return found
+    found = TrialRecord.read(path)
+    there = found.trial_config()
+    if not steered or there.measures(config):
+        return found
+    found = found.model_copy(
+        update={"attempt": found.attempt + 1, "config": there.measured_too_as(config).model_dump(mode="json")}
+    )
+    begin_anew(folder / JOURNAL)  # first: an old journal beside a new trial.json would pass for a finished trial
+    found.write(path)
+    return found
+
+
+# ---- roles.jsonl -----------------------------------------------------------------------------------------------------
+
+
+class RoleRecord(Params):
+    """One line of `roles.jsonl`: a trial that a run makes use of, and as what."""
 
     fingerprint: str
     combination: str | None
@@ -224,35 +282,81 @@ class TrialRecord(Record):
     seed: int
     params: dict[str, Any]
     """What the search chose."""
-    config: dict[str, Any]
-    """As it was written: boards and tracking must read trials whose keys a later version no longer knows."""
-
-    def trial_config(self) -> TrialConfig:
-        """`config` as this version understands it. Raises InputError if it is of another one."""
-        return TrialConfig.parse(self.config, f"trial {self.fingerprint[:16]}: config")
 
 
-def write_trial(
-    run: RunDir,
-    config: TrialConfig,
-    *,
-    combination: str | None,
-    role: Role,
-    number: int | None,
-    params: Mapping[str, Any],
-) -> None:
-    """Leave a trial's description beside what it will compute; a second role of the same trial keeps the first."""
-    path = run.trial(config.fingerprint) / "trial.json"
-    if not path.exists():
-        TrialRecord(
+class Roles:
+    """A run's roles, as its driver adds to them; a line stands once. A half line that a kill left is dropped."""
+
+    def __init__(self, run: RunDir) -> None:
+        self.path = run.roles
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text(self.path, whole)
+        self._there = set(whole.splitlines())
+
+    def add(
+        self,
+        config: TrialConfig,
+        *,
+        combination: str | None,
+        role: Role,
+        number: int | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write down that the run makes use of a trial."""
+        line = RoleRecord(
             fingerprint=config.fingerprint,
             combination=combination,
             role=role,
             number=number,
             seed=config.seed,
-            params=dict(params),
-            config=config.model_dump(mode="json"),
-        ).write(path)
+            params=dict(params or {}),
+        ).model_dump_json()
+        if line not in self._there:
+            self._there.add(line)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+
+def read_roles(run: RunDir) -> list[RoleRecord]:
+    """The trials that a run makes use of, in the order in which it came to; a trial can have several roles.
+
+    Raises:
+        InputError: a line that cannot be read.
+    """
+    if not run.roles.exists():
+        return _earlier_roles(run)
+    found = []
+    text = run.roles.read_text(encoding="utf-8")
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        try:
+            found.append(RoleRecord.model_validate_json(line))
+        except ValueError:
+            raise InputError(
+                f"{run.roles}, line {number}, is damaged; delete the file, the same sweep writes it again"
+            ) from None
+    return found
+
+
+def _earlier_roles(run: RunDir) -> list[RoleRecord]:
+    """Of a run of an earlier version: what each of its trials says of itself."""
+    found = []
+    for path in sorted(run.path.glob(f"trials/*/{TRIAL}")):
+        trial = TrialRecord.read(path)
+        if trial.role is None or trial.seed is None:
+            raise InputError(f"{path}: role or seed is missing")
+        found.append(
+            RoleRecord(
+                fingerprint=trial.fingerprint,
+                combination=trial.combination,
+                role=trial.role,
+                number=trial.number,
+                seed=trial.seed,
+                params=trial.params or {},
+            )
+        )
+    return found
 
 
 # ---- winners.json ----------------------------------------------------------------------------------------------------
@@ -264,6 +368,8 @@ class SearchCounts(Params):
     trials: int
     pruned: int
     failed: int
+    steps: int | None = None
+    """That the search took, of all its trials; None in files of earlier versions."""
 
 
 class WinnerRecord(Params):

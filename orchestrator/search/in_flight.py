@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from orchestrator.run import journal
 from orchestrator.run.access import Access
-from orchestrator.run.records import write_trial
+from orchestrator.run.records import Roles
 from orchestrator.search.studies import Assignment, Studies
 
 Answer = Literal["continue", "stop"]
@@ -23,6 +23,7 @@ class InFlight:
 
     Args:
         access: the driver's, to the run whose trials these are.
+        roles: where the run keeps what it makes use of.
         progress: told of every report, and of how trials end.
         tell_workers: sends the decision on a report, (trial id, step, answer), to workers that wait for it and then end
             by themselves; None where Tune ends trials.
@@ -32,11 +33,12 @@ class InFlight:
         self,
         studies: Studies,
         access: Access,
+        roles: Roles,
         progress: SearchProgress,
         tell_workers: Callable[[str, int, Answer], object] | None = None,
     ) -> None:
         self.studies, self.access, self.progress, self.tell_workers = studies, access, progress, tell_workers
-        self.run = access.run
+        self.run, self.roles = access.run, roles
         self.live: dict[str, Assignment] = {}
         self.duplicates: list[Assignment] = []
         """Proposed while a trial of the same fingerprint runs: two at a time would be in each other's way."""
@@ -49,22 +51,37 @@ class InFlight:
         return (object, ())
 
     def start(self, trial_id: str) -> dict[str, Any] | None:
-        """What Tune is to run next under this id; None if there is nothing, or nothing yet (`duplicates`)."""
-        assignment = self._next()
-        if assignment is None:
-            return None
-        self.live[trial_id] = assignment
-        write_trial(
-            self.run,
-            assignment.config,
-            combination=assignment.combination.id,
-            role="search",
-            number=assignment.number,
-            params=assignment.trial.params,
-        )
-        for entry in journal.steps(self.access.read_journal(assignment.config.fingerprint)):
-            self.studies.record(assignment, entry["step"], entry["metrics"])  # what a dead driver did not hear
-        return {"trial": assignment.config.model_dump(mode="json"), "key": trial_id}
+        """What Tune is to run next under this id; None if there is nothing, or nothing yet (`duplicates`).
+
+        A trial that is there already, of this run or of another one, is heard first, validation by validation: what it
+        has gone through beyond a rung at which the study stops it counts for nothing.
+        """
+        while (assignment := self._next()) is not None:
+            config = assignment.config
+            self.roles.add(
+                config,
+                combination=assignment.combination.id,
+                role="search",
+                number=assignment.number,
+                params=assignment.trial.params,
+            )
+            self.live[trial_id] = assignment
+            entries = self.access.read_journal(config.fingerprint)
+            if not self._hear(trial_id, journal.steps(entries) if self.access.measures(config) else []):
+                return {"trial": config.model_dump(mode="json"), "key": trial_id}
+        return None
+
+    def _hear(self, trial_id: str, entries: list[dict[str, Any]]) -> bool:
+        """Take in what a trial's journal holds; True if the study stops it at one of these steps."""
+        assignment = self.live[trial_id]
+        for entry in entries:
+            if entry["step"] in assignment.reported:
+                continue  # it was decided on then
+            self.studies.record(assignment, entry["step"], entry["metrics"])
+            if entry["step"] < assignment.config.train.steps and self.studies.should_stop(assignment):
+                self.close(trial_id, TrialState.PRUNED, entry["step"])
+                return True
+        return False
 
     def _next(self) -> Assignment | None:
         """The next trial of whose fingerprint none is running."""
@@ -115,8 +132,8 @@ class InFlight:
         )
 
     def close_journals(self) -> None:
-        """Write the end of stopped trials whose worker did not live to do so; nobody is working on them any more."""
+        """Write the end of stopped trials whose worker did not live to do so, unless another run goes on with them."""
         for fingerprint, step in self.studies.pruned():
             entries = self.access.read_journal(fingerprint)
-            if entries and journal.end(entries) is None:
+            if entries and journal.end(entries) is None and not self.access.is_busy(fingerprint):
                 self.access.end(fingerprint, "stopped", step)

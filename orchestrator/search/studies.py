@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +21,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.secrets import shown
-from orchestrator.plan.config import SweepConfig, TrialConfig
+from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan, first_rung, higher_is_better
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
 from orchestrator.search.halving import AsynchronousHalving
+from orchestrator.search.record import adopt, keep, search_key
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 
@@ -87,9 +88,11 @@ class Studies:
         self._asked = {}
         self._cut: list[Assignment] = []  # handed out by a driver that died
         self._searched = [combination for combination in plan.combinations if combination.trials]
+        self._keys = {c.id: search_key(make_config(c, {}), c, self.config.search) for c in self._searched}
         for combination in self._searched:
             study = self._studies[combination.id]
             self._claim(study)
+            adopt(study, run, self._keys[combination.id], combination.axes.distributions(), combination.trials)
             if not study.get_trials(deepcopy=False):
                 study.enqueue_trial(combination.axes.configured)
             trials = study.get_trials(deepcopy=False)
@@ -100,6 +103,13 @@ class Studies:
         """What the combination's study holds; nothing where there is nothing to search."""
         study = self._studies.get(combination.id)
         return study.get_trials(deepcopy=False) if study else []
+
+    def told(self) -> Iterator[tuple[Combination, FrozenTrial, TrialConfig]]:
+        """Every trial that has been told, with its config."""
+        for combination in self._searched:
+            for trial in self.trials(combination):
+                if trial.state.is_finished():
+                    yield combination, trial, self._make_config(combination, trial.params)
 
     def finished(self, combination: Combination) -> int:
         """Planned trials of a combination that have been told, however they ended."""
@@ -121,7 +131,7 @@ class Studies:
         study = self._studies[combination.id]
         if combination.axes.size < math.inf and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             study.enqueue_trial(self._untried(combination, study))
-        study.sampler = _sampler(self.config, combination, self._asked[combination.id])
+        study.sampler = self._sampler(combination)
         trial = study.ask(combination.axes.distributions())
         self._asked[combination.id] += 1
         config = self._make_config(combination, trial.params)
@@ -144,7 +154,9 @@ class Studies:
             assignment.trial.set_user_attr("cause", cause)
         values = self._frozen(assignment).intermediate_values
         value = values[max(values)] if state == TrialState.COMPLETE else None
-        self._studies[assignment.combination.id].tell(assignment.trial, value, state=state)
+        combination = assignment.combination
+        self._studies[combination.id].tell(assignment.trial, value, state=state)
+        keep(self.trials(combination), self.run, self._keys[combination.id], combination.id, self.metric)
 
     def winner(self, combination: Combination) -> FrozenTrial | None:
         """The best trial that ran its full budget, or None if none did or nothing is searched."""
@@ -153,9 +165,13 @@ class Studies:
 
     def counts(self, combination: Combination) -> SearchCounts:
         """How a combination's trials ended."""
-        states = [trial.state for trial in self.trials(combination)]
+        trials = self.trials(combination)
+        states = [trial.state for trial in trials]
         return SearchCounts(
-            trials=len(states), pruned=states.count(TrialState.PRUNED), failed=states.count(TrialState.FAIL)
+            trials=len(states),
+            pruned=states.count(TrialState.PRUNED),
+            failed=states.count(TrialState.FAIL),
+            steps=sum(trial.last_step or 0 for trial in trials),
         )
 
     def pruned(self) -> list[tuple[str, int]]:
@@ -210,15 +226,24 @@ class Studies:
         """A point of a finite space that was not proposed yet: the first such of the sampler's, or else any."""
         trials = study.get_trials(deepcopy=False)
         tried = [trial.params for trial in trials]
-        scratch = optuna.create_study(
-            direction=study.direction, sampler=_sampler(self.config, combination, self._asked[combination.id])
-        )
+        scratch = optuna.create_study(direction=study.direction, sampler=self._sampler(combination))
         scratch.add_trials(trials)  # a copy in memory, for a sampler's draws leave a trial each in their study
         for _ in range(DRAWS):
             if (point := scratch.ask(combination.axes.distributions()).params) not in tried:
                 return point
         left = [point for point in combination.axes.points if point not in tried]
-        return random.Random(_seed(self.config, combination, self._asked[combination.id])).choice(left)
+        return random.Random(self._seed(combination)).choice(left)
+
+    def _sampler(self, combination: Combination) -> BaseSampler:
+        """Of a combination's next proposal: seeded by what is asked for, not by what the process did before."""
+        if self.config.search.sampler == "random":
+            return RandomSampler(seed=self._seed(combination))
+        startup = self.config.search.startup_trials
+        return TPESampler(seed=self._seed(combination), n_startup_trials=startup, multivariate=True)
+
+    def _seed(self, combination: Combination) -> int:
+        """In [0, 2 ** 32): no two proposals of any two searches share theirs, and sweeps with one search do."""
+        return int(digest([self._keys[combination.id], self._asked[combination.id]])[:8], 16)
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -230,16 +255,3 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     except (SQLAlchemyError, ImportError) as error:
         reason = shown(" ".join(str(error).split()))[:200]
         raise InputError(f"--studies-uri {shown(url)!r}: {reason}") from None
-
-
-def _sampler(config: SweepConfig, combination: Combination, asked: int) -> BaseSampler:
-    """Seeded by what is asked for, not by what the process did before."""
-    seed = _seed(config, combination, asked)
-    if config.search.sampler == "random":
-        return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, n_startup_trials=config.search.startup_trials, multivariate=True)
-
-
-def _seed(config: SweepConfig, combination: Combination, asked: int) -> int:
-    """Of a combination's proposal, in [0, 2 ** 32): no two share theirs."""
-    return int(digest([config.seed, combination.id, asked])[:8], 16)

@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.ray_private import QUIET_TUNE
 from orchestrator.plan.config import ResourceConfig
 from orchestrator.run.access import Access
+from orchestrator.run.records import Roles
 from orchestrator.search.in_flight import InFlight, SearchProgress
 from orchestrator.search.studies import Studies
 from orchestrator.training.group import Verdicts, fit
@@ -32,16 +33,22 @@ from orchestrator.training.worker import Crew, execute, reserved_for_trial
 
 
 def search(
-    studies: Studies, access: Access, resources: ResourceConfig, concurrency: int, device: str, progress: SearchProgress
+    studies: Studies,
+    access: Access,
+    roles: Roles,
+    resources: ResourceConfig,
+    concurrency: int,
+    device: str,
+    progress: SearchProgress,
 ) -> None:
     """Run every planned trial that has not been told yet; returns when all have."""
     if not studies.open:
         return
     verdicts: Any = _here(Verdicts) if resources.workers_per_trial > 1 else None
-    in_flight = InFlight(studies, access, progress, verdicts and verdicts.give.remote)
+    in_flight = InFlight(studies, access, roles, progress, verdicts and verdicts.give.remote)
     reserved = reserved_for_trial(resources)
     bundle = {"cpu": reserved["num_cpus"], "gpu": reserved.get("num_gpus", 0), **reserved.get("resources", {})}
-    crew = Crew(access.for_workers(), resources, device, verdicts)
+    crew = Crew(access.for_workers(), resources, device, True, verdicts)
     trial = tune.with_parameters(_trial, crew=crew)  # not in its config, which Tune writes down
     trainable = tune.with_resources(trial, {name: amount for name, amount in bundle.items() if amount})
     with tempfile.TemporaryDirectory(
@@ -91,6 +98,7 @@ def _trial(config: dict[str, Any], crew: Crew) -> None:
             threads=crew.resources.cpus_per_worker,
             report=report,
             micro_batch=crew.resources.micro_batch,
+            steered=crew.steered,
         )
         if result.status == "stopped":  # a plain return has Tune's wrapper report once more, into the next trial
             raise SystemExit(0)

@@ -24,7 +24,7 @@ from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.leaderboard.board import Board, Entry
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TrialRecord, read_plan
+from orchestrator.run.records import TRIAL, RoleRecord, TrialRecord, read_plan, read_roles
 from orchestrator.tracking import mlflow_store
 from orchestrator.tracking.mlflow_store import Store
 
@@ -64,8 +64,8 @@ class Tracker:
                 return 0  # the sweep is still preparing its images
             self.plan = read_plan(self.folder)
             parent, new = self._parent()
-            for path in self.run_dir.trial_records:
-                new += self._trial(path.parent, parent)
+            for role in self._roles():
+                new += self._trial(role, parent)
             if (self.folder / "leaderboard.json").exists():
                 new += self._scores(parent)
             return new + self._files(parent)
@@ -73,8 +73,8 @@ class Tracker:
     def finish(self) -> None:
         """Close the parent and what is still open: nobody works on this folder any more."""
         with self.lock.acquire(timeout=LOCK_WAIT_S):
-            board, trials = self.folder / "leaderboard.json", list(self.folder.glob(f"trials/*/{journal.JOURNAL}"))
-            done = board.exists() and all(path.stat().st_mtime_ns <= board.stat().st_mtime_ns for path in trials)
+            board = self.folder / "leaderboard.json"
+            done = board.exists() and self.run_dir.winners.exists() and _no_newer(self.run_dir.winners, board)
             for key, run in self.store.state.runs.items():
                 if run.status == "running":
                     self.store.set_status(run, "complete" if key == "parent" and done else "interrupted", time.time())
@@ -133,23 +133,31 @@ class Tracker:
             self.store.set_status(run, "running", None)
         return run.id, new
 
-    def _trial(self, folder: Path, parent: str) -> int:
+    def _roles(self) -> list[RoleRecord]:
+        """The run's trials, each in its first role, as far as they have begun."""
+        first: dict[str, RoleRecord] = {}
+        for role in read_roles(self.run_dir):
+            first.setdefault(role.fingerprint, role)
+        return [role for role in first.values() if (self.run_dir.trial(role.fingerprint) / TRIAL).exists()]
+
+    def _trial(self, role: RoleRecord, parent: str) -> int:
         """One nested run a trial: its params once, then the journal's new steps, then how it ended."""
+        folder = self.run_dir.trial(role.fingerprint)
         key, path = f"trial/{folder.name}", folder / journal.JOURNAL
         size = path.stat().st_size if path.exists() else 0
         known = self.store.state.runs.get(key)
         if known and known.size == size:
             return 0
-        trial = TrialRecord.read(folder / "trial.json")
-        config, own = trial.config, self._tags(trial.combination, trial.config)
-        title = f"{own['model']} × {own['objective']}" if trial.combination else f"teacher {own['model']}"
-        title += f" ×{own['scale']} " + (f"seed {trial.seed}" if trial.number is None else f"#{trial.number}")
+        trial = TrialRecord.read(folder / TRIAL)
+        config, own = trial.config, self._tags(role.combination, trial.config)
+        title = f"{own['model']} × {own['objective']}" if role.combination else f"teacher {own['model']}"
+        title += f" ×{own['scale']} " + (f"seed {role.seed}" if role.number is None else f"#{role.number}")
         kept = "raw, ema" if (config.get("train") or {}).get("ema") else "raw"
-        own |= {"fingerprint": trial.fingerprint, "role": trial.role, "seed": trial.seed}
-        own |= {"weights": kept, "mlflow.parentRunId": parent}
-        run, new = self.store.run(key, self.plan.name, title, own, _mtime(folder / "trial.json"))
+        own |= {"fingerprint": role.fingerprint, "role": role.role, "seed": role.seed}
+        own |= {"trained_in": trial.trained_in, "weights": kept, "mlflow.parentRunId": parent}
+        run, new = self.store.run(key, self.plan.name, title, own, _mtime(folder / TRIAL))
         if key not in self._asked:
-            self.store.log_params(run.id, {**flatten(config), **trial.params})
+            self.store.log_params(run.id, {**flatten(config), **role.params})
             run.step = max(run.step, self.store.last_step(run.id))
             self._asked.add(key)
 
@@ -280,3 +288,7 @@ def _mtime(path: Path) -> float:
 def _stamp(path: Path) -> tuple[str, int, int]:
     found = path.stat()
     return path.name, found.st_size, found.st_mtime_ns
+
+
+def _no_newer(path: Path, board: Path) -> bool:
+    return path.stat().st_mtime_ns <= board.stat().st_mtime_ns

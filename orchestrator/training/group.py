@@ -91,7 +91,8 @@ def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[An
             ),
         )
         try:
-            trainer.fit()
+            with crew.access.claimed(fingerprint):
+                trainer.fit()
         except ray.train.TrainingFailedError as error:
             return _given_up(crew, fingerprint, error)
     result = crew.access.result(fingerprint)
@@ -122,6 +123,7 @@ def _loop(crew: Crew, trial: dict[str, Any], key: str) -> None:
         rank=context.get_world_rank(),
         world=context.get_world_size(),
         micro_batch=crew.resources.micro_batch or share,  # fewer workers take longer, and no more memory
+        steered=crew.steered,
     )
 
 

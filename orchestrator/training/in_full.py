@@ -27,22 +27,24 @@ def run_in_full(
     progress: Callable[[int], None],
     *,
     at_a_time: int,
+    steered: bool = False,
 ) -> list[TrialResult]:
     """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together.
 
     Args:
         access: the driver's.
+        steered: whether their validations are held against those of a search.
     """
     task = ray.remote(_execute).options(max_retries=resources.max_restarts, **reserved_for_trial(resources))
     workers = access.for_workers()
-    results = [_ended(access, config) for config in configs]
+    results = [_ended(access, config, steered) for config in configs]
     todo = [i for i, result in enumerate(results) if result is None]
     running: dict[Any, int] = {}
     try:
         while todo or running:
             while todo and len(running) < at_a_time:
                 i = todo.pop(0)
-                running[task.remote(configs[i].model_dump(mode="json"), workers, resources, device)] = i
+                running[task.remote(configs[i].model_dump(mode="json"), workers, resources, device, steered)] = i
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             progress(sum(_step(access, config) for config in configs))
             with user_errors():
@@ -54,12 +56,14 @@ def run_in_full(
             ray.cancel(ref, force=True)
 
 
-def _execute(trial: dict[str, Any], access: Access, resources: ResourceConfig, device: str) -> TrialResult:
+def _execute(
+    trial: dict[str, Any], access: Access, resources: ResourceConfig, device: str, steered: bool
+) -> TrialResult:
     if resources.workers_per_trial > 1:
         from orchestrator.training.group import fit
         from orchestrator.training.worker import Crew
 
-        return fit(Crew(access, resources, device), trial)
+        return fit(Crew(access, resources, device, steered), trial)
     return execute(
         trial,
         access,
@@ -67,12 +71,15 @@ def _execute(trial: dict[str, Any], access: Access, resources: ResourceConfig, d
         threads=resources.cpus_per_worker,
         report=lambda _step, _metrics: "continue",
         micro_batch=resources.micro_batch,
+        steered=steered,
     )
 
 
-def _ended(access: Access, config: TrialConfig) -> TrialResult | None:
+def _ended(access: Access, config: TrialConfig, steered: bool) -> TrialResult | None:
     """How a trial ended in full or failed; None if there is something left to run."""
     result = outcome(access.read_journal(config.fingerprint))
+    if steered and not access.measures(config):
+        return None
     return None if result is None or result.status == "stopped" else result
 
 

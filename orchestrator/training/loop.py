@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,11 +34,13 @@ from orchestrator.plan.config import TrialConfig
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, end, steps
+from orchestrator.run.records import TRIAL, TrialRecord, begin_trial
 from orchestrator.training.failure import TrialFailure, failure_cause
 from orchestrator.training.network import build_network, export, other_weights, prepare
 from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
 from orchestrator.training.validation import validation_scores
+from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.rng import SampleRng, keyed
 
@@ -60,6 +63,8 @@ def run_trial(
     out_dir: Path,
     init: Path | None = None,
     micro_batch: int | None = None,
+    run: str = "",
+    steered: bool = True,
     pull: Callable[[], object] = lambda: None,
     kept: Callable[[], None] = lambda: None,
 ) -> TrialResult:
@@ -78,6 +83,9 @@ def run_trial(
         init: safetensors of the weights that `config.init` is the hash of; those of another scale give all but the
             upsampler (`sr_models.checkpoints.published.initialise`).
         micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
+        run: name of the run that asks, for trial.json.
+        steered: whether `report` needs every validation of `config`. If not, a trial that another run has begun goes on
+            with the validations that it has; if so, and they lack some, it is begun anew (`begin_trial`).
         pull: called before `out_dir` is read, to bring it up to date; by rank 0 first, and then by the others.
         kept: called after rank 0 has changed files in `out_dir`, to carry them elsewhere.
 
@@ -97,9 +105,13 @@ def run_trial(
     with FileLock(out_dir / ".lock") if ranks.first else contextlib.nullcontext():
         if ranks.first:
             pull()
+            begun = begin_trial(out_dir, config, run=run, steered=steered)
+            kept()
         ranks.wait()
         if not ranks.first:
             pull()
+            begun = TrialRecord.read(out_dir / TRIAL)
+        config = config.measured_as(begun.trial_config())
         journal = Journal(out_dir / JOURNAL, kept if ranks.first else None)
         ranks.agree("journal", journal.last_step, len(journal.entries))  # before anyone acts on what it says
         if not resume and (journal.entries or (out_dir / CHECKPOINT).exists()):
@@ -119,7 +131,7 @@ def run_trial(
         with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
-                trial = _Trial(config, store, device, ranks, out_dir, init, micro_batch, kept)
+                trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, init, micro_batch, kept)
                 result = trial.run(journal, report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
                 cause = failure_cause(error, device)
@@ -137,6 +149,7 @@ class _Trial:
     def __init__(
         self,
         config: TrialConfig,
+        attempt: int,
         store: PatchStore,
         device: str,
         ranks: Ranks,
@@ -145,7 +158,7 @@ class _Trial:
         micro_batch: int | None,
         kept: Callable[[], None],
     ) -> None:
-        self.config, self.train, self.store = config, config.train, store
+        self.config, self.attempt, self.train, self.store = config, attempt, config.train, store
         self.device, self.ranks, self.out_dir, self.kept = torch.device(device), ranks, out_dir, kept
         self.micro_batch = micro_batch or config.train.batch_size
         torch.manual_seed(config.seed)
@@ -186,11 +199,30 @@ class _Trial:
                 break
             self._train_step()
         if self.ranks.first:
-            export(self.out_dir, self.net, self.config, self.ema, self.store)
+            self._export()
             self.kept()
         metrics = steps(journal.entries)[-1]["metrics"]
         report(self.step, metrics)
         return TrialResult("complete", self.step, metrics)
+
+    def _export(self) -> None:
+        """Leave the weights; those of a trial that was begun anew must be what it came to before.
+
+        Raises:
+            TrialFailure: they are not.
+        """
+        if not (self.attempt and (self.out_dir / "model" / "model.json").exists()):
+            export(self.out_dir, self.net, self.config, self.ema, self.store)
+            return
+        again = self.out_dir / "again"
+        export(again, self.net, self.config, self.ema, self.store)
+        was, now = (CheckpointInfo.read(folder / "model").weights_sha256 for folder in (self.out_dir, again))
+        shutil.rmtree(again)
+        if was != now:
+            raise TrialFailure(
+                "trained again for validations that it lacked, and came out with other weights than before; bits "
+                "repeat only on the same kind of machine with the same cpus_per_worker and workers_per_trial"
+            )
 
     def _train_step(self) -> None:
         began = time.perf_counter()
@@ -278,6 +310,7 @@ class _Trial:
                 self.out_dir / CHECKPOINT,
                 {
                     "fingerprint": self.config.fingerprint,
+                    "attempt": self.attempt,
                     "step": self.step,
                     "seconds": self.seconds,
                     "sums": self.sums,
@@ -295,6 +328,8 @@ class _Trial:
             return
         if state["fingerprint"] != self.config.fingerprint:
             raise ValueError(f"{self.out_dir / CHECKPOINT} belongs to another trial ({state['fingerprint'][:12]})")
+        if state.get("attempt", 0) != self.attempt:
+            return  # of before it was begun anew
         self.net.load_state_dict(state["model"])
         if self.module is not None:
             self.module.load_state_dict(state["objective"])

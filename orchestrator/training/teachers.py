@@ -16,7 +16,7 @@ from orchestrator.plan.read import expand
 from orchestrator.run.access import Access
 from orchestrator.run.driver import Home
 from orchestrator.run.progress import bar, moves
-from orchestrator.run.records import write_trial
+from orchestrator.run.records import Roles
 from orchestrator.training import in_full as workers
 from orchestrator.training.in_full import user_errors
 from sr_models.checkpoints import published
@@ -45,7 +45,9 @@ def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale:
     return sha
 
 
-def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: ResourceConfig, device: str) -> str:
+def teach(
+    plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, resources: ResourceConfig, device: str
+) -> str:
     """The hash of the teacher at `scale`; afterwards its centroids are in the store.
 
     Args:
@@ -56,8 +58,11 @@ def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: Resourc
     """
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
-    name = _given(plan, home, scale) if teacher.weights else _trained(plan, home, scale, data_hash, resources, device)
-    _, info = load_checkpoint(home.run.path / name)
+    if teacher.weights:
+        name = _given(plan, home, scale)
+    else:
+        name = _trained(plan, home, roles, scale, data_hash, resources, device)
+    _, info = load_checkpoint(home.run.at(name))
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
@@ -90,10 +95,12 @@ def _given(plan: Plan, home: Home, scale: int) -> str:
     return name
 
 
-def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: ResourceConfig, device: str) -> str:
-    """The folder, by its name in the run, of a teacher that the sweep trains itself."""
+def _trained(
+    plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, resources: ResourceConfig, device: str
+) -> str:
+    """The folder, by its name, of a teacher that the sweep trains itself."""
     trial = plan.teacher_trial(scale, data_hash)
-    write_trial(home.run, trial, combination=None, role="teacher", number=None, params={})
+    roles.add(trial, combination=None, role="teacher")
     with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
         [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=1)
     if result.status != "complete":
@@ -102,13 +109,13 @@ def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: Reso
         )
     home.pull_weights(trial.fingerprint)
     folder = home.run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
-    return folder.relative_to(home.run.path).as_posix()
+    return home.run.name_of(folder)
 
 
 def make_centroids(
     checkpoint: str, access: Access, teacher: str, scale: int, resources: ResourceConfig, device: str
 ) -> None:
-    """Fill the store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder in the run."""
+    """Fill the store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder."""
     cpus = resources.cpus_per_worker
     task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
     with user_errors():

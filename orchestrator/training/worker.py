@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ def execute(
     rank: int = 0,
     world: int = 1,
     micro_batch: int | None = None,
+    steered: bool,
 ) -> TrialResult:
     """Run one trial of a run in this process, or this process's part of it, with its own number of threads."""
     import torch
@@ -32,19 +34,22 @@ def execute(
     config = TrialConfig.model_validate(trial)
     folder = access.trial_folder(config.fingerprint, rank)
     try:
-        return run_trial(
-            config,
-            access.open_store(),
-            report,
-            device=device,
-            rank=rank,
-            world=world,
-            out_dir=folder,
-            init=access.init(config.init),
-            micro_batch=micro_batch,
-            pull=functools.partial(access.pull_trial, config.fingerprint, rank),
-            kept=functools.partial(access.push_trial, config.fingerprint),
-        )
+        with access.claimed(config.fingerprint) if world == 1 else nullcontext():  # for a group, `fit` does so
+            return run_trial(
+                config,
+                access.open_store(),
+                report,
+                device=device,
+                rank=rank,
+                world=world,
+                out_dir=folder,
+                init=access.init(config.init),
+                micro_batch=micro_batch,
+                run=access.run.name,
+                steered=steered,
+                pull=functools.partial(access.pull_trial, config.fingerprint, rank),
+                kept=functools.partial(access.push_trial, config.fingerprint),
+            )
     finally:
         if folder != access.run.trial(config.fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
@@ -64,5 +69,7 @@ class Crew:
     access: Access
     resources: ResourceConfig
     device: str
+    steered: bool
+    """Whether they are compared by their validations."""
     verdicts: Any = None
     """Asked after each report whether the trial goes on; None: it does."""
