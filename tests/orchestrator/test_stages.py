@@ -13,7 +13,7 @@ from orchestrator.plan.config import SweepConfig, TrialConfig
 from orchestrator.plan.plan import Combination, make_plan
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
-from orchestrator.run.records import SearchCounts, TrialRecord, WinnerRecord, read_winners
+from orchestrator.run.records import Roles, SearchCounts, WinnerRecord, read_roles, read_winners
 from orchestrator.stages import Ingredients
 from orchestrator.training import in_full
 
@@ -60,7 +60,7 @@ class Finals:
         home = SimpleNamespace(access=None, pull_weights=self.pulled.append, push=lambda: None)
         return SimpleNamespace(
             plan=self.plan, config=self.plan.config, run=RunDir(self.folder), home=home, device="cpu",
-            trials_at_a_time=2,
+            trials_at_a_time=2, roles=Roles(RunDir(self.folder)),
         )  # fmt: skip
 
     def __call__(self, best: dict[str, tuple[int, dict[str, Any], str]], **changes: Any) -> dict[str, WinnerRecord]:
@@ -71,8 +71,9 @@ class Finals:
         [one] = [one for one in self.plan.combinations if one.id == combination]
         return INGREDIENTS.trial(self.plan, one, params, seed).fingerprint
 
-    def _run(self, trials: Sequence[TrialConfig], *_about: Any, at_a_time: int) -> list[TrialResult]:
+    def _run(self, trials: Sequence[TrialConfig], *_about: Any, at_a_time: int, steered: bool) -> list[TrialResult]:
         self.ran += trials
+        self.steered = steered
         return [
             TrialResult("failed", 3, {}, "the loss is not finite")
             if self.fails(trial)
@@ -102,11 +103,11 @@ def test_every_combination_gets_as_many_seeds_that_no_search_saw(finals: Finals,
     assert [(trial.seed, trial.teacher is not None) for trial in finals.ran] == [
         (8, False), (9, False), (8, True), (9, True),
     ]  # fmt: skip
-    records = [TrialRecord.read(path) for path in RunDir(tmp_path).trial_records]
-    assert {(one.combination, one.role, one.number, one.seed) for one in records} == {
+    assert {(one.combination, one.role, one.number, one.seed) for one in read_roles(RunDir(tmp_path))} == {
         (name, "final", None, seed) for name in (L1, ECO) for seed in (8, 9)
     }
     assert finals.pulled == [trial.fingerprint for trial in finals.ran]
+    assert not finals.steered, "their weights alone are asked for"
 
 
 def test_each_grid_point_has_its_own_runs(finals: Finals) -> None:
@@ -150,6 +151,7 @@ def test_an_audit_runs_stopped_trials_of_the_search_to_the_end(finals: Finals) -
     assert (found.combination, found.stopped) == (ECO, 3)
     assert [trial.objective.target.length for trial in finals.ran] == [0.3, 0.6, 0.9]
     assert {trial.seed for trial in finals.ran} == {7}, "the trials of the search themselves"
+    assert finals.steered
     assert math.isnan(found.gains[0]) and found.gains[1:] == (1.0, 2.0) and found.hits == 2
 
 

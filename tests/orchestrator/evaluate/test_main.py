@@ -29,7 +29,7 @@ from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_trial, write_winners
+from orchestrator.run.records import Roles, SearchCounts, WinnerRecord, write_plan, write_winners
 from orchestrator.training.loop import run_trial
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
@@ -176,7 +176,7 @@ def training(tmp_path: Path) -> tuple[RunDir, dict[str, Any]]:
     write_plan(folder, plan, data_hash=store.data_hash, benchmarks=tests, inits={}, teachers={}, trials_at_a_time=1)
     [one] = plan.combinations
     trial = plan.trial(one, {}, 0, store.data_hash, None)
-    write_trial(folder, trial, combination=one.id, role="search", number=0, params={})
+    Roles(folder).add(trial, combination=one.id, role="search", number=0)
     return folder, {"trial": trial, "store": store}
 
 

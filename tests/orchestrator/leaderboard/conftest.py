@@ -59,7 +59,7 @@ def _planned(combination: str) -> CombinationRecord:
 
 
 def _winner(number: int, *fingerprints: str, params: dict[str, Any] | None = None) -> WinnerRecord:
-    counts = SearchCounts(trials=4, pruned=1, failed=0)
+    counts = SearchCounts(trials=4, pruned=1, failed=0, steps=150)
     return WinnerRecord(
         number=number, params=params or {}, fingerprints=fingerprints, search=counts, train_seconds=14.2,
         search_run="5" * 64,

@@ -12,7 +12,7 @@ TRIAL = TrialConfig(
     model="imdn", scale=2, hyper={"channels": 32, "blocks": 2}, objective=RECIPES["eco"], train=TrainConfig(),
     seed=1, protocol="classical", metrics=("psnr_y",), data_hash="ab" * 32, teacher="cd" * 32,
 )  # fmt: skip
-GOLDEN = "0d6af7ae2a192e1ccb641f05cbc143f45ea57015137b679d07dd602adc75d56e"
+GOLDEN = "3cec01b904c7459bc12062ff0561c7f1f63007b698350a8172ff18766495ebc1"
 
 
 # ---- identity ------------------------------------------------------------------------------------------------------
@@ -49,7 +49,9 @@ def test_only_objectives_with_a_sigma_branch_have_its_version():
     [
         ({"train": {"checkpoint_every": 7}}, False),
         ({"train": {"lr": 2.1e-4}}, True),
-        ({"train": {"validate_every": 50}}, True),
+        ({"train": {"validate_every": 50}}, False),
+        ({"protocol": "uncropped"}, False),
+        ({"metrics": ("ssim_y", "psnr_y")}, False),
         ({"train": {"ema": 0.999}}, True),
         ({"train": {"precision": "bf16"}}, True),
         ({"train": {"groups": {}}}, False),
@@ -67,6 +69,30 @@ def test_the_fingerprint_moves_with_what_moves_numbers(change, moves):
     if "train" in change:
         change = {"train": TRIAL.train.changed(change["train"], "train")}
     assert (TRIAL.model_copy(update=change).fingerprint != TRIAL.fingerprint) is moves
+
+
+def measured(every: int, protocol: str = "classical", metrics: tuple[str, ...] = ("psnr_y",)) -> TrialConfig:
+    train = TRIAL.train.model_copy(update={"validate_every": every})
+    return TRIAL.model_copy(update={"train": train, "protocol": protocol, "metrics": metrics})
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "holds"),
+    [
+        (measured(50), measured(50), True),
+        (measured(50), measured(100), True),
+        (measured(100), measured(50), False),
+        (measured(40), measured(50), False),
+        (measured(50, metrics=("ssim_y", "psnr_y")), measured(50), True),
+        (measured(50), measured(50, metrics=("psnr_y", "ssim_y")), False),
+        (measured(50, "uncropped"), measured(50), False),
+    ],
+)
+def test_what_validations_hold(there, asked, holds):
+    assert there.measures(asked) is holds and there.fingerprint == asked.fingerprint
+    anew = there.measured_too_as(asked)
+    assert anew.measures(asked) and anew.measured_as(there) == there
+    assert anew.measures(there) == (there.protocol == asked.protocol)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ PREFIXED = [
 ]
 NOT_KEYS = {
     "CheckpointInfo", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
-    "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "WinnerRecord", "SearchCounts",
-    "HomeRecord", "TrackingRecord", "DeliveredRun",
+    "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "RoleRecord", "WinnerRecord",
+    "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
@@ -45,6 +45,7 @@ def test_no_set_of_hyperparameters_is_forgotten():
         "sr_models.checkpoints.folder",
         "orchestrator.data.manifest",
         "orchestrator.run.records",
+        "orchestrator.search.record",
         "eval.protocol",
     ):
         importlib.import_module(module)

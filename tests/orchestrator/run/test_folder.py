@@ -10,13 +10,16 @@ def test_what_lies_where(tmp_path):
     assert run.name == "quick-1a2b3c4d"
     places = {
         name: getattr(run, name).relative_to(run.path).as_posix()
-        for name in ("config", "plan", "store", "winners", "home", "tracking", "evaluation", "pictures")
+        for name in ("config", "plan", "winners", "roles", "home", "tracking", "evaluation", "pictures")
     }
     assert places == {
-        "config": "config.yaml", "plan": "plan.json", "store": "store", "winners": "winners.json", "home": "home.json",
-        "tracking": "tracking.json", "evaluation": "evaluation", "pictures": "pictures",
+        "config": "config.yaml", "plan": "plan.json", "winners": "winners.json", "roles": "roles.jsonl",
+        "home": "home.json", "tracking": "tracking.json", "evaluation": "evaluation", "pictures": "pictures",
     }  # fmt: skip
-    assert run.trial(fingerprint) == run.path / "trials" / "0123456789abcdef"
+    assert run.output == tmp_path and run.at("a/b") == run.path / "a" / "b" and run.at("") == run.path
+    assert run.trial(fingerprint) == tmp_path / "shared" / "trials" / "0123456789abcdef"
+    for name in ("shared/trials/0123456789abcdef", "evaluation/a.parquet"):
+        assert run.name_of(run.at(name)) == name
     assert run.init(fingerprint) == run.path / "init" / "0123456789abcdef.safetensors"
     assert not run.path.exists(), "naming a place makes nothing"
 
@@ -36,11 +39,8 @@ def test_a_folder_keeps_its_random_name_and_another_one_has_its_own(tmp_path):
     assert (tmp_path / "a" / "run.id").read_text() == found + "\n"
 
 
-def test_trial_records_come_by_the_names_of_their_folders(tmp_path):
-    run = RunDir(tmp_path)
-    assert run.trial_records == []
-    for name in ("b", "a", "c"):
-        (tmp_path / "trials" / name).mkdir(parents=True)
-        if name != "c":
-            (tmp_path / "trials" / name / "trial.json").touch()
-    assert [path.parent.name for path in run.trial_records] == ["a", "b"], "a trial that has no record yet is none"
+def test_a_run_of_an_earlier_version_has_its_own_trials(tmp_path):
+    run, fingerprint = RunDir(tmp_path / "quick-1a2b3c4d"), "0123456789abcdef" + "f" * 48
+    own = run.path / "trials" / "0123456789abcdef"
+    own.mkdir(parents=True)
+    assert run.trial(fingerprint) == own and run.name_of(own) == "trials/0123456789abcdef"

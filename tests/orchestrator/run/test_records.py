@@ -11,18 +11,22 @@ import pytest
 from orchestrator.plan.config import NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
-from orchestrator.run import records
+from orchestrator.run import journal, records
 from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import (
     CombinationRecord,
     DeliveredRun,
     HomeRecord,
     MetricRecord,
     PlanRecord,
+    Roles,
     SearchCounts,
     TrackingRecord,
     TrialRecord,
     WinnerRecord,
+    begin_trial,
+    read_roles,
     read_winners,
     write_winners,
 )
@@ -82,28 +86,29 @@ PLAN_TEXT = """{
 """
 
 TRIAL = TrialRecord(
-    fingerprint="f" * 64, combination=None, role="teacher", number=None, seed=0,
-    params={"train.lr": 0.1, "target.shape": "cosine", "n": 3}, config={"model": "edsr", "train": {"ema": None}},
-)  # fmt: skip
+    fingerprint="f" * 64, trained_in="quick-1a2b3c4d", attempt=1, config={"model": "edsr", "train": {"ema": None}}
+)
 TRIAL_TEXT = f"""{{
  "fingerprint": "{"f" * 64}",
- "combination": null,
- "role": "teacher",
- "number": null,
- "seed": 0,
- "params": {{
-  "train.lr": 0.1,
-  "target.shape": "cosine",
-  "n": 3
- }},
+ "trained_in": "quick-1a2b3c4d",
+ "attempt": 1,
  "config": {{
   "model": "edsr",
   "train": {{
    "ema": null
   }}
- }}
+ }},
+ "combination": null,
+ "role": null,
+ "number": null,
+ "seed": null,
+ "params": null
 }}
 """
+EARLIER_TRIAL = {
+    "fingerprint": "e" * 64, "combination": None, "role": "teacher", "number": None, "seed": 3,
+    "params": {"train.lr": 0.1}, "config": {"model": "edsr"},
+}  # fmt: skip
 
 WINNERS = {
     "x2/edsr/eco": WinnerRecord(
@@ -128,7 +133,8 @@ WINNERS_TEXT = """{
   "search": {
    "trials": 4,
    "pruned": 1,
-   "failed": 0
+   "failed": 0,
+   "steps": null
   },
   "train_seconds": 14.25,
   "search_run": "s"
@@ -143,7 +149,8 @@ WINNERS_TEXT = """{
   "search": {
    "trials": 0,
    "pruned": 0,
-   "failed": 0
+   "failed": 0,
+   "steps": null
   },
   "train_seconds": 12.5,
   "search_run": null
@@ -215,8 +222,9 @@ def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(old)
     found = PlanRecord.read(tmp_path / "plan.json")
     assert (found.trials_at_a_time, found.combinations[0].trained_parameters) == (None, None)
-    (tmp_path / "winners.json").write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', ""))
-    assert read_winners(tmp_path / "winners.json")["x2/edsr/eco"].search_run is None
+    (tmp_path / "winners.json").write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n   "steps": null', ""))
+    eco = read_winners(tmp_path / "winners.json")["x2/edsr/eco"]
+    assert eco.search_run is None and eco.search.steps is None
 
 
 @pytest.mark.parametrize(
@@ -228,8 +236,8 @@ def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
         ("plan.json", PLAN_TEXT.replace(' "config_hash": "c",\n', ""), "plan.json.config_hash: required"),
         ("plan.json", PLAN_TEXT.replace("data_hash", "data hash"), "plan.json.data_hash: required"),
         ("plan.json", PLAN_TEXT.replace('"parameters": 12345', '"parameters": "many"'), "combinations.0.parameters"),
-        ("trial.json", TRIAL_TEXT.replace("teacher", "pupil"), "trial.json.role: "),
-        ("trial.json", TRIAL_TEXT.replace('"seed": 0', '"sed": 0'), "trial.json"),
+        ("trial.json", json.dumps(EARLIER_TRIAL | {"role": "pupil"}), "trial.json.role: "),
+        ("trial.json", TRIAL_TEXT.replace('"attempt"', '"attempts"'), "trial.json"),
         ("winners.json", WINNERS_TEXT.replace("pruned", "stopped"), "winners.json: x2/edsr/eco.search"),
         ("winners.json", '{"x2/edsr/eco": 3}', "winners.json: x2/edsr/eco: expected a mapping"),
         ("tracking.json", TRACKING_TEXT.replace('"id": "r",', ""), "tracking.json.runs.parent.id: required"),
@@ -254,7 +262,7 @@ def test_a_file_that_is_not_text_is_one_line_with_its_name(tmp_path: Path) -> No
 
 def test_winners_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     path = tmp_path / "winners.json"
-    path.write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n  "search_run": null', ""))
+    path.write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n   "steps": null', "").replace(',\n  "search_run": null', ""))
     assert "search_run" not in path.read_text()
     found = read_winners(path)
     assert found["x2/edsr/eco"] == WINNERS["x2/edsr/eco"].model_copy(update={"search_run": None})
@@ -325,19 +333,67 @@ def test_a_plan_is_kept_unless_what_it_is_made_of_changes(tmp_path: Path) -> Non
     assert run.plan.read_bytes() == kept
 
 
-def test_a_trial_keeps_its_first_role_and_gives_its_config_back(tmp_path: Path) -> None:
-    run, plan = RunDir(tmp_path), make_plan(load("quick"))
-    trial = plan.teacher_trial(2, "d" * 64)
-    records.write_trial(run, trial, combination=None, role="teacher", number=None, params={})
-    records.write_trial(run, trial, combination="x2/edsr/l1", role="final", number=None, params={"a": 1})
-    [path] = run.trial_records
-    found = TrialRecord.read(path)
-    assert (found.role, found.combination, found.params) == ("teacher", None, {})
-    assert found.trial_config() == trial and found.fingerprint == trial.fingerprint
-    older = {name: value for name, value in json.loads(path.read_text())["config"].items() if name != "protocol"}
-    unread = found.model_copy(update={"config": older})
+# ---- trials and roles ------------------------------------------------------------------------------------------------
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    return journal.steps(journal.read(folder / JOURNAL))
+
+
+def test_a_trial_goes_on_as_it_was_begun(tmp_path: Path) -> None:
+    trial = make_plan(load("quick")).teacher_trial(2, "d" * 64)
+    begun = begin_trial(tmp_path, trial, run="first", steered=True)
+    assert (begun.fingerprint, begun.trained_in, begun.attempt) == (trial.fingerprint, "first", 0)
+    assert begun.trial_config() == trial and TrialRecord.read(tmp_path / "trial.json") == begun
+    rarer = trial.model_copy(update={"train": trial.train.model_copy(update={"validate_every": 100})})
+    assert begin_trial(tmp_path, rarer, run="second", steered=True) == begun, "its validations hold those"
+    other = trial.model_copy(update={"metrics": ("lpips",), "protocol": "uncropped"})
+    assert begin_trial(tmp_path, other, run="third", steered=False) == begun, "weights alone need none"
+    older = {name: value for name, value in begun.config.items() if name != "protocol"}
     with pytest.raises(InputError, match=rf"^trial {trial.fingerprint[:16]}: config\.protocol: required"):
-        unread.trial_config()
+        begun.model_copy(update={"config": older}).trial_config()
+
+
+def test_a_trial_whose_validations_lack_something_is_begun_anew(tmp_path: Path) -> None:
+    trial = make_plan(load("quick")).teacher_trial(2, "d" * 64)
+    begin_trial(tmp_path, trial, run="first", steered=True)
+    Journal(tmp_path / JOURNAL).step(50, 200, {"psnr_y": 30.0})
+    asked = trial.model_copy(
+        update={"metrics": ("ssim_y",), "train": trial.train.model_copy(update={"validate_every": 40})}
+    )
+    anew = begin_trial(tmp_path, asked, run="second", steered=True)
+    now = anew.trial_config()
+    assert (anew.attempt, anew.trained_in, steps_of(tmp_path)) == (1, "first", [])
+    assert now.train.validate_every == 10 and now.metrics == ("ssim_y", *trial.metrics)
+    assert now.measures(asked) and now.measures(trial) and now.fingerprint == trial.fingerprint
+    assert begin_trial(tmp_path, asked, run="second", steered=True) == anew, "once"
+
+
+def test_roles_are_kept_once_and_in_order(tmp_path: Path) -> None:
+    run, trial = RunDir(tmp_path), make_plan(load("quick")).teacher_trial(2, "d" * 64)
+    assert read_roles(run) == []
+    for _ in range(2):  # a driver that starts over says it all again
+        roles = Roles(run)
+        roles.add(trial, combination=None, role="teacher")
+        roles.add(trial, combination="x2/edsr/l1", role="search", number=3, params={"a": 1})
+    with run.roles.open("a") as file:
+        file.write('{"fingerp')  # a kill
+    teacher, search = read_roles(run)
+    assert (teacher.role, teacher.combination, teacher.fingerprint) == ("teacher", None, trial.fingerprint)
+    assert (search.role, search.number, search.params, search.seed) == ("search", 3, {"a": 1}, trial.seed)
+    Roles(run).add(trial, combination="x2/edsr/l1", role="final")
+    assert [role.role for role in read_roles(run)] == ["teacher", "search", "final"]
+    run.roles.write_text(run.roles.read_text().replace("search", "serach"))
+    with pytest.raises(InputError, match=r"roles\.jsonl, line 2, is damaged; delete the file"):
+        read_roles(run)
+
+
+def test_trials_of_earlier_versions_say_their_role_themselves(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    (tmp_path / "trials" / ("e" * 16)).mkdir(parents=True)
+    (tmp_path / "trials" / ("e" * 16) / "trial.json").write_text(json.dumps(EARLIER_TRIAL))
+    [role] = read_roles(run)
+    assert (role.fingerprint, role.role, role.seed, role.params) == ("e" * 64, "teacher", 3, {"train.lr": 0.1})
 
 
 def test_the_commit_is_that_of_this_checkout() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.config import SweepConfig, TrialConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TrialRecord
+from orchestrator.run.records import Roles, read_roles
 from orchestrator.search.in_flight import InFlight
 from orchestrator.search.studies import Assignment
 
@@ -67,9 +67,19 @@ class FakeAccess:
         self.run = RunDir(folder)
         self.journals: dict[str, list[dict[str, Any]]] = {}
         self.ended: list[tuple[str, str, int]] = []
+        self.otherwise: set[str] = set()
+        """Trials whose validations lack something."""
+        self.busy: set[str] = set()
+        """Trials that another run is at work on."""
 
     def read_journal(self, fingerprint: str) -> list[dict[str, Any]]:
         return self.journals.get(fingerprint, [])
+
+    def measures(self, config: TrialConfig) -> bool:
+        return config.fingerprint not in self.otherwise
+
+    def is_busy(self, fingerprint: str) -> bool:
+        return fingerprint in self.busy
 
     def end(self, fingerprint: str, status: str, step: int) -> None:
         self.ended.append((fingerprint, status, step))
@@ -94,6 +104,7 @@ class Search:
         self.in_flight = InFlight(
             studies,
             self.access,
+            Roles(self.access.run),
             lambda found, steps, status: self.progress.append((found.number, steps, status)),
             (lambda *decision: self.decisions.append(decision)) if ray_train else None,
         )
@@ -110,14 +121,14 @@ def search(tmp_path):
 # ---- handing out -----------------------------------------------------------------------------------------------------
 
 
-def test_a_trial_is_handed_out_with_its_record(search, tmp_path):
+def test_a_trial_is_handed_out_and_its_role_kept(search, tmp_path):
     one = assignment(3)
     made = search(one)
     assert made.in_flight.start("t") == {"trial": one.config.model_dump(mode="json"), "key": "t"}
     assert made.in_flight.live == {"t": one} and made.studies.recorded == []
-    record = TrialRecord.read(RunDir(tmp_path).trial(one.config.fingerprint) / "trial.json")
-    assert (record.combination, record.role, record.number, record.params) == (
-        "x2/imdn/eco", "search", 3, {"target.length": 0.5},
+    [role] = read_roles(RunDir(tmp_path))
+    assert (role.fingerprint, role.combination, role.role, role.number, role.params) == (
+        one.config.fingerprint, "x2/imdn/eco", "search", 3, {"target.length": 0.5},
     )  # fmt: skip
     assert made.in_flight.start("u") is None and not made.in_flight.duplicates, "nothing is left, and nothing waits"
 
@@ -146,6 +157,33 @@ def test_what_a_dead_driver_did_not_record_is_recorded_at_the_start(search):
     made.in_flight.start("t")
     assert made.studies.recorded == [(0, 50, {"psnr_y": 21.0}), (0, 100, {"psnr_y": 22.0})]
     assert made.studies.told == [], "the trial itself says how it ended"
+
+
+def test_another_runs_trial_counts_up_to_where_the_study_stops_it(search):
+    one, other = assignment(0), assignment(1, length=0.9)
+    made = search(one, other)
+    made.access.journals[one.config.fingerprint] = [step(50), step(100), step(STEPS), {"kind": "end", "step": STEPS}]
+    made.studies.worse.add(0)
+    assert made.in_flight.start("t") is not None and made.in_flight.live == {"t": other}
+    assert made.studies.told == [(0, TrialState.PRUNED, None)] and made.progress == [(0, 50, "stopped")]
+    assert made.studies.recorded == [(0, 50, {"psnr_y": 20.0})], "what came later is not this search's"
+
+
+def test_a_validation_that_was_decided_on_is_not_again(search):
+    one = assignment(0)
+    one.reported.add(50)
+    made = search(one)
+    made.studies.worse.add(0)
+    made.access.journals[one.config.fingerprint] = [step(50)]
+    assert made.in_flight.start("t") is not None and made.studies.told == []
+
+
+def test_a_trial_whose_validations_lack_something_is_not_heard_and_runs_again(search):
+    one = assignment(0)
+    made = search(one)
+    made.access.journals[one.config.fingerprint] = [{"kind": "step", "step": 50, "metrics": {"ssim_y": 0.9}}]
+    made.access.otherwise.add(one.config.fingerprint)
+    assert made.in_flight.start("t")["key"] == "t" and made.studies.recorded == []
 
 
 # ---- reports ---------------------------------------------------------------------------------------------------------
@@ -271,6 +309,9 @@ def test_journals_are_closed_only_where_an_end_is_missing(search):
     }
     made.in_flight.close_journals()
     assert made.access.ended == [("open", "stopped", 50), ("went on", "stopped", 100)]
+    made.access.busy.add("open")
+    made.in_flight.close_journals()
+    assert made.access.ended[2:] == [("went on", "stopped", 100)], "another run goes on with it"
 
 
 def test_a_snapshot_holds_nothing_of_it(search):

@@ -1,5 +1,6 @@
 """The search's memory: what was asked, heard and told survives the driver; halving looks at one combination only."""
 
+import itertools
 from typing import Any
 
 import optuna
@@ -10,6 +11,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
+from orchestrator.search.record import SearchRecord
 from orchestrator.search.studies import Assignment, Studies
 from sr_models.errors import InputError
 
@@ -32,14 +34,15 @@ def studies_at(url: str, run: RunDir, **changes: Any) -> Studies:
 
 @pytest.fixture
 def in_memory(tmp_path):
-    """Makes the studies of one sweep, gone with the process."""
-    return lambda **changes: studies_at("sqlite:///:memory:", RunDir(tmp_path), **changes)
+    """Makes the studies of one sweep in an output of its own, gone with the process."""
+    outputs = itertools.count()
+    return lambda **changes: studies_at("sqlite:///:memory:", RunDir(tmp_path / f"{next(outputs)}" / "run"), **changes)
 
 
 @pytest.fixture
 def opened(tmp_path):
     """Opens the studies of one sweep; again with the same arguments for a driver that starts over."""
-    return lambda **changes: studies_at(f"sqlite:///{tmp_path / 'studies.db'}", RunDir(tmp_path), **changes)
+    return lambda **changes: studies_at(f"sqlite:///{tmp_path / 'studies.db'}", RunDir(tmp_path / "run"), **changes)
 
 
 def test_studies_of_another_run_folder_in_the_same_database_are_refused(tmp_path):
@@ -202,8 +205,7 @@ def test_the_configured_values_come_first(in_memory, sampler):
 
 
 def test_no_two_combinations_share_their_proposals(in_memory):
-    """Also where the sums of the ids' bytes are the same, which once was all that a sampler's seed knew of an id."""
-    objectives = {name: {"recipe": "expectation"} for name in ("ab", "ba")} | {
+    objectives = {f"width_{width}": {"recipe": "expectation", "sigma.width": width} for width in (8, 16)} | {
         "grid": {"recipe": "expectation", "grid": {"train.batch_size": [12, 21]}}
     }
     studies, found = in_memory(objectives=objectives, search=SEARCH | {"trials": 6, "startup_trials": 6}), {}
@@ -214,6 +216,58 @@ def test_no_two_combinations_share_their_proposals(in_memory):
     assert {values[0] for values in found.values()} == {0.01}
     drawn = [value for values in found.values() for value in values[1:]]
     assert len(others) == 3 and len(first) == 6 and len(set(drawn)) == len(drawn) == 4 * 5
+
+
+def test_two_labels_of_one_search_propose_the_same(in_memory):
+    studies, found = in_memory(objectives={name: {"recipe": "expectation"} for name in ("ab", "cd")}), {}
+    while (assignment := studies.next()) is not None:
+        found.setdefault(assignment.combination.id, []).append(assignment.config.fingerprint)
+        train(studies, assignment, flat(20.0))
+    first, second = found.values()
+    assert first == second and len(set(first)) == SEARCH["trials"]
+
+
+# ---- records ---------------------------------------------------------------------------------------------------------
+
+
+def walk(studies: Studies) -> dict[str, list[tuple[dict[str, Any], TrialState]]]:
+    """Train what is left, longer `target.length` or larger `sigma.beta` being better; what was asked, and its end."""
+    found: dict[str, list[tuple[dict[str, Any], TrialState]]] = {}
+    while (one := studies.next()) is not None:
+        value = 20.0 + one.trial.params.get("target.length", one.trial.params.get("sigma.beta", 0.0))
+        found.setdefault(one.combination.id, []).append((one.trial.params, train(studies, one, flat(value))))
+    return found
+
+
+def test_another_run_of_the_same_search_asks_only_for_what_is_missing(tmp_path):
+    def studies(name: str, **changes: Any) -> Studies:
+        return studies_at("sqlite:///:memory:", RunDir(tmp_path / name), **changes)
+
+    whole = walk(studies_at("sqlite:///:memory:", RunDir(tmp_path / "alone" / "run"), search=SEARCH | {"trials": 6}))
+    first = walk(studies("first"))
+    again = studies("second")
+    assert walk(again) == {} and again.open == 0
+    told = {c.id: [(t.params, t.state) for t in again.trials(c)] for c in again.plan.combinations}
+    assert told == first
+    longer = walk(studies("third", search=SEARCH | {"trials": 6}))
+    assert {name: first[name] + longer[name] for name in first} == whole, "as if it had been planned so"
+    assert walk(studies("fourth", search=SEARCH | {"trials": 2})) == {}, "a shorter one takes the first of them"
+    other = studies("fifth", objectives=BASE["objectives"] | {"more": {"recipe": "expectation", "sigma.width": 8}})
+    assert list(walk(other)) == ["x2/imdn/more"]
+    assert len(walk(studies("sixth", seed=1))) == len(walk(studies("seventh", search=SEARCH | {"reduction": 3}))) == 2
+
+
+def test_a_record_that_holds_other_proposals_is_left_alone(tmp_path):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    run = RunDir(tmp_path / "run")
+    cut = studies_at(url, run)
+    one = ask(cut, EXPECTATION)
+    cut.tell(one, TrialState.FAIL, "x")
+    [path] = [p for p in (tmp_path / "shared" / "searches").glob("*.json") if "expectation" in p.read_text()]
+    record = SearchRecord.read(path)
+    changed = record.proposals[0].model_copy(update={"params": {"sigma.beta": 0.02}})
+    record.model_copy(update={"proposals": (changed,) * 3}).write(path)
+    assert len(studies_at(url, run).trials(one.combination)) == 1
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -237,7 +291,7 @@ def test_where_there_is_nothing_to_search_there_is_no_study(in_memory):
     assert studies.open == 0 and studies.next() is None and studies.pruned() == []
     for one in studies.plan.combinations:
         assert (studies.finished(one), studies.winner(one), studies.failures(one)) == (0, None, [])
-        assert studies.counts(one) == SearchCounts(trials=0, pruned=0, failed=0)
+        assert studies.counts(one) == SearchCounts(trials=0, pruned=0, failed=0, steps=0)
     assert studies.storage.get_all_studies() == []
 
 
@@ -258,7 +312,7 @@ def test_halving_follows_its_table(in_memory):
         assert train(studies, assignment, values) == state
         held = studies.trials(assignment.combination)[assignment.number]
         assert (held.state, max(held.intermediate_values)) == (state, last)
-    assert studies.counts(assignment.combination) == SearchCounts(trials=4, pruned=2, failed=0)
+    assert studies.counts(assignment.combination) == SearchCounts(trials=4, pruned=2, failed=0, steps=550)
 
 
 def test_halving_compares_within_a_combination_only(in_memory):
@@ -310,7 +364,7 @@ def test_the_winner_is_the_best_that_ran_in_full(in_memory):
     winner = studies.winner(one)
     assert (winner.number, winner.value) == (3, 31.0)  # the last value counts, not the highest one on the way
     assert studies.failures(one) == ["the loss is not finite"]
-    assert studies.counts(one) == SearchCounts(trials=4, pruned=1, failed=1)
+    assert studies.counts(one) == SearchCounts(trials=4, pruned=1, failed=1, steps=500)
 
 
 def test_the_steering_metric_is_the_one_that_is_named(in_memory):
