@@ -414,7 +414,7 @@ def test_golden_loss_curves(plan, store, tmp_path):
 @pytest.mark.parametrize(("name", "rule"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
 def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
     config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
-    made = trial._Trial(config, store, "cpu", Ranks(), tmp_path, None, None, lambda: None)
+    made = trial._Trial(config, 0, store, "cpu", Ranks(), tmp_path, None, None, lambda: None)
     (stepper,) = made.steppers
     assert type(stepper.optimizer) is rule
     (group,) = stepper.optimizer.param_groups
