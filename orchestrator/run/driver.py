@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
-from orchestrator.data.store import PatchStore
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import say
@@ -42,7 +41,7 @@ _OWN = (
     "config.yaml", "run.id", "plan.json", "init/*", "teacher/*", "trials/*/trial.json", "winners.json",
     "leaderboard.*", "pictures/*",
 )  # fmt: skip
-"""What the driver writes; trials, evaluation and the patch store come to the storage by themselves. What MLflow holds
+"""What the driver writes; trials, evaluation and the patch stores come to the storage by themselves. What MLflow holds
 is found again by its tags, and if its database was lost with the machine, delivered anew."""
 _RESULTS = ("trials/*/journal.jsonl", "evaluation/*.parquet")
 
@@ -103,10 +102,6 @@ class Home(ABC):
     def push(self, *, sometimes: bool = False) -> None:
         """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""
 
-    @abstractmethod
-    def publish(self, store: PatchStore) -> None:
-        """Put a new patch store on the storage; one that is there stays, with the centroids that were added to it."""
-
     def pull_weights(self, fingerprint: str) -> None:
         """Bring a finished trial's journal and weights into the run folder."""
         self.access.pull(f"trials/{self.run.trial(fingerprint).name}", ["journal.jsonl", "model/*", "model_ema/*"])
@@ -122,9 +117,6 @@ class LocalHome(Home):
         return nullcontext()
 
     def push(self, *, sometimes: bool = False) -> None:
-        pass
-
-    def publish(self, store: PatchStore) -> None:
         pass
 
 
@@ -198,12 +190,6 @@ class StoredHome(Home):
             if not sometimes:
                 raise
             say(f"nothing copied to the storage: {error}")
-
-    def publish(self, store: PatchStore) -> None:
-        if not self.storage.exists("store/manifest.json"):
-            self.access.publish(store)
-        elif self.access.open_store().data_hash != store.data_hash:
-            raise InputError(f"storage {self.storage.shown} holds a store of other images; take another name")
 
     def _push(self) -> None:
         self.access.push("", _OWN)

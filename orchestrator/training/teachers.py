@@ -49,6 +49,7 @@ def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: Resourc
     """The hash of the teacher at `scale`; afterwards its centroids are in the store.
 
     Args:
+        data_hash: of the scale's images.
         resources: what the teacher's training and its outputs may hold.
 
     Raises:
@@ -57,13 +58,13 @@ def teach(plan: Plan, home: Home, scale: int, data_hash: str, resources: Resourc
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
     name = _given(plan, home, scale) if teacher.weights else _trained(plan, home, scale, data_hash, resources, device)
-    _, info = load_checkpoint(home.run.path / name)
+    _, info = load_checkpoint(home.run.at(name))
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    if not home.access.open_store().has_centroids(info.weights_sha256, scale):
+    if not home.access.open_store(data_hash).has_centroids(info.weights_sha256):
         with bar(f"centroids x{scale}", 1):
-            make_centroids(name, home.access, info.weights_sha256, scale, resources, device)
+            make_centroids(name, home.access, info.weights_sha256, data_hash, resources, device)
     return info.weights_sha256
 
 
@@ -102,20 +103,20 @@ def _trained(plan: Plan, home: Home, scale: int, data_hash: str, resources: Reso
         )
     home.pull_weights(trial.fingerprint)
     folder = home.run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
-    return folder.relative_to(home.run.path).as_posix()
+    return home.run.name_of(folder)
 
 
 def make_centroids(
-    checkpoint: str, access: Access, teacher: str, scale: int, resources: ResourceConfig, device: str
+    checkpoint: str, access: Access, teacher: str, data_hash: str, resources: ResourceConfig, device: str
 ) -> None:
-    """Fill the store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder in the run."""
+    """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder in the run."""
     cpus = resources.cpus_per_worker
     task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
     with user_errors():
-        ray.get(task.remote(checkpoint, access.for_workers(), teacher, scale, cpus, device))
+        ray.get(task.remote(checkpoint, access.for_workers(), teacher, data_hash, cpus, device))
 
 
-def _make_centroids(checkpoint: str, access: Access, teacher: str, scale: int, threads: int, device: str) -> None:
+def _make_centroids(checkpoint: str, access: Access, teacher: str, data_hash: str, threads: int, device: str) -> None:
     import torch
 
     from sr_models.checkpoints.folder import load_checkpoint
@@ -124,6 +125,6 @@ def _make_centroids(checkpoint: str, access: Access, teacher: str, scale: int, t
     torch.set_num_threads(threads)
     net, _ = load_checkpoint(access.fetch_folder(checkpoint))
     net = net.to(device)
-    store = access.open_store()
-    store.add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)
+    store = access.open_store(data_hash)
+    store.add_centroids(teacher, lambda lr: super_resolve(net, lr).sr, device=device)
     access.publish(store)

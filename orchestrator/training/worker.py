@@ -34,7 +34,7 @@ def execute(
     try:
         return run_trial(
             config,
-            access.open_store(),
+            access.open_store(config.data_hash),
             report,
             device=device,
             rank=rank,
