@@ -2,7 +2,7 @@
 
 import pickle
 
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import STORES, RunDir
 
 
 def test_what_lies_where(tmp_path):
@@ -10,13 +10,14 @@ def test_what_lies_where(tmp_path):
     assert run.name == "quick-1a2b3c4d"
     places = {
         name: getattr(run, name).relative_to(run.path).as_posix()
-        for name in ("config", "plan", "store", "winners", "home", "tracking", "evaluation", "pictures")
+        for name in ("config", "plan", "winners", "home", "tracking", "evaluation", "pictures")
     }
     assert places == {
-        "config": "config.yaml", "plan": "plan.json", "store": "store", "winners": "winners.json", "home": "home.json",
+        "config": "config.yaml", "plan": "plan.json", "winners": "winners.json", "home": "home.json",
         "tracking": "tracking.json", "evaluation": "evaluation", "pictures": "pictures",
     }  # fmt: skip
-    assert run.trial(fingerprint) == run.path / "trials" / "0123456789abcdef"
+    assert run.trial(fingerprint) == tmp_path / "shared" / "trials" / "0123456789abcdef"
+    assert run.at(STORES) == tmp_path / "shared" / "store" and run.name_of(run.at(STORES)) == STORES
     assert run.init(fingerprint) == run.path / "init" / "0123456789abcdef.safetensors"
     assert not run.path.exists(), "naming a place makes nothing"
 
