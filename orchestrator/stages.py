@@ -6,7 +6,6 @@ Each is a function from what the ones before it returned; what it leaves on disk
 from __future__ import annotations
 
 import math
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,11 +14,13 @@ from typing import Any
 
 from cluster import capacity
 from cluster.secrets import shown
-from orchestrator.data.store import PatchStore, build_store, check_leaks
+from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore, check_leaks
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better
+from orchestrator.run.folder import STORES
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import bar, moves, say
 from orchestrator.run.records import WinnerRecord, write_plan, write_winners
@@ -28,14 +29,14 @@ from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.tracking import mlflow_store
 from orchestrator.training import teachers
-from sr_models.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ingredients:
     """The hashes of everything that trials are computed from, beside their configs."""
 
-    data_hash: str
+    data_hash: Mapping[int, str]
+    """Scale -> that of its training and validation images."""
     inits: Mapping[tuple[str, int], str]
     """(model's label, scale) -> sha256 of the weights that it starts from."""
     teachers: Mapping[int, str] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class Ingredients:
         """A combination's trial with the searched `values` filled in."""
         teacher = self.teachers.get(combination.scale)
         init = self.inits.get((combination.label, combination.scale))
-        return plan.trial(combination, values, seed, self.data_hash, teacher, init)
+        return plan.trial(combination, values, seed, self.data_hash[combination.scale], teacher, init)
 
 
 def run(session: Session) -> None:
@@ -54,8 +55,8 @@ def run(session: Session) -> None:
     cores = session.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
     say(session.plan.text(cores))
     say(session.home.shown)
-    store = build_images(session)
-    ingredients = Ingredients(data_hash=store.data_hash, inits=start_weights(session))
+    data_hash = {scale: store.data_hash for scale, store in build_images(session).items()}
+    ingredients = Ingredients(data_hash=data_hash, inits=start_weights(session))
     record(session, ingredients)  # before anything that takes long
     ingredients = replace(ingredients, teachers=teach(session, ingredients))
     record(session, ingredients)
@@ -68,40 +69,40 @@ def run(session: Session) -> None:
 # ---- what trials are made from ---------------------------------------------------------------------------------------
 
 
-def build_images(session: Session) -> PatchStore:
-    """The training and validation images as a patch store, in the run folder and on its storage.
+def build_images(session: Session) -> dict[int, PatchStore]:
+    """Scale -> the training and validation images as a patch store, which all runs of the output share.
 
     Raises:
         InputError: images that cannot be read, are too small for a patch, or are in two of train, validation and test.
     """
-    config, run_dir = session.config, session.run
-    with bar("patch store", 0) as made:
+    config, sources = session.config, session.inputs.sources
+    with bar("patch stores", 0) as made:
 
         def tick(what: str, done: int, total: int) -> None:
             made.set_postfix_str(what, refresh=False)
             made.total = total
             made.update(done - made.n)
 
-        store = build_store(
-            run_dir.store,
-            train=session.inputs.sources["train"],
-            validation=session.inputs.sources["validation"],
-            scales=config.scales,
-            on_bad=config.data.on_bad,
-            progress=tick,
-        )
-    try:
-        for scale, patch in session.plan.patches:
-            store.check_patch(scale, patch)
+        stores = {
+            scale: build_store(
+                session.run.at(STORES),
+                train=sources["train"],
+                validation=sources["validation"],
+                scale=scale,
+                on_bad=config.data.on_bad,
+                progress=tick,
+            )
+            for scale in config.scales
+        }
+    for scale, patch in session.plan.patches:
+        stores[scale].check_patch(patch)
+    for store in stores.values():
         check_leaks(store, session.inputs.test_hashes)
-    except InputError:
-        if not run_dir.plan.exists():
-            shutil.rmtree(run_dir.store)  # nothing was trained on it, so the mended images may take its place
-        raise
-    if skipped := store.manifest.skipped:
-        say(f"skipped {len(skipped)} unreadable training images: {', '.join(list(skipped)[:3])}")
-    session.home.publish(store)
-    return store
+    if skipped := list({name: None for store in stores.values() for name in store.skipped}):
+        say(f"skipped {len(skipped)} unreadable training images: {', '.join(skipped[:3])}")
+    for store in stores.values():
+        session.home.access.publish(store)
+    return stores
 
 
 def start_weights(session: Session) -> dict[tuple[str, int], str]:
@@ -116,14 +117,14 @@ def start_weights(session: Session) -> dict[tuple[str, int], str]:
 
 
 def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
-    """Scale -> sha256 of the teacher's weights; its centroids are then in the store."""
+    """Scale -> sha256 of the teacher's weights; its centroids are then in the scale's store."""
     resources = session.config.resources
     if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
         cores = capacity.cores_of_largest(session.cluster, resources.cpus_per_worker, resources.gpus_per_worker)
         resources = resources.model_copy(update={"cpus_per_worker": cores})
     return {
         scale: teachers.teach(
-            session.plan, session.home, session.roles, scale, ingredients.data_hash, resources, session.device
+            session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], resources, session.device
         )
         for scale in session.plan.teacher_scales
     }

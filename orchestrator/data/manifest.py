@@ -1,11 +1,13 @@
 """What a patch store says of itself: which files it was built from, which tables are sealed, and their hashes.
 
-The manifest is rewritten atomically after tables are sealed, so a table that it does not list is unfinished.
+A store is of one scale. The manifest is rewritten atomically after tables are sealed, so a table that it does not list
+is unfinished.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from pydantic import Field
 
 from orchestrator.data.table import ImageTable, part_path, replace_durably
 from sr_models.errors import InputError
-from sr_models.files import LOCK
+from sr_models.files import replacing
 from sr_models.hashing import digest
 from sr_models.images.files import sha256_file
 from sr_models.params import Params
@@ -23,7 +25,12 @@ from sr_models.params import Params
 Split = Literal["train", "validation"]
 PREFIXES: dict[Split, str] = {"train": "", "validation": "val_"}
 
-_FILE = "manifest.json"
+FILES = "files"
+"""Stands for a kernel where LR files were given."""
+
+MANIFEST = "manifest.json"
+
+log = logging.getLogger(__name__)
 
 
 class SourceFile(Params):
@@ -32,14 +39,10 @@ class SourceFile(Params):
     name: str
     sha256: str
     """Empty where the file could not be read."""
-    lr: dict[int, str]
-    """scale -> sha256 of the LR file, for the scales that have files."""
+    lr: str | None
+    """sha256 of its LR file; None: LR is made with the kernel."""
     kernel: str
-    """How LR is made at the other scales."""
-
-    def kernel_at(self, scale: int) -> str:
-        """What made its LR image: a kernel id, or `files`."""
-        return "files" if scale in self.lr else self.kernel
+    """What made its LR image: a kernel id, or `FILES`."""
 
 
 class Product(Params):
@@ -58,26 +61,45 @@ class Manifest(Params):
     """`manifest.json`."""
 
     format: Literal["sr-patch-store"] = "sr-patch-store"
-    version: Literal[1] = 1
-    scales: tuple[int, ...]
+    version: Literal[2] = 2
+    scale: int
     files: dict[Split, tuple[SourceFile, ...]]
     libraries: dict[str, str]
     """Versions at the build; a JPEG's pixels may depend on its decoder."""
     skipped: dict[str, str] = Field(default={})
     """Unusable files that the user allowed to be left out: name -> reason."""
+    same_pixels: dict[str, dict[str, str]] = Field(default={})
+    """Keys of other files that the same images came out of -> `skipped` of those."""
     products: dict[str, Product] = Field(default={})
 
+    @property
+    def key(self) -> str:
+        """Digest of what the store is asked to hold."""
+        return digest(self.model_dump(mode="json", include={"version", "scale", "files"}))
+
+    @property
+    def data_hash(self) -> str:
+        """sha256 over every HR and LR pixel of a finished store and the kernels; teachers and names do not enter."""
+        assert not self.missing()
+        pixels = {name: product.pixels for name, product in self.products.items() if product.teacher is None}
+        return digest([pixels, self.kernels])
+
+    def skipped_of(self, key: str) -> dict[str, str] | None:
+        """Unusable files among those of a key: name -> reason. None: this is not their store."""
+        return self.skipped if key == self.key else self.same_pixels.get(key)
+
     def tables(self, split: Split) -> list[str]:
-        """Names of the HR table and the LR tables of a split."""
-        return [f"{PREFIXES[split]}hr", *(f"{PREFIXES[split]}lr_x{scale}" for scale in self.scales)]
+        """Names of the HR table and the LR table of a split."""
+        return [f"{PREFIXES[split]}hr", f"{PREFIXES[split]}lr_x{self.scale}"]
 
     def missing(self) -> list[str]:
         """The image tables that are not sealed yet."""
         return [name for split in PREFIXES for name in self.tables(split) if name not in self.products]
 
-    def kernels(self, scale: int) -> list[str]:
-        """What made the LR images at a scale: kernel ids, and `files` where LR files were given."""
-        return sorted({file.kernel_at(scale) for split in self.files.values() for file in split})
+    @property
+    def kernels(self) -> list[str]:
+        """What made the LR images: kernel ids, and `FILES` where LR files were given."""
+        return sorted({file.kernel for split in self.files.values() for file in split})
 
 
 def table_path(folder: Path, name: str) -> Path:
@@ -86,13 +108,13 @@ def table_path(folder: Path, name: str) -> Path:
 
 def read_manifest(folder: Path) -> Manifest:
     """Raises InputError: no manifest, damaged, or of another version."""
-    path = folder / _FILE
+    path = folder / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} is not a patch store: it holds no {_FILE}") from None
+        raise InputError(f"{folder} is not a patch store: it holds no {MANIFEST}") from None
     except ValueError:
-        raise InputError(f"store {folder} is damaged: {_FILE} is not JSON; delete it and build again") from None
+        raise InputError(f"store {folder} is damaged: {MANIFEST} is not JSON; delete it and build again") from None
     return Manifest.parse(values, str(path))
 
 
@@ -110,33 +132,42 @@ def check_tables(folder: Path, manifest: Manifest, *, hashes: bool) -> None:
 
 
 def begin(folder: Path, wanted: Manifest) -> Manifest:
-    """The manifest to go on from: the one that is there if it is of the same files and scales, or a new one.
-
-    An unfinished store of other files starts over: its user has mended what stopped the build.
-
-    Raises:
-        InputError: a finished store of other files, or a folder that holds something else.
-    """
-    if (folder / _FILE).exists():
-        found = read_manifest(folder)
-        if (found.scales, found.files) == (wanted.scales, wanted.files):
-            return found
-        if not found.missing():
-            raise InputError(f"store {folder} was built from other images or scales; delete it or use another folder")
-        for name in (name for split in PREFIXES for name in found.tables(split)):
-            for path in (table_path(folder, name), part_path(table_path(folder, name))):
-                path.unlink(missing_ok=True)
-    elif any(path.name not in (LOCK, part_path(Path(_FILE)).name) for path in folder.iterdir()):
-        raise InputError(f"{folder} is not a patch store but holds other files; use another folder")
-    _write(folder, wanted)
+    """The manifest to go on from in a folder that is named by its key: the one that is there, or a new one."""
+    if (folder / MANIFEST).exists():
+        return read_manifest(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_manifest(folder, wanted)
     return wanted
+
+
+def link_twin(stores: Path, folder: Path, name: str, product: Product) -> bool:
+    """Give a store that table of another one which holds the same bytes: HR is the same at every scale.
+
+    Args:
+        stores: the folder of the finished ones.
+
+    Returns:
+        Whether the table now is a link; False too where files cannot be linked.
+    """
+    for path in sorted(stores.glob(f"*/{MANIFEST}")):
+        twin = table_path(path.parent, name)
+        if path.parent == folder or read_manifest(path.parent).products.get(name) != product:
+            continue
+        try:
+            if sha256_file(twin) == product.sha256:
+                with replacing(table_path(folder, name)) as part:
+                    os.link(twin, part)
+                return True
+        except (InputError, OSError) as error:
+            log.info("%s is not linked: %s", twin, error)
+    return False
 
 
 def list_products(folder: Path, manifest: Manifest, names: Sequence[str], *, teacher: str | None = None) -> Manifest:
     """Add sealed tables to the manifest, on disk too."""
     added = {name: _describe(table_path(folder, name), teacher) for name in names}
     manifest = manifest.model_copy(update={"products": manifest.products | added})
-    _write(folder, manifest)
+    write_manifest(folder, manifest)
     return manifest
 
 
@@ -151,10 +182,11 @@ def _describe(path: Path, teacher: str | None) -> Product:
     )
 
 
-def _write(folder: Path, manifest: Manifest) -> None:
-    part = part_path(folder / _FILE)
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a store's manifest, whole or not at all."""
+    part = part_path(folder / MANIFEST)
     with part.open("w", encoding="utf-8") as file:
         file.write(manifest.model_dump_json(indent=1))
         file.flush()
         os.fsync(file.fileno())
-    replace_durably(part, folder / _FILE)
+    replace_durably(part, folder / MANIFEST)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from orchestrator.data.manifest import SourceFile, Split
+from orchestrator.data.manifest import FILES, SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
@@ -19,52 +19,52 @@ class Item(NamedTuple):
 
     file: SourceFile
     hr: Path
-    lr: dict[int, Path]
+    lr: Path | None
     fault: str | None
     """Why its files could not be hashed."""
 
 
-def list_items(
-    sources: Sequence[ImageSource], scales: tuple[int, ...], on_bad: Literal["fail", "skip"] = "fail"
-) -> list[Item]:
-    """Every image of the sources with the hashes of its files.
+def list_items(sources: Sequence[ImageSource], scale: int, on_bad: Literal["fail", "skip"] = "fail") -> list[Item]:
+    """Every image of the sources with the hashes of its files at one scale.
 
     Raises:
         InputError: a source that cannot be used, or (unless `on_bad` is "skip") a file that cannot be read.
     """
     items = []
     for source in sources:
-        for hr, lr in source.pairs(scales):
+        for hr, at_scale in source.pairs((scale,)):
+            lr = at_scale.get(scale)
             name = f"{source.label}/{hr.relative_to(source.folder).as_posix()}"
             name = name.encode("utf-8", "backslashreplace").decode()  # a name that is not UTF-8 is a fault, but a name
-            sha256, lr_hashes, fault = "", dict.fromkeys(lr, ""), None
+            sha256, lr_sha256, fault = "", None if lr is None else "", None
             try:
                 sha256 = sha256_file(hr)
-                lr_hashes = {scale: sha256_file(path) for scale, path in lr.items()}
+                lr_sha256 = None if lr is None else sha256_file(lr)
             except InputError as error:
                 if on_bad == "fail":
                     raise
                 fault = str(error)
-            items.append(Item(SourceFile(name=name, sha256=sha256, lr=lr_hashes, kernel=source.kernel), hr, lr, fault))
+            file = SourceFile(name=name, sha256=sha256, lr=lr_sha256, kernel=FILES if lr else source.kernel)
+            items.append(Item(file, hr, lr, fault))
     return items
 
 
 def make_rows(
     items: list[Item],
-    scales: tuple[int, ...],
+    scale: int,
     split: Split,
     taken: Mapping[str, str],
     skipped: dict[str, str] | None,
     i: int,
 ) -> list[ImageRow] | None:
-    """The rows of image i in the HR table and in each LR table, or None if it is left out.
+    """The rows of image i in the HR table and in the LR table, or None if it is left out.
 
     Args:
         taken: hashes of HR images that must not come again -> their names.
         skipped: takes the name and fault of an unusable image; None: the fault is raised.
     """
     try:
-        rows = _read_rows(items[i], scales)
+        rows = _read_rows(items[i], scale)
         if split == "validation" and (rows[0].pixels == rows[0].pixels[0, 0]).all():
             raise InputError(
                 f"validation image {str(items[i].hr)!r} has one colour only: every model makes it without error, "
@@ -75,7 +75,7 @@ def make_rows(
             raise
         skipped[items[i].file.name] = str(error)
         return None
-    for sha in [rows[0].sha256, *(row.origin for row in rows[1:])]:
+    for sha in (rows[0].sha256, rows[1].origin):
         if sha in taken:
             raise InputError(
                 f"validation image {rows[0].name} is a training image too ({taken[sha]}); exclude it from one"
@@ -83,18 +83,15 @@ def make_rows(
     return rows
 
 
-def _read_rows(item: Item, scales: tuple[int, ...]) -> list[ImageRow]:
+def _read_rows(item: Item, scale: int) -> list[ImageRow]:
     if item.fault:
         raise InputError(item.fault)
     name, hr = item.file.name, read_image(item.hr)
-    rows = [ImageRow(name, item.file.sha256, hr)]
-    for scale in scales:
-        if min(hr.shape[:2]) < scale:
-            raise InputError(f"image {str(item.hr)!r}: {hr.shape[1]}x{hr.shape[0]} is too small for x{scale}")
-        if scale in item.lr:
-            lr = read_image(item.lr[scale])
-            check_pair_sizes(hr, lr, scale, name)
-        else:
-            lr = downscale(hr, scale, item.file.kernel)
-        rows.append(ImageRow(name, pixels_sha256(modcrop(hr, scale)), lr))
-    return rows
+    if min(hr.shape[:2]) < scale:
+        raise InputError(f"image {str(item.hr)!r}: {hr.shape[1]}x{hr.shape[0]} is too small for x{scale}")
+    if item.lr is not None:
+        lr = read_image(item.lr)
+        check_pair_sizes(hr, lr, scale, name)
+    else:
+        lr = downscale(hr, scale, item.file.kernel)
+    return [ImageRow(name, item.file.sha256, hr), ImageRow(name, pixels_sha256(modcrop(hr, scale)), lr)]

@@ -20,12 +20,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orchestrator.data.inputs import Inputs
+from orchestrator.data.manifest import MANIFEST
 from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import BenchmarkSource, TrialConfig
 from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import CHECKPOINT
-from orchestrator.run.folder import SHARED, RunDir, trial_name
+from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome
 from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
@@ -96,12 +97,12 @@ class Access(ABC):
         """
 
     @abstractmethod
-    def open_store(self) -> PatchStore:
-        """The run's patch store."""
+    def open_store(self, data_hash: str) -> PatchStore:
+        """A patch store of the output."""
 
     @abstractmethod
     def publish(self, store: PatchStore) -> None:
-        """Bring what was added here to the run's patch store to where others find it."""
+        """Bring a new patch store, or what was added to one here, to where others find it."""
 
     @abstractmethod
     def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
@@ -222,10 +223,15 @@ class LocalAccess(Access):
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> None:
         pass
 
-    def open_store(self) -> PatchStore:
-        """The run's patch store: kept open by this process until it changes."""
-        store = self.run.store
-        return _open_store(store, (store / "manifest.json").stat().st_mtime_ns)
+    def open_store(self, data_hash: str) -> PatchStore:
+        """A patch store of the output: kept open by this process until it changes.
+
+        Raises:
+            InputError: there is none of that data, or it is damaged.
+        """
+        folder = self.run.at(STORES) / data_hash[:16]
+        manifest = folder / MANIFEST
+        return _open_store(folder, manifest.stat().st_mtime_ns if manifest.exists() else 0)
 
     def publish(self, store: PatchStore) -> None:
         pass
@@ -297,12 +303,12 @@ class MirroredAccess(Access):
         access.push(name, ["*"])
         return name
 
-    def open_store(self) -> PatchStore:
-        """The run's patch store: one copy a node."""
-        return fetch_store(self.storage, cache_folder())
+    def open_store(self, data_hash: str) -> PatchStore:
+        """A patch store of the output: one copy a node."""
+        return fetch_store(self.root.child(STORES), data_hash, cache_folder())
 
     def publish(self, store: PatchStore) -> None:
-        publish_store(store.folder, self.storage)
+        publish_store(store, self.root.child(STORES))
 
     def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
         return inputs.stored(name, scale, self.storage)
@@ -341,6 +347,6 @@ class MirroredAccess(Access):
         return self._above(name).child(name) if name else self.storage
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=8)
 def _open_store(folder: Path, _changed: int) -> PatchStore:
     return PatchStore.open(folder, verify=False)

@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
-from orchestrator.data.store import PatchStore
 from orchestrator.run import lease
 from orchestrator.run.access import TIE_SECONDS, Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import SHARED, RunDir, trial_name
@@ -35,7 +34,7 @@ _OWN = (
     "config.yaml", "run.id", "plan.json", "init/*", "teacher/*", "roles.jsonl", "winners.json", "leaderboard.*",
     "pictures/*",
 )  # fmt: skip
-"""What the driver writes; trials, evaluation and the patch store come to the storage by themselves. What MLflow holds
+"""What the driver writes; trials, evaluation and the patch stores come to the storage by themselves. What MLflow holds
 is found again by its tags, and if its database was lost with the machine, delivered anew."""
 _RESULTS = "evaluation/*.parquet"
 _SEARCHES = f"{SHARED}/searches"
@@ -97,10 +96,6 @@ class Home(ABC):
     def push(self, *, sometimes: bool = False) -> None:
         """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""
 
-    @abstractmethod
-    def publish(self, store: PatchStore) -> None:
-        """Put a new patch store on the storage; one that is there stays, with the centroids that were added to it."""
-
     def pull_weights(self, fingerprint: str) -> None:
         """Bring a finished trial's journal and weights into the run folder."""
         self.access.pull(trial_name(fingerprint), [JOURNAL, TRIAL, "model/*", "model_ema/*"])
@@ -116,9 +111,6 @@ class LocalHome(Home):
         return nullcontext()
 
     def push(self, *, sometimes: bool = False) -> None:
-        pass
-
-    def publish(self, store: PatchStore) -> None:
         pass
 
 
@@ -192,12 +184,6 @@ class StoredHome(Home):
             if not sometimes:
                 raise
             say(f"nothing copied to the storage: {error}")
-
-    def publish(self, store: PatchStore) -> None:
-        if not self.storage.exists("store/manifest.json"):
-            self.access.publish(store)
-        elif self.access.open_store().data_hash != store.data_hash:
-            raise InputError(f"storage {self.storage.shown} holds a store of other images; take another name")
 
     def _push(self) -> None:
         self.access.push("", _OWN)

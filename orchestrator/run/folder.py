@@ -12,6 +12,10 @@ SHARED = "shared"
 """The folder, beside the run folders of an output, of what all of them have: trials, stores, searches, rows."""
 
 
+STORES = f"{SHARED}/store"
+"""The folder of the patch stores, as `RunDir.at` finds it."""
+
+
 def trial_name(fingerprint: str) -> str:
     """The folder of a trial, as `RunDir.at` finds it."""
     return f"{SHARED}/trials/{fingerprint[:16]}"

@@ -91,7 +91,8 @@ class CombinationRecord(Params):
 class PlanRecord(Record):
     """`plan.json`: what a run is made of. A run goes on only with what it was started with."""
 
-    data_hash: str
+    data_hash: dict[str, str] | str
+    """"xSCALE" -> data hash of the training and validation images; one of all scales in plans of earlier versions."""
     benchmarks: dict[str, str]
     """"NAME xSCALE" -> hash of the test set."""
     numerics_version: int
@@ -109,6 +110,13 @@ class PlanRecord(Record):
     trials_at_a_time: int | None = None
     """The most that ever shared the machines; None in plans of earlier versions."""
 
+    @property
+    def data_text(self) -> str:
+        """The data hash as a short text."""
+        if isinstance(self.data_hash, str):
+            return self.data_hash
+        return " ".join(f"{scale}:{sha[:16]}" for scale, sha in self.data_hash.items())
+
 
 _ORIGIN = ("data_hash", "benchmarks", "numerics_version", "inits", "teachers")
 """The fields of a plan that everything is computed from."""
@@ -118,7 +126,7 @@ def write_plan(
     run: RunDir,
     plan: Plan,
     *,
-    data_hash: str,
+    data_hash: Mapping[int, str],
     benchmarks: Mapping[tuple[str, int], str],
     inits: Mapping[tuple[str, int], str],
     teachers: Mapping[int, str],
@@ -127,6 +135,7 @@ def write_plan(
     """Write RUN/plan.json: the combinations, and the hashes of everything that they are computed from.
 
     Args:
+        data_hash: scale -> that of its training and validation images.
         benchmarks: (name, scale) -> hash of the test set.
         inits: (model's label, scale) -> sha256 of the weights that it starts from.
         teachers: scale -> sha256 of the weights; {} before they are known, which keeps what is written.
@@ -136,7 +145,7 @@ def write_plan(
     """
     metric = plan.config.search.metric
     now = PlanRecord(
-        data_hash=data_hash,
+        data_hash={f"x{scale}": sha for scale, sha in data_hash.items()},
         benchmarks={f"{name} x{scale}": sha for (name, scale), sha in benchmarks.items()},
         numerics_version=numerics_version(plan),
         inits={f"{label} x{scale}": sha for (label, scale), sha in inits.items()},

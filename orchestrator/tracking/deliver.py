@@ -125,7 +125,7 @@ class Tracker:
         """The sweep's own run."""
         plan = self.plan
         tags = {
-            "role": "sweep", "run": plan.run, "git_commit": plan.git_commit, "data_hash": plan.data_hash,
+            "role": "sweep", "run": plan.run, "git_commit": plan.git_commit, "data_hash": plan.data_text,
             "config_hash": plan.config_hash, "protocol": plan.protocol, "metric": plan.metric.name,
         }  # fmt: skip
         run, new = self.store.run("parent", plan.name, plan.run, tags, _mtime(self.run_dir.plan))
@@ -190,7 +190,7 @@ class Tracker:
 
     def _origin(self) -> dict[str, str | None]:
         """What every run of the sweep is tagged with."""
-        return {"run": self.plan.run, "data_hash": self.plan.data_hash, "git_commit": self.plan.git_commit}
+        return {"run": self.plan.run, "data_hash": self.plan.data_text, "git_commit": self.plan.git_commit}
 
     def _scores(self, parent: str) -> int:
         """The board, one run a row, and a nested run for each evaluated winner, seed and kind of weights."""

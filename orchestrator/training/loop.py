@@ -93,7 +93,7 @@ def run_trial(
         The result; a failed trial is a result too, with its cause, and is not retried by running it again.
 
     Raises:
-        InputError: the store lacks a scale or teacher, or the checkpoint is damaged.
+        InputError: the store lacks the teacher, or the checkpoint is damaged.
         ValueError: the store or the checkpoint belongs to another config, or resume is off and the folder is in use.
     """
     ranks = Ranks(rank, world)
@@ -232,7 +232,6 @@ class _Trial:
             step=self.step,
             batch_size=train.batch_size,
             patch=train.patch,
-            scale=config.scale,
             teacher=config.teacher,
             rank=self.ranks.rank,
             world=self.ranks.world,

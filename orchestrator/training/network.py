@@ -107,7 +107,6 @@ def mean_error(net: SRNetwork | WithSigma, config: TrialConfig, store: PatchStor
             step=train.steps + step,
             batch_size=BATCH,
             patch=train.patch,
-            scale=config.scale,
             device=device,
         )
         total += float((batch.hr - super_resolve(net, batch.lr).sr).abs().double().mean())

@@ -51,6 +51,7 @@ def teach(
     """The hash of the teacher at `scale`; afterwards its centroids are in the store.
 
     Args:
+        data_hash: of the scale's images.
         resources: what the teacher's training and its outputs may hold.
 
     Raises:
@@ -66,9 +67,9 @@ def teach(
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    if not home.access.open_store().has_centroids(info.weights_sha256, scale):
+    if not home.access.open_store(data_hash).has_centroids(info.weights_sha256):
         with bar(f"centroids x{scale}", 1):
-            make_centroids(name, home.access, info.weights_sha256, scale, resources, device)
+            make_centroids(name, home.access, info.weights_sha256, data_hash, resources, device)
     return info.weights_sha256
 
 
@@ -113,16 +114,16 @@ def _trained(
 
 
 def make_centroids(
-    checkpoint: str, access: Access, teacher: str, scale: int, resources: ResourceConfig, device: str
+    checkpoint: str, access: Access, teacher: str, data_hash: str, resources: ResourceConfig, device: str
 ) -> None:
-    """Fill the store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder."""
+    """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder."""
     cpus = resources.cpus_per_worker
     task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
     with user_errors():
-        ray.get(task.remote(checkpoint, access.for_workers(), teacher, scale, cpus, device))
+        ray.get(task.remote(checkpoint, access.for_workers(), teacher, data_hash, cpus, device))
 
 
-def _make_centroids(checkpoint: str, access: Access, teacher: str, scale: int, threads: int, device: str) -> None:
+def _make_centroids(checkpoint: str, access: Access, teacher: str, data_hash: str, threads: int, device: str) -> None:
     import torch
 
     from sr_models.checkpoints.folder import load_checkpoint
@@ -131,6 +132,6 @@ def _make_centroids(checkpoint: str, access: Access, teacher: str, scale: int, t
     torch.set_num_threads(threads)
     net, _ = load_checkpoint(access.fetch_folder(checkpoint))
     net = net.to(device)
-    store = access.open_store()
-    store.add_centroids(teacher, scale, lambda lr: super_resolve(net, lr).sr, device=device)
+    store = access.open_store(data_hash)
+    store.add_centroids(teacher, lambda lr: super_resolve(net, lr).sr, device=device)
     access.publish(store)

@@ -33,7 +33,7 @@ def validation_scores(
         TrialFailure: SR of some image is not finite; it says at which step.
     """
     scale, names = config.scale, config.metrics
-    images = store.validation(scale)
+    images = store.validation()
     table = torch.zeros(len(images), len(names), dtype=torch.float64)
     for i in range(ranks.rank, len(images), ranks.world):
         _, lr, hr = images[i]

@@ -37,7 +37,7 @@ def execute(
         with access.claimed(config.fingerprint) if world == 1 else nullcontext():  # for a group, `fit` does so
             return run_trial(
                 config,
-                access.open_store(),
+                access.open_store(config.data_hash),
                 report,
                 device=device,
                 rank=rank,

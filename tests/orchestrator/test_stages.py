@@ -17,7 +17,7 @@ from orchestrator.run.records import Roles, SearchCounts, WinnerRecord, read_rol
 from orchestrator.stages import Ingredients
 from orchestrator.training import in_full
 
-INGREDIENTS = Ingredients(data_hash="d" * 64, inits={}, teachers={2: "e" * 64})
+INGREDIENTS = Ingredients(data_hash={2: "d" * 64}, inits={}, teachers={2: "e" * 64})
 L1, ECO = "x2/imdn/l1", "x2/imdn/eco"
 COUNTS = SearchCounts(trials=4, pruned=1, failed=0)
 

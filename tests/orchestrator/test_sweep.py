@@ -299,13 +299,13 @@ def test_the_board_is_printed_and_tracked_in_its_order(finished: Finished) -> No
 
 
 def test_the_same_command_again_does_nothing_new(finished: Finished, launch: Launcher) -> None:
-    before = files(finished.run / "trials") | files(finished.run / "evaluation") | files(finished.run / "store")
+    before = files(finished.run.parent / "shared") | files(finished.run / "evaluation")
     client = mlflow_store.client(finished.uri)
     experiments = [one.experiment_id for one in client.search_experiments()]
     runs = {one.info.run_id: one.data.metrics for one in client.search_runs(experiments)}
     again = launch(*finished.command)
     assert again.wait() == 0, again.err.read_text()[-3000:]
-    assert files(finished.run / "trials") | files(finished.run / "evaluation") | files(finished.run / "store") == before
+    assert files(finished.run.parent / "shared") | files(finished.run / "evaluation") == before
     assert {one.info.run_id: one.data.metrics for one in client.search_runs(experiments)} == runs
     assert board_of(again.out.read_text()) == board_of(finished.output)
 
@@ -400,7 +400,8 @@ def test_results_from_before_the_kill_are_unchanged(broken: Broken) -> None:
 def test_a_trial_that_was_cut_ends_as_one_that_was_not(broken: Broken, tmp_path: Path) -> None:
     """Weights, optimiser and journal, bit for bit; a trial that halving stopped later is stopped at the same step."""
     assert broken.cut
-    store = PatchStore.open(broken.run / "store")
+    [path] = broken.run.parent.glob("shared/store/*/manifest.json")
+    store = PatchStore.open(path.parent)
     for name, before in broken.cut.items():
         cut, whole = broken.run / "trials" / name, tmp_path / name
         entries = journal.read(cut / JOURNAL)

@@ -13,11 +13,12 @@ from orchestrator.data.manifest import (
     SourceFile,
     begin,
     check_tables,
+    link_twin,
     list_products,
     read_manifest,
     table_path,
 )
-from orchestrator.data.table import ImageRow, part_path, write_tables
+from orchestrator.data.table import ImageRow, write_tables
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.images.files import sha256_file
@@ -26,12 +27,12 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
 
 def source(name: str, **over: Any) -> SourceFile:
-    return SourceFile(**{"name": name, "sha256": "a", "lr": {}, "kernel": "k1"} | over)
+    return SourceFile(**{"name": name, "sha256": "a", "lr": None, "kernel": "k1"} | over)
 
 
 def manifest(**over: Any) -> Manifest:
-    files = {"train": (source("a"), source("b", lr={4: "h"})), "validation": (source("c", kernel="k2"),)}
-    return Manifest(**{"scales": (2, 4), "files": files, "libraries": {"pillow": "1"}} | over)
+    files = {"train": (source("a"), source("b", lr="h", kernel="files")), "validation": (source("c", kernel="k2"),)}
+    return Manifest(**{"scale": 4, "files": files, "libraries": {"pillow": "1"}} | over)
 
 
 def sealed(folder: Path, *names: str) -> Manifest:
@@ -44,19 +45,34 @@ def sealed(folder: Path, *names: str) -> Manifest:
 
 def test_which_tables_a_store_has():
     made = manifest()
-    assert made.tables("train") == ["hr", "lr_x2", "lr_x4"] and made.tables("validation") == [
-        "val_hr",
-        "val_lr_x2",
-        "val_lr_x4",
-    ]
+    assert made.tables("train") == ["hr", "lr_x4"] and made.tables("validation") == ["val_hr", "val_lr_x4"]
     assert made.missing() == made.tables("train") + made.tables("validation")
     product = Product(sha256="a", bytes=1, images=1, pixels="b")
-    assert manifest(products=dict.fromkeys(made.missing()[:5], product)).missing() == ["val_lr_x4"]
+    assert manifest(products=dict.fromkeys(made.missing()[:3], product)).missing() == ["val_lr_x4"]
 
 
 def test_what_made_the_lr_images():
-    assert manifest().kernels(2) == ["k1", "k2"] and manifest().kernels(4) == ["files", "k1", "k2"]
-    assert source("b", lr={4: "h"}).kernel_at(4) == "files" and source("b", lr={4: "h"}).kernel_at(2) == "k1"
+    assert manifest().kernels == ["files", "k1", "k2"]
+
+
+def test_a_store_is_known_by_its_files_and_by_its_pixels():
+    made = manifest(skipped={"b": "why"})
+    assert made.key == manifest(libraries={"pillow": "2"}).key != manifest(scale=2).key != made.key
+    assert made.skipped_of(made.key) == {"b": "why"} and made.skipped_of("other") is None
+    assert made.model_copy(update={"same_pixels": {"other": {}}}).skipped_of("other") == {}
+    products = {name: Product(sha256="a", bytes=1, images=1, pixels=name) for name in made.missing()}
+    whole = manifest(products=products)
+    assert whole.data_hash == manifest(products=products, skipped={"b": "why"}, libraries={}).data_hash
+    centroids = {"mu_x4_t": Product(sha256="b", bytes=1, images=1, pixels="c", teacher="t")}
+    assert whole.data_hash == manifest(products=products | centroids).data_hash
+    changed = products | {"lr_x4": products["hr"]}
+    assert whole.data_hash != manifest(products=changed).data_hash
+
+
+def test_an_earlier_version_is_refused_in_one_line(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"format": "sr-patch-store", "version": 1, "scales": [2]}')
+    with pytest.raises(InputError, match=r"manifest\.json\.[^\n]*$"):
+        read_manifest(tmp_path)
 
 
 def test_a_manifest_comes_back(tmp_path):
@@ -71,7 +87,7 @@ def test_a_manifest_comes_back(tmp_path):
         (None, "is not a patch store: it holds no manifest.json"),
         ("{", "is damaged: manifest.json is not JSON; delete it and build again"),
         ("[]", "expected a mapping"),
-        ('{"scales": [2]}', "manifest.json.files: required"),
+        ('{"scale": 2}', "manifest.json.files: required"),
     ],
 )
 def test_what_is_no_manifest_is_one_line(tmp_path, text, said):
@@ -114,26 +130,19 @@ def test_a_build_of_the_same_images_goes_on(tmp_path):
     assert begin(tmp_path, manifest(libraries={"pillow": "2"})) == made, "by the libraries that began it"
 
 
-def test_an_unfinished_store_of_other_images_starts_over(tmp_path):
-    sealed(tmp_path, "hr")
-    part_path(table_path(tmp_path, "lr_x2")).touch()
-    wanted = manifest(scales=(2,))
-    assert begin(tmp_path, wanted) == wanted == read_manifest(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
-
-
-def test_a_finished_store_of_other_images_and_a_folder_of_other_things_are_left_alone(tmp_path):
-    sealed(tmp_path, *manifest().missing())
-    with pytest.raises(InputError, match="was built from other images or scales; delete it or use another folder"):
-        begin(tmp_path, manifest(scales=(2,)))
-    assert not read_manifest(tmp_path).missing()
-    (tmp_path / "manifest.json").unlink()
-    with pytest.raises(InputError, match="is not a patch store but holds other files"):
-        begin(tmp_path, manifest())
-    assert not (tmp_path / "manifest.json").exists()
+def test_a_table_that_another_store_has_is_linked(tmp_path):
+    for name in ("one", "other"):
+        sealed(tmp_path / name, "hr")
+    path, twin = (table_path(tmp_path / name, "hr") for name in ("one", "other"))
+    product = read_manifest(tmp_path / "one").products["hr"]
+    assert not link_twin(tmp_path, tmp_path / "one", "hr", product.model_copy(update={"sha256": "b"}))
+    assert path.stat().st_ino != twin.stat().st_ino
+    assert link_twin(tmp_path, tmp_path / "one", "hr", product) and link_twin(tmp_path, tmp_path / "one", "hr", product)
+    assert path.stat().st_ino == twin.stat().st_ino
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["hr.arrow", "manifest.json"]
 
 
 def test_numbers_of_the_format_are_written(tmp_path):
     begin(tmp_path, manifest())
     values = json.loads((tmp_path / "manifest.json").read_text())
-    assert (values["format"], values["version"], values["files"]["train"][1]["lr"]) == ("sr-patch-store", 1, {"4": "h"})
+    assert (values["format"], values["version"], values["files"]["train"][1]["lr"]) == ("sr-patch-store", 2, "h")

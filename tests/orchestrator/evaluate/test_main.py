@@ -20,14 +20,14 @@ from eval.metrics import backbones
 from eval.metrics.scorer import Scorer
 from eval.rows import read_file, read_rows
 from eval.score import score_image
+from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.data.store import build_store
 from orchestrator.evaluate.__main__ import main
 from orchestrator.plan import config
 from orchestrator.plan.plan import make_plan
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import Roles, SearchCounts, WinnerRecord, write_plan, write_winners
 from orchestrator.training.loop import run_trial
@@ -170,10 +170,12 @@ def training(tmp_path: Path) -> tuple[RunDir, dict[str, Any]]:
     folder.config.write_text(yaml.safe_dump(parsed.model_dump(mode="json")))
     plan, inputs = make_plan(parsed), Inputs(parsed)
     store = build_store(
-        folder.store, train=inputs.sources["train"], validation=inputs.sources["validation"], scales=(2,)
+        folder.at(STORES), train=inputs.sources["train"], validation=inputs.sources["validation"], scale=2
     )
     tests = {key: bench.hash for key, bench in inputs.benchmarks.items()}
-    write_plan(folder, plan, data_hash=store.data_hash, benchmarks=tests, inits={}, teachers={}, trials_at_a_time=1)
+    write_plan(
+        folder, plan, data_hash={2: store.data_hash}, benchmarks=tests, inits={}, teachers={}, trials_at_a_time=1
+    )
     [one] = plan.combinations
     trial = plan.trial(one, {}, 0, store.data_hash, None)
     Roles(folder).add(trial, combination=one.id, role="search", number=0)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs, load_benchmark
-from orchestrator.data.store import build_store
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.folder import STORES
 from orchestrator.run.journal import JOURNAL, Journal, steps
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
@@ -35,12 +36,12 @@ class Seen(NamedTuple):
 @pytest.fixture(params=["local", "mirrored"])
 def seen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
     monkeypatch.setenv("SR_CACHE", str(tmp_path / "cache"))
-    run = tmp_path / "run"
-    run.mkdir()
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
     (run / "config.yaml").write_text("name: mine\n")
     driver: Access = LocalAccess(run)
     if request.param == "mirrored":
-        driver = MirroredAccess(Storage.parse(str(tmp_path / "bucket"), "--storage"), run)
+        driver = MirroredAccess(Storage.parse(str(tmp_path / "bucket"), "--storage"), run.name, run)
     worker = pickle.loads(pickle.dumps(driver.for_workers()))
     return Seen(driver, worker, lambda: monkeypatch.setenv("SR_CACHE", str(tmp_path / "another")))
 
@@ -154,15 +155,15 @@ def test_files_of_the_drivers_machine_reach_workers(seen, tmp_path):
 
 def test_a_store_and_what_is_added_to_it_reach_every_node(seen):
     images = [ImageSource(hr="skimage:", include=(name,)) for name in ("coffee.png", "chelsea.png")]
-    store = build_store(seen.driver.run.store, train=images[:1], validation=images[1:], scales=(2,))
+    store = build_store(seen.driver.run.at(STORES), train=images[:1], validation=images[1:], scale=2)
     seen.driver.publish(store)
-    own = seen.worker.open_store()
+    own = seen.worker.open_store(store.data_hash)
     assert own.data_hash == store.data_hash
-    own.add_centroids("f" * 64, 2, lambda lr: lr.repeat_interleave(2, 2).repeat_interleave(2, 3), device="cpu")
+    own.add_centroids("f" * 64, lambda lr: lr.repeat_interleave(2, 2).repeat_interleave(2, 3), device="cpu")
     seen.worker.publish(own)
     seen.move()
     for access in (seen.driver, seen.worker):
-        assert access.open_store().has_centroids("f" * 64, 2)
+        assert access.open_store(store.data_hash).has_centroids("f" * 64)
 
 
 def test_a_test_set_is_found_by_workers(seen, tmp_path, monkeypatch):
@@ -176,7 +177,7 @@ def test_a_test_set_is_found_by_workers(seen, tmp_path, monkeypatch):
     if is_local(seen):
         assert found == tests["toy"].model_copy(update={"hr": str(tmp_path / "images")})
         return
-    assert found.hr == (tmp_path / "bucket/tests/toy/x2/HR").as_uri()
+    assert found.hr == (tmp_path / "bucket/mine/tests/toy/x2/HR").as_uri()
     (tmp_path / "images" / "a.png").unlink()
     monkeypatch.chdir("/")
     assert [pair.name for pair in load_benchmark("toy", found, 2).pairs] == ["a"]
@@ -187,17 +188,22 @@ def test_a_node_that_does_not_see_the_run_says_what_to_give(tmp_path):
     with pytest.raises(InputError, match=r"does not see \S+/elsewhere; give --storage a URI that all nodes reach"):
         access.trial_folder(FINGERPRINT)
     with pytest.raises(InputError, match="does not see"):
-        access.open_store()
+        access.open_store("d" * 64)
+
+
+def test_a_store_that_is_not_there_is_named(seen):
+    with pytest.raises(InputError, match=r"dddddddddddddddd is not a patch store|holds no patch store of data d{16}$"):
+        seen.worker.open_store("d" * 64)
 
 
 def test_a_file_that_the_storage_lacks_is_named(tmp_path):
-    access = MirroredAccess(Storage.parse(str(tmp_path / "bucket"), "--storage"), tmp_path / "run")
-    with pytest.raises(InputError, match=r"bucket holds no init/0123456789abcdef\.safetensors"):
+    access = MirroredAccess(Storage.parse(str(tmp_path / "bucket"), "--storage"), "mine", tmp_path / "run")
+    with pytest.raises(InputError, match=r"bucket/mine holds no init/0123456789abcdef\.safetensors"):
         access.init(FINGERPRINT)
 
 
 def test_a_secret_travels_and_is_not_shown():
-    access = MirroredAccess(Storage.parse("s3://KEY:SECRET@bucket/runs/mine", "--storage"), Path("/runs/mine"))
+    access = MirroredAccess(Storage.parse("s3://KEY:SECRET@bucket/runs", "--storage"), "mine", Path("/runs/mine"))
     assert pickle.loads(pickle.dumps(access)) == access and hash(access) == hash(pickle.loads(pickle.dumps(access)))
-    assert access.for_workers() == MirroredAccess(access.storage, None)
+    assert access.for_workers() == MirroredAccess(access.root, "mine")
     assert "SECRET" not in repr(access) and "SECRET" not in str(access)

@@ -2,7 +2,7 @@
 
 import pickle
 
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import STORES, RunDir
 
 
 def test_what_lies_where(tmp_path):
@@ -20,6 +20,7 @@ def test_what_lies_where(tmp_path):
     assert run.trial(fingerprint) == tmp_path / "shared" / "trials" / "0123456789abcdef"
     for name in ("shared/trials/0123456789abcdef", "evaluation/a.parquet"):
         assert run.name_of(run.at(name)) == name
+    assert run.at(STORES) == tmp_path / "shared" / "store" and run.name_of(run.at(STORES)) == STORES
     assert run.init(fingerprint) == run.path / "init" / "0123456789abcdef.safetensors"
     assert not run.path.exists(), "naming a place makes nothing"
 

@@ -311,8 +311,8 @@ def test_trained_parameters_hold_the_sigma_head(tmp_path: Path) -> None:
 def test_a_plan_is_kept_unless_what_it_is_made_of_changes(tmp_path: Path) -> None:
     run, plan = RunDir(tmp_path), make_plan(load("quick"))
     given: dict[str, Any] = {
-        "data_hash": "d", "benchmarks": {("Set5", 2): "b"}, "inits": {("edsr_baseline", 2): "i"}, "teachers": {2: "t"},
-        "trials_at_a_time": 2,
+        "data_hash": {2: "d"}, "benchmarks": {("Set5", 2): "b"}, "inits": {("edsr_baseline", 2): "i"},
+        "teachers": {2: "t"}, "trials_at_a_time": 2,
     }  # fmt: skip
     records.write_plan(run, plan, **given | {"teachers": {}})
     assert PlanRecord.read(run.plan).teachers == {}
@@ -324,9 +324,11 @@ def test_a_plan_is_kept_unless_what_it_is_made_of_changes(tmp_path: Path) -> Non
     assert run.plan.read_bytes() == kept, "some shared the machine, whatever comes later"
     found = records.read_plan(tmp_path)
     assert (found.benchmarks, found.inits, found.teachers) == ({"Set5 x2": "b"}, {"edsr_baseline x2": "i"}, {"x2": "t"})
+    assert (found.data_hash, found.data_text) == ({"x2": "d"}, "x2:d")
     assert [one.id for one in found.combinations] == [one.id for one in plan.combinations]
     for name, value in {
-        "data_hash": "e", "benchmarks": {("Set5", 2): "c"}, "inits": {("edsr_baseline", 2): "j"}, "teachers": {2: "u"},
+        "data_hash": {2: "e"}, "benchmarks": {("Set5", 2): "c"}, "inits": {("edsr_baseline", 2): "j"},
+        "teachers": {2: "u"},
     }.items():  # fmt: skip
         with pytest.raises(InputError, match=f"^{name.replace('_', ' ')} changed since"):
             records.write_plan(run, plan, **given | {name: value})
@@ -405,7 +407,13 @@ def test_the_commit_is_that_of_this_checkout() -> None:
 
 def test_a_run_whose_sigma_branch_meant_another_is_not_gone_on_with(tmp_path: Path) -> None:
     run, plan = RunDir(tmp_path), make_plan(load("quick"))
-    given: dict[str, Any] = {"data_hash": "d", "benchmarks": {}, "inits": {}, "teachers": {}, "trials_at_a_time": 1}
+    given: dict[str, Any] = {
+        "data_hash": {2: "d"},
+        "benchmarks": {},
+        "inits": {},
+        "teachers": {},
+        "trials_at_a_time": 1,
+    }
     records.write_plan(run, plan, **given)
     assert records.read_plan(tmp_path).numerics_version == SIGMA_NUMERICS_VERSION
     written = json.loads(run.plan.read_text())

@@ -30,8 +30,8 @@ from ray.cluster_utils import Cluster
 from orchestrator.training import in_full as workers
 from orchestrator.plan.config import ResourceConfig, TrainConfig, TrialConfig
 from orchestrator.run.access import LocalAccess
-from orchestrator.data.store import build_store
-from orchestrator.run.folder import RunDir
+from orchestrator.data.build import build_store
+from orchestrator.run.folder import STORES, RunDir
 from orchestrator.plan.sources import ImageSource
 from orchestrator.training.loop import run_trial
 from objectives import resolve
@@ -40,7 +40,7 @@ run = RunDir(Path(given["run"]))
 run.path.mkdir()
 run.config.write_text("name: lost\\n")
 images = [ImageSource(hr="skimage:", include=(name,)) for name in ("coffee.png", "chelsea.png")]
-store = build_store(run.store, train=images[:1], validation=images[1:], scales=(2,))
+store = build_store(run.at(STORES), train=images[:1], validation=images[1:], scale=2)
 trial = TrialConfig(
     model="edsr_baseline", scale=2, hyper={"channels": 8, "blocks": 1}, objective=resolve("l1"),
     train=TrainConfig(steps=given["steps"], batch_size=4, patch=16, lr=3e-4, validate_every=50, checkpoint_every=10),

@@ -17,7 +17,8 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from objectives import resolve
-from orchestrator.data.store import PatchStore, build_store
+from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run import checkpoint, journal
@@ -73,8 +74,8 @@ def store(tmp_path_factory) -> PatchStore:
         for seed in seeds:
             Image.fromarray(smooth(seed, 40, 44)).save(folder / split / f"{seed}.png")
         sources[split] = [ImageSource(hr=str(folder / split))]
-    made = build_store(folder / "store", scales=(2,), **sources)
-    made.add_centroids(TEACHER, 2, lambda lr: nn.functional.interpolate(lr, scale_factor=2))
+    made = build_store(folder / "store", scale=2, **sources)
+    made.add_centroids(TEACHER, lambda lr: nn.functional.interpolate(lr, scale_factor=2))
     return made
 
 

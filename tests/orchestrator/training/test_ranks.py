@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from objectives import resolve
-from orchestrator.data.store import PatchStore, build_store
+from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run import checkpoint, journal
@@ -68,7 +69,7 @@ def store(tmp_path_factory) -> PatchStore:
             blocks = np.kron(rng.integers(0, 256, (12, 12, 3)), np.ones((4, 4, 1), np.int64))
             Image.fromarray(blocks.astype(np.uint8)).save(folder / split / f"{seed}.png")
         sources[split] = [ImageSource(hr=str(folder / split))]
-    return build_store(folder / "store", scales=(2,), **sources)
+    return build_store(folder / "store", scale=2, **sources)
 
 
 @pytest.fixture

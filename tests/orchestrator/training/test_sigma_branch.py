@@ -7,7 +7,8 @@ import torch
 
 from eval.metrics.uncertainty import is_constant, psnr_sigma, sigma_r
 from objectives import resolve
-from orchestrator.data.store import PatchStore, build_store
+from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.training.loop import run_trial
@@ -23,7 +24,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> PatchStore:
     """Two photographs to learn from, a third one held out."""
     train = [ImageSource(hr="skimage:", include=("astronaut.png", "coffee.png"))]
     held_out = [ImageSource(hr="skimage:", include=("chelsea.png",))]
-    return build_store(tmp_path_factory.mktemp("sigma") / "store", scales=(2,), train=train, validation=held_out)
+    return build_store(tmp_path_factory.mktemp("sigma") / "store", scale=2, train=train, validation=held_out)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -39,7 +40,7 @@ def test_sigma_lives_and_beats_the_constant_of_its_training_images(name: str, st
     )  # fmt: skip
     run_trial(config, store, lambda step, metrics: "continue", out_dir=tmp_path)
     model, info = load_checkpoint(tmp_path / "model")
-    _, lr_image, hr_image = store.validation(2)[0]
+    _, lr_image, hr_image = store.validation()[0]
     out, hr_BCHW = super_resolve(model, to_float(lr_image)), to_float(hr_image)
     torch.set_num_threads(threads)
     constant = info.sigma["constant"]

@@ -21,7 +21,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from objectives import RECIPES, ObjectiveSpec
 from objectives.compose import LossTerms, Objective, Update, trainable
-from orchestrator.data.store import PatchStore, build_store
+from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run import checkpoint, journal
@@ -173,7 +174,7 @@ def store(tmp_path_factory) -> PatchStore:
             blocks = np.kron(rng.integers(0, 256, (12, 12, 3)), np.ones((4, 4, 1), np.int64))
             Image.fromarray(blocks.astype(np.uint8)).save(folder / split / f"{seed}.png")
         sources[split] = [ImageSource(hr=str(folder / split))]
-    return build_store(folder / "store", scales=(2,), **sources)
+    return build_store(folder / "store", scale=2, **sources)
 
 
 @pytest.fixture(params=STAND_INS)
@@ -261,7 +262,7 @@ def test_an_update_touches_its_own_parameters_alone(adversarial, store):
     net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
     objective = Adversarial(RECIPES["l1"])
     generator, discriminator = steppers(objective.updates(), TrainConfig(lr=0.1), net)
-    batch = store.batch(seed=1, step=0, batch_size=2, patch=8, scale=2, teacher=None, rank=0, world=1, device="cpu")
+    batch = store.batch(seed=1, step=0, batch_size=2, patch=8, teacher=None, rank=0, world=1, device="cpu")
     rng = loop.SampleRng(batch.seed, batch.step, batch.sample_ids)
     modules = {"generator": net, "discriminator": objective.module}
     for stepper in (generator, discriminator):

@@ -1,0 +1,142 @@
+"""The stores that all runs of an output share, one a scale: found if a run has built it, else built.
+
+<stores>/<data hash>/              a finished one
+<stores>/.building/<key>/.lock     held by who looks for one, or builds it
+<stores>/.building/<key>/store/    what a killed builder left, and the next one goes on from
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.data.manifest import (
+    MANIFEST,
+    PREFIXES,
+    Manifest,
+    Split,
+    begin,
+    link_twin,
+    list_products,
+    read_manifest,
+    table_path,
+    write_manifest,
+)
+from orchestrator.data.rows import Item, list_items, make_rows
+from orchestrator.data.store import BuildProgress, PatchStore, some, ticker
+from orchestrator.data.table import ImageTable, replace_durably, write_tables
+from orchestrator.plan.sources import ImageSource
+from sr_models.errors import InputError
+from sr_models.files import locked
+
+
+def build_store(
+    stores: Path | str,
+    *,
+    train: Sequence[ImageSource],
+    validation: Sequence[ImageSource],
+    scale: int,
+    on_bad: Literal["fail", "skip"] = "fail",
+    progress: BuildProgress | None = None,
+) -> PatchStore:
+    """The store of these files at one scale: the one that is there, or a new one; a second builder waits for the first.
+
+    Args:
+        stores: the folder of all of them.
+        on_bad: a file that cannot be read, an LR file that does not fit its HR, or a validation image of one colour:
+            stop, or leave the image out and list it under `skipped` in the manifest.
+
+    Raises:
+        InputError: a source that cannot be used, a training image among the validation images, a split of which
+            nothing is left, a folder that cannot be written, a store that is damaged or of another version.
+    """
+    if not train:
+        raise InputError("a store needs at least one source of training images, got none")
+    stores = Path(stores)
+    listed: dict[Split, list[Item]] = {
+        "train": list_items(train, scale, on_bad),
+        "validation": list_items(validation, scale, on_bad),
+    }
+    wanted = Manifest(
+        scale=scale,
+        files={split: tuple(item.file for item in items) for split, items in listed.items()},
+        libraries={name: version(name) for name in ("numpy", "pillow", "pyarrow")},
+    )
+    with locked(building := stores / ".building" / wanted.key[:16]):
+        folder = _find(stores, wanted.key)
+        if folder is None:
+            work = building / "store"
+            try:
+                built = _build(work, wanted, listed, on_bad, progress)
+            except InputError:
+                shutil.rmtree(work, ignore_errors=True)  # a mended file is another one, and has another key
+                raise
+            folder = _place(stores, work, built)
+        store = PatchStore.open(folder)
+        skipped = store.manifest.skipped_of(wanted.key)
+        _check_skipped(skipped or {}, on_bad)
+        return PatchStore(folder, store.manifest, skipped)
+
+
+def _find(stores: Path, key: str) -> Path | None:
+    """The finished store of the files and scale that have this key."""
+    for path in sorted(stores.glob(f"*/{MANIFEST}")):
+        if read_manifest(path.parent).skipped_of(key) is not None:
+            return path.parent
+    return None
+
+
+def _build(
+    work: Path,
+    wanted: Manifest,
+    listed: Mapping[Split, list[Item]],
+    on_bad: Literal["fail", "skip"],
+    progress: BuildProgress | None,
+) -> Manifest:
+    """Write what lacks of a store's tables."""
+    manifest = begin(work, wanted)
+    _check_skipped(manifest.skipped, on_bad)
+    taken: dict[str, str] = {}
+    for split in PREFIXES:
+        names = manifest.tables(split)
+        if not set(names) <= set(manifest.products):
+            skipped, items = dict(manifest.skipped), listed[split]
+            make = partial(make_rows, items, wanted.scale, split, taken, None if on_bad == "fail" else skipped)
+            keys = [item.file.sha256 for item in items]
+            tick = ticker(progress, f"x{wanted.scale} {split} images", len(keys))
+            write_tables([table_path(work, name) for name in names], keys, make, tick)
+            if items and not len(ImageTable(table_path(work, names[0]))):
+                faults = [skipped[item.file.name] for item in items]
+                raise InputError(f"no usable image is left for {split}: {some(faults)}")
+            manifest = list_products(work, manifest.model_copy(update={"skipped": skipped}), names)
+        if split == "train":
+            taken = PatchStore(work, manifest).hashes("train")
+    return manifest
+
+
+def _place(stores: Path, work: Path, built: Manifest) -> Path:
+    """Where a finished store now lies: the same images may be there already, out of other files."""
+    folder = stores / built.data_hash[:16]
+    for name, product in built.products.items():
+        link_twin(stores, work, name, product)
+    try:
+        replace_durably(work, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        with locked(folder):
+            there = read_manifest(folder)
+            same = there.same_pixels | {built.key: built.skipped}
+            write_manifest(folder, there.model_copy(update={"same_pixels": same}))
+        shutil.rmtree(work)
+    return folder
+
+
+def _check_skipped(skipped: Mapping[str, str], on_bad: Literal["fail", "skip"]) -> None:
+    if skipped and on_bad == "fail":
+        raise InputError(some(list(skipped.values())))
