@@ -47,7 +47,7 @@ def load(request: ModelRequest) -> Asked:
     name, scale, hyper = request.model, request.scale, request.hyper
     benchmark = benchmarks.load(set_name(request.hr), scale, request.hr, request.lr)
     complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
-    weights, fingerprint = "none", ""
+    weights, fingerprint, sigma = "none", "", ""
     model: SRNetwork | WithSigma
     if request.weights is None:
         model = sr_models.build(name, scale, **hyper)
@@ -57,13 +57,14 @@ def load(request: ModelRequest) -> Asked:
         if request.weights.is_dir():
             info = CheckpointInfo.read(request.weights)
             weights, fingerprint, complete = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
+            sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
     identity = Identity(
         combination=name, model=name, objective="-", target="-", loss="-", scale=scale, fingerprint=fingerprint,
         seed=-1, weights=weights, network=name,
     )  # fmt: skip
     subject = Subject(
         identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True), benchmark=benchmark.name,
-        kernel=benchmark.kernel, protocol=request.protocol.id(scale), seed=request.seed, options=options,
+        kernel=benchmark.kernel, protocol=request.protocol.id(scale), seed=request.seed, options=options, sigma=sigma,
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject)
 

@@ -71,12 +71,12 @@ class Benchmark:
     @property
     def lr_hash(self) -> str:
         """One hash of all LR pixels: scores with the same one had the same input."""
-        return _joined(self.lr_hashes)
+        return joined(self.lr_hashes)
 
     @property
     def hash(self) -> str:
         """One hash of all names, HR and LR pixels: the identity of this test set at this scale."""
-        return _joined(self.hr_hashes, self.lr_hashes)
+        return joined(self.hr_hashes, self.lr_hashes)
 
 
 def load(
@@ -122,5 +122,6 @@ def _named(files: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Pai
     return pairs
 
 
-def _joined(*hashes: dict[str, str]) -> str:
+def joined(*hashes: dict[str, str]) -> str:
+    """One hash of several tables, name -> hash."""
     return hashlib.sha256(repr([sorted(each.items()) for each in hashes]).encode()).hexdigest()

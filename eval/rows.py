@@ -2,20 +2,24 @@
 
 What a row must say so that two of them can be compared is `eval.score`'s; the columns of scores are those of
 `eval.protocol`. A row's key is a hash of what it was measured on, so a row that was computed twice counts once.
+
+A measurement itself has a name without labels: whichever sweep asks for it, and whatever it calls network, objective,
+test set and image, finds what another has measured, and leaves it `labelled` in a folder of its own.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.protocol import all_metrics
+from eval.protocol import STABILITY, all_metrics, get_metric
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hashing import digest
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 
 SET = ""
 """`image` in the row of a whole set."""
+
+FEATURES = "features"
+"""In the `details` of an image's measurement: the file, without suffix, of what metrics of a whole set see of it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Subject:
     seed: int
     """Of the noise."""
     options: Options
+    sigma: str = ""
+    """The hyperparameters of its σ head, as JSON; "" without one. In keys the fingerprint speaks for them."""
 
     def key(self, image: str, lr_sha256: str, hr_sha256: str, metrics: Sequence[str]) -> str:
         """Names one image's row by content: `<what was measured>-<by which metrics>`, hex.
@@ -71,17 +80,46 @@ class Subject:
             lr_sha256, hr_sha256: of its pixels.
             metrics: those of level "image" and "set" that are computed (`Scorer.metrics`).
         """
-        return f"{digest([asdict(self), image, lr_sha256, hr_sha256])[:24]}-{digest(sorted(metrics))[:8]}"
+        return _key([self._named, image, lr_sha256, hr_sha256], metrics)
 
     def set_key(self, image_keys: Sequence[str], metrics: Sequence[str]) -> str:
         """Names the row of the whole set that these images are."""
-        measured = sorted(measurement(key) for key in image_keys)
-        return f"{digest([asdict(self), measured])[:24]}-{digest(sorted(metrics))[:8]}"
+        return _key([self._named, sorted(measurement(key) for key in image_keys)], metrics)
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "sigma"}
+
+    @cached_property
+    def content(self) -> str:
+        """What all measurements of these weights, made in this way, have in common, as hex: no label, no test set."""
+        who = self.identity
+        weights = [who.network, who.scale, self.hyper, self.sigma, self.weights_sha256]
+        return digest([*weights, self.kernel, self.protocol, self.seed, asdict(self.options)])[:24]
+
+    def measured(self, lr_sha256: str, hr_sha256: str) -> str:
+        """Names the measurement of one image by the hashes of its pixels."""
+        return digest([self.content, lr_sha256, hr_sha256])[:24]
+
+    def measured_set(self, images: Sequence[str]) -> str:
+        """Names the measurement of the whole set that these measurements of images are."""
+        return digest([self.content, sorted(images)])[:24]
+
+    @property
+    def unlabelled(self) -> Subject:
+        """Whose a measurement is: nobody's."""
+        who = self.identity
+        return replace(self, identity=Identity("", "", "", "", "", who.scale, "", 0, "", who.network))
 
 
 def measurement(key: str) -> str:
     """The part of a key that says what was measured; rows that share it differ in their metrics only."""
     return key.partition("-")[0]
+
+
+def measured_key(measured: str, metrics: Sequence[str]) -> str:
+    """The key of a measurement's row: `measurement` of it is `measured`."""
+    return f"{measured}-{digest(sorted(metrics))[:8]}"
 
 
 def file_name(keys: Sequence[str]) -> str:
@@ -170,6 +208,42 @@ def keyed(subject: Subject, rows: Sequence[Mapping[str, Any]], metrics: Sequence
     ]
     of_set = [subject.set_key(keys, metrics)] if len(keys) < len(rows) else []
     return [{**row, "key": key} for row, key in zip(rows, [*keys, *of_set], strict=True)]
+
+
+def knows(row: Mapping[str, Any] | None, metrics: Sequence[str]) -> bool:
+    """Whether a measurement's row has, of each metric, its value or the reason why there is none.
+
+    Of a metric of level "set" an image's row has the features. `row`: None where nothing was measured.
+    """
+    return row is not None and all(
+        FEATURES in row["details"]
+        if get_metric(name).level == "set" and row["image"] != SET
+        else row.get(name) is not None or name in row["not_computed"]
+        for name in metrics
+    )
+
+
+def labelled(
+    row: Mapping[str, Any], subject: Subject, metrics: Sequence[str], key: str, image: str, images: int, lr_sha256: str
+) -> dict[str, Any]:
+    """A measurement's row as `subject` has it: with its key and names, and nothing of metrics that it did not ask for.
+
+    Args:
+        metrics: as for `Subject.key`.
+        image: what the subject's test set calls it, `SET` for all of it; images: how many that has.
+        lr_sha256: of the image's LR pixels, or of the set's.
+    """
+    wanted = {*metrics, "l_std"} | ({"kid"} if "fid" in metrics else set())
+    others = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
+    own = {name: value for name, value in row.items() if name not in others | Identity.__dataclass_fields__.keys()}
+    for name in ("per_draw", "details", "not_computed"):
+        own[name] = {metric: value for metric, value in row[name].items() if metric in wanted}
+    names = {"key": key, "benchmark": subject.benchmark, "image": image, "images": images, "lr_sha256": lr_sha256}
+    return own | names
+
+
+def _key(measured: Sequence[Any], metrics: Sequence[str]) -> str:
+    return measured_key(digest(measured)[:24], metrics)
 
 
 def _table(path: Path) -> pa.Table:

@@ -43,7 +43,10 @@ def parser(of_run: bool) -> Parser:
         made.description = (
             "Score a network on workers; `--run RUN` scores trials of a sweep instead (`--run RUN --help`)."
         )
-        made.add_argument("--output", metavar="DIR", type=Path, help="where rows are kept (default: runs/eval-...)")
+        made.add_argument(
+            "--output", metavar="DIR", type=Path,
+            help="where rows are kept, what they are made from in `shared` beside it (default: runs/eval-...)",
+        )  # fmt: skip
     pool = made.add_argument_group("workers")
     pool.add_argument("--workers", metavar="N", type=int, help="processes that run networks (default: all that fit)")
     pool.add_argument("--cpus-per-worker", metavar="N", type=int, default=1, help="cores and threads (default: 1)")

@@ -1,7 +1,8 @@
 """What evaluation's processes do: load a network and the metrics once, score unit after unit, leave rows on disk.
 
 A `ScoringWorker` samples and scores by itself; with a `SamplingWorker` it only scores what that one streams to it. Both
-compute one image at a time, so a row does not depend on who computed it or what else was asked.
+compute one image at a time, so a row does not depend on who computed it or what else was asked. What they leave lies in
+`orchestrator.evaluate.work.rows_folder`, where no label is.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from eval.benchmarks import Benchmark
 from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol
 from eval.report import versions
-from eval.rows import file_name, keyed, measurement, read_file, write_rows
+from eval.rows import FEATURES, file_name, measured_key, read_file, write_rows
 from eval.score import Sampled, Scored, needs_features, sample, score_draws, set_row
 from orchestrator.data.inputs import load_benchmark
-from orchestrator.evaluate.work import Job, Picture, Unit
+from orchestrator.evaluate.work import Job, Picture, Unit, rows_folder
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run.access import Access
 from orchestrator.training.failure import failure_cause
@@ -39,7 +40,7 @@ from sr_models.images.files import sha256_file
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
 
-FEATURES = ".features.safetensors"
+FEATURES_SUFFIX = ".features.safetensors"
 """What the name of a file ends with that holds, beside rows, what the metrics of a whole set see of their images."""
 
 IN_FLIGHT = 2
@@ -61,7 +62,7 @@ class ScoringWorker:
         return []
 
     def score(self, unit: Unit) -> list[str]:
-        """Write the unit's rows; returns a line on each of its images that cannot be scored.
+        """Write what the unit measures; returns a line on each of its images that cannot be scored.
 
         Raises:
             InputError: weights, test set or metrics' files cannot be used on this node.
@@ -74,27 +75,25 @@ class ScoringWorker:
             network_of(self.access, job, self.device)
         else:
             _get(self.sampler.load.options(max_task_retries=LOAD_RETRIES).remote(job))
-        rows: list[dict[str, Any]] = []
-        features: list[list[torch.Tensor]] = []
+        measured: dict[str, Scored] = {}
         refused: list[str] = []
         for picture in unit.pictures:
             try:
-                scored = self.image(job, bench, picture, metrics)
+                measured[picture.measured] = self.image(job, bench, picture, metrics)
             except InputError as error:
                 refused.append(str(error))
             except (MemoryError, RuntimeError) as error:
                 if (cause := failure_cause(error, self.device)) is None:
                     raise
                 refused.append(f"image {picture.path!r}: {cause}")
-            else:
-                rows.append(scored.row | {"not_computed": scored.row["not_computed"] | dict(job.lacking)})
-                features.append(scored.features)
-        if rows:
-            rows = keyed(job.subject, rows, metrics.metrics)
-            name = file_name([row["key"] for row in rows])
+        if measured:
+            keys = {name: measured_key(name, metrics.metrics) for name in measured}
+            file, details = file_name(list(keys.values())), {}
             if needs_features(metrics):
-                self._write_features(name, rows, features)
-            self._write_rows(name, job, rows)
+                self._write_features(file, job, {name: scored.features for name, scored in measured.items()})
+                details = {FEATURES: file}
+            rows = [{**scored.row, "key": keys[name], "details": details} for name, scored in measured.items()]
+            self._write_rows(file, job, rows)
         return refused
 
     def image(self, job: Job, bench: Benchmark, picture: Picture, metrics: Scorer) -> Scored:
@@ -131,18 +130,16 @@ class ScoringWorker:
         """The row of a whole set, from its images' features."""
         job, bench, metrics = unit.job, benchmark_of(unit.job), self._metrics(unit.job)
         hr = {pair.name: i for i, pair in enumerate(bench.pairs)}
-        kept = {name: load_file(self._fetch(f"{name}{FEATURES}")) for name in dict.fromkeys(unit.files)}
-        features = [
-            list(kept[name][measurement(picture.key)]) for picture, name in zip(unit.pictures, unit.files, strict=True)
-        ]
-        first = read_file(self._fetch(f"{unit.files[0]}.parquet"))[0]
+        kept = {file: load_file(self._fetch(job, f"{file}{FEATURES_SUFFIX}")) for file in dict.fromkeys(unit.files)}
+        features = [list(kept[file][picture.measured]) for picture, file in zip(unit.pictures, unit.files, strict=True)]
+        first = read_file(self._fetch(job, f"{unit.files[0]}.parquet"))[0]
         reference = metrics.reference_features(
             [picture.hr_sha256 for picture in unit.pictures], lambda i: bench.read(hr[unit.pictures[i].name])[1]
         )
         row = set_row([first] * len(features), features, reference, metrics.metrics)
-        key = job.subject.set_key([picture.key for picture in unit.pictures], metrics.metrics)
-        row |= {"images": len(features), "lr_sha256": bench.lr_hash, "key": key}
-        self._write_rows(file_name([key]), job, [row])
+        measured = job.subject.measured_set([picture.measured for picture in unit.pictures])
+        key = measured_key(measured, metrics.metrics)
+        self._write_rows(file_name([key]), job, [row | {"key": key}])
         return []
 
     def _metrics(self, job: Job) -> Scorer:
@@ -152,21 +149,20 @@ class ScoringWorker:
         subject = job.subject
         return _warm_metrics(job.protocol, job.metrics, subject.identity.scale, subject.kernel, folder, self.device)
 
-    def _write_features(self, name: str, rows: list[dict[str, Any]], features: list[list[torch.Tensor]]) -> None:
-        """What the metrics of the whole set see of each image: (draws, patches, features) by what was measured."""
-        file = f"evaluation/{name}{FEATURES}"
-        tensors = {measurement(row["key"]): torch.stack(draws) for row, draws in zip(rows, features, strict=True)}
-        with replacing(self.access.run.path / file) as part:
-            save_file(tensors, part)
+    def _write_features(self, name: str, job: Job, features: dict[str, list[torch.Tensor]]) -> None:
+        """What the metrics of a whole set see of each image: (draws, patches, features) by measurement."""
+        file = f"{rows_folder(job.subject)}/{name}{FEATURES_SUFFIX}"
+        with replacing(self.access.run.at(file)) as part:
+            save_file({measured: torch.stack(draws) for measured, draws in features.items()}, part)
         self.access.send(file)
 
     def _write_rows(self, name: str, job: Job, rows: list[dict[str, Any]]) -> None:
-        file = f"evaluation/{name}.parquet"
-        write_rows(self.access.run.path / file, job.subject, rows, versions=json.dumps(versions()))
+        file = f"{rows_folder(job.subject)}/{name}.parquet"
+        write_rows(self.access.run.at(file), job.subject.unlabelled, rows, versions=json.dumps(versions()))
         self.access.send(file)
 
-    def _fetch(self, name: str) -> Path:
-        path = self.access.fetch(f"evaluation/{name}")
+    def _fetch(self, job: Job, name: str) -> Path:
+        path = self.access.fetch(f"{rows_folder(job.subject)}/{name}")
         if not path.exists():
             raise InputError(f"{path} is gone; delete the rows beside it and run again")
         return path

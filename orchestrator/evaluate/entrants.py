@@ -40,12 +40,14 @@ SNAPSHOTS = "snapshots"
 
 @dataclass(frozen=True, kw_only=True)
 class Entrant:
-    """One set of weights: whose they are, their folder in the run, their hash and hyperparameters (JSON)."""
+    """One set of weights: whose they are, their folder in the run, their hash and hyperparameters (JSON); "" for those
+    of a σ head where there is none."""
 
     identity: Identity
     checkpoint: str | None
     weights_sha256: str | None
     hyper: str
+    sigma: str = ""
 
 
 def jobs(entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inputs, access: Access) -> list[Job]:
@@ -133,6 +135,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
         protocol=protocol.id(bench.scale),
         seed=evaluation.seed,
         options=Options(tile=protocol.tile),
+        sigma=entrant.sigma,
     )
     return Job(
         subject=subject,
@@ -164,6 +167,7 @@ def _entrant(run: RunDir, folder: Path, trial: TrialRecord, combination: Combina
         checkpoint=run.name_of(folder),
         weights_sha256=info.weights_sha256,
         hyper=json.dumps(info.hyper, sort_keys=True),
+        sigma=json.dumps(info.sigma, sort_keys=True) if info.sigma else "",
     )
 
 

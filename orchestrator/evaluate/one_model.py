@@ -1,4 +1,7 @@
-"""`python -m orchestrator.evaluate --model`: one set of weights on one test set, its rows kept in a folder."""
+"""`python -m orchestrator.evaluate --model`: one set of weights on one test set, its rows kept in a folder.
+
+Beside that folder lies what it shares with others, as with run folders: by default both are in the output of sweeps.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from eval.request import ModelRequest
 from orchestrator.evaluate.on_cluster import PROG, PoolOptions, bring_rows, one_at_a_time, report
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.services import output_folder
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import SHARED, RunDir
 from sr_models.errors import InputError
 from sr_models.files import write_text
 
@@ -33,6 +36,10 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
     from sr_models.networks.base import parameters
 
     with one_at_a_time(run, "--output"):
+        try:
+            run.at(SHARED).mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--output: {run.at(SHARED)} cannot be written ({error.strerror})") from None
         if not run.config.exists():
             write_text(run.config, f"# rows of {PROG}\n")
         access = LocalAccess(run.path)

@@ -1,22 +1,24 @@
 """The evaluation service: what is to be scored, what is there already, and the rest on warm Ray actors.
 
 A unit of work is a fixed number of images of one job (one set of weights on one test set), however many workers there
-are. Its rows are on disk before it counts as done, and each is known by its content: what is there is never computed
-again, and the same command goes on where any process of it died. Where networks run on GPUs, one actor a GPU samples,
-and actors without one pull draws from it and score them, so that no GPU waits for a metric.
+are. What it measured is on disk before it counts as done, and is known by its content: it is never computed again, by
+no sweep of an output, and the same command goes on where any process of it died. Where networks run on GPUs, one actor
+a GPU samples, and actors without one pull draws from it and score them, so that no GPU waits for a metric.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
+from eval.rows import Subject, knows
 from orchestrator.evaluate import actors
 from orchestrator.evaluate.pool import Pool
-from orchestrator.evaluate.work import Planned, Unit, rows_there
+from orchestrator.evaluate.work import Known, Planned, Unit, bring, exchange, measurements, rows_there
 from orchestrator.run.access import Access
 
 
@@ -38,11 +40,14 @@ class Workforce:
 def evaluate(
     planned: Sequence[Planned], access: Access, workforce: Workforce, progress: Callable[[int], None]
 ) -> list[str]:
-    """Compute the rows that are not there yet; this machine's run folder then holds all of them.
+    """Bring about the rows that the run lacks; this machine's run folder then holds all of them.
+
+    What another run of the output has measured is taken from there; of an image that lacks some metrics only those are
+    computed. A job's rows come into the run together, as soon as all are measured, what there is of them at the end.
 
     Args:
         access: the driver's.
-        progress: called with how many images, of all that are planned, have their rows.
+        progress: called with how many images, of all that are planned, are measured.
 
     Returns:
         A line on each image, or whole set, that has no row, and why.
@@ -52,44 +57,80 @@ def evaluate(
     """
     there = rows_there(access)
     refused = list(dict.fromkeys(line for planned_job in planned for line in planned_job.refused))
-    units = [unit for planned_job in planned for unit in planned_job.units(there)]
-    ended = sum(len(planned_job.pictures) for planned_job in planned) - sum(len(unit.pictures) for unit in units)
-    progress(ended)
-    if not units and not any(planned_job.closing(there) for planned_job in planned):
-        return refused
+    ended = sum(len(planned_job.pictures) for planned_job in planned)
+    jobs = {planned_job.job.subject: planned_job for planned_job in planned if not planned_job.is_there(there)}
+    tried: dict[Subject, set[str]] = {subject: set() for subject in jobs}
+    left: Counter[Subject] = Counter()
+    for subject in jobs:
+        exchange(subject, access)
+
+    def due() -> list[Unit]:
+        """The units that are to be tried next: each measurement once, for whichever job comes first."""
+        nonlocal ended
+        handed: set[str] = set()
+        units = []
+        for subject, planned_job in jobs.items():
+            if planned_job.is_there(there):
+                continue
+            known = measurements(subject, access)
+            close(planned_job, known)
+            for unit in planned_job.units(there, known, handed | tried[subject]):
+                measured = [planned_job.set_measured] if unit.files else [picture.measured for picture in unit.pictures]
+                tried[subject] |= {*measured}
+                handed |= {*measured}
+                left[subject] += len(unit.pictures)
+                ended -= 0 if unit.files else len(unit.pictures)
+                units.append(unit)
+        progress(ended)
+        return units
+
+    def close(planned_job: Planned, known: Known) -> None:
+        if not planned_job.units(there, known):
+            bring(planned_job, there, known, access)
 
     def done(unit: Unit) -> None:
         nonlocal ended
-        ended += 0 if unit.files else len(unit.pictures)
-        progress(ended)
+        subject = unit.job.subject
+        left[subject] -= len(unit.pictures)
+        if not left[subject]:
+            close(jobs[subject], measurements(subject, access))
+        if not unit.files:
+            ended += len(unit.pictures)
+            progress(ended)
 
     def unfinished(unit: Unit) -> Unit | None:
         """A process may die after its rows are on disk and before it says so."""
-        known = rows_there(access)
-        left = tuple(picture for picture in unit.pictures if picture.key not in known)
-        return unit if unit.files else replace(unit, pictures=left) if left else None
+        known = measurements(unit.job.subject, access)
+        lacking = tuple(
+            picture for picture in unit.pictures if not knows(known.get(picture.measured), unit.job.metrics)
+        )
+        return unit if unit.files else replace(unit, pictures=lacking) if lacking else None
 
-    size = max(min(workforce.workers * (workforce.cpus if workforce.apart else 1), len(units)), 1)
-    with Pool(starter(access, workforce, size), size, workforce.max_restarts, unfinished) as pool:
-        refused += pool.run(units, done)
-        there = rows_there(access)
-        refused += pool.run([unit for planned_job in planned if (unit := planned_job.closing(there))], done)
-    there = rows_there(access)
-    for planned_job in planned:
-        if planned_job.set_key not in (None, *there):
+    if units := due():
+        size = max(min(workforce.workers * (workforce.cpus if workforce.apart else 1), len(units)), 1)
+        with Pool(starter(access, workforce, size), size, workforce.max_restarts, unfinished) as pool:
+            while units:
+                refused += pool.run(units, done)
+                units = due()
+    for subject, planned_job in jobs.items():
+        if not planned_job.is_there(there):
+            bring(planned_job, there, measurements(subject, access), access)
+        if planned_job.set_key is not None and planned_job.set_key not in there:
             lost = sum(picture.key not in there for picture in planned_job.pictures)
-            what = planned_job.job.subject
             refused.append(
-                f"{what.benchmark} x{what.identity.scale}, {what.identity.combination}: no fid and kid of the set, "
-                f"{lost} of its {len(planned_job.pictures)} images have no row"
+                f"{subject.benchmark} x{subject.identity.scale}, {subject.identity.combination}: no fid and kid of the "
+                f"set, {lost} of its {len(planned_job.pictures)} images have no row"
             )
     return refused
 
 
 def is_done(planned: Sequence[Planned], access: Access) -> bool:
-    """Whether `evaluate` would find nothing to do."""
+    """Whether `evaluate` would find nothing to compute."""
     there = rows_there(access)
-    return not any(planned_job.units(there) or planned_job.closing(there) for planned_job in planned)
+    return all(
+        planned_job.is_there(there) or not planned_job.units(there, measurements(planned_job.job.subject, access))
+        for planned_job in planned
+    )
 
 
 def starter(access: Access, workforce: Workforce, size: int) -> Callable[[int], Any]:

@@ -1,20 +1,40 @@
-"""What is to be scored: jobs, their images, the rows that they are to leave, and the units that workers are given."""
+"""What is to be scored: jobs, their images, the rows that they are to leave, and the units that workers are given.
+
+Workers leave *measurements* in what all runs of an output share (`shared/rows/<what>/`), named by content alone:
+another sweep of the same weights on the same images finds them there, whatever it calls them. A run's own rows are
+made from them, one file a job, and speak of the run alone.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks import Benchmark
+from eval.benchmarks import Benchmark, joined
 from eval.metrics.backbones import BACKBONES, VARIABLE, WeightFiles
 from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol, get_metric
-from eval.rows import SET, Subject, read_file, read_keys
+from eval.rows import (
+    FEATURES,
+    SET,
+    Subject,
+    file_name,
+    knows,
+    labelled,
+    measurement,
+    read_file,
+    read_keys,
+    read_rows,
+    write_rows,
+)
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run.access import Access
+from orchestrator.run.folder import SHARED
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 
@@ -41,23 +61,26 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One image of a job: its name in the set, its file on the driver's machine, its pixels' hashes, its row's key."""
+    """One image of a job: its name in the set, its file on the driver's machine, its pixels' hashes, its row's key, and
+    the name of its measurement."""
 
     name: str
     path: str
     lr_sha256: str
     hr_sha256: str
     key: str
+    measured: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Images of a job whose rows are computed and written together; with `files`, the row of the whole set instead."""
+    """Images of a job that are measured and written together; with `files`, the whole set instead."""
 
     job: Job
+    """With the metrics that are to be computed."""
     pictures: tuple[Picture, ...]
     files: tuple[str, ...] = ()
-    """For each picture the file, without suffix, that holds its row and features."""
+    """For each picture the file, without suffix, that holds its features."""
     losses: int = 0
     """Processes that died with it."""
 
@@ -77,7 +100,10 @@ class Unit:
 
 
 IMAGES_PER_UNIT = 4
-"""Images whose rows share a file; enough work for a worker to hide what it costs to hand it over."""
+"""Images whose measurements share a file; enough work for a worker to hide what it costs to hand it over."""
+
+Known = Mapping[str, Mapping[str, Any]]
+"""Name of a measurement -> its row."""
 
 _BACKBONES = "backbones"  # folder of a run
 
@@ -95,24 +121,84 @@ class Planned:
     pictures: tuple[Picture, ...]
     refused: tuple[str, ...]
 
-    @property
+    @cached_property
     def set_key(self) -> str | None:
         """Key of the whole set's row; None if there is to be none."""
-        if not any(get_metric(name).level == "set" for name in self.job.metrics) or self.refused:
+        if not self._of_level("set") or self.refused:
             return None
         return self.job.subject.set_key([picture.key for picture in self.pictures], self.job.metrics)
 
-    def units(self, there: Mapping[str, str]) -> list[Unit]:
-        """What is not there, in units of images."""
-        left = [picture for picture in self.pictures if picture.key not in there]
-        chunks = [left[i : i + IMAGES_PER_UNIT] for i in range(0, len(left), IMAGES_PER_UNIT)]
-        return [Unit(job=self.job, pictures=tuple(chunk)) for chunk in chunks]
+    @cached_property
+    def set_measured(self) -> str:
+        """The name of the whole set's measurement."""
+        return self.job.subject.measured_set([picture.measured for picture in self.pictures])
 
-    def closing(self, there: Mapping[str, str]) -> Unit | None:
-        """The unit of the whole set's row, if it is wanted, not there, and all images are."""
-        if self.set_key in (None, *there) or any(picture.key not in there for picture in self.pictures):
+    def is_there(self, there: Collection[str]) -> bool:
+        """Whether the run has every row, given the keys that it has."""
+        return (self.set_key is None or self.set_key in there) and all(
+            picture.key in there for picture in self.pictures
+        )
+
+    def units(self, there: Collection[str], known: Known, but: Collection[str] = ()) -> list[Unit]:
+        """What is to be computed next: units of images that lack the same metrics, then that of the whole set.
+
+        Args:
+            there: keys of the run's rows.
+            known: what is measured (`measurements`).
+            but: measurements that are not asked for.
+        """
+        due = defaultdict(list)
+        for picture in self.pictures:
+            lacking = self._lacking(picture, there, known)
+            if lacking is not None and picture.measured not in but:
+                due[lacking].append(picture)
+        made = [
+            Unit(job=replace(self.job, metrics=metrics), pictures=tuple(pictures[i : i + IMAGES_PER_UNIT]))
+            for metrics, pictures in due.items()
+            for i in range(0, len(pictures), IMAGES_PER_UNIT)
+        ]
+        closing = None if made or self.set_measured in but else self.closing(there, known)
+        return made if closing is None else [closing]
+
+    def closing(self, there: Collection[str], known: Known) -> Unit | None:
+        """The unit of the whole set's row, if it is wanted, not measured, and the features of all images are there."""
+        metrics, rows = self._set_lacking(there, known), [known.get(picture.measured) for picture in self.pictures]
+        if not metrics or not all(knows(row, metrics) for row in rows):
             return None
-        return Unit(job=self.job, pictures=self.pictures, files=tuple(there[picture.key] for picture in self.pictures))
+        files = tuple(row["details"][FEATURES] for row in rows if row is not None)
+        return Unit(job=replace(self.job, metrics=metrics), pictures=self.pictures, files=files)
+
+    def own_rows(self, there: Collection[str], known: Known) -> list[dict[str, Any]]:
+        """The rows that the run lacks, of those that are measured: of images in the set's order, then of the set."""
+        job, total = self.job, len(self.pictures) + len(self.refused)
+        made = []
+        for picture in self.pictures:
+            if picture.key not in there and self._lacking(picture, there, known) is None:
+                row, names = known[picture.measured], (picture.key, picture.name, total, picture.lr_sha256)
+                made.append(labelled(row, job.subject, job.metrics, *names))
+                made[-1]["not_computed"] |= dict(job.lacking)
+        if self.set_key is not None and self.set_key not in there and not self._set_lacking(there, known):
+            lr_sha256 = joined({picture.name: picture.lr_sha256 for picture in self.pictures})
+            row = known[self.set_measured]
+            made.append(labelled(row, job.subject, job.metrics, self.set_key, SET, total, lr_sha256))
+        return made
+
+    def _lacking(self, picture: Picture, there: Collection[str], known: Known) -> tuple[str, ...] | None:
+        """The metrics to compute of an image, none where only its spread over draws is asked for; None: it is done."""
+        row = known.get(picture.measured)
+        wanted = self._of_level("image") if picture.key not in there else ()
+        wanted += self._of_level("set") if self._set_lacking(there, known) else ()
+        lacking = tuple(name for name in wanted if not knows(row, [name]))
+        return lacking if lacking or (row is None and picture.key not in there) else None
+
+    def _set_lacking(self, there: Collection[str], known: Known) -> tuple[str, ...]:
+        """The metrics to compute of the whole set."""
+        if self.set_key is None or self.set_key in there:
+            return ()
+        return tuple(name for name in self._of_level("set") if not knows(known.get(self.set_measured), [name]))
+
+    def _of_level(self, level: str) -> tuple[str, ...]:
+        return tuple(name for name in self.job.metrics if get_metric(name).level == level)
 
 
 def plan(
@@ -144,7 +230,14 @@ def plan(
         computed = tuple(metrics.metrics)
         images, refused = read[subject.benchmark, scale]
         pictures = [
-            Picture(name=name, path=path, lr_sha256=lr, hr_sha256=hr, key=subject.key(name, lr, hr, computed))
+            Picture(
+                name=name,
+                path=path,
+                lr_sha256=lr,
+                hr_sha256=hr,
+                key=subject.key(name, lr, hr, computed),
+                measured=subject.measured(lr, hr),
+            )
             for name, path, lr, hr in images
         ]
         job = replace(
@@ -183,9 +276,42 @@ def weights_folder(given: Path | str | None) -> str | None:
 
 
 def rows_there(access: Access) -> dict[str, str]:
-    """Key -> name of the file of rows that holds it, after those that others wrote have come here."""
+    """Key -> name of the run's file of rows that holds it, after those that others wrote have come here."""
     access.pull("evaluation", ["*.parquet"])
     return read_keys(access.run.evaluation)
+
+
+def rows_folder(subject: Subject) -> str:
+    """The name of the folder of all measurements of a subject's weights that were made as its are."""
+    return f"{SHARED}/rows/{subject.content}"
+
+
+def measurements(subject: Subject, access: Access) -> dict[str, dict[str, Any]]:
+    """Name -> row of each measurement in `rows_folder`, after those that others wrote have come here.
+
+    Of two that measured the same the first keeps its numbers, and gains the metrics that only the other has.
+    """
+    folder = rows_folder(subject)
+    access.pull(folder, ["*.parquet"])
+    return {measurement(row["key"]): row for row in read_rows(access.run.at(folder))}
+
+
+def exchange(subject: Subject, access: Access) -> None:
+    """Bring `rows_folder` here, and to where workers look what only this copy of an output knows."""
+    folder = rows_folder(subject)
+    access.pull(folder, ["*.parquet"])
+    access.push(folder, ["*.safetensors", "*.parquet"])
+
+
+def bring(planned_job: Planned, there: dict[str, str], known: Known, access: Access) -> None:
+    """Write what is measured of a job, and not among the run's rows, as one file of them; `there` gains its keys."""
+    if rows := planned_job.own_rows(there, known):
+        keys = [row["key"] for row in rows]
+        name = file_name(keys)
+        file = f"evaluation/{name}.parquet"
+        write_rows(access.run.at(file), planned_job.job.subject, rows, versions="{}")  # a row knows its own
+        access.send(file)
+        there |= dict.fromkeys(keys, name)
 
 
 def _read(bench: Benchmark) -> tuple[list[tuple[str, str, str, str]], list[str]]:

@@ -39,7 +39,7 @@ from cluster import ray_runtime
 ray_runtime.secure(local=True)
 from eval import PROTOCOLS, benchmarks
 from eval.report import score_model
-from eval.rows import Identity, Subject, keyed
+from eval.rows import Identity, Subject, keyed, measured_key
 from eval.metrics.scorer import Scorer
 from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
@@ -55,8 +55,9 @@ given = json.loads(sys.argv[1])
 
 class Coloured(Scorer):
     def __init__(self, protocol, metrics, **about):
-        super().__init__(protocol, [name for name in metrics if name not in ("fid", "kid")], **about)
-        self.metrics += ["fid", "kid"]
+        of_set = [name for name in metrics if name in ("fid", "kid")]
+        super().__init__(protocol, [name for name in metrics if name not in of_set], **about)
+        self.metrics += of_set
 
     def features(self, images):
         x = images if isinstance(images, torch.Tensor) else torch.from_numpy(images).permute(0, 3, 1, 2) / 255
@@ -71,7 +72,7 @@ class Coloured(Scorer):
 def die_once(name):
     marker = Path(given["run"]) / f"died-{name}"
     if not marker.exists():
-        while not list(Path(given["run"]).glob("*/evaluation/*.parquet")):
+        while not list(Path(given["run"]).glob("shared/rows/*/*.parquet")):
             time.sleep(0.01)
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -115,7 +116,7 @@ job = work.Job(
     metrics=("psnr_y", "ssim_y", "g_std.psnr_y", "fid", "kid"), weights_dir=None,
 )
 if given.get("one_process"):
-    metrics = Coloured(protocol, ("psnr_y", "ssim_y"), scale=2, kernel=bench.kernel)
+    metrics = Coloured(protocol, ("psnr_y", "ssim_y", "fid", "kid"), scale=2, kernel=bench.kernel)
     net, _ = load_checkpoint(folder)
     alone = score_model(net, bench, name="it", weights_sha256=None, scorer=metrics, metrics=["psnr_y"], seed=7,
                         options=Options(), save_in=None, pictures_in=None)
@@ -125,7 +126,7 @@ if given.get("one_process"):
     (Path(given["run"]) / "alone.json").write_text(json.dumps(rows))
 for name, workers, cpus, apart in given["holds"]:
     run = RunDir(Path(given["run"]) / name)
-    run.path.mkdir(exist_ok=True)
+    run.path.mkdir(parents=True, exist_ok=True)
     run.config.write_text("name: toy\\n")
     access, moved = LocalAccess(run.path), []
     planned = work.plan([job], {("toy", 2): bench}, access)
@@ -133,7 +134,9 @@ for name, workers, cpus, apart in given["holds"]:
         workforce = scoring.Workforce(workers=workers, cpus=cpus, apart=apart)
         refused = scoring.evaluate(planned, access, workforce, moved.append)
     print(json.dumps({"refused": refused, "moved": moved, "keys": [picture.key for picture in planned[0].pictures],
-                      "set_key": planned[0].set_key}))
+                      "set_key": planned[0].set_key,
+                      "measured": [measured_key(picture.measured, job.metrics[:2] + ("fid", "kid"))
+                                   for picture in planned[0].pictures]}))
 """
 
 
@@ -218,7 +221,7 @@ subject = Subject(
 )
 job = work.Job(subject=subject, checkpoint=None, source=BenchmarkSource(hr=given["images"]), protocol=protocol,
                   metrics=names, weights_dir=str(files))
-access = MirroredAccess(Storage.parse(str(Path(given["run"]) / "far"), "--storage"), run.path)
+access = MirroredAccess(Storage.parse(str(Path(given["run"]) / "far"), "--storage"), "it", run.path)
 planned = work.plan([job], {("toy", 2): bench}, access)
 metrics = Scorer(protocol, names, scale=2, kernel=bench.kernel, weights_dir=files)
 alone = score_model(build("bicubic", 2), bench, name="it", weights_sha256=None, scorer=metrics, metrics=names, seed=0,
@@ -286,7 +289,7 @@ def values(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_any_number_of_workers_and_one_process_leave_the_same_rows(made: dict[str, str], tmp_path: Path) -> None:
-    holds = [("one", 1, 1, False), ("two", 2, 1, False), ("three", 3, 1, False), ("apart", 2, 2, True)]
+    holds = [("one/it", 1, 1, False), ("two/it", 2, 1, False), ("three/it", 3, 1, False), ("apart/it", 2, 2, True)]
     said = finish(start(made, tmp_path / "run", *holds, one_process=True))
     alone = sorted(json.loads((tmp_path / "run" / "alone.json").read_text()), key=lambda row: row["image"])
     assert len(alone) == COUNT + 1 and alone[0]["image"] == ""
@@ -300,8 +303,9 @@ def test_any_number_of_workers_and_one_process_leave_the_same_rows(made: dict[st
                 if column in row:
                     same = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
                     assert row[column] == same, (name, column)
-        names = {path.stem for path in (tmp_path / "run" / name / "evaluation").glob("*.parquet")}
-        assert file_name(one["keys"][:4]) in names, "units are the same whatever the number of workers"
+        assert len(list((tmp_path / "run" / name / "evaluation").iterdir())) == 1, "a job is one file"
+        names = {path.stem for path in (tmp_path / "run" / name).parent.glob("shared/rows/*/*.parquet")}
+        assert file_name(one["measured"][:4]) in names, "units are the same whatever the number of workers"
 
 
 def test_a_killed_worker_costs_its_unit_and_nothing_else(made: dict[str, str], tmp_path: Path) -> None:
@@ -322,15 +326,15 @@ def test_a_killed_sampler_costs_what_it_was_drawing(made: dict[str, str], tmp_pa
 
 def test_a_killed_driver_is_gone_on_with(made: dict[str, str], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    evaluation = run / "it" / "evaluation"
+    evaluation, shared = run / "it" / "evaluation", run / "shared" / "rows"
     first = start(made, run, ("it", 2, 1, False), stalls_from="06")
     until = time.monotonic() + SECONDS
-    while not list(evaluation.glob("*.parquet")):
+    while not list(shared.glob("*/*.parquet")):
         assert time.monotonic() < until and first.poll() is None
         time.sleep(0.01)
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate(timeout=60)  # the pipes close with the last worker
-    before = {path: path.stat().st_mtime_ns for path in evaluation.glob("*.parquet")}
+    before = {path: path.stat().st_mtime_ns for path in shared.glob("*/*.parquet")}
     there = sum(len(read_file(path)) for path in before)
     assert there == 4, "of three units one had finished, and two were in flight"
     [said] = finish(start(made, run, ("it", 2, 1, False)))
