@@ -222,7 +222,8 @@ def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(old)
     found = PlanRecord.read(tmp_path / "plan.json")
     assert (found.trials_at_a_time, found.combinations[0].trained_parameters) == (None, None)
-    (tmp_path / "winners.json").write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n   "steps": null', ""))
+    earlier = WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n   "steps": null', "")
+    (tmp_path / "winners.json").write_text(earlier)
     eco = read_winners(tmp_path / "winners.json")["x2/edsr/eco"]
     assert eco.search_run is None and eco.search.steps is None
 
@@ -262,7 +263,11 @@ def test_a_file_that_is_not_text_is_one_line_with_its_name(tmp_path: Path) -> No
 
 def test_winners_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     path = tmp_path / "winners.json"
-    path.write_text(WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n   "steps": null', "").replace(',\n  "search_run": null', ""))
+    path.write_text(
+        WINNERS_TEXT.replace(',\n  "search_run": "s"', "")
+        .replace(',\n   "steps": null', "")
+        .replace(',\n  "search_run": null', "")
+    )
     assert "search_run" not in path.read_text()
     found = read_winners(path)
     assert found["x2/edsr/eco"] == WINNERS["x2/edsr/eco"].model_copy(update={"search_run": None})
