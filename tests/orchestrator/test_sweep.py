@@ -31,7 +31,9 @@ from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.plan.config import TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
+from orchestrator.run.records import read_roles
 from orchestrator.tracking.deliver import mlflow_store
 from orchestrator.training.loop import run_trial
 from sr_models.files import read_json
@@ -86,10 +88,14 @@ def write_sweep(root: Path, models: dict[str, Any], objectives: dict[str, Any], 
 
 
 def fingerprints(run: Path) -> dict[str, dict[str, Any]]:
-    """trial.json by fingerprint."""
-    found = [read_json(path) for path in sorted(run.glob("trials/*/trial.json"))]
+    """Fingerprint -> the role in which the run makes use of a trial, here one each."""
+    found = [role.model_dump() for role in read_roles(RunDir(run))]
     assert len({one["fingerprint"] for one in found}) == len(found)
     return {one["fingerprint"]: one for one in found}
+
+
+def journal_of(run: Path, fingerprint: str) -> list[dict[str, Any]]:
+    return journal.read(RunDir(run).trial(fingerprint) / JOURNAL)
 
 
 def files(folder: Path) -> dict[str, tuple[str, int]]:
@@ -232,7 +238,7 @@ def check_search(run: Path) -> None:
     assert set(searched.values()) == {1}
     assert set(searched) == {fingerprint for fingerprint, one in recorded.items() if one["role"] == "search"}
     for trial in trials:
-        entries = journal.read(run / "trials" / trial.user_attrs["fingerprint"][:16] / JOURNAL)
+        entries = journal_of(run, trial.user_attrs["fingerprint"])
         steps = [entry["step"] for entry in journal.steps(entries)]
         complete = trial.state == TrialState.COMPLETE
         assert steps == list(range(5, steps[-1] + 1, 5)) and list(trial.intermediate_values) == steps
@@ -240,7 +246,7 @@ def check_search(run: Path) -> None:
         assert (steps[-1] == entries[0]["of"]) == complete
     for fingerprint, one in recorded.items():
         if one["role"] != "search":
-            assert journal.end(journal.read(run / "trials" / fingerprint[:16] / JOURNAL))["status"] == "complete"
+            assert journal.end(journal_of(run, fingerprint))["status"] == "complete"
 
 
 def check_evaluation(run: Path) -> None:
@@ -334,7 +340,7 @@ def under_way(runs: Path, after: int, steps: int = 60) -> Callable[[], bool]:
     """Whether more than `after` trials have ended and another is in the first half of its run, past a checkpoint."""
 
     def look() -> bool:
-        journals = [journal.read(path) for path in runs.glob(f"*/trials/*/{JOURNAL}")]
+        journals = [journal.read(path) for path in runs.glob(f"shared/trials/*/{JOURNAL}")]
         ended = sum(journal.end(entries) is not None for entries in journals)
         at = [entries[-1]["step"] for entries in journals if entries and journal.end(entries) is None]
         return ended > after and any(step < steps // 2 for step in at)
@@ -355,7 +361,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Broken
     assert first.left(but=AGENTS) == {}, "a killed driver's workers and tracker end with it"
     [run] = runs.glob("tiny-*/")
     ended, cut = {}, {}
-    for folder in run.glob("trials/*"):
+    for folder in runs.glob("shared/trials/*"):
         if journal.end(journal.read(folder / JOURNAL)):
             ended[folder.name] = files(folder)
         elif (folder / CHECKPOINT).exists():
@@ -394,7 +400,7 @@ def test_killed_and_interrupted_every_planned_trial_finishes_once(broken: Broken
 def test_results_from_before_the_kill_are_unchanged(broken: Broken) -> None:
     assert len(broken.at_kill) >= 2
     for name, before in broken.at_kill.items():
-        assert files(broken.run / "trials" / name) == before
+        assert files(broken.run.parent / "shared" / "trials" / name) == before
 
 
 def test_a_trial_that_was_cut_ends_as_one_that_was_not(broken: Broken, tmp_path: Path) -> None:
@@ -403,7 +409,7 @@ def test_a_trial_that_was_cut_ends_as_one_that_was_not(broken: Broken, tmp_path:
     [path] = broken.run.parent.glob("shared/store/*/manifest.json")
     store = PatchStore.open(path.parent)
     for name, before in broken.cut.items():
-        cut, whole = broken.run / "trials" / name, tmp_path / name
+        cut, whole = broken.run.parent / "shared" / "trials" / name, tmp_path / name
         entries = journal.read(cut / JOURNAL)
         assert entries[: len(before)] == before and len(entries) > len(before)
         config = TrialConfig.model_validate(read_json(cut / "trial.json")["config"])
