@@ -1,4 +1,4 @@
-"""What a node keeps of a run's shared storage: one hash-checked patch store, mirrored image folders, a copy of the run.
+"""What a node keeps of a run's shared storage: hash-checked patch stores, mirrored image folders, a copy of the run.
 
 However many processes of a node ask, one fetches while the others wait for its lock; a copy that a kill left half made
 is gone on with. Caches are for their user alone (mode 700): who could write them could change what trains.

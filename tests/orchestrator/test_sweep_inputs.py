@@ -3,6 +3,7 @@
 Ray and the tracker are stood in for where the mistake shows only after they have started, so `main` runs in process.
 """
 
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from PIL import Image
 
 from cluster.ray_runtime import Node, Resources
 from orchestrator import session, stages
+from orchestrator.data import rows
 from orchestrator.data.store import PatchStore
 from orchestrator.sweep import main
 from orchestrator.tracking.deliver import mlflow_store
@@ -321,6 +323,24 @@ def test_an_unreadable_training_image_may_be_skipped(case: Case) -> None:
     assert expected in store.skipped["train/1.png"]
     code, said = case.run(str(case.config))
     assert code == EXIT_INTERRUPTED and "skipped 1 unreadable training images: train/1.png" in said
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_other_runs_of_an_output_find_its_images_and_another_scale_leaves_them(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read_image = list[Path](), rows.read_image
+    monkeypatch.setattr(rows, "read_image", lambda path: reads.append(path) or read_image(path))
+    assert case.run(str(case.config))[0] == EXIT_INTERRUPTED and len(reads) == 3
+    assert case.run(str(case.config), "seed=1")[0] == EXIT_INTERRUPTED and len(reads) == 3
+    assert case.run(str(case.config), "scales=[2,4]")[0] == EXIT_INTERRUPTED and len(reads) == 6
+    first, second, both = (
+        json.loads(path.read_text())["data_hash"]
+        for path in sorted(case.output.glob("tiny-*/plan.json"), key=lambda path: path.stat().st_mtime_ns)
+    )
+    assert first == second == {"x2": both["x2"]} and set(both) == {"x2", "x4"} and both["x2"] != both["x4"]
+    x2, x4 = sorted(case.stores(), key=lambda store: store.scale)
+    assert (x2.folder / "hr.arrow").samefile(x4.folder / "hr.arrow")
 
 
 @pytest.mark.parametrize("where", ["runs", "runs/deeper"])
