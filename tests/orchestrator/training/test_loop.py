@@ -30,6 +30,8 @@ from orchestrator.training.optimisers import lr_factor
 from orchestrator.training.ranks import Ranks
 from sr_models import MODELS
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.errors import InputError
+from sr_models.images.files import sha256_file
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "loss_curves.json"
@@ -630,10 +632,18 @@ def test_a_trial_starts_from_given_weights_and_resumes_from_its_own(plan, store,
     net = trial.build_network(plan())
     first = tmp_path / "first.safetensors"
     safetensors.torch.save_file(net.state_dict(), first)
-    config = plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).model_copy(update={"init": "ab" * 32})
+    config = plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).model_copy(
+        update={"init": sha256_file(first)}
+    )
     assert config.fingerprint != plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).fingerprint
     with pytest.raises(ValueError, match="planned with init"):
         run_trial(config, store, go_on, out_dir=tmp_path / "none")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(flip(first.read_bytes()))
+    with pytest.raises(
+        InputError, match=r"damaged\.safetensors is damaged \(its sha256 is not .*delete it and run again"
+    ):
+        run_trial(config, store, go_on, out_dir=tmp_path / "none", init=damaged)
     run_trial(config, store, lambda step, _m: "stop", out_dir=tmp_path / "cut", init=first)
     run_trial(config, store, go_on, out_dir=tmp_path / "cut", init=first)
     run_trial(config, store, go_on, out_dir=tmp_path / "whole", init=first)
