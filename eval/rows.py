@@ -5,11 +5,16 @@ What a row must say so that two of them can be compared is `eval.score`'s; the c
 
 A measurement itself has a name without labels: whichever sweep asks for it, and whatever it calls network, objective,
 test set and image, finds what another has measured, and leaves it `labelled` in a folder of its own.
+
+A file holds a sha256 of its rows, which is verified as they are read: Parquet's own checksums cover pages, and not what
+says where they are and what they mean.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -127,6 +132,9 @@ def file_name(keys: Sequence[str]) -> str:
     return digest(sorted(keys))[:24]
 
 
+_SHA256 = b"rows_sha256"
+"""A file's metadata: of its rows. One without any metadata is of an earlier format."""
+
 SCHEMA = pa.schema(
     [
         ("key", pa.string()), ("combination", pa.string()), ("model", pa.string()), ("objective", pa.string()),
@@ -160,8 +168,9 @@ def write_rows(path: Path, subject: Subject, rows: Sequence[Mapping[str, Any]], 
     common = {**asdict(subject.identity), "versions": versions}
     common |= {"weights_sha256": subject.weights_sha256, "hyper": subject.hyper}
     table = pa.Table.from_pylist([_plain({**common, **row}) for row in rows], schema=SCHEMA)
+    table = table.replace_schema_metadata({_SHA256: digest(table.to_pylist())})
     with replacing(path) as part:
-        pq.write_table(table, part)
+        pq.write_table(table, part, write_page_checksum=True)
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -171,7 +180,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     of further metrics.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or is damaged.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
@@ -183,7 +192,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
 def read_file(path: Path) -> list[dict[str, Any]]:
     """The rows of one file, as they were written. Raises InputError as `read_rows`."""
-    rows: list[dict[str, Any]] = _table(path).to_pylist()
+    rows = _rows(path)
     for row in rows:
         row["per_draw"] = dict(row.get("per_draw") or ())
         for name in ("not_computed", "details"):
@@ -195,9 +204,7 @@ def read_keys(folder: Path) -> dict[str, str]:
     """Key -> name, without suffix, of a file below `folder` that holds its row. Raises InputError as `read_rows`."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.parquet")):
-        table = _table(path)
-        if "key" in table.column_names:
-            found |= {key: path.stem for key in table["key"].to_pylist() if key is not None}
+        found |= {row["key"]: path.stem for row in _rows(path) if row.get("key") is not None}
     return found
 
 
@@ -246,11 +253,29 @@ def _key(measured: Sequence[Any], metrics: Sequence[str]) -> str:
     return measured_key(digest(measured)[:24], metrics)
 
 
-def _table(path: Path) -> pa.Table:
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of one file in Arrow's terms, as they were written."""
     try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it and run again") from None
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        rows: list[dict[str, Any]] = table.to_pylist()
+        metadata = table.schema.metadata
+        damage = (
+            None
+            if metadata is None or metadata.get(_SHA256) == digest(rows).encode()
+            else "its rows are not those written"
+        )
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        damage = str(error).partition("\n")[0]
+    if damage:
+        raise InputError(f"{path} cannot be read ({damage}); delete it and run again")
+    if metadata is None:
+        _say_earlier()
+    return rows
+
+
+@functools.cache
+def _say_earlier() -> None:
+    print("rows of an earlier format, without checksums, are read as they are", file=sys.stderr)
 
 
 def _merged(row: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

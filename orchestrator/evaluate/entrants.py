@@ -20,10 +20,11 @@ from orchestrator.plan.plan import Combination, Plan
 from orchestrator.plan.read import expand
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.access import Access
-from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
+from orchestrator.run.progress import say
 from orchestrator.run.records import TRIAL, TrialRecord, read_roles, read_winners
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
@@ -175,8 +176,10 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     """The weights in a trial's checkpoint as checkpoint folders, and the step that they are of."""
     config = trial.trial_config()
     own = home.run.trial(config.fingerprint)
-    home.access.pull(home.run.name_of(own), [CHECKPOINT])
-    state = checkpoint.load(own / CHECKPOINT)
+    home.access.pull(home.run.name_of(own), [BEFORE, CHECKPOINT])
+    state, passed_over = checkpoint.newest(own)
+    for reason in passed_over.values():
+        say(reason)
     if state is None:
         raise InputError(f"--trial: {config.fingerprint[:16]} has no checkpoint yet")
     step = int(state["step"])

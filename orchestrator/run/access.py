@@ -25,7 +25,7 @@ from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import BenchmarkSource, TrialConfig
 from orchestrator.run import journal, lease
-from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome
 from orchestrator.run.records import TRIAL, TrialRecord
@@ -34,7 +34,7 @@ from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
-_TRIAL_FILES = (CHECKPOINT, "model/*", "model_ema/*", JOURNAL, TRIAL)
+_TRIAL_FILES = (BEFORE, CHECKPOINT, "model/*", "model_ema/*", JOURNAL, TRIAL)
 """In the order in which they go: a journal speaks of what comes before it, and trial.json of the journal."""
 _CLAIM = "claim"
 _IN_RUN = RunDir(Path())  # where things lie in any run
@@ -142,7 +142,7 @@ class Access(ABC):
         folder = self.trial_folder(fingerprint, rank)
         if folder != self.run.trial(fingerprint):
             shutil.rmtree(folder, ignore_errors=True)
-        self.pull(trial_name(fingerprint), [CHECKPOINT, "model/model.json", JOURNAL, TRIAL], folder)
+        self.pull(trial_name(fingerprint), [BEFORE, CHECKPOINT, "model/model.json", JOURNAL, TRIAL], folder)
         if not rank:
             self.push_trial(fingerprint)
 

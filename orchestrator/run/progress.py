@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,3 +36,9 @@ def moves(made: Any) -> Callable[[int], None]:
 def say(text: str) -> None:
     """A line above the bars."""
     tqdm.write(text, file=sys.stderr)
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """A line that a process says a first time only."""
+    say(text)

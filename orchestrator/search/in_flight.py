@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 from optuna.trial import TrialState
 
+from orchestrator.plan.config import TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.access import Access
-from orchestrator.run.records import Roles
+from orchestrator.run.folder import RunDir
+from orchestrator.run.progress import say
+from orchestrator.run.records import TRIAL, Roles, TrialRecord
 from orchestrator.search.studies import Assignment, Studies
 
 Answer = Literal["continue", "stop"]
@@ -125,7 +128,8 @@ class InFlight:
     def close(self, trial_id: str, state: TrialState, step: int, cause: str | None = None) -> None:
         """Tell the study how a trial ended."""
         assignment = self.live.pop(trial_id)
-        self.access.read_journal(assignment.config.fingerprint)
+        for note in journal.notes(self.access.read_journal(assignment.config.fingerprint)):
+            say(note)
         self.studies.tell(assignment, state, cause)
         self.progress(
             assignment, step, {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}.get(state, "failed")
@@ -137,3 +141,26 @@ class InFlight:
             entries = self.access.read_journal(fingerprint)
             if entries and journal.end(entries) is None and not self.access.is_busy(fingerprint):
                 self.access.end(fingerprint, "stopped", step)
+
+
+def lost(studies: Studies, run: RunDir) -> dict[str, tuple[TrialConfig, int]]:
+    """Trials whose damaged journal no longer says what the studies know: fingerprint -> config, step that it reached.
+
+    Failed trials are left alone, and those whose folder is gone.
+    """
+    reached: dict[str, int] = {}
+    for combination in studies.plan.combinations:
+        for trial in studies.trials(combination):
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                fingerprint = str(trial.user_attrs["fingerprint"])
+                reached[fingerprint] = max(trial.last_step or 0, reached.get(fingerprint, 0))
+    found = {}
+    for fingerprint, step in reached.items():
+        folder = run.trial(fingerprint)
+        result = journal.outcome(entries := journal.read(folder / journal.JOURNAL))
+        whole = [entry for entry in journal.steps(entries) if entry["step"] >= step]
+        if whole and (step < whole[-1]["of"] or (result and result.status == "complete")):
+            continue
+        if (folder / TRIAL).exists():
+            found[fingerprint] = TrialRecord.read(folder / TRIAL).trial_config(), step
+    return found

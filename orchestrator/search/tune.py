@@ -25,10 +25,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.ray_private import QUIET_TUNE
 from orchestrator.plan.config import ResourceConfig
 from orchestrator.run.access import Access
+from orchestrator.run.progress import say
 from orchestrator.run.records import Roles
-from orchestrator.search.in_flight import InFlight, SearchProgress
+from orchestrator.search.in_flight import InFlight, SearchProgress, lost
 from orchestrator.search.studies import Studies
 from orchestrator.training.group import Verdicts, fit
+from orchestrator.training.in_full import run_in_full
 from orchestrator.training.worker import Crew, execute, reserved_for_trial
 
 
@@ -41,7 +43,21 @@ def search(
     device: str,
     progress: SearchProgress,
 ) -> None:
-    """Run every planned trial that has not been told yet; returns when all have."""
+    """Run every planned trial that has not been told yet, and those whose journal is damaged; returns when all have."""
+    if again := lost(studies, access.run):
+        say(f"search: {len(again)} finished trial(s) of damaged journals are run again")
+        until = {fingerprint: step for fingerprint, (_, step) in again.items()}
+        configs = [config for config, _ in again.values()]
+        run_in_full(
+            configs,
+            access,
+            resources,
+            device,
+            lambda _: None,
+            at_a_time=concurrency,
+            steered=True,
+            until=until,
+        )
     if not studies.open:
         return
     verdicts: Any = _here(Verdicts) if resources.workers_per_trial > 1 else None

@@ -57,13 +57,16 @@ class Verdicts:
             return self.answers[key, step]
 
 
-def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[Any] = ()) -> TrialResult:
+def fit(
+    crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[Any] = (), until: float = math.inf
+) -> TrialResult:
     """Run one trial to its end; a trial that cannot be finished is a result too, with its cause.
 
     Args:
         trial: the dump of its `TrialConfig`.
         key: names the trial to `crew.verdicts`.
         callbacks: Ray Train's `UserCallback`s, told of every report of the first worker.
+        until: the step after which a trial is stopped whose crew has no verdicts.
     """
     os.environ.update(QUICK_TRAIN)
     fingerprint = TrialConfig.model_validate(trial).fingerprint
@@ -75,7 +78,8 @@ def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[An
     count: Any = most if fewest == most else (fewest, most)  # a pair makes the group elastic
     with tempfile.TemporaryDirectory(prefix="sr-sweep-train-") as scratch:  # Ray wants a folder; nothing is kept in it
         trainer = TorchTrainer(
-            lambda: _loop(crew, trial, key),  # not as its config, which Ray may write down: a crew holds credentials
+            # nothing as its config, which Ray may write down: a crew holds credentials
+            lambda: _loop(crew, trial, key, until),
             torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=count,
@@ -100,7 +104,7 @@ def fit(crew: Crew, trial: dict[str, Any], key: str = "", callbacks: Sequence[An
     return result
 
 
-def _loop(crew: Crew, trial: dict[str, Any], key: str) -> None:
+def _loop(crew: Crew, trial: dict[str, Any], key: str, until: float) -> None:
     """What each worker runs."""
     from orchestrator.training.worker import execute
 
@@ -110,7 +114,7 @@ def _loop(crew: Crew, trial: dict[str, Any], key: str) -> None:
     def report(step: int, metrics: dict[str, float]) -> Answer:
         ray.train.report({"step": step, "status": "running", "metrics": metrics})
         if crew.verdicts is None:
-            return "continue"
+            return "continue" if step < until else "stop"
         answer: Answer = ray.get(crew.verdicts.wait.remote(key, step))
         return answer
 

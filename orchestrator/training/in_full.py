@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -12,6 +13,7 @@ from orchestrator.plan.config import ResourceConfig, TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult, outcome
+from orchestrator.run.progress import say
 from orchestrator.training.worker import execute, reserved_for_trial
 from sr_models.errors import InputError
 
@@ -28,28 +30,35 @@ def run_in_full(
     *,
     at_a_time: int,
     steered: bool = False,
+    until: Mapping[str, int] = MappingProxyType({}),
 ) -> list[TrialResult]:
-    """Run trials to their end, none stopped early; `progress` gets the finished steps of all of them together.
+    """Run trials to their end; `progress` gets the finished steps of all of them together.
 
     Args:
         access: the driver's.
         steered: whether their validations are held against those of a search.
+        until: fingerprint -> the validation after which that trial is stopped, and not run to its end.
     """
+    last = [until.get(config.fingerprint, config.train.steps) for config in configs]
     task = ray.remote(_execute).options(max_retries=resources.max_restarts, **reserved_for_trial(resources))
     workers = access.for_workers()
-    results = [_ended(access, config, steered) for config in configs]
+    results = [_ended(access, config, step, steered) for config, step in zip(configs, last, strict=True)]
     todo = [i for i, result in enumerate(results) if result is None]
     running: dict[Any, int] = {}
     try:
         while todo or running:
             while todo and len(running) < at_a_time:
                 i = todo.pop(0)
-                running[task.remote(configs[i].model_dump(mode="json"), workers, resources, device, steered)] = i
+                trial = configs[i].model_dump(mode="json")
+                running[task.remote(trial, workers, resources, device, steered, last[i])] = i
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             progress(sum(_step(access, config) for config in configs))
             with user_errors():
                 for ref in done:
-                    results[running.pop(ref)] = ray.get(ref)
+                    i = running.pop(ref)
+                    results[i] = ray.get(ref)
+                    for note in journal.notes(access.read_journal(configs[i].fingerprint)):
+                        say(note)
         return [result for result in results if result is not None]
     finally:
         for ref in running:  # only on the way out of an interrupted wait
@@ -57,30 +66,30 @@ def run_in_full(
 
 
 def _execute(
-    trial: dict[str, Any], access: Access, resources: ResourceConfig, device: str, steered: bool
+    trial: dict[str, Any], access: Access, resources: ResourceConfig, device: str, steered: bool, until: int
 ) -> TrialResult:
     if resources.workers_per_trial > 1:
         from orchestrator.training.group import fit
         from orchestrator.training.worker import Crew
 
-        return fit(Crew(access, resources, device, steered), trial)
+        return fit(Crew(access, resources, device, steered), trial, until=until)
     return execute(
         trial,
         access,
         device=device,
         threads=resources.cpus_per_worker,
-        report=lambda _step, _metrics: "continue",
+        report=lambda step, _metrics: "continue" if step < until else "stop",
         micro_batch=resources.micro_batch,
         steered=steered,
     )
 
 
-def _ended(access: Access, config: TrialConfig, steered: bool) -> TrialResult | None:
-    """How a trial ended in full or failed; None if there is something left to run."""
+def _ended(access: Access, config: TrialConfig, until: int, steered: bool) -> TrialResult | None:
+    """How a trial ended that came to step `until` or failed; None if there is something left to run."""
     result = outcome(access.read_journal(config.fingerprint))
     if steered and not access.measures(config):
         return None
-    return None if result is None or result.status == "stopped" else result
+    return None if result is None or (result.status == "stopped" and result.step < until) else result
 
 
 def _step(access: Access, config: TrialConfig) -> int:

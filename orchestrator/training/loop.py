@@ -20,7 +20,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
@@ -41,6 +41,7 @@ from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
 from orchestrator.training.validation import validation_scores
 from sr_models.checkpoints.folder import CheckpointInfo
+from sr_models.errors import InputError
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.rng import SampleRng, keyed
 
@@ -93,7 +94,7 @@ def run_trial(
         The result; a failed trial is a result too, with its cause, and is not retried by running it again.
 
     Raises:
-        InputError: the store lacks the teacher, or the checkpoint is damaged.
+        InputError: the store lacks the teacher.
         ValueError: the store or the checkpoint belongs to another config, or resume is off and the folder is in use.
     """
     ranks = Ranks(rank, world)
@@ -103,16 +104,18 @@ def run_trial(
         )
     out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock") if ranks.first else contextlib.nullcontext():
+        if not ranks.first:
+            ranks.wait()  # until the first one has carried away what was left, and mended its journal
+        pull()
         if ranks.first:
-            pull()
             begun = begin_trial(out_dir, config, run=run, steered=steered)
             kept()
-        ranks.wait()
-        if not ranks.first:
-            pull()
+        else:
             begun = TrialRecord.read(out_dir / TRIAL)
         config = config.measured_as(begun.trial_config())
         journal = Journal(out_dir / JOURNAL, kept if ranks.first else None)
+        if ranks.first:
+            ranks.wait()
         ranks.agree("journal", journal.last_step, len(journal.entries))  # before anyone acts on what it says
         if not resume and (journal.entries or (out_dir / CHECKPOINT).exists()):
             raise ValueError(f"{out_dir} already holds a trial, and resume is off")
@@ -131,8 +134,8 @@ def run_trial(
         with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
-                trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, init, micro_batch, kept)
-                result = trial.run(journal, report)
+                trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, init, micro_batch, kept, journal)
+                result = trial.run(report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
                 cause = failure_cause(error, device)
                 if cause is None or (world > 1 and not isinstance(error, TrialFailure)):
@@ -157,9 +160,11 @@ class _Trial:
         init: Path | None,
         micro_batch: int | None,
         kept: Callable[[], None],
+        journal: Journal,
     ) -> None:
         self.config, self.attempt, self.train, self.store = config, attempt, config.train, store
         self.device, self.ranks, self.out_dir, self.kept = torch.device(device), ranks, out_dir, kept
+        self.journal = journal
         self.micro_batch = micro_batch or config.train.batch_size
         torch.manual_seed(config.seed)
         self.net = build_network(config)
@@ -179,8 +184,8 @@ class _Trial:
         self._load()
         ranks.agree("checkpoint", self.step)
 
-    def run(self, journal: Journal, report: Reporter) -> TrialResult:
-        train = self.train
+    def run(self, report: Reporter) -> TrialResult:
+        train, journal = self.train, self.journal
         while True:
             due = self.step and (self.step % train.validate_every == 0 or self.step == train.steps)
             if due:
@@ -322,13 +327,13 @@ class _Trial:
             self.kept()
 
     def _load(self) -> None:
-        state = checkpoint.load(self.out_dir / CHECKPOINT, self.device)
+        state, passed_over = checkpoint.newest(self.out_dir, self.device, self._check)
+        if self.ranks.first:
+            for path, reason in passed_over.items():
+                self.journal.note(f"{reason}; going back to step {state['step'] if state else 0}")
+                path.unlink()  # else it would take the place of the one that is gone back to
         if state is None:
             return
-        if state["fingerprint"] != self.config.fingerprint:
-            raise ValueError(f"{self.out_dir / CHECKPOINT} belongs to another trial ({state['fingerprint'][:12]})")
-        if state.get("attempt", 0) != self.attempt:
-            return  # of before it was begun anew
         self.net.load_state_dict(state["model"])
         if self.module is not None:
             self.module.load_state_dict(state["objective"])
@@ -341,3 +346,20 @@ class _Trial:
         if not self.ranks.first:
             for name in self.sums.keys() - {"count"}:
                 self.sums[name].zero_()  # the first worker holds what all had added up
+
+    def _check(self, path: Path, state: dict[str, Any]) -> None:
+        """Hold that a checkpoint is of this trial, and that the journal has every validation before it.
+
+        Raises:
+            InputError: the journal has lost some, which must be computed again; or the trial was begun anew since.
+            ValueError: it is of another trial.
+        """
+        if state["fingerprint"] != self.config.fingerprint:
+            raise ValueError(f"{path} belongs to another trial ({state['fingerprint'][:12]})")
+        if state.get("attempt", 0) != self.attempt:
+            raise InputError(f"{path} is of before the trial was begun anew")
+        every = self.train.validate_every
+        if self.journal.last_step < (due := (state["step"] - 1) // every * every):
+            raise InputError(
+                f"{self.journal.path} has lost the validation at {due}, before step {state['step']} of {path.name}"
+            )

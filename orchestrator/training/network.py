@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
+from sr_models.errors import InputError
 from sr_models.inference.super_resolve import super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma, without_head
@@ -37,12 +39,16 @@ def prepare(net: SRNetwork | WithSigma, config: TrialConfig, init: Path | None, 
     """Start `net` from the weights in the file `init`, if any, and move it to its device.
 
     Raises:
+        InputError: the file is not the one that the config names.
         ValueError: `init` is given, and the config names none; or the other way round.
     """
     if (config.init is None) != (init is None):
         raise ValueError(f"the trial was planned with init {config.init}, and given {init}")
     if init is not None:
-        initialise(without_head(net), safetensors.torch.load_file(init))
+        payload = init.read_bytes()
+        if hashlib.sha256(payload).hexdigest() != config.init:
+            raise InputError(f"{init} is damaged (its sha256 is not {config.init}); delete it and run again")
+        initialise(without_head(net), safetensors.torch.load(payload))
     net.to(device)
     for parameter in net.parameters():
         if parameter.ndim == 4:  # channels_last: faster convolutions, equal to rounding

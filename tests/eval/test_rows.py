@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import eval.rows
 from eval.protocol import METRICS, all_metrics
-from eval.rows import SCHEMA, Identity, Subject, keyed, measurement, read_keys, read_rows, write_rows
+from eval.rows import SCHEMA, Identity, Subject, keyed, measurement, read_file, read_keys, read_rows, write_rows
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options
 
@@ -47,6 +49,49 @@ def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [image["versions"], image["fid"], image["ssim_y"]] == ['{"torch": "2"}', None, None]
     assert (whole["image"], whole["fid"], whole["psnr_y"], whole["per_draw"]) == ("", 12.5, None, [])
     assert json.loads(whole["details"]) == {"fid": {"n": 5}}
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
+
+
+def test_no_damage_is_taken_for_a_score(tmp_path: Path) -> None:
+    """Of flipped bits some change nothing that is read (statistics, padding); no other file is accepted."""
+    path, rng = tmp_path / "a.parquet", random.Random(11)
+    write_rows(path, SUBJECT, [IMAGE, IMAGE | {"image": "bird", "psnr_y": 32.5}, SET], versions="{}")
+    data, rows, refused = path.read_bytes(), repr(read_file(path)), 0
+    damaged = [flipped(data, bit) for bit in rng.sample(range(8 * len(data)), 300)]
+    damaged += [data[: rng.randrange(len(data))] for _ in range(30)]
+    for each in [*damaged, b"", data.replace(b"rows_sha256", b"rows_sha257")]:
+        path.write_bytes(each)
+        try:
+            assert repr(read_file(path)) == rows
+        except InputError as error:
+            assert str(error).startswith(f"{path} cannot be read (") and "\n" not in str(error)
+            refused += 1
+    assert refused > 150
+
+
+def test_values_changed_by_hand_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_rows(path, SUBJECT, [IMAGE], versions="{}")
+    table = pq.read_table(path)
+    better = table.set_column(table.column_names.index("psnr_y"), "psnr_y", pa.array([99.0]))
+    pq.write_table(better.replace_schema_metadata(table.schema.metadata), path)
+    for read in (read_rows, read_keys):
+        with pytest.raises(
+            InputError, match=r"a\.parquet cannot be read \(its rows are not those written\); delete it"
+        ):
+            read(tmp_path)
+
+
+def test_rows_of_an_earlier_format_are_read_and_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    eval.rows._say_earlier.cache_clear()
+    write_rows(tmp_path / "a.parquet", SUBJECT, [IMAGE], versions="{}")
+    pq.write_table(pq.read_table(tmp_path / "a.parquet").replace_schema_metadata(), tmp_path / "a.parquet")
+    for _ in range(2):
+        assert [row["psnr_y"] for row in read_rows(tmp_path)] == [31.0]
+    assert capsys.readouterr().err == "rows of an earlier format, without checksums, are read as they are\n"
 
 
 def test_every_metric_has_a_column() -> None:

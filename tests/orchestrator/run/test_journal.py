@@ -1,8 +1,12 @@
-"""A trial's own record survives a crash in the middle of a line."""
+"""A trial's own record survives a crash in the middle of a line, and no damage is taken for a number."""
+
+import json
+import random
 
 import pytest
 
-from orchestrator.run.journal import Journal, end, read, steps
+from orchestrator.run.journal import Journal, end, notes, outcome, read, steps
+from orchestrator.run.progress import say_once
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -47,3 +51,92 @@ def test_the_last_end_counts(tmp_path):
     journal.step(10, 10, {})
     journal.end("complete", 10)
     assert end(read(journal.path))["status"] == "complete"
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A journal of five lines, the third of which ends the trial a first time."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    for step in (5, 10):
+        journal.step(step, 15, {"psnr_y": 30 + step / 7, "train.loss": float("nan")})
+    journal.end("stopped", 10)
+    journal.step(15, 15, {"psnr_y": 31.0})
+    journal.end("complete", 15)
+    return journal
+
+
+def prefixes(entries):
+    return [json.dumps(entries[:n]) for n in range(len(entries) + 1)]
+
+
+def test_no_flipped_bit_is_accepted(finished, tmp_path):
+    """Nor are two: what is read is what was written, up to some line."""
+    data, sound = finished.path.read_bytes(), prefixes(finished.entries)
+    rng = random.Random(11)
+    for bits in ([n] for n in range(8 * len(data))):
+        flipped = bytearray(data)
+        for bit in (*bits, *rng.sample(range(8 * len(data)), rng.randrange(2))):
+            flipped[bit // 8] ^= 1 << bit % 8
+        finished.path.write_bytes(flipped)
+        found = read(finished.path)
+        assert json.dumps(found) in sound[:-1], bits
+        assert outcome(found) is None or outcome(found).status == "stopped", "its end is lost with what was before"
+
+
+def lines_of(data):
+    return data.splitlines(keepends=True)
+
+
+DAMAGES = {  # what is done to a journal's lines -> the line that is named
+    "garbled": (lambda a, b, c, d, e: (a, b"\x00\xff{not json\n", c, d, e), 2),
+    "emptied": (lambda a, b, c, d, e: (a, b"\n", c, d, e), 2),
+    "cut in its middle": (lambda a, b, c, d, e: (a, b[:40] + b"\n", c, d, e), 2),
+    "cut with its end": (lambda a, b, c, d, e: (a, b[:40], c, d, e), 2),
+    "lost": (lambda a, b, c, d, e: (a, c, d, e), 2),
+    "the first one lost": (lambda a, b, c, d, e: (b, c, d, e), 1),
+    "twice": (lambda a, b, c, d, e: (a, b, b, c, d, e), 3),
+    "two of them moved": (lambda a, b, c, d, e: (a, b, d, c, e), 3),
+    "without its checksum": (lambda a, b, c, d, e: (a, b, c, d, e[:-22] + b"}\n"), 5),
+    "the first one without its checksum": (lambda a, b, c, d, e: (a[:-22] + b"}\n", b, c, d, e), 1),
+    "of zeros": (lambda a, b, c, d, e: (a, b, c, bytes(4096), b"\n", e), 4),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_line_is_named_and_what_follows_is_dropped_by_the_next_writer(damage, finished, capsys):
+    say_once.cache_clear()
+    path, entries = finished.path, finished.entries
+    change, line = DAMAGES[damage]
+    path.write_bytes(b"".join(change(*lines_of(path.read_bytes()))))
+    said = f"{path}, line {line}, is damaged"
+    for _ in range(2):
+        assert [e["step"] for e in read(path)] == [e["step"] for e in entries[: line - 1]]
+    assert capsys.readouterr().err == f"{said}; it and what follows are left out\n"
+    again = Journal(path)
+    note = f"{said}: dropped with what follows, whose steps are computed again"
+    assert capsys.readouterr().err == note + "\n" and notes(read(path)) == [note] == notes(again.entries)
+    again.step(20, 20, {})
+    assert [e["kind"] for e in read(path)] == [*(e["kind"] for e in entries[: line - 1]), "note", "step"]
+    assert Journal(path).entries == again.entries and capsys.readouterr().err == ""
+
+
+def test_a_worker_that_only_remembers_leaves_damage_alone(finished, capsys):
+    data = finished.path.read_bytes()[:-40] + b"\n"
+    finished.path.write_bytes(data)
+    assert Journal(finished.path, None).last_step == 15
+    assert finished.path.read_bytes() == data and capsys.readouterr().err == ""
+
+
+def test_one_of_the_earlier_format_is_read_gone_on_with_and_said_once(finished, capsys):
+    """Without checksums: a file of two formats could not tell a lost checksum from an earlier line."""
+    say_once.cache_clear()
+    path, entries = finished.path, finished.entries
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert json.dumps(read(path)) == json.dumps(Journal(path).entries) == json.dumps(entries)
+    assert capsys.readouterr().err == "journals of an earlier format, without checksums, are read as they are\n"
+    Journal(path).step(20, 20, {})
+    assert "crc32" not in path.read_text() and [e["step"] for e in read(path)] == [5, 10, 10, 15, 15, 20]
+    with path.open("a") as file:
+        file.write('{"kind": "step", "step": 25\n')
+    assert [e["step"] for e in read(path)] == [5, 10, 10, 15, 15, 20]
+    assert capsys.readouterr().err == f"{path}, line 7, is damaged; it and what follows are left out\n"

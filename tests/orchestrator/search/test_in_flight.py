@@ -1,18 +1,21 @@
 """What the search makes of its trials' reports, told from fake studies and a fake run: nothing here trains."""
 
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 
 from orchestrator.plan.config import SweepConfig, TrialConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import Roles, read_roles
-from orchestrator.search.in_flight import InFlight
+from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.run.records import Roles, begin_trial, read_roles
+from orchestrator.search.in_flight import InFlight, lost
 from orchestrator.search.studies import Assignment
 
 STEPS = 200
@@ -312,6 +315,51 @@ def test_journals_are_closed_only_where_an_end_is_missing(search):
     made.access.busy.add("open")
     made.in_flight.close_journals()
     assert made.access.ended[2:] == [("went on", "stopped", 100)], "another run goes on with it"
+
+
+def test_what_befell_a_trials_files_is_said_as_it_ends(search, capsys):
+    one = assignment(0)
+    made = search(one)
+    made.in_flight.start("t")
+    made.access.journals[one.config.fingerprint] = [{"kind": "note", "step": 0, "text": "a file is damaged"}, step(50)]
+    made.in_flight.close("t", TrialState.COMPLETE, STEPS)
+    assert capsys.readouterr().err == "a file is damaged\n"
+
+
+def test_trials_whose_journal_has_lost_their_end_are_found(tmp_path):
+    run, numbers = RunDir(tmp_path / "run"), {}
+    lengths = iter(np.linspace(0.1, 0.9, 20))
+
+    def told(state: TrialState, last: int, change=lambda lines: lines) -> None:
+        """A trial as the studies know it, and its journal after some damage."""
+        found = assignment(len(numbers), float(next(lengths)))
+        folder = run.trial(found.config.fingerprint)
+        folder.mkdir(parents=True)
+        begin_trial(folder, found.config, run="s", steered=True)
+        journal = Journal(folder / JOURNAL)
+        for number in range(50, last + 1, 50):
+            journal.step(number, STEPS, {})
+        journal.end("stopped" if state == TrialState.PRUNED else "complete", last)
+        journal.path.write_bytes(b"".join(change(journal.path.read_bytes().splitlines(keepends=True))))
+        numbers[found.config.fingerprint] = len(numbers)
+        attrs = {"fingerprint": found.config.fingerprint}
+        trials.append(SimpleNamespace(state=state, last_step=last, user_attrs=attrs))
+
+    trials: list[SimpleNamespace] = []
+    told(TrialState.COMPLETE, STEPS)
+    told(TrialState.PRUNED, 100)
+    told(TrialState.PRUNED, 100, lambda lines: lines[:-1])  # `close_journals` ends it
+    told(TrialState.COMPLETE, STEPS, lambda lines: lines[:-1])  # 3
+    told(TrialState.COMPLETE, STEPS, lambda lines: [lines[0], b"{}\n", *lines[2:]])  # 4
+    told(TrialState.COMPLETE, STEPS, lambda _: [])  # 5
+    told(TrialState.PRUNED, 100, lambda lines: lines[1:])  # 6
+    told(TrialState.PRUNED, 100, lambda lines: [lines[0], lines[1][:30]])  # 7
+    told(TrialState.FAIL, 100, lambda _: [])
+    told(TrialState.RUNNING, 100, lambda lines: lines[:1])
+    shutil.rmtree(run.trial(next(iter(numbers))))  # the first one's folder is gone
+    studies = SimpleNamespace(plan=PLAN, trials=lambda _: trials)
+    found = {numbers[fingerprint]: step for fingerprint, (_, step) in lost(studies, run).items()}
+    assert found == {3: STEPS, 4: STEPS, 5: STEPS, 6: 100, 7: 100}
 
 
 def test_a_snapshot_holds_nothing_of_it(search):

@@ -22,7 +22,7 @@ from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run import checkpoint, journal
-from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.training import loop as trial
 from orchestrator.training import network
@@ -31,6 +31,8 @@ from orchestrator.training.optimisers import lr_factor
 from orchestrator.training.ranks import Ranks
 from sr_models import MODELS
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.errors import InputError
+from sr_models.images.files import sha256_file
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "loss_curves.json"
@@ -237,13 +239,88 @@ def test_a_network_with_dropout_goes_on_bit_for_bit(plan, store, tmp_path, monke
 def test_a_lost_checkpoint_costs_time_but_changes_nothing(plan, store, tmp_path):
     out = tmp_path / "lost"
     run_trial(plan(), store, lambda step, _: "stop" if step == 10 else "continue", out_dir=out)
-    (out / CHECKPOINT).unlink()
+    for name in (CHECKPOINT, BEFORE):
+        (out / name).unlink()
     heard = []
     run_trial(plan(), store, lambda step, _: heard.append(step) or "continue", out_dir=out)
     run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
     assert heard == [10, 12]
     assert [e["step"] for e in entries(out) if e["kind"] == "step"] == [5, 10, 12]
     assert journal.steps(entries(out)) == journal.steps(entries(tmp_path / "unbroken"))
+
+
+def flip(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+
+
+def without(number: int, replacement: bytes = b""):
+    """Puts something in the place of a journal's line."""
+
+    def change(data: bytes) -> bytes:
+        lines = data.splitlines(keepends=True)
+        return b"".join([*lines[:number], replacement, *lines[number + 1 :]])
+
+    return change
+
+
+HALF = {CHECKPOINT: lambda data: data[: len(data) // 2]}
+STOPPED, WHOLE = 10, 99
+DAMAGES = {  # stopped after which step; what is done to which file -> the step that is gone back to, and the notes
+    "checkpoint, one bit": (STOPPED, {CHECKPOINT: flip}, 9, 1),
+    "checkpoint cut in half": (STOPPED, HALF, 9, 1),
+    "both checkpoints": (STOPPED, {CHECKPOINT: flip, BEFORE: flip}, 0, 2),
+    "journal garbled": (STOPPED, {JOURNAL: without(0, b"\xff\n")}, 0, 3),
+    "journal's last validation, one bit": (STOPPED, {JOURNAL: without(1, b'{"kind": "step"}\n')}, 10, 1),
+    "journal emptied": (STOPPED, {JOURNAL: lambda _: b""}, 0, 2),
+    "journal emptied, checkpoint cut in half": (STOPPED, {JOURNAL: lambda _: b""} | HALF, 0, 2),
+    "journal of a finished trial, its last line": (WHOLE, {JOURNAL: without(3, b"{}\n")}, 12, 1),
+    "journal of a finished trial, its end lost": (WHOLE, {JOURNAL: without(3)}, 12, 0),
+    "journal of a finished trial, its second validation": (WHOLE, {JOURNAL: flip}, 10, 2),
+    "journal of a finished trial, its first validation": (WHOLE, {JOURNAL: without(0)}, 0, 3),
+    "journal of a finished trial, emptied": (WHOLE, {JOURNAL: lambda _: b""}, 0, 2),
+    "journal of a finished trial, a bit, and its checkpoint": (WHOLE, {JOURNAL: without(3, b"{}\n")} | HALF, 10, 2),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damaged_files_cost_steps_and_never_a_number(case, plan, store, tmp_path, monkeypatch, capsys):
+    stop, damage, back_to, notes = DAMAGES[case]
+    out = tmp_path / "damaged"
+    run_trial(plan(), store, lambda step, _: "stop" if step == stop else "continue", out_dir=out)
+    for name, change in damage.items():
+        (out / name).write_bytes(change((out / name).read_bytes()))
+    draw, drawn = PatchStore.batch, []
+    with monkeypatch.context() as patch:
+        patch.setattr(PatchStore, "batch", lambda self, **wanted: drawn.append(wanted["step"]) or draw(self, **wanted))
+        capsys.readouterr()
+        assert run_trial(plan(), store, go_on, out_dir=out).status == "complete"
+    assert drawn == list(range(back_to, 12))
+    found = journal.notes(entries(out))
+    assert capsys.readouterr().err.splitlines() == found and len(found) == notes
+    assert all(str(out / name) in "\n".join(found) for name in damage) or not found
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    steps, whole = (journal.steps(entries(folder)) for folder in (out, tmp_path / "unbroken"))
+    assert steps == whole and journal.end(entries(out)) == journal.end(entries(tmp_path / "unbroken"))
+    assert_same(checkpoint.load(out / CHECKPOINT), checkpoint.load(tmp_path / "unbroken" / CHECKPOINT))
+    for name in ("model", "model_ema"):
+        files = [folder / name / "model.safetensors" for folder in (out, tmp_path / "unbroken")]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_one_before_it(plan, store, tmp_path, monkeypatch):
+    run_trial(plan(), store, lambda step, _: "stop" if step == 10 else "continue", out_dir=tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes(flip((tmp_path / CHECKPOINT).read_bytes()))
+    draw = PatchStore.batch
+
+    def killed(self, **wanted):
+        if wanted["step"] == 11:
+            raise Killed
+        return draw(self, **wanted)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PatchStore, "batch", killed)
+        run_trial(plan(), store, go_on, out_dir=tmp_path)
+    assert [checkpoint.load(tmp_path / name)["step"] for name in (BEFORE, CHECKPOINT)] == [9, 10]
 
 
 def test_a_finished_trial_is_told_again_and_not_trained_again(plan, store, tmp_path, monkeypatch):
@@ -415,7 +492,8 @@ def test_golden_loss_curves(plan, store, tmp_path):
 @pytest.mark.parametrize(("name", "rule"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
 def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
     config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
-    made = trial._Trial(config, 0, store, "cpu", Ranks(), tmp_path, None, None, lambda: None)
+    journal = Journal(tmp_path / JOURNAL)
+    made = trial._Trial(config, 0, store, "cpu", Ranks(), tmp_path, None, None, lambda: None, journal)
     (stepper,) = made.steppers
     assert type(stepper.optimizer) is rule
     (group,) = stepper.optimizer.param_groups
@@ -556,10 +634,18 @@ def test_a_trial_starts_from_given_weights_and_resumes_from_its_own(plan, store,
     net = trial.build_network(plan())
     first = tmp_path / "first.safetensors"
     safetensors.torch.save_file(net.state_dict(), first)
-    config = plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).model_copy(update={"init": "ab" * 32})
+    config = plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).model_copy(
+        update={"init": sha256_file(first)}
+    )
     assert config.fingerprint != plan(steps=4, lr=1e-9, warmup=0, ema=None, validate_every=2).fingerprint
     with pytest.raises(ValueError, match="planned with init"):
         run_trial(config, store, go_on, out_dir=tmp_path / "none")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(flip(first.read_bytes()))
+    with pytest.raises(
+        InputError, match=r"damaged\.safetensors is damaged \(its sha256 is not .*delete it and run again"
+    ):
+        run_trial(config, store, go_on, out_dir=tmp_path / "none", init=damaged)
     run_trial(config, store, lambda step, _m: "stop", out_dir=tmp_path / "cut", init=first)
     run_trial(config, store, go_on, out_dir=tmp_path / "cut", init=first)
     run_trial(config, store, go_on, out_dir=tmp_path / "whole", init=first)
