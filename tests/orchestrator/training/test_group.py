@@ -187,5 +187,5 @@ def test_a_search_over_two_workers_a_trial_loses_a_node_and_tells_every_trial_on
         steps = [entry["step"] for entry in journal.steps(entries)]
         assert steps == list(range(40, steps[-1] + 1, 40)) == sorted(trial.intermediate_values)
         assert journal.end(entries)["status"] == {"COMPLETE": "complete", "PRUNED": "stopped"}[trial.state.name]
-    assert not list((tmp_path / "cache" / "runs").glob("*/ranks/*")), "a rank's copy goes when it ends"
+    assert not list((tmp_path / "cache" / "outputs").glob("*/*/ranks/*")), "a rank's copy goes when it ends"
     assert "lost-" in out and "×2, classical-y-b2" in out
