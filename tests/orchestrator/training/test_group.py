@@ -100,7 +100,7 @@ def test_a_node_lost_under_a_trial_over_two_workers(tmp_path, nodes, min_workers
     for name, value in said["alone"].items():
         if name != "train.seconds":
             assert said["metrics"][name] == pytest.approx(value, abs=1e-3 if "psnr" in name else 1e-5), name
-    entries = journal.read(tmp_path / "run" / "trials" / said["fingerprint"][:16] / JOURNAL)
+    entries = journal.read(tmp_path / "shared" / "trials" / said["fingerprint"][:16] / JOURNAL)
     heard = journal.steps(entries)
     assert [entry["step"] for entry in heard] == list(range(50, given["steps"] + 1, 50))
     pause = max(b["time"] - a["time"] for a, b in itertools.pairwise(heard))
@@ -182,10 +182,10 @@ def test_a_search_over_two_workers_a_trial_loses_a_node_and_tells_every_trial_on
     storage.engine.dispose()
     assert len(trials) == 3 and {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
     for trial in trials:
-        path = tmp_path / "home" / run.name / "trials" / trial.user_attrs["fingerprint"][:16] / JOURNAL
+        path = tmp_path / "home" / "shared" / "trials" / trial.user_attrs["fingerprint"][:16] / JOURNAL
         entries = journal.read(path)
         steps = [entry["step"] for entry in journal.steps(entries)]
         assert steps == list(range(40, steps[-1] + 1, 40)) == sorted(trial.intermediate_values)
         assert journal.end(entries)["status"] == {"COMPLETE": "complete", "PRUNED": "stopped"}[trial.state.name]
-    assert not list((tmp_path / "cache" / "runs").glob("*/ranks/*")), "a rank's copy goes when it ends"
+    assert not list((tmp_path / "cache" / "outputs").glob("*/*/ranks/*")), "a rank's copy goes when it ends"
     assert "lost-" in out and "×2, classical-y-b2" in out
