@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.run import driver as homes
+from orchestrator.run import lease
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import RunDir
@@ -75,7 +76,7 @@ def test_a_driver_that_died_is_waited_for_and_then_replaced(tmp_path, monkeypatc
     lease.write_text(json.dumps({"owner": owner, "time": time.time()}))  # a kill -9 leaves it so
     with pytest.raises(InputError, match=r"try again in 1[12]\d s"), second.driven():
         pass
-    monkeypatch.setattr(homes, "LEASE_SECONDS", 0)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0)
     with second.driven():
         assert told(second) == [1]
     assert json.loads(lease.read_text())["time"] == 0
