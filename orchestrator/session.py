@@ -71,7 +71,8 @@ def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
     home, new = home_of(run_dir, services.storage), not run_dir.path.exists()
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock.held(run_dir.path, ".driver.lock", "--output", "another sweep is running in"))
+            stack.enter_context(lock.held(run_dir.path, lock.DRIVER_LOCK, "--output", "another sweep is running in"))
+            lock.refuse_while_cleaned(run_dir.output, "--output")
             home.bind()
             stack.enter_context(home.driven())
             write_config(run_dir, plan.config)

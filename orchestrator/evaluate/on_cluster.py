@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.run.folder import RunDir
-from orchestrator.run.lock import held
+from orchestrator.run.lock import EVALUATE_LOCK, held, refuse_while_cleaned
 from sr_models.command import interrupt_on_sigterm
 from sr_models.errors import InputError
 
@@ -94,6 +94,9 @@ def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *,
     return refused
 
 
-def one_at_a_time(run: RunDir, option: str) -> AbstractContextManager[None]:
-    """One evaluation at a time in a folder."""
-    return held(run.path, ".evaluate.lock", option, "another evaluation is writing to")
+@contextmanager
+def one_at_a_time(run: RunDir, option: str) -> Iterator[None]:
+    """One evaluation at a time in a folder, and none while its output is cleaned."""
+    with held(run.path, EVALUATE_LOCK, option, "another evaluation is writing to"):
+        refuse_while_cleaned(run.output, option)
+        yield

@@ -18,6 +18,7 @@ from orchestrator.run import lease
 from orchestrator.run.access import TIE_SECONDS, Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import SHARED, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
+from orchestrator.run.lease import BEAT_SECONDS
 from orchestrator.run.progress import say
 from orchestrator.run.records import TRIAL, HomeRecord, read_roles
 from orchestrator.storage.uri import Storage
@@ -25,9 +26,6 @@ from sr_models.errors import InputError
 
 PUSH_SECONDS = 30
 """Least time between two copies of the studies to the storage while the search runs."""
-
-BEAT_SECONDS = 20
-"""Time between two signs of life that a driver leaves on the storage."""
 
 _STUDIES = "studies.db"
 _OWN = (
@@ -123,7 +121,7 @@ class StoredHome(Home):
 
     def __init__(self, run: RunDir, root: Storage) -> None:
         super().__init__(run, MirroredAccess(root, run.name, run.path), root.child(run.name).shown)
-        self.storage = root.child(run.name)
+        self.root, self.storage = root, root.child(run.name)
         self._pushed = 0.0
 
     def visit(self) -> None:
@@ -167,6 +165,7 @@ class StoredHome(Home):
         alive = threading.Thread(target=beat, daemon=True)
         alive.start()
         try:
+            lease.refuse_while_cleaned(self.root)
             yield
         finally:
             done.set()

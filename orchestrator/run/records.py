@@ -337,8 +337,8 @@ def read_roles(run: RunDir) -> list[RoleRecord]:
     if not run.roles.exists():
         return _earlier_roles(run)
     found = []
-    text = run.roles.read_text(encoding="utf-8")
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+    data = run.roles.read_bytes()
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
         try:
             found.append(RoleRecord.model_validate_json(line))
         except ValueError:

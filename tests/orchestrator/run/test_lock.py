@@ -2,7 +2,8 @@
 
 import pytest
 
-from orchestrator.run.lock import held
+from orchestrator.run import lock
+from orchestrator.run.lock import held, refuse_if_held, refuse_while_cleaned
 from sr_models.errors import InputError
 
 
@@ -27,6 +28,23 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         held(tmp_path / "file" / "mine", ".evaluate.lock", "--run", "another evaluation is writing to"),
     ):
         pass
+
+
+def test_looking_at_a_lock_neither_keeps_nor_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "PROBE_SECONDS", 0)
+    refuse_if_held(tmp_path, ".driver.lock", "OUTPUT", "a sweep is running in")
+    refuse_while_cleaned(tmp_path, "--output")
+    assert list(tmp_path.iterdir()) == []
+    with held(tmp_path, ".driver.lock", "--output", "busy"), pytest.raises(InputError) as refused:
+        refuse_if_held(tmp_path, ".driver.lock", "OUTPUT", "a sweep is running in")
+    assert str(refused.value) == f"OUTPUT: a sweep is running in {tmp_path}"
+    refuse_if_held(tmp_path, ".driver.lock", "OUTPUT", "a sweep is running in")
+    with held(tmp_path, ".driver.lock", "--output", "busy"):
+        pass
+    shared = tmp_path / "shared"
+    with held(shared, ".clean.lock", "OUTPUT", "busy"), pytest.raises(InputError) as refused:
+        refuse_while_cleaned(tmp_path, "--output")
+    assert str(refused.value) == f"--output: orchestrator.clean is at work in {shared}"
 
 
 def test_what_goes_wrong_inside_is_not_the_locks(tmp_path):

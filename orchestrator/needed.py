@@ -1,0 +1,242 @@
+"""What the runs of an output need of all that they share, and what is left over.
+
+A run needs the trials of its roles and the stores that its plan is computed from; a search is needed for any trial of
+its proposals, a measurement for the weights that a run's own rows name. What lies on a storage is read in a copy:
+`RECORDS` are all the files that are opened here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ConfigDict
+
+from orchestrator.run import journal
+from orchestrator.run.folder import SHARED, RunDir
+from orchestrator.run.journal import JOURNAL
+from orchestrator.run.records import read_roles
+from orchestrator.search.record import SearchRecord
+from orchestrator.storage.uri import Listed
+from sr_models.errors import InputError
+from sr_models.files import read_json
+from sr_models.params import Params
+
+RECORDS = (
+    "*/config.yaml", "*/plan.json", "*/roles.jsonl", "*/store/manifest.json", "*/evaluation/*.parquet",
+    f"{SHARED}/trials/*/{JOURNAL}", f"{SHARED}/searches/*.json", f"{SHARED}/rows/*.parquet",
+)  # fmt: skip
+"""Patterns as of `orchestrator.storage.mirror`."""
+
+DAY = 86400.0
+"""Half of something, untouched for so long (seconds), was left by a kill."""
+
+Kind = Literal["trial", "search", "store", "rows", "half-built store", "leftover", "checkpoint"]
+
+_THINGS: dict[Kind, str] = {  # what each file's name begins with; what matches none is not ours to remove
+    "trial": rf"{SHARED}/trials/[0-9a-f]+(?=/)",
+    "search": rf"{SHARED}/searches/[0-9a-f]+\.json$",
+    "store": rf"{SHARED}/store/[0-9a-f]+(?=/)",
+    "rows": rf"{SHARED}/rows/[0-9a-f]+(?=/)",
+    "half-built store": rf"{SHARED}/store/\.building/[^/]+(?=/)",
+    "leftover": rf"{SHARED}/.*?\.part(?=/|$)",
+}
+_CHECKPOINTS = ("checkpoint*.pt", "checkpoint*.sha256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """What runs make use of."""
+
+    runs: frozenset[str]
+    """Names of their folders."""
+    earlier: frozenset[str]
+    """Those of an earlier version, which have trials and store inside."""
+    trials: frozenset[str]
+    """Names of their folders."""
+    stores: frozenset[str]
+    """Names of their folders."""
+    weights: frozenset[str]
+    """sha256 of what was scored."""
+
+    def __or__(self, other: Needed) -> Needed:
+        return Needed(
+            runs=self.runs | other.runs,
+            earlier=self.earlier | other.earlier,
+            trials=self.trials | other.trials,
+            stores=self.stores | other.stores,
+            weights=self.weights | other.weights,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """What is removed as a whole."""
+
+    kind: Kind
+    name: str
+    """Its folder or file, as `RunDir.at` finds it."""
+    files: tuple[str, ...]
+    size: int
+    """Bytes."""
+    touched: float
+    """When a file of it was last written, seconds since 1970."""
+
+    @classmethod
+    def of(cls, kind: Kind, name: str, files: Mapping[str, Listed]) -> Thing:
+        return cls(
+            kind=kind,
+            name=name,
+            files=tuple(files),
+            size=sum(listed.size for listed in files.values()),
+            touched=max(listed.mtime_ns for listed in files.values()) / 1e9,
+        )
+
+
+class _Ingredients(Params):
+    """Of a plan, what its stores are known by: a hash a scale, or one of all in plans of earlier versions."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    data_hash: str | dict[str, str]
+
+    @property
+    def hashes(self) -> set[str]:
+        return {self.data_hash} if isinstance(self.data_hash, str) else set(self.data_hash.values())
+
+
+def run_folders(output: Path) -> list[RunDir]:
+    """The folders of sweeps, and of evaluations that keep their rows. Raises InputError: one that cannot be read."""
+    with _readable():
+        runs = [RunDir(path) for path in sorted(output.iterdir()) if path.name != SHARED]
+        return [run for run in runs if run.config.exists() or run.plan.exists() or run.roles.exists()]
+
+
+def needed(output: Path) -> Needed:
+    """What the runs of an output make use of.
+
+    Raises:
+        InputError: plan, roles or rows of a run that cannot be read.
+    """
+    runs = run_folders(output)
+    earlier: set[str] = set()
+    fingerprints: set[str] = set()
+    hashes: set[str] = set()
+    weights: set[str | None] = set()
+    with _readable():
+        for run in runs:
+            if _is_earlier(run):
+                earlier.add(run.name)
+            else:
+                fingerprints |= {role.fingerprint for role in read_roles(run)}
+                if run.plan.exists():
+                    hashes |= _Ingredients.parse(read_json(run.plan), str(run.plan)).hashes
+            if run.evaluation.exists():
+                weights |= _weights(path for path in run.evaluation.iterdir() if path.suffix == ".parquet")
+    return Needed(
+        runs=frozenset(run.name for run in runs),
+        earlier=frozenset(earlier),
+        trials=frozenset(fingerprint[:16] for fingerprint in fingerprints),
+        stores=frozenset(data_hash[:16] for data_hash in hashes),
+        weights=frozenset(sha256 for sha256 in weights if sha256 is not None),
+    )
+
+
+def unneeded(output: Path, files: Mapping[str, Listed], needs: Needed, now: float) -> list[Thing]:
+    """What no run needs, in the order of `_THINGS`.
+
+    Args:
+        output: where the `RECORDS` are.
+        files: everything below `SHARED`, by name.
+        now: seconds since 1970.
+
+    Raises:
+        InputError: searches or rows that cannot be read.
+    """
+    things = _things(files)
+    found = [thing for thing in things if not _is_needed(thing, output, needs, now)]
+    going = {name for thing in found for name in thing.files}
+    building = {name for thing in things if thing.kind == "half-built store" for name in thing.files}
+    parts = _grouped({name: files[name] for name in files.keys() - going - building}, ("leftover",))
+    return found + [thing for thing in parts if now - thing.touched > DAY]
+
+
+def finished_checkpoints(output: Path, files: Mapping[str, Listed], needs: Needed, now: float) -> list[Thing]:
+    """The checkpoints of trials that are needed and have come to their end; arguments as for `unneeded`."""
+    found = []
+    for thing in _things(files):
+        states = {name: files[name] for name in thing.files if _is_checkpoint(name)}
+        if thing.kind != "trial" or not states or not _is_needed(thing, output, needs, now):
+            continue
+        result = journal.outcome(journal.read(output / thing.name / JOURNAL))
+        if result is not None and result.status == "complete":
+            found += [Thing.of("checkpoint", name, {name: listed}) for name, listed in states.items()]
+    return found
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror})") from None
+
+
+def _is_earlier(run: RunDir) -> bool:
+    return not run.roles.exists() and ((run.path / "trials").exists() or (run.path / "store").exists())
+
+
+def _is_needed(thing: Thing, output: Path, needs: Needed, now: float) -> bool:
+    name = thing.name.rpartition("/")[2]
+    match thing.kind:
+        case "trial":
+            return name in needs.trials
+        case "store":
+            return name in needs.stores
+        case "search":
+            proposals = SearchRecord.read(output / thing.name).proposals
+            return any(proposal.fingerprint[:16] in needs.trials for proposal in proposals)
+        case "rows":
+            tables = [output / name for name in thing.files if name.endswith(".parquet")]
+            if tables:
+                return None in (own := _weights(tables)) or not needs.weights.isdisjoint(own)
+    return now - thing.touched <= DAY
+
+
+def _things(files: Mapping[str, Listed]) -> list[Thing]:
+    """All that a run may need, whole or half-built."""
+    return _grouped(files, [kind for kind in _THINGS if kind != "leftover"])
+
+
+def _grouped(files: Mapping[str, Listed], kinds: Iterable[Kind]) -> list[Thing]:
+    found = []
+    for kind in kinds:
+        groups: dict[str, dict[str, Listed]] = defaultdict(dict)
+        for name in sorted(files):
+            if match := re.match(_THINGS[kind], name):
+                groups[match[0]][name] = files[name]
+        found += [Thing.of(kind, name, own) for name, own in groups.items()]
+    return found
+
+
+def _is_checkpoint(name: str) -> bool:
+    return name.count("/") == 3 and any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in _CHECKPOINTS)
+
+
+def _weights(tables: Iterable[Path]) -> set[str | None]:
+    """The hashes of the weights that rows are of; None among them where one is of no weights."""
+    found: set[str | None] = set()
+    for path in tables:
+        try:
+            found |= set(pq.read_table(path, columns=["weights_sha256"])["weights_sha256"].to_pylist())
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise InputError(f"{path} cannot be read as rows ({str(error).splitlines()[0]})") from None
+    return found
