@@ -191,7 +191,7 @@ def test_a_trial_is_scored_while_it_trains(
     folder, made = training
     trial, store, out = made["trial"], made["store"], folder.trial(made["trial"].fingerprint)
     command = ["--run", folder.path, "--trial", trial.fingerprint[:6], "--workers", 1]
-    assert f"--trial: {trial.fingerprint[:16]} has no checkpoint yet" in run_here(capsys, *command, code=2)[1]
+    assert f"--trial: {trial.fingerprint[:16]} has not begun yet" in run_here(capsys, *command, code=2)[1]
     assert "has no winners yet; name trials with --trial" in run_here(capsys, "--run", folder.path, code=2)[1]
 
     def until(step: int) -> None:
