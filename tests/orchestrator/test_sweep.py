@@ -243,7 +243,7 @@ def check_search(run: Path) -> None:
         complete = trial.state == TrialState.COMPLETE
         assert steps == list(range(5, steps[-1] + 1, 5)) and list(trial.intermediate_values) == steps
         assert [e["status"] for e in entries if e["kind"] == "end"] == ["complete" if complete else "stopped"]
-        assert (steps[-1] == entries[0]["of"]) == complete
+        assert (steps[-1] == journal.steps(entries)[0]["of"]) == complete
     for fingerprint, one in recorded.items():
         if one["role"] != "search":
             assert journal.end(journal_of(run, fingerprint))["status"] == "complete"
@@ -314,6 +314,29 @@ def test_the_same_command_again_does_nothing_new(finished: Finished, launch: Lau
     assert files(finished.run.parent / "shared") | files(finished.run / "evaluation") == before
     assert {one.info.run_id: one.data.metrics for one in client.search_runs(experiments)} == runs
     assert board_of(again.out.read_text()) == board_of(finished.output)
+
+
+def test_finished_trials_whose_journal_is_damaged_are_run_again_and_nothing_else_changes(
+    finished: Finished, launch: Launcher
+) -> None:
+    folders = {path.name: path for path in finished.run.glob("trials/*")}
+    before, scores = {name: metrics(folder) for name, folder in folders.items()}, files(finished.run / "evaluation")
+    states: dict[TrialState, list[Path]] = {TrialState.COMPLETE: [], TrialState.PRUNED: []}
+    for trial in (trial for one in told(finished.run).values() for trial in one):
+        states[trial.state].append(folders[trial.user_attrs["fingerprint"][:16]] / JOURNAL)
+    [winner, *_] = read_json(finished.run / "winners.json").values()
+    final = folders[winner["fingerprints"][0][:16]] / JOURNAL
+    damaged = {states[TrialState.COMPLETE][0]: 1, final: 5, **dict.fromkeys(states[TrialState.PRUNED][:1], 1)}
+    for path, line in damaged.items():
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines[: line - 1], lines[line - 1].replace(b"time", b"tine"), *lines[line:]]))
+    again = launch(*finished.command)
+    assert again.wait() == 0, again.err.read_text()[-3000:]
+    said = again.err.read_text()
+    assert all(f"{path}, line {line}, is damaged" in said for path, line in damaged.items())
+    assert {name: metrics(folder) for name, folder in folders.items()} == before
+    check_search(finished.run)
+    assert files(finished.run / "evaluation") == scores and board_of(again.out.read_text()) == board_of(finished.output)
 
 
 def board_of(output: str) -> list[str]:

@@ -18,6 +18,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from orchestrator.leaderboard.write import write
+from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import (
     CombinationRecord,
     MetricRecord,
@@ -76,13 +77,11 @@ def add_trial(run: Path, digit: str, *, role: Role = "search", number: int | Non
 def step(trial: Path, number: int, when: float = 1000.0, **metrics: float) -> None:
     entry = {"kind": "step", "step": number, "of": 200, "time": when + number}
     entry["metrics"] = {"psnr_y": 30 + number / 100, "train.loss": 0.1, **metrics}
-    with (trial / "journal.jsonl").open("a") as file:
-        file.write(json.dumps(entry) + "\n")
+    Journal(trial / JOURNAL)._append(entry)
 
 
 def end(trial: Path, status: str, cause: str | None = None) -> None:
-    with (trial / "journal.jsonl").open("a") as file:
-        file.write(json.dumps({"kind": "end", "status": status, "cause": cause, "time": 2000.0, "step": 200}) + "\n")
+    Journal(trial / JOURNAL)._append({"kind": "end", "status": status, "cause": cause, "time": 2000.0, "step": 200})
 
 
 def add_scores(run: Path, **means: float) -> None:
