@@ -27,6 +27,7 @@ from orchestrator.run.records import WinnerRecord, write_plan, write_winners
 from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
+from orchestrator.there import There, there
 from orchestrator.tracking import mlflow_store
 from orchestrator.training import teachers
 
@@ -60,6 +61,7 @@ def run(session: Session) -> None:
     record(session, ingredients)  # before anything that takes long
     ingredients = replace(ingredients, teachers=teach(session, ingredients))
     record(session, ingredients)
+    say(already(session, ingredients).text)
     studies = search(session, ingredients)
     finish_winners(session, ingredients, studies)
     audited = audit(session, ingredients, studies)
@@ -146,6 +148,15 @@ def record(session: Session, ingredients: Ingredients) -> None:
         trials_at_a_time=session.trials_at_a_time,
     )
     session.home.push()
+
+
+def already(session: Session, ingredients: Ingredients) -> There:
+    """What other runs of this output, or this one before it was stopped, have trained of search and full runs."""
+
+    def make(combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig:
+        return ingredients.trial(session.plan, combination, values, seed)
+
+    return there(session.plan, session.run, make, session.home.access.read_journal, teachers=(0, 0))
 
 
 # ---- trials ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
+from orchestrator.run.folder import SHARED, RunDir
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
 from sr_models.errors import InputError
 
@@ -77,6 +78,11 @@ def _run(argv: Sequence[str]) -> int:
     plan = make_plan(config)
     if arguments.dry_run:
         print(plan.text(os.cpu_count() or 1))
+        if (folder.parent / SHARED).exists():
+            from orchestrator.there import there_in  # reads images and weights for their hashes
+
+            if known := there_in(plan, RunDir(folder)):
+                print(f"  {known.text}")
         return EXIT_DONE
     from orchestrator import stages
     from orchestrator.session import opened

@@ -17,7 +17,6 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/evaluate/pool.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/evaluate/work.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/needed.py": "tests/orchestrator/test_clean.py",
-    "orchestrator/run/lease.py": "tests/orchestrator/run/test_driver.py",
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
     "orchestrator/training/in_full.py": "tests/orchestrator/training/test_group.py",

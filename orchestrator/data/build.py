@@ -58,15 +58,7 @@ def build_store(
     if not train:
         raise InputError("a store needs at least one source of training images, got none")
     stores = Path(stores)
-    listed: dict[Split, list[Item]] = {
-        "train": list_items(train, scale, on_bad),
-        "validation": list_items(validation, scale, on_bad),
-    }
-    wanted = Manifest(
-        scale=scale,
-        files={split: tuple(item.file for item in items) for split, items in listed.items()},
-        libraries={name: version(name) for name in ("numpy", "pillow", "pyarrow")},
-    )
+    wanted, listed = _listed(train, validation, scale, on_bad)
     with locked(building := stores / ".building" / wanted.key[:16]):
         folder = _find(stores, wanted.key)
         if folder is None:
@@ -81,6 +73,41 @@ def build_store(
         skipped = store.manifest.skipped_of(wanted.key)
         _check_skipped(skipped or {}, on_bad)
         return PatchStore(folder, store.manifest, skipped)
+
+
+def find_store(
+    stores: Path,
+    *,
+    train: Sequence[ImageSource],
+    validation: Sequence[ImageSource],
+    scale: int,
+    on_bad: Literal["fail", "skip"] = "fail",
+) -> Manifest | None:
+    """What the finished store of these files at one scale says of itself; None if nobody has built it yet.
+
+    Raises:
+        InputError: as for `build_store`.
+    """
+    if not stores.exists():
+        return None  # before every file is read for its hash
+    folder = _find(stores, _listed(train, validation, scale, on_bad)[0].key)
+    return None if folder is None else read_manifest(folder)
+
+
+def _listed(
+    train: Sequence[ImageSource], validation: Sequence[ImageSource], scale: int, on_bad: Literal["fail", "skip"]
+) -> tuple[Manifest, dict[Split, list[Item]]]:
+    """The manifest of a store of these files that holds nothing yet, and the files."""
+    listed: dict[Split, list[Item]] = {
+        "train": list_items(train, scale, on_bad),
+        "validation": list_items(validation, scale, on_bad),
+    }
+    wanted = Manifest(
+        scale=scale,
+        files={split: tuple(item.file for item in items) for split, items in listed.items()},
+        libraries={name: version(name) for name in ("numpy", "pillow", "pyarrow")},
+    )
+    return wanted, listed
 
 
 def _find(stores: Path, key: str) -> Path | None:

@@ -31,6 +31,14 @@ def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale:
     Raises:
         InputError: weights that cannot be read, or are of another network.
     """
+    sha, payload = start_of(config, label, path, scale)
+    with replacing(home.run.init(sha)) as part:
+        part.write_bytes(payload)
+    return sha
+
+
+def start_of(config: SweepConfig, label: str, path: str, scale: int) -> tuple[str, bytes]:
+    """The hash of the weights that a model starts from, and they as safetensors. Raises as `start_weights`."""
     network, given, _train = config.network(label)
     where = f"models.{label}.init"
     try:
@@ -39,10 +47,7 @@ def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale:
     except InputError as error:
         raise InputError(f"{where} at x{scale}: {error}") from None
     payload = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
-    sha = hashlib.sha256(payload).hexdigest()
-    with replacing(home.run.init(sha)) as part:
-        part.write_bytes(payload)
-    return sha
+    return hashlib.sha256(payload).hexdigest(), payload
 
 
 def teach(

@@ -339,6 +339,40 @@ def test_finished_trials_whose_journal_is_damaged_are_run_again_and_nothing_else
     assert files(finished.run / "evaluation") == scores and board_of(again.out.read_text()) == board_of(finished.output)
 
 
+def test_larger_sweeps_at_once_train_and_score_only_what_is_new(finished: Finished, launch: Launcher) -> None:
+    """An objective, seeds and a metric more; both ask for the same new trials, and one waits for the other's."""
+    output = finished.run.parent
+    before = {name: found for name, found in files(output / "shared").items() if name.startswith(("trials", "rows"))}
+    small = [
+        "models={edsr_baseline: {channels: 8, blocks: 1}}",
+        "objectives={l1: {}, l2: {}, eco: {search: [target.length]}}",
+        "evaluation.metrics=[psnr_y, ssim_y, psnr_rgb]",
+    ]
+    both = [launch(*finished.command, *small, f"seeds={seeds}") for seeds in (3, 4)]
+    for one in both:
+        assert one.wait() == 0, one.err.read_text()[-3000:]
+    now = files(output / "shared")
+    assert {name: now[name] for name in before} == before
+    trained = {name.split("/")[1] for name in now if name.startswith("trials/")}
+    new = trained - {name.split("/")[1] for name in before if name.startswith("trials/")}
+    assert len(new) == 4 + 2 + 2, "of l2, and further seeds of l1 and eco"
+    for name in new:
+        entries = journal.read(output / "shared" / "trials" / name / JOURNAL)
+        assert [entry["step"] for entry in journal.steps(entries)] == [5, 10, 15, 20]
+        assert journal.end(entries)["status"] == "complete"
+    runs = [run for run in output.glob("tiny-*/") if run != finished.run]
+    assert sorted(len(fingerprints(run)) for run in runs) == [1 + 3 + 3 * 3, 1 + 3 + 3 * 4]
+    old = {row["fingerprint"]: row["psnr_y"] for row in rows_of(finished.run) if row["image"] == "0"}
+    for run in runs:
+        found = {row["fingerprint"]: row["psnr_y"] for row in rows_of(run) if row["image"] == "0"}
+        assert {name: found[name] for name in found.keys() & old.keys()}.items() <= old.items()
+        assert len(found.keys() & old.keys()) == 1 + 2 * 2 and all(row["psnr_rgb"] for row in rows_of(run))
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    return [row for path in (run / "evaluation").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+
+
 def board_of(output: str) -> list[str]:
     return output.partition("\nfinished in")[0].strip().splitlines()
 

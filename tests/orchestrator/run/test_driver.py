@@ -71,15 +71,15 @@ def test_a_driver_that_died_is_waited_for_and_then_replaced(tmp_path, monkeypatc
     first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
     with first.driven():
         tell(first, 1)
-    lease = tmp_path / "bucket" / "mine-01234567" / "driver.json"
-    owner = json.loads(lease.read_text())["owner"]
-    lease.write_text(json.dumps({"owner": owner, "time": time.time()}))  # a kill -9 leaves it so
+    signed = tmp_path / "bucket" / "mine-01234567" / "driver.json"
+    owner = json.loads(signed.read_text())["owner"]
+    signed.write_text(json.dumps({"owner": owner, "time": time.time()}))  # a kill -9 leaves it so
     with pytest.raises(InputError, match=r"try again in 1[12]\d s"), second.driven():
         pass
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0)
     with second.driven():
         assert told(second) == [1]
-    assert json.loads(lease.read_text())["time"] == 0
+    assert json.loads(signed.read_text())["time"] == 0
 
 
 def test_signs_of_life_go_on(tmp_path, monkeypatch):
