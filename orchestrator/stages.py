@@ -138,6 +138,10 @@ def record(session: Session, ingredients: Ingredients) -> None:
     Raises:
         InputError: something that trials are computed from has changed since the run started.
     """
+    seconds = {
+        scale: session.home.access.open_store(ingredients.data_hash[scale]).centroid_seconds(teacher)
+        for scale, teacher in ingredients.teachers.items()
+    }
     write_plan(
         session.run,
         session.plan,
@@ -145,6 +149,7 @@ def record(session: Session, ingredients: Ingredients) -> None:
         benchmarks={where: bench.hash for where, bench in session.inputs.benchmarks.items()},
         inits=ingredients.inits,
         teachers=ingredients.teachers,
+        centroid_seconds={scale: known for scale, known in seconds.items() if known is not None},
         trials_at_a_time=session.trials_at_a_time,
     )
     session.home.push()

@@ -113,6 +113,11 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
     saved = arguments.resume / "config.yaml"
     if not saved.is_file():
         raise InputError(f"--resume: {arguments.resume} is not a run folder (it has no config.yaml)")
+    if (arguments.resume / "trials").exists() or (arguments.resume / "store").exists():
+        raise InputError(
+            f"--resume: {arguments.resume} is a run of an earlier version: its board can be read, and it is not gone "
+            "on with; without --resume the config starts a run of its own"
+        )
     source = arguments.config or arguments.preset
     if source is None and arguments.overrides:
         source = saved

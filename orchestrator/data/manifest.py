@@ -55,6 +55,8 @@ class Product(Params):
     """sha256 over the pixel hashes of its images, in order."""
     teacher: str | None = None
     """Hash of the teacher's weights, for centroids."""
+    seconds: float | None = None
+    """That these centroids took, or what was left of them after a kill."""
 
 
 class Manifest(Params):
@@ -163,15 +165,17 @@ def link_twin(stores: Path, folder: Path, name: str, product: Product) -> bool:
     return False
 
 
-def list_products(folder: Path, manifest: Manifest, names: Sequence[str], *, teacher: str | None = None) -> Manifest:
+def list_products(
+    folder: Path, manifest: Manifest, names: Sequence[str], *, teacher: str | None = None, seconds: float | None = None
+) -> Manifest:
     """Add sealed tables to the manifest, on disk too."""
-    added = {name: _describe(table_path(folder, name), teacher) for name in names}
+    added = {name: _describe(table_path(folder, name), teacher, seconds) for name in names}
     manifest = manifest.model_copy(update={"products": manifest.products | added})
     write_manifest(folder, manifest)
     return manifest
 
 
-def _describe(path: Path, teacher: str | None) -> Product:
+def _describe(path: Path, teacher: str | None, seconds: float | None) -> Product:
     table = ImageTable(path)
     return Product(
         sha256=sha256_file(path),
@@ -179,6 +183,7 @@ def _describe(path: Path, teacher: str | None) -> Product:
         images=len(table),
         pixels=digest(table.hashes),
         teacher=teacher,
+        seconds=seconds,
     )
 
 

@@ -12,6 +12,7 @@ images: mu, the teacher's SR of the real LR, and D(mu), mu shrunk again. All fou
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -188,10 +189,17 @@ class PatchStore:
             manifest = read_manifest(self.folder)  # another process may have added to it
             if not set(names) <= set(manifest.products):
                 tick = ticker(progress, f"centroids x{scale}", len(lr))
+                began = time.monotonic()
                 write_tables([table_path(self.folder, name) for name in names], lr.hashes, make, tick)
-                manifest = list_products(self.folder, manifest, names, teacher=teacher)
+                seconds = time.monotonic() - began
+                manifest = list_products(self.folder, manifest, names, teacher=teacher, seconds=seconds)
         self.manifest = manifest
         self._tables |= {name: ImageTable(table_path(self.folder, name)) for name in names}
+
+    def centroid_seconds(self, teacher: str) -> float | None:
+        """How long a teacher's centroids took to make; None where the store does not know."""
+        product = self.manifest.products.get(self._centroids(teacher)[0])
+        return None if product is None else product.seconds
 
     @property
     def _lr(self) -> ImageTable:

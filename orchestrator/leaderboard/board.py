@@ -72,6 +72,8 @@ class Training:
     teacher_images: int | None = None
     """Those that its teacher saw, if it needs one that the sweep trained; and how long that took, alone."""
     teacher_seconds: float | None = None
+    centroid_seconds: float | None = None
+    """That the teacher's outputs on the training images took, if the row needs them."""
     train_seconds: float | None = None
     """Of the run that winners.json names."""
     seconds_per_step: float | None = None

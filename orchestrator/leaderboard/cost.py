@@ -57,10 +57,12 @@ def trainings(folder: Path, plan: PlanRecord, winners: Mapping[str, WinnerRecord
             if plan.trials_at_a_time == 1 and seconds:
                 made = replace(made, seconds_per_step=statistics.fmean(seconds))
             teacher = teachers.get(combination.scale)
-            if teacher and any(trial.config.get("teacher") for trial in runs):
-                made = replace(
-                    made, teacher_images=teacher.images, teacher_seconds=teacher.metrics.get("train.seconds")
-                )  # fmt: skip
+            if any(trial.config.get("teacher") for trial in runs):
+                made = replace(made, centroid_seconds=plan.centroid_seconds.get(f"x{combination.scale}"))
+                if teacher:
+                    made = replace(
+                        made, teacher_images=teacher.images, teacher_seconds=teacher.metrics.get("train.seconds")
+                    )  # fmt: skip
         found[combination.id] = made
     return found
 

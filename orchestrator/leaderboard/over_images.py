@@ -56,6 +56,9 @@ def _standings(some: Sequence[Entry], values: Mapping[str, Value], board: Board)
         return found
     scores = np.array([list(values[entry.id].by_image.values()) for entry in compared])
     means, apart = scores.mean(axis=-1), image_margins(scores, seed=_SEED)
+    if not np.isfinite(apart).any():
+        few = f"order not established: {scores.shape[-1]} images are too few for it"
+        return {name: replace(standing, unranked=standing.unranked or few) for name, standing in found.items()}
     better = surely_better(means, Margins(apart, apart.min(axis=-1) / 2), get_metric(board.metric).higher_is_better)
     best, last = (ends.tolist() for ends in rank_ranges(better))
     place = {entry.id: i for i, entry in enumerate(compared)}
@@ -64,7 +67,7 @@ def _standings(some: Sequence[Entry], values: Mapping[str, Value], board: Board)
             i, base, over = place[one], place.get(bases.get(compared[place[one]].model, "")), None
             if base is not None and base != i:
                 gap, width = float(means[i] - means[base]), float(apart[i, base])
-                over = Difference(gap, gap - width, gap + width)
+                over = Difference(gap, gap - width, gap + width) if math.isfinite(width) else None
             found[name] = replace(found[name], ranks=(best[i], last[i]), over_baseline=over)
     return found
 

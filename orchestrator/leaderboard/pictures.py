@@ -141,7 +141,7 @@ def _violins(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: i
         if (row["protocol"], row["scale"], row["weights"] != "ema") == (stamp, scale, True)
         and row["image"] != SET
         and first.get(row["combination"]) == row["fingerprint"]
-        and row["noise_seed"] in (None, plan.config.evaluation.seed)
+        and row.get("noise_seed") in (None, plan.config.evaluation.seed)
     ]
     order = [row["combination"] for row in leaderboard.rows(run.path) if row["lead"]]
     kept = [base, *[name for name in dict.fromkeys(order) if name in first and name != base][:PANELS]]

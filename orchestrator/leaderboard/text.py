@@ -27,7 +27,7 @@ LEGEND = (
 COSTS = (
     "cost: parameters deployed and trained; images: LR patches that one full run saw; proposals of the search "
     "(stopped, failed), steps of all of them, validation at the end of its best run (in no mean); images and "
-    "seconds of the teacher that a row needs"
+    "seconds of the teacher that a row needs, and of its outputs on the training images (centroids)"
 )
 
 Columns = list[list[str]]
@@ -209,6 +209,7 @@ def _cost(board: Board) -> tuple[str, list[str], Columns] | None:
         ["steps", *("-" if t.search_steps is None else str(t.search_steps) for t in made)],
         [f"search {board.steering}", *(_score(board.steering, t.search_value) for t in made)],
         ["teacher", *(_teacher(t) for t in made)],
+        ["centroids", *("-" if t.centroid_seconds is None else f"{t.centroid_seconds:.0f} s" for t in made)],
         ["s/step", *("-" if t.seconds_per_step is None else f"{t.seconds_per_step:.3g}" for t in made)],
     ]
     shared = any((t.trials_at_a_time or 1) > 1 for t in made)

@@ -299,7 +299,11 @@ class SweepConfig(Params):
 
     @model_validator(mode="after")
     def _baseline_is_an_objective(self) -> SweepConfig:
-        if (name := self.board.baseline) is not None and name not in self.objectives:
+        if (name := self.board.baseline) is None:
+            return self
+        if self.objectives.get(name, {}).get("grid"):
+            raise ValueError(f"board.baseline: {name!r} is a grid of rows, none of which is named so; null: none")
+        if name not in self.objectives:
             raise ValueError(
                 f"board.baseline: no objective {name!r} in this sweep{nearest(name, list(self.objectives))}; null: none"
             )

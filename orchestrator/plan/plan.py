@@ -255,6 +255,8 @@ def _combination(
     trials = trials_of(found, config)
     made = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
     train.check_groups(spec, f"{made.id}: train")
+    if "train.lr" in found.ranges and all(getattr(train.groups.get(name), "lr", None) for name in spec.update_names):
+        raise InputError(f"{made.id}: train.lr is searched, and no update uses it: train.groups gives each its own lr")
     _check_training(config, network, train, made.id)
     if config.search.metric.startswith(AVERAGED) and train.ema is None:
         raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {made.id}")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field
@@ -100,6 +101,8 @@ class PlanRecord(Record):
     """"MODEL xSCALE" -> sha256 of the weights that it starts from."""
     teachers: dict[str, str]
     """"xSCALE" -> sha256 of the teacher's weights; empty before they are known."""
+    centroid_seconds: dict[str, float] = Field(default_factory=dict)
+    """"xSCALE" -> how long the teacher's centroids took, whichever run made them."""
     name: str
     run: str
     config_hash: str
@@ -130,6 +133,7 @@ def write_plan(
     benchmarks: Mapping[tuple[str, int], str],
     inits: Mapping[tuple[str, int], str],
     teachers: Mapping[int, str],
+    centroid_seconds: Mapping[int, float] = MappingProxyType({}),
     trials_at_a_time: int,
 ) -> None:
     """Write RUN/plan.json: the combinations, and the hashes of everything that they are computed from.
@@ -150,6 +154,7 @@ def write_plan(
         numerics_version=numerics_version(plan),
         inits={f"{label} x{scale}": sha for (label, scale), sha in inits.items()},
         teachers={f"x{scale}": sha for scale, sha in teachers.items()},
+        centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
         name=plan.config.name,
         run=run.name,
         config_hash=plan.config.hash,

@@ -410,6 +410,16 @@ def test_resume_on_a_changed_config(case: Case) -> None:
     assert case.run(*run, "resources.max_concurrent=1")[0] == EXIT_INTERRUPTED  # moves no number
 
 
+def test_resume_of_a_run_of_an_earlier_version(case: Case) -> None:
+    run = case.output / "tiny-01234567"
+    (run / "trials").mkdir(parents=True)
+    (run / "config.yaml").write_text(case.config.read_text())
+    assert case.refused("--resume", str(run)) == (
+        f"--resume: {run} is a run of an earlier version: its board can be read, and it is not gone on with; "
+        "without --resume the config starts a run of its own"
+    )
+
+
 @pytest.mark.usefixtures("no_ray")
 def test_resume_on_changed_images(case: Case) -> None:
     assert case.run(str(case.config))[0] == EXIT_INTERRUPTED

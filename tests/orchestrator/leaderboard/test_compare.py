@@ -179,6 +179,20 @@ def test_images_are_resampled_with_the_seeds_as_they_are(tmp_path, score, winner
     assert "20 images" in said and max(map(len, said.splitlines())) <= 120 and "other pictures of this kind" in said
 
 
+def test_two_images_order_nobody(tmp_path, score, make):
+    """A draw with replacement of two gives equal ones as often as not: no width holds."""
+    images = [("baby", 0.0), ("bird", 1.0)]
+    rows = [score(f"x2/a/{name}", base + more, image=image) for name, base in (("l1", 30.0), ("l2", 31.5))
+            for image, more in images]  # fmt: skip
+    rows[0]["psnr_y"] += 0.25
+    [board] = leaderboard.boards(make(tmp_path / "run", rows))
+    found = over_images(board, board.columns[0])
+    assert {value.standing.unranked for value in found.values()} == {
+        "order not established: 2 images are too few for it"
+    }
+    assert "inf" not in images_text([board]) and "2 images are too few for it" in images_text([board])
+
+
 def test_a_gain_is_over_bicubic_on_the_same_inputs_only(tmp_path, score, make):
     rows = [
         score("x2/bicubic/-", 30.0), score("x2/a/l1", 31.0), score("x2/a/l1", 41.0, lr_sha256="bb", kernel="other"),

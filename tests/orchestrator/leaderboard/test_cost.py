@@ -47,6 +47,8 @@ def run(tmp_path, score, winner, make) -> Path:
         for seed in (1, 2):
             trial(made, f"{name[-2:]}{seed}" * 16, name, "final", 100, 30.0, teacher="t" if name == ECO else None)
     trial(made, "7" * 64, None, "teacher", 300, 35.0)
+    plan = read_plan(made)
+    plan.model_copy(update={"centroid_seconds": {"x2": 4.0}}).write(made / "plan.json")
     return made
 
 
@@ -54,8 +56,8 @@ def test_costs(run: Path) -> None:
     found = trainings(run, read_plan(run), read_winners(run / "winners.json"))
     eco, l1 = found[ECO], found[L1]
     assert (eco.run_images, eco.search_steps, eco.search_value) == (1600, 150, 33.25)
-    assert (eco.teacher_images, eco.teacher_seconds) == (4800, 30.0)
-    assert (l1.teacher_images, l1.teacher_seconds) == (None, None), "it needs no teacher"
+    assert (eco.teacher_images, eco.teacher_seconds, eco.centroid_seconds) == (4800, 30.0, 4.0)
+    assert (l1.teacher_images, l1.teacher_seconds, l1.centroid_seconds) == (None,) * 3, "it needs no teacher"
     assert eco.seconds_per_step is None and eco.trained_parameters is None, "a plan of an earlier version"
     assert (eco.parameters, eco.trials, eco.pruned, eco.failed, eco.train_seconds) == (12345, 4, 1, 0, 14.2)
 
@@ -69,8 +71,8 @@ def test_seconds_a_step_where_trials_ran_alone(at_a_time: int, said: str, run: P
     assert ("trials shared cores" in " ".join(table.split())) == (at_a_time == 2)
     lines = [" ".join(line.split()) for line in table.splitlines()]
     assert lines[-2:] == [
-        f"edsr × eco 12.3 k 764.0 k 1.6 k 4 (1, 0) 150 33.25 4.8 k, 30 s{said}",
-        f"edsr × l1 12.3 k 764.0 k 1.6 k 4 (1, 0) 150 33.25 -{said}",
+        f"edsr × eco 12.3 k 764.0 k 1.6 k 4 (1, 0) 150 33.25 4.8 k, 30 s 4 s{said}",
+        f"edsr × l1 12.3 k 764.0 k 1.6 k 4 (1, 0) 150 33.25 - -{said}",
     ]
     assert rows(run)[0]["seconds_per_step"] == (pytest.approx(0.1) if at_a_time == 1 else None)
 

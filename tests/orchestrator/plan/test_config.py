@@ -124,6 +124,8 @@ def test_the_hash_of_a_sweep_ignores_resources(write, override, moves):
 def test_a_baseline_is_the_label_of_an_objective(write):
     with pytest.raises(InputError, match=r"board\.baseline: no objective 'ecco' in this sweep; did you mean 'eco'"):
         load(write(), ["board.baseline=ecco"])
+    with pytest.raises(InputError, match=r"board\.baseline: 'eco' is a grid of rows, none of which is named so"):
+        load(write(), ["board.baseline=eco", "objectives.eco.grid={target.shape: [linear, cosine]}"])
 
 
 # ---- content -------------------------------------------------------------------------------------------------------

@@ -43,6 +43,12 @@ def test_settings_of_an_update_that_an_objective_does_not_have_are_refused(chang
     assert planned(train={"groups": {"model": {"lr": 0.1}}}).combinations[0].train.group("model").lr == 0.1
 
 
+def test_a_searched_rate_that_no_update_uses_is_refused():
+    changes = {"search": {"common": ["train.lr"]}, "train": {"groups": {"model": {"lr": 1e-3}}}}
+    with pytest.raises(InputError, match=r"^x2/imdn/l1: train\.lr is searched, and no update uses it"):
+        planned(models=["imdn"], objectives=["l1"], **changes)
+
+
 def test_quick_is_what_it_promises():
     plan = make_plan(load("quick"))
     cells = {(one.label, one.objective_label) for one in plan.combinations}

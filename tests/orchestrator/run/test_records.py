@@ -56,6 +56,7 @@ PLAN_TEXT = """{
  "teachers": {
   "x2": "t"
  },
+ "centroid_seconds": {},
  "name": "quick",
  "run": "quick-1a2b3c4d",
  "config_hash": "c",
@@ -219,6 +220,7 @@ def test_what_is_written_to_the_byte_and_comes_back(name: str, record: Any, text
 
 def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
     old = PLAN_TEXT.replace(',\n   "trained_parameters": 23456', "").replace(',\n "trials_at_a_time": 2', "")
+    old = old.replace(' "centroid_seconds": {},\n', "")
     (tmp_path / "plan.json").write_text(old)
     found = PlanRecord.read(tmp_path / "plan.json")
     assert (found.trials_at_a_time, found.combinations[0].trained_parameters) == (None, None)
