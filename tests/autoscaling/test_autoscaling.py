@@ -16,7 +16,9 @@ import yaml
 from PIL import Image
 
 from orchestrator.run import journal
+from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
+from orchestrator.run.records import read_roles
 from sr_models.files import read_json
 
 SWEEP_SECONDS = 300
@@ -87,7 +89,7 @@ def show(title: str, samples: list[dict[str, Any]]) -> None:
 
 def step_times(run: Path) -> list[float]:
     """When the trials of the search reported."""
-    trials = [path.parent for path in run.glob("trials/*/trial.json") if read_json(path)["role"] == "search"]
+    trials = [RunDir(run).trial(role.fingerprint) for role in read_roles(RunDir(run)) if role.role == "search"]
     return [entry["time"] for trial in trials for entry in journal.steps(journal.read(trial / JOURNAL))]
 
 

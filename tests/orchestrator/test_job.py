@@ -60,7 +60,7 @@ def test_a_stopped_job_is_resumed_by_the_same_line(head: dict[str, str], project
             return subprocess.Popen(line, cwd=project, env=environment, stdout=file, stderr=file), out
 
     def lines() -> dict[str, list[str]]:
-        return {path.parent.name: path.read_text().splitlines() for path in runs.glob(f"job-*/trials/*/{JOURNAL}")}
+        return {path.parent.name: path.read_text().splitlines() for path in runs.glob(f"shared/trials/*/{JOURNAL}")}
 
     first, out = submit(1)
     try:
@@ -88,7 +88,7 @@ def test_a_stopped_job_is_resumed_by_the_same_line(head: dict[str, str], project
     after = lines()
     for trial, entries in before.items():
         assert after[trial][: len(entries)] == entries, "a step that was journalled was run again"
-    for path in runs.glob(f"job-*/trials/*/{JOURNAL}"):
+    for path in runs.glob(f"shared/trials/*/{JOURNAL}"):
         steps = [entry["step"] for entry in journal.steps(journal.read(path))]
         assert steps == sorted(set(steps))
     written = [path for path in [*runs.rglob("*"), *tmp_path.glob("out*")] if path.is_file()]

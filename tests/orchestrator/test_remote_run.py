@@ -63,7 +63,7 @@ def test_a_run_on_s3_outlives_its_machine(s3_port: int, s3_status: Callable[...,
 
     first, said = sweep()
     [run] = (tmp_path / "runs").glob("far-*")
-    trained = {path: path.read_bytes() for path in run.glob("trials/*/journal.jsonl")}
+    trained = {path: path.read_bytes() for path in run.parent.glob("shared/trials/*/journal.jsonl")}
     assert len(trained) == 1 + 2 + 3 * 2, "a teacher, two search trials, and three combinations with two seeds"
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
@@ -73,4 +73,4 @@ def test_a_run_on_s3_outlives_its_machine(s3_port: int, s3_status: Callable[...,
         shutil.rmtree(tmp_path / folder)
     again, _ = sweep()
     assert board(again) == board(first)
-    assert {path: path.read_bytes() for path in run.glob("trials/*/journal.jsonl")} == trained
+    assert {path: path.read_bytes() for path in run.parent.glob("shared/trials/*/journal.jsonl")} == trained

@@ -319,7 +319,7 @@ def test_the_same_command_again_does_nothing_new(finished: Finished, launch: Lau
 def test_finished_trials_whose_journal_is_damaged_are_run_again_and_nothing_else_changes(
     finished: Finished, launch: Launcher
 ) -> None:
-    folders = {path.name: path for path in finished.run.glob("trials/*")}
+    folders = {path.name: path for path in finished.run.parent.glob("shared/trials/*")}
     before, scores = {name: metrics(folder) for name, folder in folders.items()}, files(finished.run / "evaluation")
     states: dict[TrialState, list[Path]] = {TrialState.COMPLETE: [], TrialState.PRUNED: []}
     for trial in (trial for one in told(finished.run).values() for trial in one):

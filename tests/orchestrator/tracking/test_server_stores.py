@@ -34,7 +34,7 @@ from orchestrator.plan.read import load
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import MetricRecord, PlanRecord
+from orchestrator.run.records import MetricRecord, PlanRecord, read_roles
 from orchestrator.search.studies import Studies
 from orchestrator.tracking import __main__ as command
 from orchestrator.tracking.deliver import Tracker, mlflow_store
@@ -308,13 +308,17 @@ class Sweep:
 
     def entries(self) -> list[dict[str, Any]]:
         """The steps of all journals."""
-        paths = (self.shelter.path / "runs").glob(f"{self.name}-*/trials/*/{JOURNAL}")
-        return [entry for path in paths for entry in journal.steps(journal.read(path))]
+        return [entry for path in journals(self.run) for entry in journal.steps(journal.read(path))]
 
     def wait(self) -> str:
         """Its output, once it has ended well."""
         assert self.process.wait(PATIENCE) == 0, self.log.read_text()[-3000:]
         return self.log.read_text()
+
+
+def journals(run: Path) -> set[Path]:
+    """Of all trials that a run makes use of."""
+    return {RunDir(run).trial(role.fingerprint) / JOURNAL for role in read_roles(RunDir(run))}
 
 
 def start_sweep(
@@ -405,7 +409,7 @@ def expected(run: Path) -> Counter[tuple[Any, ...]]:
     """(trial, metric, step, time, value) of all journals."""
     return Counter(
         (f"trial/{path.parent.name}", row.key, row.step, row.timestamp, row.value)
-        for path in run.glob(f"trials/*/{JOURNAL}")
+        for path in journals(run)
         for entry in journal.steps(journal.read(path))
         for row in mlflow_store.metric_rows(entry["metrics"], entry["step"], entry["time"])
     )

@@ -132,7 +132,7 @@ try:
     lost = False
     while sweep.poll() is None:
         time.sleep(0.2)
-        lines = sum(path.read_text().count('"step"') for path in home.glob("lost-*/trials/*/journal.jsonl"))
+        lines = sum(path.read_text().count('"step"') for path in home.glob("shared/trials/*/journal.jsonl"))
         if not lost and lines >= 3:
             free = ray._private.state.available_resources_per_node()
             busy = [node for node in nodes if free.get(node.node_id, {}).get("CPU", 0) < 1]
