@@ -51,6 +51,10 @@ def parser() -> Parser:
     made.add_argument("--scale", metavar="S", type=int, required=True, help="upscaling factor")
     made.add_argument("--hr", metavar="DIR", type=Path, required=True, help="HR images")
     made.add_argument("--lr", metavar="DIR", type=Path, help="LR images (a model's are made from HR without them)")
+    for name, does in (("--include", "take only"), ("--exclude", "leave out")):
+        made.add_argument(
+            name, metavar="GLOB", action="append", default=[], help=f"{does} HR files named so; may be repeated"
+        )
     made.add_argument("--protocol", metavar="NAME", default="classical", help="default: %(default)s")
     made.add_argument("--metrics", metavar="A,B", help="or 'all' (default: what the protocol reports)")
     made.add_argument("--weights-dir", metavar="DIR", type=Path, help="of perceptual metrics (default: SR_WEIGHTS_DIR)")
@@ -97,13 +101,15 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         _check_pictures(given)
         return PicturesRequest(
             protocol=protocol, metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr,
+            include=tuple(given.include), exclude=tuple(given.exclude),
             weights_dir=given.weights_dir, strict=given.strict, json=given.json, parquet=given.parquet,
             per_image=given.per_image, images=given.images,
         )  # fmt: skip
     hyper = _check_model(given)
     return ModelRequest(
         protocol=protocol if given.draws is None else protocol.model_copy(update={"draws": given.draws}),
-        metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr, weights_dir=given.weights_dir,
+        metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr,
+        include=tuple(given.include), exclude=tuple(given.exclude), weights_dir=given.weights_dir,
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
         model=given.model, weights=given.weights, hyper=hyper, seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
@@ -177,6 +183,7 @@ def _score_pictures(request: PicturesRequest) -> tuple[Evaluation, Subject]:
         request.images,
         request.hr,
         lr=request.lr,
+        globs=(request.include, request.exclude),
         name=set_name(request.hr),
         scale=request.scale,
         scorer=scorer,

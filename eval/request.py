@@ -20,6 +20,9 @@ class Request:
     scale: int
     hr: Path
     lr: Path | None
+    include: tuple[str, ...]
+    """Globs on HR's file names, as of `sr_models.images.files.find_images`; partners follow."""
+    exclude: tuple[str, ...]
     weights_dir: Path | None
     """Of the metrics' weights, before SR_WEIGHTS_DIR."""
     strict: bool

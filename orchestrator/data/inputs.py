@@ -12,6 +12,7 @@ from orchestrator.plan.read import expand, is_uri
 from orchestrator.plan.sources import SKIMAGE, ImageSource
 from orchestrator.storage.mirror import cache_folder, localise
 from orchestrator.storage.uri import Storage
+from sr_models.command import say
 from sr_models.images.files import pixels_sha256
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ class Inputs:
     def check(self) -> None:
         """Read every test image and find every training folder, before anything is started or written.
 
+        What the folders hold and is not used, pictures of other formats and LR files without HR, is said.
+
         Raises:
-            InputError: folders that are missing or empty, test images that cannot be read.
+            InputError: folders that are missing or empty, HR without LR, test images that cannot be read.
         """
-        for group in self.sources.values():
-            for source in group:
-                source.hr_files()
+        sources = [source for group in self.sources.values() for source in group]
+        for source in sources:
+            source.hr_files()
+        left_out = [line for source in sources for line in source.left_out(self.scales)]
+        left_out += [line for bench in self.benchmarks.values() for line in bench.left_out]
+        for line in dict.fromkeys(left_out):
+            say(line)
         _ = self.test_hashes
 
     @cached_property

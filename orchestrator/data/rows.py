@@ -10,8 +10,9 @@ from orchestrator.data.manifest import SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images.files import check_pair_sizes, pixels_sha256, read_image, sha256_file
+from sr_models.images.files import pixels_sha256, read_image, sha256_file
 from sr_models.images.operators import downscale, modcrop
+from sr_models.images.pairs import check_pair_sizes
 
 
 class Item(NamedTuple):

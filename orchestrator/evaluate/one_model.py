@@ -42,8 +42,8 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
             source=BenchmarkSource(
                 hr=str(request.hr.absolute()),
                 lr=str(request.lr.absolute()) if request.lr else None,
-                include=(),
-                exclude=(),
+                include=request.include,
+                exclude=request.exclude,
             ),
             protocol=request.protocol,
             metrics=request.metrics,

@@ -248,7 +248,7 @@ def test_a_data_folder_that_is_missing_empty_or_unreadable(
         assert f"{str(folder)!r} cannot be read: Permission denied" in case.refused_at_once(str(case.config))
     for path in folder.iterdir():
         path.unlink()
-    assert f"{str(folder)!r} holds no PNG, JPEG, BMP or TIFF file" in case.refused_at_once(str(case.config))
+    assert f"{str(folder)!r} holds no PNG, JPEG, BMP, TIFF, WebP or PPM file" in case.refused_at_once(str(case.config))
     folder.rmdir()
     assert f"{str(folder)!r} does not exist" in case.refused_at_once(str(case.config))
     folder.touch()
@@ -271,7 +271,7 @@ def truncated(case: Case) -> tuple[str, Callable[[], object]]:
 def no_image(case: Case) -> tuple[str, Callable[[], object]]:
     path = case.root / "train" / "2.png"
     path.write_text("not a picture")
-    return f"{str(path)!r}: not a PNG, JPEG, BMP or TIFF image", path.unlink
+    return f"{str(path)!r}: not a PNG, JPEG, BMP, TIFF, WebP or PPM image", path.unlink
 
 
 def smaller_than_a_patch(case: Case) -> tuple[str, Callable[[], object]]:

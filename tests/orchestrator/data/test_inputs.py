@@ -44,6 +44,16 @@ def inputs(**data) -> Inputs:
     return Inputs(SweepConfig.parse(config, "test"))
 
 
+def test_what_is_left_out_is_said_once_before_anything_starts(root, capsys):
+    save(root / "X2" / "LR" / "b.png", HR)
+    (root / "train" / "a.gif").touch()
+    inputs().check()
+    assert capsys.readouterr().err.splitlines() == [
+        f"{root / 'train'}: 1 left out, as not PNG, JPEG, BMP, TIFF, WebP or PPM: 'a.gif'",
+        f"{root / 'X2' / 'LR'}: 1 LR image without an HR image left out: 'b.png'",
+    ]
+
+
 def test_variables_and_scales_are_filled_in(root):
     [train], [validation] = inputs().sources.values()
     assert (train.hr, train.lr) == (str(root / "train"), {2: str(root / "X2" / "LR")})
