@@ -57,7 +57,7 @@ def load(request: ModelRequest) -> Asked:
     if request.weights is None:
         model = sr_models.build(name, scale, **hyper)
     else:
-        model = load_weights(request.weights, model=name, scale=scale, hyper=hyper)
+        model = load_weights(request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key)
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
         if request.weights.is_dir():
             info = CheckpointInfo.read(request.weights)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PROG = "python -m eval"
 
 _MODEL_OPTIONS = (
-    "weights", "hyper", "save_images", "pictures", "draws", "seed", "precision",
+    "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
 )  # fmt: skip
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
@@ -65,6 +65,7 @@ def parser() -> Parser:
 
     model = made.add_argument_group("with --model")
     model.add_argument("--weights", metavar="PATH", type=Path, help="a released file, or a checkpoint folder of ours")
+    model.add_argument("--weights-key", metavar="KEY", help="the part of the file to take, where it holds several")
     model.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
     model.add_argument("--draws", metavar="N", type=int, help="of a stochastic network (default: as the protocol says)")
     model.add_argument("--seed", metavar="N", type=int, help="of its noise (default: 0)")
@@ -111,7 +112,7 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr,
         include=tuple(given.include), exclude=tuple(given.exclude), weights_dir=given.weights_dir,
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
-        model=given.model, weights=given.weights, hyper=hyper, seed=given.seed or 0,
+        model=given.model, weights=given.weights, weights_key=given.weights_key, hyper=hyper, seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
         tile=protocol.tile if given.tile is None else given.tile, overlap=given.overlap,
         self_ensemble=given.self_ensemble, save_images=given.save_images, pictures=given.pictures,
@@ -234,6 +235,8 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"model {given.model!r} has no weights; got --weights {str(given.weights)!r}")
     if given.weights is not None and not given.weights.exists():
         raise InputError(f"--weights: {str(given.weights)!r} does not exist")
+    if given.weights_key is not None and given.weights is None:
+        raise InputError("--weights-key has no effect without --weights")
     if given.draws is not None and given.draws < 1:
         raise InputError(f"--draws must be at least 1, got {given.draws}")
     if given.seed is not None and not 0 <= given.seed <= _MAX_SEED:

@@ -40,6 +40,8 @@ class ModelRequest(Request):
     model: str
     weights: Path | None
     """A released file, or a checkpoint folder of ours; None for a network that has none."""
+    weights_key: str | None
+    """Where in the file the network's state dict is; None: where training codes keep it."""
     hyper: Mapping[str, Any]
     seed: int
     """Of a stochastic network's noise."""

@@ -174,6 +174,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*PICTURES, "sr", "--scale", "0"), "--scale must be at least 1, got 0"),
         ((*BICUBIC, "--scale", "two"), "argument --scale: invalid int value: 'two'"),
         ((*BICUBIC, "--weights", "hr"), "model 'bicubic' has no weights; got --weights 'hr'"),
+        ((*BICUBIC, "--weights-key", "g"), "--weights-key has no effect without --weights"),
         ((*BICUBIC, "--model", "imdn"), "model 'imdn' needs --weights"),
         ((*BICUBIC, "--model", "imdn", "--weights", "none.pth"), "--weights: 'none.pth' does not exist"),
         ((*BICUBIC, "--model", "imdn", "--weights", "hr/a.png"), "weights 'hr/a.png': "),
