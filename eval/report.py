@@ -12,6 +12,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,14 @@ def score_model(
         features.append(scored.features)
         if pictures_in is not None:
             from eval.pictures.of_rows import draw_image
+            from eval.pictures.style import attempt
 
-            draw_image(pictures_in, benchmark, scored, name=name, scorer=scorer)
+            draw = partial(draw_image, pictures_in, benchmark, scored, name=name, scorer=scorer)
+            attempt(f"{benchmark.pairs[i].name!r}", draw)
     if pictures_in is not None:
         from eval.pictures.of_rows import draw_set
 
-        draw_set(pictures_in, benchmark, rows, name=name)
+        attempt(f"{benchmark.name!r}", partial(draw_set, pictures_in, benchmark, rows, name=name))
     if needs_features(scorer):
         reference = scorer.reference_features([row["hr_sha256"] for row in rows], lambda i: benchmark.read(i)[1])
         rows.append({**set_row(rows, features, reference, scorer.metrics), "lr_sha256": benchmark.lr_hash})
