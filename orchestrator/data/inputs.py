@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.protocol import get_protocol
+from orchestrator.data.rows import check_not_flat
 from orchestrator.data.store import Split
 from orchestrator.plan.config import BenchmarkSource, SweepConfig
 from orchestrator.plan.read import expand, is_uri
@@ -13,10 +15,13 @@ from orchestrator.plan.sources import SKIMAGE, ImageSource
 from orchestrator.storage.mirror import cache_folder, localise
 from orchestrator.storage.uri import Storage
 from sr_models.command import say
+from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 
 if TYPE_CHECKING:
-    from eval.benchmarks import Benchmark
+    import numpy as np
+
+    from eval.benchmarks import Benchmark, Pair
 
 _HR, _LR = "HR", "LR"
 
@@ -25,7 +30,7 @@ class Inputs:
     """The images that a config names."""
 
     def __init__(self, config: SweepConfig) -> None:
-        self.data, self.scales = config.data, config.scales
+        self.data, self.scales, self.evaluation = config.data, config.scales, config.evaluation
 
     def check(self) -> None:
         """Read every test image and find every training folder, before anything is started or written.
@@ -33,7 +38,8 @@ class Inputs:
         What the folders hold and is not used, pictures of other formats and LR files without HR, is said.
 
         Raises:
-            InputError: folders that are missing or empty, HR without LR, test images that cannot be read.
+            InputError: folders that are missing or empty, HR without LR, test images that cannot be read or that no
+                model's score would say anything of.
         """
         sources = [source for group in self.sources.values() for source in group]
         for source in sources:
@@ -72,14 +78,32 @@ class Inputs:
 
     @cached_property
     def test_hashes(self) -> dict[str, str]:
-        """Name -> pixel hash of each test image, whole and as cropped for each scale."""
+        """Name -> pixel hash of each test image, whole and as cropped for each scale.
+
+        Raises:
+            InputError: as `check` of test images.
+        """
         found: dict[str, str] = {}
         for (name, scale), bench in self.benchmarks.items():
             for image, sha in bench.hr_hashes.items():
                 found[f"{name}/{image}"] = sha
             for i, pair in enumerate(bench.pairs):
-                found[f"{name}/{pair.name} (x{scale})"] = pixels_sha256(bench.read(i)[1])
+                hr = bench.read(i)[1]
+                self._check_test(pair, hr, scale)
+                found[f"{name}/{pair.name} (x{scale})"] = pixels_sha256(hr)
         return found
+
+    def _check_test(self, pair: Pair, hr: np.ndarray, scale: int) -> None:
+        """Refuse a test image that scores say nothing of."""
+        from eval.metrics.fidelity import check_size
+
+        protocol, metrics = get_protocol(self.evaluation.protocol), self.evaluation.metrics
+        what = f"test image {str(pair.hr)!r}"
+        check_not_flat(hr, what)
+        try:
+            check_size(*hr.shape[:2], scale=scale, protocol=protocol, metrics=metrics)
+        except InputError as error:
+            raise InputError(f"{what}: {error}; exclude it") from None
 
     def located(self, name: str, scale: int) -> BenchmarkSource:
         """A test set with its paths filled in and absolute: a worker may start in another folder.

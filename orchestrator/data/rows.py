@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from orchestrator.data.manifest import SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
@@ -66,11 +68,8 @@ def make_rows(
     """
     try:
         rows = _read_rows(items[i], scales)
-        if split == "validation" and (rows[0].pixels == rows[0].pixels[0, 0]).all():
-            raise InputError(
-                f"validation image {str(items[i].hr)!r} has one colour only: every model makes it without error, "
-                "so no mean PSNR over it is finite; exclude it"
-            )
+        if split == "validation":
+            check_not_flat(rows[0].pixels, f"validation image {str(items[i].hr)!r}")
     except InputError as error:
         if skipped is None:
             raise
@@ -82,6 +81,15 @@ def make_rows(
                 f"validation image {rows[0].name} is a training image too ({taken[sha]}); exclude it from one"
             )
     return rows
+
+
+def check_not_flat(image: np.ndarray, what: str) -> None:
+    """Refuse an image to be scored on that is one colour; `what` it is begins the message."""
+    if (image == image[0, 0]).all():
+        raise InputError(
+            f"{what} has one colour only: every model makes it without error, so no mean PSNR over it is finite; "
+            "exclude it"
+        )
 
 
 def _read_rows(item: Item, scales: tuple[int, ...]) -> list[ImageRow]:
