@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 import sr_models
 from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
 from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
+from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser
 from sr_models.errors import InputError
 
@@ -222,12 +221,9 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
     hyper = {}
     for text in given.hyper or ():
         key, equals, value = text.partition("=")
-        try:
-            hyper[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            equals = ""
         if not equals:
             raise InputError(f"--hyper must be key=value, with a YAML value, got {text!r}")
+        hyper[key] = yaml_text.parse(value, f"--hyper {key}")
     sr_models.check(given.model, given.scale, hyper)
     if sr_models.spec(given.model).trainable and given.weights is None:
         raise InputError(f"model {given.model!r} needs --weights")

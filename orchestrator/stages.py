@@ -88,6 +88,7 @@ def build_images(session: Session) -> PatchStore:
             validation=session.inputs.sources["validation"],
             scales=config.scales,
             on_bad=config.data.on_bad,
+            patches=session.plan.patches,
             progress=tick,
         )
     try:
@@ -99,7 +100,7 @@ def build_images(session: Session) -> PatchStore:
             shutil.rmtree(run_dir.store)  # nothing was trained on it, so the mended images may take its place
         raise
     if skipped := store.manifest.skipped:
-        say(f"skipped {len(skipped)} unreadable training images: {', '.join(list(skipped)[:3])}")
+        say(f"skipped {len(skipped)} images, unreadable or too small: {', '.join(list(skipped)[:3])}")
     session.home.publish(store)
     return store
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from orchestrator.data.manifest import SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images.files import pixels_sha256, read_image, sha256_file
+from sr_models.images.files import pixels_sha256, read_image, sha256_file, shorter_side
 from sr_models.images.operators import downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes
 
@@ -28,9 +28,15 @@ class Item(NamedTuple):
 
 
 def list_items(
-    sources: Sequence[ImageSource], scales: tuple[int, ...], on_bad: Literal["fail", "skip"] = "fail"
+    sources: Sequence[ImageSource],
+    scales: tuple[int, ...],
+    on_bad: Literal["fail", "skip"] = "fail",
+    patches: Collection[tuple[int, int]] = (),
 ) -> list[Item]:
     """Every image of the sources with the hashes of its files.
+
+    Args:
+        patches: (scale, LR patch) that each image must hold; with "skip", a smaller one has a fault.
 
     Raises:
         InputError: a source that cannot be used, or (unless `on_bad` is "skip") a file that cannot be read.
@@ -48,6 +54,8 @@ def list_items(
                 if on_bad == "fail":
                     raise
                 fault = str(error)
+            if on_bad == "skip" and fault is None:
+                fault = next(filter(None, (lacks(hr, lr, scale, patch) for scale, patch in sorted(patches))), None)
             items.append(Item(SourceFile(name=name, sha256=sha256, lr=lr_hashes, kernel=source.kernel), hr, lr, fault))
     return items
 
@@ -81,6 +89,22 @@ def make_rows(
                 f"validation image {rows[0].name} is a training image too ({taken[sha]}); exclude it from one"
             )
     return rows
+
+
+def lacks(hr: Path, lr: Mapping[int, Path], scale: int, patch: int) -> str | None:
+    """Why no LR patch can be cut from an image, by its header; None if one can, or if the header is damaged."""
+    side = lr_side(hr, lr, scale)
+    if side is None or side >= patch:
+        return None
+    return f"image {str(hr)!r}: smaller than an LR patch of {patch} at x{scale}: its shorter side is {side}"
+
+
+def lr_side(hr: Path, lr: Mapping[int, Path], scale: int) -> int | None:
+    """The shorter side of an image's LR in pixels, by a header; None if that is damaged, which reading will tell."""
+    try:
+        return shorter_side(lr[scale]) if scale in lr else shorter_side(hr) // scale
+    except InputError:
+        return None
 
 
 def check_not_flat(image: np.ndarray, what: str) -> None:

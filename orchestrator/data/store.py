@@ -12,7 +12,7 @@ images: mu, the teacher's SR of the real LR, and D(mu), mu shrunk again. All fou
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -222,6 +222,7 @@ def build_store(
     validation: Sequence[ImageSource],
     scales: Sequence[int],
     on_bad: Literal["fail", "skip"] = "fail",
+    patches: Collection[tuple[int, int]] = (),
     progress: BuildProgress | None = None,
 ) -> PatchStore:
     """Build a store, or finish or open the one that is there; a second builder of the same folder waits for the first.
@@ -229,6 +230,7 @@ def build_store(
     Args:
         on_bad: a file that cannot be read, an LR file that does not fit its HR, or a validation image of one colour:
             stop, or leave the image out and list it under `skipped` in the manifest.
+        patches: (scale, LR patch) that training images must hold; smaller ones are left out with "skip".
 
     Raises:
         InputError: a source that cannot be used, a training image among the validation images, a split of which
@@ -238,7 +240,7 @@ def build_store(
         raise InputError("a store needs at least one source of training images, got none")
     folder, scales = Path(folder), tuple(sorted(set(scales)))
     listed: dict[Split, list[Item]] = {
-        "train": list_items(train, scales, on_bad),
+        "train": list_items(train, scales, on_bad, patches),
         "validation": list_items(validation, scales, on_bad),
     }
     wanted = Manifest(

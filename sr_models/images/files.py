@@ -163,6 +163,23 @@ def _read(path: Path | str, max_pixels: int) -> np.ndarray:
         raise refuse(f"cannot be read, truncated or corrupt ({cause})") from error
 
 
+def shorter_side(path: Path | str) -> int:
+    """The smaller of a picture's height and width, however it is turned, from its header alone.
+
+    Raises:
+        InputError: as `read_image` of a header.
+    """
+    if fault := _fault(path):
+        raise InputError(f"image {str(path)!r}: {fault}")
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_DECODERS) as opened:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return min(opened.size)
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"image {str(path)!r}: its header cannot be read ({cause})") from error
+
+
 def sha256_file(path: Path | str) -> str:
     """Hex SHA-256 of a file's bytes.
 

@@ -1,5 +1,6 @@
 """A sweep's config from a file, a preset and overrides: read as asked, or refused in one line that names the place."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_presets_load(name):
         ("name=../up", "sweep.yaml.name: String should match pattern"),
         ("train.steps", "'train.steps': an override is key=value, for example train.steps=300"),
         ("=3", "'=3': an override is key=value, for example train.steps=300"),
-        ("train.steps=[", "'train.steps=[': the value is not plain YAML"),
+        ("train.steps=[", "train.steps=[, line 1: not plain YAML: "),
         ("name.x=3", "'name.x=3': 'name' is not a mapping"),
     ],
 )  # fmt: skip
@@ -106,12 +107,40 @@ def test_paths_are_expanded(monkeypatch):
     assert expand("${SR_SWEEP_TEST_FOLDER}/x{scale}", "data.train", 4) == "/images/x4"
     assert expand("skimage:", "data.train", 4) == "skimage:"
     assert expand("~/a", "data.train") == str(Path("~/a").expanduser())
-    with pytest.raises(InputError, match=r"data\.train: .* uses an environment variable that is not set"):
+    with pytest.raises(InputError, match=r"data\.train: .* uses an environment variable that is not set .*write \$\$$"):
         expand("$SR_SWEEP_NOT_SET/a", "data.train")
 
 
+def test_a_dollar_in_a_folders_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("SR_SWEEP_TEST_FOLDER", "/images/$5")
+    monkeypatch.chdir(tmp_path)
+    for name in ("cash $5", "x2 ${SR_SWEEP_TEST_FOLDER}"):
+        (tmp_path / name).mkdir()
+        assert expand(str(tmp_path / name), "w") == str(tmp_path / name) and expand(name, "w") == name
+    assert expand("x{scale} ${SR_SWEEP_TEST_FOLDER}", "w", 2) == "x2 ${SR_SWEEP_TEST_FOLDER}"
+    assert expand("not there $$5/$$$SR_SWEEP_TEST_FOLDER", "w") == "not there $5/$/images/$5"
+    assert expand("a$-b/$", "w") == "a$-b/$"
+    with pytest.raises(InputError, match=r"not set \(5\)"):
+        expand("cash $5/deeper", "w")
+
+
+@pytest.mark.parametrize("name", ["SWEEP.YAML", "sweep.Yml", "sweep.txt", "sweep", "a config.cfg"])
+def test_a_config_is_read_whatever_it_is_called(write, tmp_path, name):
+    path = write().rename(tmp_path / name)
+    assert load(path).name == "base"
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+def test_json_is_read(write, tmp_path, indent):
+    plain = load(write())
+    (tmp_path / "sweep.json").write_text(json.dumps(yaml.safe_load(write().read_text()), indent=indent))
+    assert load(tmp_path / "sweep.json") == plain
+    with pytest.raises(InputError, match=r"gone\.json: cannot be read \(No such file or directory\)"):
+        load(tmp_path / "gone.json")
+
+
 def test_a_value_inside_itself_is_one_line(write):
-    with pytest.raises(InputError, match=r"^sweep\.yaml: a value contains itself$"):
+    with pytest.raises(InputError, match=r"^sweep\.yaml, line 2: not plain YAML: a value contains itself$"):
         load(write("name: base\nmodels: &all [*all]\n"))
 
 

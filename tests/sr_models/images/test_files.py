@@ -20,6 +20,7 @@ from sr_models.images.files import (
     pixels_sha256,
     read_image,
     sha256_file,
+    shorter_side,
     unread_text,
 )
 
@@ -140,6 +141,19 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # the camera was turned: show rotated by 90 degrees clockwise
     for name in ("o.png", "o.tif"):
         np.testing.assert_array_equal(read_image(write(tmp_path / name, exif=exif)), np.rot90(RGB, -1))
+
+
+def test_the_shorter_side_is_known_from_the_header_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("o.png", "o.jpg", "o.tif", "o.webp", "o.ppm"):
+        assert shorter_side(write(tmp_path / name, exif=exif)) == 12, name
+    whole = write(tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(whole[:60])
+    assert shorter_side(tmp_path / "x.png") == 12
+    for kind in ("text", "pipe", "dangling link", "missing"):
+        with pytest.raises(InputError, match=kind):
+            shorter_side(damaged(tmp_path, kind))
 
 
 def test_phone_jpegs_give_their_main_picture(tmp_path: Path) -> None:
