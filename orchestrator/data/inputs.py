@@ -33,7 +33,7 @@ class Inputs:
     """The images that a config names."""
 
     def __init__(self, config: SweepConfig) -> None:
-        self.data, self.scales, self.evaluation = config.data, config.scales, config.evaluation
+        self.config, self.data, self.scales = config, config.data, config.scales
 
     def check(self, patches: Collection[tuple[int, int]] = ()) -> None:
         """Read every test image and find every training folder, before anything is started or written.
@@ -122,7 +122,7 @@ class Inputs:
         """Refuse a test image that scores say nothing of."""
         from eval.metrics.fidelity import check_size
 
-        protocol, metrics = get_protocol(self.evaluation.protocol), self.evaluation.metrics
+        protocol, metrics = get_protocol(self.config.evaluation.protocol), self.config.evaluation.metrics
         what = f"test image {str(pair.hr)!r}"
         check_not_flat(hr, what)
         try:

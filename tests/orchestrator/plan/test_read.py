@@ -55,6 +55,22 @@ def test_presets_load(name):
          "sweep.yaml.data.train.0: unknown key 'inclde'; did you mean 'include'? (valid: exclude, "),
         ("train.steps=1", "sweep.yaml.train.steps: Input should be greater than or equal to 2 (got 1)"),
         ("train.steps=many", "sweep.yaml.train.steps: Input should be a valid integer"),
+        ("train.lr=1e300", "sweep.yaml.train.lr: Input should be less than or equal to 100 (got '1e300')"),
+        ("train.lr=true", "sweep.yaml.train.lr: true and false are no numbers (got True)"),
+        ("seeds=true", "sweep.yaml.seeds: true and false are no numbers (got True)"),
+        ("scales=[true]", "sweep.yaml.scales: true and false are no numbers (got [True])"),
+        ("train.groups={model: {lr: true}}", "train.groups.model.lr: true and false are no numbers (got True)"),
+        ("train.steps=1" + 30 * "0", "train.steps=1" + 30 * "0" + ": the number 10000000000000000000... has more than"),
+        ("train.steps=1" + 15 * "0", "train.steps: Input should be less than or equal to 1000000000 (got 1000"),
+        ("train.steps=2:30", "sweep.yaml.train.steps: Input should be a valid integer, unable to parse string"),
+        ("train.patch=1000000", "sweep.yaml.train.patch: Input should be less than or equal to 4096 (got 1000000)"),
+        ("train.decay_at=[2, -1]", "sweep.yaml.train.decay_at.0: Input should be less than 1 (got 2)"),
+        ("evaluation.metrics=[psnr_y, ssim_y, psnr_y]", "sweep.yaml.evaluation: 'psnr_y' is named twice"),
+        ("models=[edsr, edsr]", "'edsr' is named twice"),
+        ("name=" + 101 * "x", "sweep.yaml.name: String should match pattern"),
+        ("name=" + 5000 * "x", "a text of 5,000 letters"),
+        ("models." + 101 * "x" + "={model: edsr}", "a label is at most 100 letters, digits and _ . + -, got 'xxx"),
+        ("data.train=x" + 3000 * "x", "data.train: Input should be a valid tuple (got 'xxxx"),
         ("train.lr=.nan", "sweep.yaml.train.lr: Input should be a finite number (got nan)"),
         ("train.ema=1", "sweep.yaml.train.ema: Input should be less than 1 (got 1)"),
         ("train.optimizer=sgd", "sweep.yaml.train.optimizer: Input should be 'adam' or 'adamw' (got 'sgd')"),
@@ -73,7 +89,11 @@ def test_presets_load(name):
 def test_a_bad_override_is_one_line(write, override, said):
     with pytest.raises(InputError) as caught:
         load(write(), [override])
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert said in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_octal_is_read_as_written(write):
+    assert load(write(), ["train.steps=0120"]).train.steps == 120
 
 
 @pytest.mark.parametrize(
