@@ -17,6 +17,12 @@ from typing import Any
 ITEMS_AHEAD = "_generator_backpressure_num_objects"
 """Option of a streaming actor method: how many items it may make before the first is taken."""
 
+SESSION_FOLDER = "_temp_dir"
+"""Option of ray.init: where a local cluster keeps its sockets and logs."""
+
+SESSION_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.9")
+"""What Ray appends to that folder in the longest path of a socket."""
+
 QUICK_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a lost worker and a finished run are noticed
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -36,6 +42,11 @@ TUNE_WORKER = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",  # a stopped trial's last line would, past Tune's 2 s, cost the next trial
 }
 """Environment of a process that runs trials."""
+
+
+def session_folder() -> str:
+    """Where a local cluster would keep its sockets and logs by itself."""
+    return str(Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray")
 
 
 def read_auth_mode_again() -> None:

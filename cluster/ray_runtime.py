@@ -10,16 +10,18 @@ import ipaddress
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.ray_private import TUNE_WORKER, read_auth_mode_again
+from cluster.ray_private import SESSION_BYTES, SESSION_FOLDER, TUNE_WORKER, read_auth_mode_again, session_folder
 from sr_models.errors import InputError
 
 CONNECT_TIMEOUT_S = 15.0
@@ -36,6 +38,9 @@ TO_COME = "to come"
 
 LOCAL_SLOTS = 64
 """Slots of a local cluster: more than it can ever run at a time."""
+
+_SOCKET_BYTES = 107
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 # A throw-away driver that leaves again. `ray.init` on a dead address ends its process with SIGTERM after two minutes
 # (measured, Ray 2.60), so a child that can be given up tries first. The socket answers the common case at once.
@@ -136,7 +141,10 @@ def connect(
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     environment = worker_environment(threads)
-    try:
+    with ExitStack() as stack:
+        if address is None and (folder := stack.enter_context(short_folder())):
+            quiet[SESSION_FOLDER] = folder
+        stack.callback(ray.shutdown)  # before its folder goes
         if address is None:  # "local": a plain init() would join whatever cluster this machine already runs
             with _environment(environment):
                 ray.init(
@@ -151,8 +159,33 @@ def connect(
             ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
         found = resources()
         yield replace(found, may_add=still_to_come(growth, found.nodes))
+
+
+@contextmanager
+def short_folder() -> Iterator[str | None]:
+    """A private folder for a local cluster's sockets where `TMPDIR` is too long for them; None where Ray's own will do.
+
+    The path of a socket has at most 107 bytes (https://man7.org/linux/man-pages/man7/unix.7.html). The folder is gone
+    after the `with` block.
+
+    Raises:
+        InputError: there is none to be had.
+    """
+    own = session_folder()
+    if len(os.fsencode(own)) + SESSION_BYTES <= _SOCKET_BYTES:
+        yield None
+        return
+    parent = next((parent for parent in _SHORT_FOLDERS if os.access(parent, os.W_OK)), None)
+    if parent is None:
+        raise InputError(
+            f"TMPDIR: Ray's sockets need {SESSION_BYTES} bytes more than {own!r}, {_SOCKET_BYTES} in all, and "
+            f"{' and '.join(_SHORT_FOLDERS)} cannot be written; set RAY_TMPDIR to a shorter folder"
+        )
+    folder = tempfile.mkdtemp(prefix="ray-", dir=parent)  # mode 0700
+    try:
+        yield folder
     finally:
-        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)  # a process of Ray's may still be writing its last line
 
 
 def resources() -> Resources:

@@ -20,6 +20,7 @@ from cluster.ray_private import complete_cluster_file
 from cluster.secrets import PASSWORD
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
 from sr_models.errors import InputError
+from sr_models.yaml_text import read_text
 
 PROG = "python -m cluster.validate"
 
@@ -55,9 +56,9 @@ def faults(path: Path) -> list[str]:
         InputError: a file that cannot be read, is not YAML, or is none of the three kinds.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         documents = [] if path.name.startswith("Dockerfile") else [d for d in yaml.safe_load_all(text) if d is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     found = list(_secrets(text))
     if path.name.startswith("Dockerfile"):

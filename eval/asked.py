@@ -14,6 +14,7 @@ from eval.request import ModelRequest
 from eval.rows import Identity, Subject
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.published import load_weights
+from sr_models.command import say
 from sr_models.images.files import sha256_file
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
@@ -31,7 +32,7 @@ class Asked:
 
 
 def load(request: ModelRequest) -> Asked:
-    """Load the network, on the CPU, and list the test set.
+    """Load the network, on the CPU, and list the test set; what its folders hold and is not used is said.
 
     Raises:
         InputError: weights or folders that cannot be used.
@@ -45,14 +46,18 @@ def load(request: ModelRequest) -> Asked:
         self_ensemble=request.self_ensemble,
     )
     name, scale, hyper = request.model, request.scale, request.hyper
-    benchmark = benchmarks.load(set_name(request.hr), scale, request.hr, request.lr)
+    benchmark = benchmarks.load(
+        set_name(request.hr), scale, request.hr, request.lr, include=request.include, exclude=request.exclude
+    )
+    for line in benchmark.left_out:
+        say(line)
     complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
     weights, fingerprint, sigma = "none", "", ""
     model: SRNetwork | WithSigma
     if request.weights is None:
         model = sr_models.build(name, scale, **hyper)
     else:
-        model = load_weights(request.weights, model=name, scale=scale, hyper=hyper)
+        model = load_weights(request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key)
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
         if request.weights.is_dir():
             info = CheckpointInfo.read(request.weights)

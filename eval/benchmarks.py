@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from sr_models.errors import InputError
-from sr_models.images.files import check_pair_sizes, find_images, pair_images, pixels_sha256, read_image
+from sr_models.images.files import files_below, find_images, pixels_sha256, read_image, unread_text
 from sr_models.images.operators import KERNEL, KERNELS, downscale, modcrop
+from sr_models.images.pairs import check_pair_sizes, pair_folder, surplus_text
 from sr_models.params import nearest
 
 
@@ -37,6 +38,8 @@ class Benchmark:
     scale: int
     kernel: str
     pairs: tuple[Pair, ...]
+    left_out: tuple[str, ...] = ()
+    """A line on what each folder holds that is not used: pictures of other formats, LR files without HR."""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -98,17 +101,18 @@ def load(
         include, exclude: globs on HR file names; LR files, which may be named otherwise, follow their HR.
 
     Raises:
-        InputError: a folder that is missing or empty, a file without partner in the whole folders, two of one name, an
-            unknown kernel.
+        InputError: a folder that is missing or empty, an HR file without partner, two of one name, an unknown kernel.
     """
     hr_files = find_images(hr, include, exclude)
     files: Sequence[tuple[Path, Path | None]] = [(file, None) for file in hr_files]
+    left_out = {hr: unread_text(files_below(hr), include, exclude)}
     if lr is not None:
-        partner = dict(pair_images(find_images(hr), find_images(lr), scale))
-        files, kernel = [(file, partner[file]) for file in hr_files], "files"
+        files, surplus = pair_folder(hr_files, find_images(hr), lr, scale, globs=(include, exclude))
+        left_out[lr], kernel = surplus_text(surplus), "files"
     elif kernel not in KERNELS:
         raise InputError(f"benchmark {name!r}: unknown kernel {kernel!r}{nearest(kernel, list(KERNELS))}")
-    return Benchmark(name=name, scale=scale, kernel=kernel, pairs=_named(files, hr))
+    lines = tuple(f"{folder}: {line}" for folder, line in left_out.items() if line)
+    return Benchmark(name=name, scale=scale, kernel=kernel, pairs=_named(files, hr), left_out=lines)
 
 
 def _named(files: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Pair, ...]:

@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 import sr_models
 from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
 from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
+from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser
 from sr_models.errors import InputError
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 PROG = "python -m eval"
 
 _MODEL_OPTIONS = (
-    "weights", "hyper", "save_images", "pictures", "draws", "seed", "precision",
+    "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
 )  # fmt: skip
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
@@ -51,6 +50,10 @@ def parser() -> Parser:
     made.add_argument("--scale", metavar="S", type=int, required=True, help="upscaling factor")
     made.add_argument("--hr", metavar="DIR", type=Path, required=True, help="HR images")
     made.add_argument("--lr", metavar="DIR", type=Path, help="LR images (a model's are made from HR without them)")
+    for name, does in (("--include", "take only"), ("--exclude", "leave out")):
+        made.add_argument(
+            name, metavar="GLOB", action="append", default=[], help=f"{does} HR files named so; may be repeated"
+        )
     made.add_argument("--protocol", metavar="NAME", default="classical", help="default: %(default)s")
     made.add_argument("--metrics", metavar="A,B", help="or 'all' (default: what the protocol reports)")
     made.add_argument("--weights-dir", metavar="DIR", type=Path, help="of perceptual metrics (default: SR_WEIGHTS_DIR)")
@@ -61,6 +64,7 @@ def parser() -> Parser:
 
     model = made.add_argument_group("with --model")
     model.add_argument("--weights", metavar="PATH", type=Path, help="a released file, or a checkpoint folder of ours")
+    model.add_argument("--weights-key", metavar="KEY", help="the part of the file to take, where it holds several")
     model.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
     model.add_argument("--draws", metavar="N", type=int, help="of a stochastic network (default: as the protocol says)")
     model.add_argument("--seed", metavar="N", type=int, help="of its noise (default: 0)")
@@ -97,15 +101,17 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         _check_pictures(given)
         return PicturesRequest(
             protocol=protocol, metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr,
+            include=tuple(given.include), exclude=tuple(given.exclude),
             weights_dir=given.weights_dir, strict=given.strict, json=given.json, parquet=given.parquet,
             per_image=given.per_image, images=given.images,
         )  # fmt: skip
     hyper = _check_model(given)
     return ModelRequest(
         protocol=protocol if given.draws is None else protocol.model_copy(update={"draws": given.draws}),
-        metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr, weights_dir=given.weights_dir,
+        metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr,
+        include=tuple(given.include), exclude=tuple(given.exclude), weights_dir=given.weights_dir,
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
-        model=given.model, weights=given.weights, hyper=hyper, seed=given.seed or 0,
+        model=given.model, weights=given.weights, weights_key=given.weights_key, hyper=hyper, seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
         tile=protocol.tile if given.tile is None else given.tile, overlap=given.overlap,
         self_ensemble=given.self_ensemble, save_images=given.save_images, pictures=given.pictures,
@@ -177,6 +183,7 @@ def _score_pictures(request: PicturesRequest) -> tuple[Evaluation, Subject]:
         request.images,
         request.hr,
         lr=request.lr,
+        globs=(request.include, request.exclude),
         name=set_name(request.hr),
         scale=request.scale,
         scorer=scorer,
@@ -214,12 +221,9 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
     hyper = {}
     for text in given.hyper or ():
         key, equals, value = text.partition("=")
-        try:
-            hyper[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            equals = ""
         if not equals:
             raise InputError(f"--hyper must be key=value, with a YAML value, got {text!r}")
+        hyper[key] = yaml_text.parse(value, f"--hyper {key}")
     sr_models.check(given.model, given.scale, hyper)
     if sr_models.spec(given.model).trainable and given.weights is None:
         raise InputError(f"model {given.model!r} needs --weights")
@@ -227,6 +231,8 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"model {given.model!r} has no weights; got --weights {str(given.weights)!r}")
     if given.weights is not None and not given.weights.exists():
         raise InputError(f"--weights: {str(given.weights)!r} does not exist")
+    if given.weights_key is not None and given.weights is None:
+        raise InputError("--weights-key has no effect without --weights")
     if given.draws is not None and given.draws < 1:
         raise InputError(f"--draws must be at least 1, got {given.draws}")
     if given.seed is not None and not 0 <= given.seed <= _MAX_SEED:

@@ -12,6 +12,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from eval.metrics.scorer import Scorer
 from eval.protocol import STABILITY, get_metric
 from eval.report_text import INFINITE, Report
 from eval.score import Row, needs_features, over_draws, score_image, set_row
+from sr_models.command import say
 from sr_models.errors import InputError
-from sr_models.images.files import check_pair_sizes, find_images, pair_images, pixels_sha256, read_image
+from sr_models.images.files import files_below, find_images, pixels_sha256, read_image, unread_text
 from sr_models.images.operators import modcrop, to_float
+from sr_models.images.pairs import check_pair_sizes, find_partners, pair_folder, pair_images, surplus_text
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork, parameters
 from sr_models.networks.sigma import WithSigma, without_head
@@ -79,12 +82,14 @@ def score_model(
         features.append(scored.features)
         if pictures_in is not None:
             from eval.pictures.of_rows import draw_image
+            from eval.pictures.style import attempt
 
-            draw_image(pictures_in, benchmark, scored, name=name, scorer=scorer)
+            draw = partial(draw_image, pictures_in, benchmark, scored, name=name, scorer=scorer)
+            attempt(f"{benchmark.pairs[i].name!r}", draw)
     if pictures_in is not None:
         from eval.pictures.of_rows import draw_set
 
-        draw_set(pictures_in, benchmark, rows, name=name)
+        attempt(f"{benchmark.name!r}", partial(draw_set, pictures_in, benchmark, rows, name=name))
     if needs_features(scorer):
         reference = scorer.reference_features([row["hr_sha256"] for row in rows], lambda i: benchmark.read(i)[1])
         rows.append({**set_row(rows, features, reference, scorer.metrics), "lr_sha256": benchmark.lr_hash})
@@ -140,6 +145,7 @@ def score_pictures(
     hr: Path,
     *,
     lr: Path | None,
+    globs: tuple[Sequence[str], Sequence[str]],
     name: str,
     scale: int,
     scorer: Scorer,
@@ -153,15 +159,28 @@ def score_pictures(
 
     Args:
         lr: folder of LR images for the metrics that read them.
+        globs: (include, exclude) on HR's file names; with one, pictures without HR are left out and not refused.
         name: what the set is called in rows.
         strict: a refusal is an error.
 
     Raises:
         InputError: a folder that is missing or empty, several files without partner on both sides, or nothing to score.
     """
-    hr_files = find_images(hr)
-    lr_of = dict(pair_images(hr_files, find_images(lr), scale)) if lr else {}
-    pairs, refused = _matched(hr_files, hr, find_images(folder), folder, scale)
+    hr_files = find_images(hr, *globs)
+    left_out = [(hr, unread_text(files_below(hr), *globs)), (folder, unread_text(files_below(folder), *globs))]
+    lr_of: dict[Path, Path] = {}
+    if lr:
+        of_lr, surplus = pair_folder(hr_files, find_images(hr), lr, scale, globs=globs)
+        lr_of = dict(of_lr)
+        left_out.append((lr, surplus_text(surplus)))
+    pairs, surplus, refused = _matched(hr_files, hr, find_partners(folder, *globs), folder, scale)
+    if any(globs):
+        left_out.append((folder, surplus_text(surplus, "SR")))
+    else:
+        refused += [f"image {str(file)!r}: has no HR image of the same name" for file in surplus]
+    for where, line in left_out:
+        if line:
+            say(f"{where}: {line}")
     if strict and refused:
         raise InputError(refused[0])
     rows: list[Row] = []
@@ -194,11 +213,11 @@ def score_pictures(
 
 def _matched(
     hr_files: Sequence[Path], hr: Path, sr_files: Sequence[Path], folder: Path, scale: int
-) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """(HR, SR) pairs, and a line on each file that has no partner or shares its name.
+) -> tuple[list[tuple[Path, Path]], list[Path], list[str]]:
+    """(HR, SR) pairs, SR files without HR, and a line on each file that shares its name and on HR files without SR.
 
     Files of one place and name below the two folders are a pair; those left on both sides are paired as
-    `sr_models.images.files.pair_images` does, which must then leave none.
+    `sr_models.images.pairs.pair_images` does.
     """
     refused: list[str] = []
 
@@ -212,14 +231,13 @@ def _matched(
 
     of_hr, of_sr = named(hr_files, hr), named(sr_files, folder)
     pairs = [(of_hr[name], of_sr[name]) for name in of_hr if name in of_sr]
-    alone = {"SR": [of_hr[name] for name in of_hr if name not in of_sr]}
-    alone["HR"] = [of_sr[name] for name in of_sr if name not in of_hr]
-    if alone["SR"] and alone["HR"]:
-        pairs += pair_images(alone["SR"], alone["HR"], scale, partner="SR")
-    else:
-        for other, files in alone.items():
-            refused += [f"image {str(file)!r}: has no {other} image of the same name" for file in files]
-    return pairs, refused
+    alone = [of_hr[name] for name in of_hr if name not in of_sr]
+    surplus = [of_sr[name] for name in of_sr if name not in of_hr]
+    if alone and surplus:
+        more, surplus = pair_images(alone, surplus, scale, partner="SR")
+        return pairs + more, surplus, refused
+    refused += [f"image {str(file)!r}: has no SR image of the same name" for file in alone]
+    return pairs, surplus, refused
 
 
 def _score_picture(

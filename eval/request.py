@@ -20,6 +20,9 @@ class Request:
     scale: int
     hr: Path
     lr: Path | None
+    include: tuple[str, ...]
+    """Globs on HR's file names, as of `sr_models.images.files.find_images`; partners follow."""
+    exclude: tuple[str, ...]
     weights_dir: Path | None
     """Of the metrics' weights, before SR_WEIGHTS_DIR."""
     strict: bool
@@ -37,6 +40,8 @@ class ModelRequest(Request):
     model: str
     weights: Path | None
     """A released file, or a checkpoint folder of ours; None for a network that has none."""
+    weights_key: str | None
+    """Where in the file the network's state dict is; None: where training codes keep it."""
     hyper: Mapping[str, Any]
     seed: int
     """Of a stochastic network's noise."""

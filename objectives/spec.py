@@ -154,7 +154,7 @@ class SigmaBranch(Params):
         "weight of the auxiliary loss, both terms in [0, 1], > 0",
         gt=0,
     )
-    width: int = Field(default=160, ge=1, description="channels of the head's hidden convolutions, >= 1")
+    width: int = Field(default=160, ge=1, le=4096, description="channels of the head's hidden convolutions")
     signed: bool = Field(default=False, description="target y - mu as printed (sigma collapses to 0), not |y - mu|")
     zero_below_average: bool = Field(
         default=False,

@@ -66,7 +66,7 @@ def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
             cluster that does not answer, trials that its nodes can never hold.
     """
     began, inputs = time.time(), Inputs(plan.config)
-    inputs.check()
+    inputs.check(plan.patches)
     run_dir = RunDir(folder.absolute())
     home, new = home_of(run_dir, services.storage), not run_dir.path.exists()
     with ExitStack() as stack:

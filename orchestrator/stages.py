@@ -92,6 +92,7 @@ def build_images(session: Session) -> dict[int, PatchStore]:
                 validation=sources["validation"],
                 scale=scale,
                 on_bad=config.data.on_bad,
+                patch=max((side for of, side in session.plan.patches if of == scale), default=1),
                 progress=tick,
             )
             for scale in config.scales
@@ -101,7 +102,7 @@ def build_images(session: Session) -> dict[int, PatchStore]:
     for store in stores.values():
         check_leaks(store, session.inputs.test_hashes)
     if skipped := list({name: None for store in stores.values() for name in store.skipped}):
-        say(f"skipped {len(skipped)} unreadable training images: {', '.join(skipped[:3])}")
+        say(f"skipped {len(skipped)} images, unreadable or too small: {', '.join(skipped[:3])}")
     for store in stores.values():
         session.home.access.publish(store)
     return stores

@@ -79,7 +79,8 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
         return journal.read(run.trial(fingerprint) / journal.JOURNAL)
 
     for scale in config.scales:
-        store = find_store(run.at(STORES), **sources, scale=scale, on_bad=config.data.on_bad)
+        patch = max((side for of, side in plan.patches if of == scale), default=1)
+        store = find_store(run.at(STORES), **sources, scale=scale, on_bad=config.data.on_bad, patch=patch)
         if store is None:
             continue
         data[scale] = store.data_hash

@@ -66,6 +66,11 @@ def run_command(
         _flush()
 
 
+def say(text: str) -> None:
+    """A line to whoever started the command, on stderr, which leaves stdout to what was asked for."""
+    print(text, file=sys.stderr)
+
+
 def interrupt_on_sigterm() -> None:
     """Let SIGTERM end the command as Ctrl-C does. Again after Ray has started: it puts a handler there that aborts."""
     signal.signal(signal.SIGTERM, _interrupt)

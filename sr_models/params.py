@@ -8,6 +8,7 @@ search may vary says so itself (`searchable`). No torch here: plans and `--help`
 from __future__ import annotations
 
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -16,14 +17,26 @@ from typing import Any, Literal, Self
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from sr_models.errors import InputError
+
+_SHOWN_LETTERS = 200
 
 
 class Params(BaseModel):
     """Base of every declared set of hyperparameters: immutable, unknown keys refused, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _no_truth_values_as_numbers(cls, values: Any) -> Any:
+        for name in cls.model_fields.keys() & (values if isinstance(values, Mapping) else ()):
+            if _wants_numbers(cls, name) and _holds_truth(values[name]):
+                given = {"field": name, "given": _shown(values[name])}
+                raise PydanticCustomError("truth_value", "true and false are no numbers (got {given})", given)
+        return values
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str) -> Self:
@@ -99,11 +112,32 @@ def explain(error: pydantic.ValidationError, cls: type[BaseModel], where: str) -
         parent = ".".join([where, *location[:-1]])
         return f"{parent}: unknown key {location[-1]!r}{nearest(location[-1], known) if known else ''}"
     message = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    if first["type"] == "truth_value":
+        return f"{place}.{first['ctx']['field']}: {message}"
     if first["type"] == "missing":
         return f"{place}: required, and not given"
     if first["type"] == "value_error" and isinstance(first.get("input"), dict):
         return f"{place}: {message}"  # a rule over several fields names its own values
-    return f"{place}: {message} (got {first.get('input')!r})"
+    return f"{place}: {message} (got {_shown(first.get('input'))})"
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: no longer than a line or two."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}..."
+
+
+@functools.cache
+def _wants_numbers(cls: type[BaseModel], name: str) -> bool:
+    """Whether a field holds numbers, and no truth values; pydantic would take true for 1."""
+    kinds = _unwrap(cls.model_fields[name].annotation)
+    return any(kind in (int, float) for kind in kinds) and not any(kind in (bool, Any) for kind in kinds)
+
+
+def _holds_truth(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_truth, value))
+    return any(map(_holds_truth, value.values())) if isinstance(value, Mapping) else isinstance(value, bool)
 
 
 def _owner_of(cls: type[BaseModel], location: list[int | str]) -> type[BaseModel] | None:

@@ -94,9 +94,8 @@ def ssim(
 
 
 def _ssim(x: Tensor, y: Tensor, data_range: float, window: _Window) -> Tensor:
-    radius, smallest, size = window.radius, len(window.taps), min(x.shape[-2:])
-    if size < smallest:
-        raise InputError(f"image is too small: SSIM's window is {smallest} px, {size} are left inside the border")
+    radius = window.radius
+    _check_window(min(x.shape[-2:]), window)
     channels, height, width = x.shape[1], x.shape[2] - 2 * radius, x.shape[3] - 2 * radius
     rows = max(_STRIP_PX // x.shape[3], 2 * radius)
     total = x.new_zeros(len(x))
@@ -164,6 +163,18 @@ def score(
     return scores
 
 
+def check_size(height: int, width: int, *, scale: int, protocol: Protocol, metrics: Sequence[str]) -> None:
+    """Hold that images of a size can be compared as `protocol` says.
+
+    Raises:
+        InputError: as `score`, whatever the metrics; those that are not in `FIDELITY` only see the border.
+    """
+    shave = protocol.shave(scale)
+    _check_border(height, width, shave)
+    if any(name.startswith("ssim") for name in metrics):
+        _check_window(min(height, width) - 2 * shave, _WINDOWS[protocol.ssim])
+
+
 def consistency(sr_BCHW: Tensor, lr_BCHW: Tensor, *, kernel: str, uint8: bool) -> Tensor:
     """How far SR, shrunk again, is from the LR it was made from: MSE x 1e5 of images in [0, 1], over all channels.
 
@@ -204,9 +215,18 @@ def _shrink(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:
 def inside(image_BCHW: Tensor, shave: int) -> Tensor:
     """What is left of images without `shave` pixels on each side. Raises InputError if that is nothing."""
     height, width = image_BCHW.shape[-2:]
+    _check_border(height, width, shave)
+    return image_BCHW[..., shave : height - shave, shave : width - shave]
+
+
+def _check_border(height: int, width: int, shave: int) -> None:
     if min(height, width) <= 2 * shave:
         raise InputError(f"image of {width}x{height} px is too small for a border of {shave} px")
-    return image_BCHW[..., shave : height - shave, shave : width - shave]
+
+
+def _check_window(size: int, window: _Window) -> None:
+    if size < (smallest := len(window.taps)):
+        raise InputError(f"image is too small: SSIM's window is {smallest} px, {size} are left inside the border")
 
 
 def _prepare(sr: Tensor, hr: Tensor, data_range: float, shave: int, luma: Luma | None) -> tuple[Tensor, Tensor]:

@@ -6,18 +6,23 @@ style as well, and maps are matplotlib's perceptually uniform ones. Text stays r
 
 from __future__ import annotations
 
+import functools
 import itertools
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
 from eval.protocol import get_metric
+from sr_models.command import say
 from sr_models.errors import InputError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -26,6 +31,13 @@ HEAT = "magma"  # black where nothing varies
 TEXT_PT, SMALL_PT, DPI = 10, 9, 150
 WIDTH_IN, GAP_IN = 10.0, 0.08
 
+_FONT, _BOX = "DejaVu Sans", "\u25a1"  # matplotlib's own; what stands for a letter that no font has
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Source Han Sans", "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic", "Noto Sans", "Noto Sans Thai", "Noto Sans Devanagari", "Noto Emoji",
+    "Arial Unicode MS",
+)  # fmt: skip
 _BACKDROP = "#999999"
 _LINE_IN, _LETTER_IN = 0.155, 0.078  # height of a line at SMALL_PT, width of a letter (a digit's, near the mean)
 _TITLE_IN = 0.24  # height of a line of the title
@@ -64,9 +76,51 @@ def spot(figure: Figure, left_in: float, top_in: float, width_in: float, height_
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, in a folder that is made if need be."""
+    """Write a PNG, in a folder that is made if need be; every text is drawn as it is, formulas are none."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _draw_literally(figure)
     figure.savefig(path, format="png")
+
+
+def _draw_literally(figure: Figure) -> None:
+    """Take dollars for dollars in what users name, and letters that no font has for boxes, without a warning."""
+    numbers = set()  # matplotlib's own, which may be formulas: 10 to the -2
+    for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
+        if isinstance(axis.get_major_formatter(), FuncFormatter):  # what ticks with labels of ours have
+            axis.set_ticks(
+                axis.get_majorticklocs(), labels=[_literal(tick.get_text()) for tick in axis.get_ticklabels()]
+            )
+        else:
+            ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+            numbers |= {label for tick in ticks for label in (tick.label1, tick.label2)}
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text not in numbers:
+            text.set(parse_math=False, fontfamily=_fonts()[0], text=_literal(text.get_text()))
+
+
+def _literal(text: str) -> str:
+    letters = _fonts()[1]
+    return "".join(letter if letter in letters or letter == "\n" else _BOX for letter in text)
+
+
+@functools.cache
+def _fonts() -> tuple[list[str], frozenset[str]]:
+    """The font families to write with, for other scripts those that are installed, and the letters they have."""
+    installed = set(font_manager.get_font_names())
+    families = [_FONT, *(name for name in _OTHER_SCRIPTS if name in installed)]
+    maps = [font_manager.get_font(font_manager.findfont(name)).get_charmap() for name in families]
+    return families, frozenset(chr(code) for charmap in maps for code in charmap)
+
+
+def attempt(what: str, draw: Callable[[], object]) -> bool:
+    """Draw; a picture that fails costs a line on stderr and nothing else. Returns whether it was drawn."""
+    try:
+        draw()
+    except Exception as error:  # whatever a drawing library raises, scores are worth more than their picture
+        cause = " ".join(str(error).split())
+        say(f"{what} was not drawn: {type(error).__name__}" + (f": {cause}" if cause else ""))
+        return False
+    return True
 
 
 def wrap(text: str, width_in: float) -> str:

@@ -27,7 +27,7 @@ from orchestrator.data.manifest import (
     table_path,
     write_manifest,
 )
-from orchestrator.data.rows import Item, list_items, make_rows
+from orchestrator.data.rows import Item, large_enough, list_items, make_rows
 from orchestrator.data.store import BuildProgress, PatchStore, some, ticker
 from orchestrator.data.table import ImageTable, replace_durably, write_tables
 from orchestrator.plan.sources import ImageSource
@@ -42,6 +42,7 @@ def build_store(
     validation: Sequence[ImageSource],
     scale: int,
     on_bad: Literal["fail", "skip"] = "fail",
+    patch: int = 1,
     progress: BuildProgress | None = None,
 ) -> PatchStore:
     """The store of these files at one scale: the one that is there, or a new one; a second builder waits for the first.
@@ -50,6 +51,7 @@ def build_store(
         stores: the folder of all of them.
         on_bad: a file that cannot be read, an LR file that does not fit its HR, or a validation image of one colour:
             stop, or leave the image out and list it under `skipped` in the manifest.
+        patch: side of the largest LR patch that training cuts; "skip" takes smaller images for none of the files.
 
     Raises:
         InputError: a source that cannot be used, a training image among the validation images, a split of which
@@ -58,7 +60,7 @@ def build_store(
     if not train:
         raise InputError("a store needs at least one source of training images, got none")
     stores = Path(stores)
-    wanted, listed = _listed(train, validation, scale, on_bad)
+    wanted, listed, small = _listed(train, validation, scale, on_bad, patch)
     with locked(building := stores / ".building" / wanted.key[:16]):
         folder = _find(stores, wanted.key)
         if folder is None:
@@ -72,7 +74,7 @@ def build_store(
         store = PatchStore.open(folder)
         skipped = store.manifest.skipped_of(wanted.key)
         _check_skipped(skipped or {}, on_bad)
-        return PatchStore(folder, store.manifest, skipped)
+        return PatchStore(folder, store.manifest, {**(skipped or {}), **small})
 
 
 def find_store(
@@ -82,6 +84,7 @@ def find_store(
     validation: Sequence[ImageSource],
     scale: int,
     on_bad: Literal["fail", "skip"] = "fail",
+    patch: int = 1,
 ) -> Manifest | None:
     """What the finished store of these files at one scale says of itself; None if nobody has built it yet.
 
@@ -90,24 +93,31 @@ def find_store(
     """
     if not stores.exists():
         return None  # before every file is read for its hash
-    folder = _find(stores, _listed(train, validation, scale, on_bad)[0].key)
+    folder = _find(stores, _listed(train, validation, scale, on_bad, patch)[0].key)
     return None if folder is None else read_manifest(folder)
 
 
 def _listed(
-    train: Sequence[ImageSource], validation: Sequence[ImageSource], scale: int, on_bad: Literal["fail", "skip"]
-) -> tuple[Manifest, dict[Split, list[Item]]]:
-    """The manifest of a store of these files that holds nothing yet, and the files."""
+    train: Sequence[ImageSource],
+    validation: Sequence[ImageSource],
+    scale: int,
+    on_bad: Literal["fail", "skip"],
+    patch: int,
+) -> tuple[Manifest, dict[Split, list[Item]], dict[str, str]]:
+    """The manifest of a store of these files that holds nothing yet, the files, and why some are too small for it."""
     listed: dict[Split, list[Item]] = {
         "train": list_items(train, scale, on_bad),
         "validation": list_items(validation, scale, on_bad),
     }
+    small: dict[str, str] = {}
+    if on_bad == "skip":
+        listed["train"], small = large_enough(listed["train"], scale, patch)
     wanted = Manifest(
         scale=scale,
         files={split: tuple(item.file for item in items) for split, items in listed.items()},
         libraries={name: version(name) for name in ("numpy", "pillow", "pyarrow")},
     )
-    return wanted, listed
+    return wanted, listed, small
 
 
 def _find(stores: Path, key: str) -> Path | None:

@@ -2,40 +2,78 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.protocol import get_protocol
+from orchestrator.data.rows import check_not_flat, lr_side
 from orchestrator.data.store import Split
 from orchestrator.plan.config import BenchmarkSource, SweepConfig
 from orchestrator.plan.read import expand, is_uri
 from orchestrator.plan.sources import SKIMAGE, ImageSource
 from orchestrator.storage.mirror import cache_folder, localise
 from orchestrator.storage.uri import Storage
-from sr_models.images.files import pixels_sha256
+from sr_models.command import say
+from sr_models.errors import InputError
+from sr_models.images.files import pixels_sha256, some
 
 if TYPE_CHECKING:
-    from eval.benchmarks import Benchmark
+    import numpy as np
+
+    from eval.benchmarks import Benchmark, Pair
 
 _HR, _LR = "HR", "LR"
+_IN_A_LINE = 3  # names that `some` shows
 
 
 class Inputs:
     """The images that a config names."""
 
     def __init__(self, config: SweepConfig) -> None:
-        self.data, self.scales = config.data, config.scales
+        self.config, self.data, self.scales = config, config.data, config.scales
 
-    def check(self) -> None:
+    def check(self, patches: Collection[tuple[int, int]] = ()) -> None:
         """Read every test image and find every training folder, before anything is started or written.
 
+        What the folders hold and is not used, pictures of other formats and LR files without HR, is said.
+
+        Args:
+            patches: (scale, LR patch) that each training image must hold, or be left out where `data.on_bad` skips.
+
         Raises:
-            InputError: folders that are missing or empty, test images that cannot be read.
+            InputError: folders that are missing or empty, HR without LR, training images too small, test images that
+                cannot be read or that no model's score would say anything of.
         """
-        for group in self.sources.values():
-            for source in group:
-                source.hr_files()
+        sources = [source for group in self.sources.values() for source in group]
+        for source in sources:
+            source.hr_files()
+        left_out = [line for source in sources for line in source.left_out(self.scales)]
+        left_out += [line for bench in self.benchmarks.values() for line in bench.left_out]
+        for line in dict.fromkeys(left_out):
+            say(line)
+        for scale, patch in sorted(patches):
+            self._check_patch(scale, patch)
         _ = self.test_hashes
+
+    def _check_patch(self, scale: int, patch: int) -> None:
+        """Refuse, or say, which training images an LR patch does not fit into."""
+        pairs = [pair for source in self.sources["train"] for pair in source.pairs((scale,))]
+        sides = {hr: side for hr, lr in pairs if (side := lr_side(hr, lr.get(scale), scale)) is not None}
+        small = [hr for hr, side in sides.items() if side < patch]
+        if not small:
+            return
+        count = f"{len(small)} of {len(pairs)} images"
+        if self.data.on_bad == "skip" and len(small) < len(pairs):
+            say(f"data.train: {count} are smaller than an LR patch of {patch} at x{scale}, and left out: {some(small)}")
+            return
+        others = ", exclude them, or leave them out by data.on_bad=skip" if len(small) < len(pairs) else ""
+        raise InputError(
+            f"data.train: an LR patch of {patch} at x{scale} does not fit into {count}: {some(small)}{_listed(small)}; "
+            f"the largest patch that fits all is {min(sides.values())}: set train.patch{others}"
+        )
 
     @cached_property
     def sources(self) -> dict[Split, list[ImageSource]]:
@@ -65,14 +103,32 @@ class Inputs:
 
     @cached_property
     def test_hashes(self) -> dict[str, str]:
-        """Name -> pixel hash of each test image, whole and as cropped for each scale."""
+        """Name -> pixel hash of each test image, whole and as cropped for each scale.
+
+        Raises:
+            InputError: as `check` of test images.
+        """
         found: dict[str, str] = {}
         for (name, scale), bench in self.benchmarks.items():
             for image, sha in bench.hr_hashes.items():
                 found[f"{name}/{image}"] = sha
             for i, pair in enumerate(bench.pairs):
-                found[f"{name}/{pair.name} (x{scale})"] = pixels_sha256(bench.read(i)[1])
+                hr = bench.read(i)[1]
+                self._check_test(pair, hr, scale)
+                found[f"{name}/{pair.name} (x{scale})"] = pixels_sha256(hr)
         return found
+
+    def _check_test(self, pair: Pair, hr: np.ndarray, scale: int) -> None:
+        """Refuse a test image that scores say nothing of."""
+        from eval.metrics.fidelity import check_size
+
+        protocol, metrics = get_protocol(self.config.evaluation.protocol), self.config.evaluation.metrics
+        what = f"test image {str(pair.hr)!r}"
+        check_not_flat(hr, what)
+        try:
+            check_size(*hr.shape[:2], scale=scale, protocol=protocol, metrics=metrics)
+        except InputError as error:
+            raise InputError(f"{what}: {error}; exclude it") from None
 
     def located(self, name: str, scale: int) -> BenchmarkSource:
         """A test set with its paths filled in and absolute: a worker may start in another folder.
@@ -105,6 +161,15 @@ class Inputs:
         return BenchmarkSource(
             hr=home.child(_HR).uri, lr=home.child(_LR).uri if source.lr else None, include=(), exclude=()
         )
+
+
+def _listed(files: Sequence[Path]) -> str:
+    """Where all names are written, if they are more than a line holds."""
+    if len(files) <= _IN_A_LINE:
+        return ""
+    with tempfile.NamedTemporaryFile("w", prefix="sr-too-small-", suffix=".txt", delete=False, encoding="utf-8") as out:
+        out.writelines(f"{file}\n" for file in files)
+    return f" (all in {out.name})"
 
 
 def local(path: str) -> str | Path:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from orchestrator.data.manifest import FILES, SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images.files import check_pair_sizes, pixels_sha256, read_image, sha256_file
+from sr_models.images.files import pixels_sha256, read_image, sha256_file, shorter_side
 from sr_models.images.operators import downscale, modcrop
+from sr_models.images.pairs import check_pair_sizes
 
 
 class Item(NamedTuple):
@@ -26,6 +29,9 @@ class Item(NamedTuple):
 
 def list_items(sources: Sequence[ImageSource], scale: int, on_bad: Literal["fail", "skip"] = "fail") -> list[Item]:
     """Every image of the sources with the hashes of its files at one scale.
+
+    Args:
+        patches: (scale, LR patch) that each image must hold; with "skip", a smaller one has a fault.
 
     Raises:
         InputError: a source that cannot be used, or (unless `on_bad` is "skip") a file that cannot be read.
@@ -65,11 +71,8 @@ def make_rows(
     """
     try:
         rows = _read_rows(items[i], scale)
-        if split == "validation" and (rows[0].pixels == rows[0].pixels[0, 0]).all():
-            raise InputError(
-                f"validation image {str(items[i].hr)!r} has one colour only: every model makes it without error, "
-                "so no mean PSNR over it is finite; exclude it"
-            )
+        if split == "validation":
+            check_not_flat(rows[0].pixels, f"validation image {str(items[i].hr)!r}")
     except InputError as error:
         if skipped is None:
             raise
@@ -81,6 +84,36 @@ def make_rows(
                 f"validation image {rows[0].name} is a training image too ({taken[sha]}); exclude it from one"
             )
     return rows
+
+
+def large_enough(items: Sequence[Item], scale: int, patch: int) -> tuple[list[Item], dict[str, str]]:
+    """The images that an LR patch can be cut from, by their headers, and name -> why of the others."""
+    small = {item.file.name: why for item in items if (why := _lacks(item, scale, patch))}
+    return [item for item in items if item.file.name not in small], small
+
+
+def _lacks(item: Item, scale: int, patch: int) -> str | None:
+    side = lr_side(item.hr, item.lr, scale)
+    if side is None or side >= patch:
+        return None
+    return f"image {str(item.hr)!r}: smaller than an LR patch of {patch} at x{scale}: its shorter side is {side}"
+
+
+def lr_side(hr: Path, lr: Path | None, scale: int) -> int | None:
+    """The shorter side of an image's LR in pixels, by a header; None if that is damaged, which reading will tell."""
+    try:
+        return shorter_side(lr) if lr is not None else shorter_side(hr) // scale
+    except InputError:
+        return None
+
+
+def check_not_flat(image: np.ndarray, what: str) -> None:
+    """Refuse an image to be scored on that is one colour; `what` it is begins the message."""
+    if (image == image[0, 0]).all():
+        raise InputError(
+            f"{what} has one colour only: every model makes it without error, so no mean PSNR over it is finite; "
+            "exclude it"
+        )
 
 
 def _read_rows(item: Item, scale: int) -> list[ImageRow]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import sr_models
@@ -15,6 +16,7 @@ from eval.benchmarks import Benchmark
 from eval.metrics.scorer import Scorer
 from eval.pictures.of_rows import draw_extremes, draw_l_std, draw_sigma, first_draw
 from eval.pictures.panels import Panel, bars, comparison, training_curves, violins
+from eval.pictures.style import attempt
 from eval.protocol import FIDELITY, UNCERTAINTY, Protocol, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
 from eval.score import score_image
@@ -24,8 +26,13 @@ from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import WinnerRecord, read_winners
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.files import write_text
+from sr_models.hashing import digest
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
+
+_DRAWN = "drawn"
+"""Name of the file beside the pictures that says of what they were drawn."""
 
 PANELS = 6
 """Methods in one picture beside bicubic and HR: the best ones, so that a page can hold them."""
@@ -36,15 +43,45 @@ Network = SRNetwork | WithSigma
 
 
 def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark]) -> None:
-    """Draw everything into `RUN/pictures`."""
+    """Draw everything into `RUN/pictures`, unless that was done of the same scores; what fails is said, and no more."""
+    attempt("pictures", lambda: _pictures(run, plan, benchmarks))
+
+
+def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark]) -> None:
     run.pictures.mkdir(exist_ok=True)
     winners = read_winners(run.winners)
-    for (_, scale), bench in benchmarks.items():
-        _one_image(run, plan, _networks(run, plan, winners, scale), bench, _seeds(run, winners))
+    shown = _digest(run, plan, winners, benchmarks)
+    mark = run.pictures / _DRAWN
+    if mark.exists() and mark.read_text(encoding="utf-8") == shown:
+        return
+
+    def one_image(bench: Benchmark) -> None:
+        _one_image(run, plan, _networks(run, plan, winners, bench.scale), bench, _seeds(run, winners))
+
+    whole = [
+        attempt(f"comparison of {name} x{scale}", partial(one_image, bench))
+        for (name, scale), bench in benchmarks.items()
+    ]
     for scale in plan.config.scales:
-        _training(run, plan, winners, scale)
-        _violins(run, plan, winners, scale)
-    _bars(run, plan)
+        whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale)))
+        whole.append(attempt(f"violins of x{scale}", partial(_violins, run, plan, winners, scale)))
+    whole.append(attempt("the board", partial(_bars, run, plan)))
+    if all(whole):
+        write_text(mark, shown)
+
+
+def _digest(
+    run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], benchmarks: dict[tuple[str, int], Benchmark]
+) -> str:
+    """Of everything that pictures show: the config, the winners, the rows of scores and the test images."""
+    return digest(
+        [
+            plan.config.model_dump(mode="json"),
+            {name: winner.fingerprints for name, winner in winners.items()},
+            sorted((path.name, path.stat().st_size) for path in run.evaluation.glob("*.parquet")),
+            {f"{name} x{scale}": bench.hash for (name, scale), bench in benchmarks.items()},
+        ]
+    )
 
 
 def _networks(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> dict[str, Network]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -20,8 +20,13 @@ from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.params import Params, SearchRange, nearest, searchable
 
-LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
-"""What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names."""
+LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"
+"""What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names (255 bytes)."""
+
+MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 100.0
+"""Beyond any run that a machine could finish or hold, or any rate that trains: more is a slip of the keyboard."""
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
@@ -36,17 +41,26 @@ SIGMA_NUMERICS_VERSION = 2
 """The same of objectives with a sigma branch, whose head starts and reads features otherwise since 2."""
 
 
+def each_once(names: Sequence[str]) -> None:
+    """Raises InputError: a name comes twice."""
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise InputError(f"{name!r} is named twice")
+
+
 class GroupConfig(Params):
     """What one update of an objective does otherwise than `train` says; null: as there."""
 
     optimizer: Literal["adam", "adamw"] | None = Field(default=None, description="update rule")
-    lr: float | None = Field(default=None, gt=0, description="peak learning rate")
-    weight_decay: float | None = Field(default=None, ge=0, description="L2 (adam) or decoupled (adamw) weight decay")
+    lr: float | None = Field(default=None, gt=0, le=MOST_RATE, description="peak learning rate")
+    weight_decay: float | None = Field(
+        default=None, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
+    )
     schedule: Literal["constant", "cosine", "step"] | None = Field(
         default=None, description="learning rate after the warm-up"
     )
     lr_floor: float | None = Field(default=None, ge=0, le=1, description="cosine ends at this fraction of lr")
-    decay_at: tuple[float, ...] | None = Field(default=None, description="step schedule: where lr decays")
+    decay_at: tuple[Fraction, ...] | None = Field(default=None, description="step schedule: where lr decays")
     decay: float | None = Field(default=None, gt=0, le=1, description="step schedule: factor at each of decay_at")
     warmup: float | None = Field(default=None, ge=0, lt=1, description="fraction of the run over which lr rises")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of this update's gradient")
@@ -55,19 +69,23 @@ class GroupConfig(Params):
 class TrainConfig(Params):
     """How one network is trained; every length is in optimiser steps or a fraction of the whole run."""
 
-    steps: int = Field(default=1000, ge=2, description="optimiser steps of a full run")
-    batch_size: int = Field(default=16, ge=1, description="LR patches per step, over all workers together")
+    steps: int = Field(default=1000, ge=2, le=MOST_STEPS, description="optimiser steps of a full run")
+    batch_size: int = Field(
+        default=16, ge=1, le=MOST_BATCH, description="LR patches per step, over all workers together"
+    )
     patch: int = Field(
-        default=48, ge=4, description="side of an LR patch in pixels; the HR patch is scale times larger"
+        default=48, ge=4, le=MOST_PATCH, description="side of an LR patch in pixels; the HR patch is scale times larger"
     )
     optimizer: Literal["adam", "adamw"] = Field(default="adam", description="update rule; betas 0.9, 0.999, eps 1e-8")
-    lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0)
-    weight_decay: float = Field(default=0.0, ge=0, description="L2 (adam) or decoupled (adamw) weight decay")
+    lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0, le=MOST_RATE)
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
+    )
     schedule: Literal["constant", "cosine", "step"] = Field(
         default="cosine", description="learning rate after the warm-up"
     )
     lr_floor: float = Field(default=0.0, ge=0, le=1, description="cosine ends at this fraction of lr")
-    decay_at: tuple[float, ...] = Field(
+    decay_at: tuple[Fraction, ...] = Field(
         default=(0.5,), description="step schedule: fractions of the run at which lr decays"
     )
     decay: float = Field(default=0.5, gt=0, le=1, description="step schedule: factor applied at each of decay_at")
@@ -84,10 +102,10 @@ class TrainConfig(Params):
         default="fp32", description="autocast type of the forward pass; losses are fp32"
     )
     validate_every: int = Field(
-        default=100, ge=1, description="steps between validations; each one is journalled and reported"
+        default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
     )
     checkpoint_every: int = Field(
-        default=100, ge=1, description="steps between checkpoints (not a part of the fingerprint)"
+        default=100, ge=1, le=MOST_STEPS, description="steps between checkpoints (not a part of the fingerprint)"
     )
     groups: dict[str, GroupConfig] = Field(
         default={},
@@ -121,20 +139,30 @@ class SearchConfig(Params):
     """How schedules are searched: Optuna proposes within a combination, asynchronous halving stops the worse ones."""
 
     trials: int = Field(
-        default=8, ge=1, description="proposals per combination, the configured values first; 1 searches nothing"
+        default=8,
+        ge=1,
+        le=MOST_COUNT,
+        description="proposals per combination, the configured values first; 1 searches nothing",
     )
     common: tuple[str, ...] = Field(
         default=(), description="searched in every combination, from a quarter to four times its own value: [train.lr]"
     )
     metric: str = Field(default="psnr_y", description="validation metric that steers the search and picks the winner")
     sampler: Literal["tpe", "random"] = Field(default="tpe", description="how Optuna proposes")
-    startup_trials: int = Field(default=4, ge=1, description="random proposals before TPE starts to model")
+    startup_trials: int = Field(
+        default=4, ge=1, le=MOST_COUNT, description="random proposals before TPE starts to model"
+    )
     first_rung: float = Field(
         default=0.25, gt=0, le=1, description="fraction of a full run before a trial may be stopped"
     )
-    reduction: int = Field(default=2, ge=2, description="halving factor: one in this many trials goes on at each rung")
+    reduction: int = Field(
+        default=2, ge=2, le=MOST_COUNT, description="halving factor: one in this many trials goes on at each rung"
+    )
     audit: int = Field(
-        default=0, ge=0, description="stopped trials of each search that are run on to the end, to judge the rungs"
+        default=0,
+        ge=0,
+        le=MOST_COUNT,
+        description="stopped trials of each search that are run on to the end, to judge the rungs",
     )
 
     @field_validator("metric")
@@ -187,14 +215,20 @@ class EvaluationConfig(Params):
         default=("psnr_y", "ssim_y"), min_length=1, description="the first one leads the board"
     )
     draws: int | None = Field(
-        default=None, ge=1, description="samples of a stochastic network; null: as many as the protocol says"
+        default=None,
+        ge=1,
+        le=MOST_COUNT,
+        description="samples of a stochastic network; null: as many as the protocol says",
     )
     seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise of stochastic networks")
     weights_dir: str | None = Field(
         default=None, description="folder of what LPIPS, DISTS, FID and KID need; null: $SR_WEIGHTS_DIR, torch's cache"
     )
     workers: int | None = Field(
-        default=None, ge=1, description="processes that run networks; null: as many as the search had workers"
+        default=None,
+        ge=1,
+        le=MOST_COUNT,
+        description="processes that run networks; null: as many as the search had workers",
     )
 
     @model_validator(mode="after")
@@ -202,6 +236,7 @@ class EvaluationConfig(Params):
         get_protocol(self.protocol)
         for name in self.metrics:
             get_metric(name)
+        each_once(self.metrics)
         return self
 
 
@@ -217,23 +252,36 @@ class ResourceConfig(Params):
     """What one trial holds; in no fingerprint, though bit-equality needs the same machine, cores and workers."""
 
     workers_per_trial: int = Field(
-        default=1, ge=1, description="processes of one trial, over as many nodes as it takes; they share each batch"
+        default=1,
+        ge=1,
+        le=MOST_COUNT,
+        description="processes of one trial, over as many nodes as it takes; they share each batch",
     )
     min_workers: int | None = Field(
-        default=None, ge=1, description="go on with this many while nodes are missing; null waits for all of them"
+        default=None,
+        ge=1,
+        le=MOST_COUNT,
+        description="go on with this many while nodes are missing; null waits for all of them",
     )
-    cpus_per_worker: int = Field(default=1, ge=1, description="CPU cores and threads of one worker")
-    gpus_per_worker: float = Field(default=0, ge=0, description="GPUs of one worker; a fraction shares a GPU")
+    cpus_per_worker: int = Field(default=1, ge=1, le=MOST_COUNT, description="CPU cores and threads of one worker")
+    gpus_per_worker: float = Field(
+        default=0, ge=0, le=MOST_COUNT, description="GPUs of one worker; a fraction shares a GPU"
+    )
     placement: Literal["pack", "spread"] = Field(
         default="pack", description="workers of a trial on few nodes (fast exchange) or on many (one loss costs less)"
     )
     micro_batch: int | None = Field(
-        default=None, ge=1, description="most patches in one forward pass of a worker; the rest of its share follows"
+        default=None,
+        ge=1,
+        le=MOST_BATCH,
+        description="most patches in one forward pass of a worker; the rest of its share follows",
     )
     max_concurrent: int | None = Field(
-        default=None, ge=1, description="trials at a time; null lets the cluster's size decide"
+        default=None, ge=1, le=MOST_COUNT, description="trials at a time; null lets the cluster's size decide"
     )
-    max_restarts: int = Field(default=3, ge=0, description="restarts of a trial whose worker or node was lost")
+    max_restarts: int = Field(
+        default=3, ge=0, le=MOST_COUNT, description="restarts of a trial whose worker or node was lost"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> ResourceConfig:
@@ -264,7 +312,10 @@ class SweepConfig(Params):
     teacher: TeacherConfig | None = Field(default=None, description="needed by kd, eco_noise_free and eco")
     search: SearchConfig = SearchConfig()
     seeds: int = Field(
-        default=1, ge=1, description="full runs of each winner, with seeds that the search never saw; they are scored"
+        default=1,
+        ge=1,
+        le=MOST_COUNT,
+        description="full runs of each winner, with seeds that the search never saw; they are scored",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="base of every random draw")
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -281,7 +332,7 @@ class SweepConfig(Params):
     def _labels(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for label, entry in value.items():
             if not re.fullmatch(LABEL, label):
-                raise ValueError(f"a label is letters, digits and _ . + -, got {label!r}")
+                raise ValueError(f"a label is at most 100 letters, digits and _ . + -, got {label[:100]!r}")
             if label == "bicubic" and entry.get("model", label) != label:
                 raise ValueError("the label 'bicubic' belongs to the row that every gain is measured from")
             if not isinstance(entry.get("model", label), str):
@@ -410,8 +461,13 @@ class TrialConfig(Params):
 
 
 def as_mapping(value: Any) -> Any:
-    """A list of names as a mapping of names to nothing; `name:` with no value likewise."""
+    """A list of names as a mapping of names to nothing; `name:` with no value likewise.
+
+    Raises:
+        InputError: a name comes twice.
+    """
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        each_once(value)
         return {item: {} for item in value}
     if isinstance(value, Mapping):
         return {key: {} if inner is None else inner for key, inner in value.items()}

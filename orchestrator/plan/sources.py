@@ -9,12 +9,15 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from sr_models.errors import InputError
 from sr_models.params import Params
+
+if TYPE_CHECKING:
+    from sr_models.images.pairs import Pairing
 
 SKIMAGE = "skimage:"
 
@@ -73,17 +76,36 @@ class ImageSource(Params):
         """(HR file, {scale: LR file}) for every image; only scales with an LR folder appear.
 
         Raises:
-            InputError: as `hr_files`; the HR and LR folders, taken whole, do not pair one to one.
+            InputError: as `hr_files`; the HR and LR folders do not pair.
         """
-        from sr_models.images.files import find_images, pair_images
-
         lr_files: dict[Path, dict[int, Path]] = {file: {} for file in self.hr_files()}
-        whole = self.model_copy(update={"include": (), "exclude": ()}).hr_files()  # LR files may be named otherwise
         for scale in sorted(set(self.lr) & set(scales)):
-            for hr, lr in pair_images(whole, find_images(Path(self.lr[scale]).expanduser()), scale):
-                if hr in lr_files:
-                    lr_files[hr][scale] = lr
+            for hr, lr in self._paired(scale).pairs:
+                lr_files[hr][scale] = lr
         return list(lr_files.items())
+
+    def left_out(self, scales: tuple[int, ...]) -> list[str]:
+        """A line on what each folder holds that is not used: pictures of other formats, LR files without HR.
+
+        Raises:
+            InputError: as `pairs`.
+        """
+        from sr_models.images.files import files_below, unread_text
+        from sr_models.images.pairs import surplus_text
+
+        said: dict[str, str | None] = {}
+        if self.hr != SKIMAGE:
+            said[self.hr] = unread_text(files_below(self.folder), self.include, self.exclude)
+        for scale in sorted(set(self.lr) & set(scales)):
+            said[self.lr[scale]] = surplus_text(self._paired(scale).surplus)
+        return [f"{folder}: {line}" for folder, line in said.items() if line]
+
+    def _paired(self, scale: int) -> Pairing:
+        from sr_models.images.pairs import pair_folder
+
+        whole = self.model_copy(update={"include": (), "exclude": ()}).hr_files()  # LR files may be named otherwise
+        folder, globs = Path(self.lr[scale]).expanduser(), (self.include, self.exclude)
+        return pair_folder(self.hr_files(), whole, folder, scale, globs=globs)
 
 
 def skimage_folder() -> Path:

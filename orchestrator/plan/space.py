@@ -34,7 +34,7 @@ class Varied:
     search: dict[str, SearchRange | None]
     """Where to look; None: around the configured value."""
     grid: dict[str, tuple[Any, ...]]
-    """Values that are all tried, as the components hold them and each once."""
+    """Values that are all tried, as the components hold them."""
 
     @property
     def points(self) -> list[dict[str, Any]]:
@@ -170,10 +170,10 @@ def _value(spec: ObjectiveSpec, train: TrainConfig, name: str) -> Any:
 def _different(
     spec: ObjectiveSpec, train: TrainConfig, name: str, values: Sequence[Any], where: str
 ) -> tuple[Any, ...]:
-    """The values as the component would hold them, each once: 16 and 16.0 are one, and so is YAML's `1e-3`, a text.
+    """The values as the component would hold them: 16 and 16.0 are one, and YAML's `1e-3`, a text, is a number.
 
     Raises:
-        InputError: a value that the hyperparameter does not allow.
+        InputError: a value that the hyperparameter does not allow, or one that comes twice.
     """
     held: list[Any] = []
     for given in values:
@@ -182,8 +182,9 @@ def _different(
             raise InputError(
                 f"{where}.{name}: true and false are no numbers, nor numbers true or false (got {given!r})"
             )
-        if value not in held:
-            held.append(value)
+        if value in held:
+            raise InputError(f"{where}.{name}: {given!r} comes twice")
+        held.append(value)
     return tuple(held)
 
 

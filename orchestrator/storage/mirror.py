@@ -22,7 +22,7 @@ from orchestrator.storage.uri import Listed, Storage, is_part
 from sr_models.errors import InputError
 from sr_models.files import locked, read_json, write_json
 from sr_models.hashing import digest
-from sr_models.images.files import SUFFIXES
+from sr_models.images.files import FORMATS, SUFFIXES, unread_text
 
 _PUSHED, _LOCK = ".mirror.json", ".mirror.lock"
 _THREADS = 8  # a small file costs a round trip, not bandwidth
@@ -53,9 +53,12 @@ def localise(uri: str, cache: Path) -> Path:
     mirror = private(cache / "images") / digest(storage.shown)[:16]
     folder = mirror / storage.name  # a patch store names images after the folder they lie in
     with locked(mirror):
-        listed = {name: what for name, what in storage.names().items() if Path(name).suffix.lower() in SUFFIXES}
+        there = storage.names()
+        listed = {name: what for name, what in there.items() if Path(name).suffix.lower() in SUFFIXES}
         if not listed:
-            raise InputError(f"data source {storage.shown} holds no PNG, JPEG, BMP or TIFF file")
+            raise InputError(f"data source {storage.shown} holds no {FORMATS} file")
+        if said := unread_text(map(Path, there)):
+            log.warning("data source %s: %s", storage.shown, said)
         for name, path in _files(folder).items():
             if listed.get(name) != _look(path):
                 log.warning("%s is not, or no longer, what %s holds: dropped", path, storage.shown)

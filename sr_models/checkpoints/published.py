@@ -7,18 +7,23 @@ Files are read with `weights_only=True`: tensors and plain containers, never cod
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 
 import sr_models
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.command import say
 from sr_models.errors import InputError
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
@@ -98,18 +103,38 @@ NAMINGS: dict[str, tuple[Naming, ...]] = {
     "rrdb": (_ESRGAN_NEW, _ESRGAN_OLD),
 }
 
-_WRAPPERS = ("params_ema", "params", "state_dict", "model")  # the first one present is used
-_RECOMPUTED = re.compile(r"(module\.)?layers\.\d+\..*\.(attn\.relative_position_index|attn_mask)$")
+_AVERAGED = (
+    "params_ema", "params-ema", "g_ema", "net_g_ema", "generator_ema", "model_ema", "state_dict_ema", "ema_state_dict",
+    "ema",
+)  # fmt: skip
+_RAW = (
+    "params", "state_dict", "model", "model_state_dict", "generator", "net_g", "netG", "g", "G", "net", "network",
+    "weights", "weight",
+)  # fmt: skip
+_WRAPPERS = _AVERAGED + _RAW
+"""Where training codes keep a network's state dict in a file; the first one there is used."""
+
+_SCALAR = np.float64(0).__reduce__()[0]  # what NumPy pickles a number as; a training code's best PSNR is often one
+_NUMBERS: list[Any] = [
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
+]
+_RECOMPUTED = re.compile(r"(.+\.)?layers\.\d+\..*\.(attn\.relative_position_index|attn_mask)$")
 _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # what depends on the scale
 
 
-def load_weights(path: Path | str, *, model: str, scale: int, hyper: Mapping[str, Any]) -> SRNetwork | WithSigma:
+def load_weights(
+    path: Path | str, *, model: str, scale: int, hyper: Mapping[str, Any], key: str | None = None
+) -> SRNetwork | WithSigma:
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
     Args:
         path: a `.pth`, `.pt` or `.safetensors` file (its content decides), or a folder that `save_checkpoint` wrote.
         model, scale: the network; a folder must hold the same one.
         hyper: its hyperparameters, those left out are as published, in a folder as they were saved.
+        key: where in the file the network's state dict is; None finds it under the names that training codes use,
+            averaged weights first, and says which of several it took.
 
     Raises:
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
@@ -117,6 +142,8 @@ def load_weights(path: Path | str, *, model: str, scale: int, hyper: Mapping[str
     """
     values = sr_models.check(model, scale, hyper).model_dump()
     if Path(path).is_dir():
+        if key is not None:
+            raise InputError(f"checkpoint {str(path)!r} is a folder of ours, which has no key {key!r} to choose by")
         module, info = load_checkpoint(path)
         found = {"model": info.model, "scale": info.scale}
         found |= sr_models.check(info.model, info.scale, info.hyper).model_dump()
@@ -126,7 +153,7 @@ def load_weights(path: Path | str, *, model: str, scale: int, hyper: Mapping[str
         return module
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = sr_models.build(model, scale, **hyper)
-    wanted, state = net.state_dict(), _tensors(path)
+    wanted, state = net.state_dict(), _tensors(path, key)
     naming, names = _names(state, model, path)
     implied = naming.implied if naming else ()
     lacking = wanted.keys() - names.values()
@@ -218,9 +245,7 @@ def _misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: M
 
 def _names(keys: Iterable[str], model: str, path: Path | str) -> tuple[Naming | None, dict[str, str]]:
     """The naming a file uses (None: the release's, ours) and our key for each of its keys; an unknown key is kept."""
-    keys = list(keys)
-    prefix = "module." if all(key.startswith("module.") for key in keys) else ""  # added by DataParallel
-    bare = {key: key.removeprefix(prefix) for key in keys}
+    bare = _without_wrappers(list(keys), {naming.mark for naming in NAMINGS.get(model, ())})
     naming = next((n for n in NAMINGS.get(model, ()) if n.mark in bare.values()), None)
     if naming is None:
         return None, bare
@@ -238,24 +263,77 @@ def _names(keys: Iterable[str], model: str, path: Path | str) -> tuple[Naming | 
     return naming, names
 
 
+def _without_wrappers(keys: Sequence[str], marks: Set[str]) -> dict[str, str]:
+    """Each key without the first words that all share: module. of DataParallel, _orig_mod. of torch.compile, net_g. ...
+
+    No network of ours has all its layers below one; a naming that has is known by its mark.
+    """
+    bare = list(keys)
+    while bare and not marks & set(bare):
+        first = bare[0].partition(".")[0] + "."
+        if not all(key.startswith(first) for key in bare):
+            break
+        bare = [key.removeprefix(first) for key in bare]
+    return dict(zip(keys, bare, strict=True))
+
+
 def _count(pattern: str, keys: Iterable[str]) -> int:
     return 1 + max((int(found[1]) for key in keys if (found := re.match(pattern, key))), default=-1)
 
 
-def _tensors(path: Path | str) -> State:
+def _tensors(path: Path | str, key: str | None = None) -> State:
     """The state dict in a file, unwrapped, without SwinIR's index buffers: they are for one image size."""
     where = f"weights {str(path)!r}"
-    loaded = _load(Path(path), where)
-    if isinstance(loaded, Mapping):
-        loaded = next((loaded[w] for w in _WRAPPERS if isinstance(loaded.get(w), Mapping)), loaded)
+    loaded = _unwrapped(_load(Path(path), where), key, where)
     if not isinstance(loaded, Mapping) or not loaded:
         raise InputError(f"{where}: holds no state dict, but {type(loaded).__name__} {_brief(repr(loaded))}")
-    for key, value in loaded.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(f"{where}: no state dict: its key {key!r} holds no tensor, but {type(value).__name__}")
+    kept = {name: value for name, value in loaded.items() if not _RECOMPUTED.match(str(name))}
+    for name, value in kept.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise InputError(
+                f"{where}: no state dict: its key {name!r} holds no tensor, but {type(value).__name__} "
+                f"(its keys: {_brief(', '.join(map(str, loaded)))})"
+            )
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
-            raise InputError(f"{where}: its key {key!r} holds no dense tensor of real numbers")
-    return {key: value for key, value in loaded.items() if not _RECOMPUTED.match(key)}
+            raise InputError(f"{where}: its key {name!r} holds no dense tensor of real numbers")
+        if not value.isfinite().all():
+            raise InputError(f"{where}: its key {name!r} holds inf or nan: a training that diverged")
+    return kept
+
+
+def _unwrapped(loaded: Any, key: str | None, where: str) -> Any:
+    """What a file holds under `key`, or under the first of the `_WRAPPERS` that is there, else as it is.
+
+    Raises:
+        InputError: no such key, or state dicts under other keys alone, several of them.
+    """
+    if not isinstance(loaded, Mapping):
+        return loaded
+    states = [name for name, value in loaded.items() if _is_state(value)]
+    if key is not None:
+        if key not in loaded:
+            raise InputError(f"{where}: has no key {key!r}; keys that hold a state dict: {_listed(states) or 'none'}")
+        return loaded[key]
+    known = [name for name in _WRAPPERS if name in states]
+    known += [name for name in _WRAPPERS if isinstance(loaded.get(name), Mapping) and name not in states]
+    if not known and len(states) > 1:
+        raise InputError(f"{where}: holds several state dicts, {_listed(states)}; --weights-key chooses one")
+    chosen = next(iter(known or states), None)
+    if chosen is None:
+        return loaded
+    if len(states) > 1:
+        kind = "averaged" if chosen in _AVERAGED else "as trained"
+        others = _listed([name for name in states if name != chosen])
+        say(f"{where}: {chosen!r} was taken ({kind}), and not {others}; --weights-key chooses")
+    return loaded[chosen]
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
+
+
+def _listed(names: Sequence[Any]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def _load(path: Path, where: str) -> Any:
@@ -267,24 +345,56 @@ def _load(path: Path, where: str) -> Any:
         raise InputError(f"{where}: cannot be read: {error.strerror}") from None
     if not head:
         raise InputError(f"{where}: the file is empty")
+    if head.startswith(b"version https://"):
+        raise InputError(f"{where}: a pointer of Git LFS and not the file itself; `git lfs pull` brings it")
     is_safetensors = head[8:9] == b"{"
     if not is_safetensors and not head.startswith((b"PK\x03\x04", b"\x80")):
         raise InputError(f"{where}: no PyTorch or safetensors file; it begins with {head!r} (a saved web page?)")
     try:
         if is_safetensors:
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
+        if _is_torchscript(path):
+            code = f'torch.save(torch.jit.load({json.dumps(path.name)}, map_location="cpu").state_dict(), "OUT.pth")'
+            reason = "TorchScript, a program and not only tensors, which is not run here"
+            raise InputError(f"{where}: {reason}; {_by(code)}")
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # both decoders raise almost anything on damaged files
         cause = str(error).partition("WeightsUnpickler error:")[2] or str(error) or type(error).__name__
-        if code := re.search(r"GLOBAL (\S+)", cause):
+        if named := re.search(r"GLOBAL (\S+)", cause):
             raise InputError(
-                f"{where}: refused, because opening it would run code ({code[1]}) and not only read tensors; if you "
-                "trust its source, convert it once in a throwaway container without network: there, "
-                "beside the code it names, torch.load(FILE, weights_only=False), then torch.save the state_dict()"
+                f"{where}: refused, because opening it would run code ({named[1]}) and not only read tensors; "
+                + _by(_conversion(path.name, named[1]))
             ) from None
         raise InputError(f"{where}: damaged, or no state dict that torch.save wrote ({_brief(cause)})") from None
+
+
+def _by(code: str) -> str:
+    return (
+        "if you trust its source, convert it once in a throwaway container without network, in the folder of the code "
+        f"that made it: python -c {shlex.quote(f'import torch; {code}')}"
+    )
+
+
+def _conversion(file: str, named: str) -> str:
+    """Python that turns a file of pickled objects, which need the class `named`, into one of state dicts."""
+    module, _, name = named.rpartition(".")
+    imported = f"from MODULE_OF_{name.upper()} import {name}; " if module == "__main__" else ""
+    return (
+        f'{imported}x = torch.load({json.dumps(file)}, map_location="cpu", weights_only=False); '
+        'x = x if isinstance(x, dict) else {"model": x}; '
+        "torch.save({k: v if isinstance(v, dict) else v.state_dict() for k, v in x.items() "
+        'if isinstance(v, dict) or hasattr(v, "state_dict")}, "OUT.pth")'
+    )
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 
 def _brief(text: str) -> str:

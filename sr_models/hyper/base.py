@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from sr_models.params import Params
+
+MOST = 4096
+"""Of any size of a network: the published ones stop at 256, and more is a slip of the keyboard."""
 
 
 class NetworkHyper(Params):
     """Base of every network's hyperparameters: what a plan knows of its cost before torch is imported."""
+
+    @field_validator("*")
+    @classmethod
+    def _possible(cls, value: Any) -> Any:
+        if isinstance(value, int) and value > MOST:
+            raise ValueError(f"a network has sizes of at most {MOST}")
+        return value
 
     def multiply_adds(self, scale: int) -> float:
         """Multiply-adds of one forward pass per LR pixel, convolutions only; 0 where nothing is trained."""

@@ -1,4 +1,4 @@
-"""The one place that opens image files: find, read, pair and hash them, for training stores and test sets alike.
+"""The one place that opens image files: find, read and hash them, for training stores and test sets alike.
 
 Every file becomes (H, W, 3) uint8 RGB by one stated rule (`read_image`). Decoding is Pillow's (https://python-pillow.org);
 colour profiles and gamma tags are ignored, as every published benchmark does. No torch here.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-import re
 import stat
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,15 +20,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sr_models.errors import InputError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+FORMATS = "PNG, JPEG, BMP, TIFF, WebP or PPM"
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+"""Of the files that are taken for pictures; `read_image` goes by their content."""
 
-_DECODERS = ("PNG", "JPEG", "BMP", "TIFF")
+_OTHER_PICTURES = frozenset(
+    {".gif", ".apng", ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".tga", ".dds", ".exr", ".hdr", ".pfm",
+     ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw", ".mat", ".npy"}
+)  # fmt: skip
+_DECODERS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+_NAMES_SHOWN = 3
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value; Pillow obeys it for 8 bits but not for 16
 
 
 def find_images(folder: Path | str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
-    """All PNG, JPEG, BMP and TIFF files below a folder, sorted by path; hidden files and folders are left out.
+    """All files of the `FORMATS` below a folder, by suffix, sorted by path; hidden files and folders are left out.
 
     Args:
         folder: searched recursively; symbolic links are followed, each folder is visited once.
@@ -38,6 +46,42 @@ def find_images(folder: Path | str, include: Sequence[str] = (), exclude: Sequen
 
     Raises:
         InputError: the folder is missing, no folder, unreadable, or nothing in it is left.
+    """
+    found = [path for path in files_below(folder) if path.suffix.lower() in SUFFIXES]
+    kept = _chosen(found, include, exclude)
+    if not kept:
+        filtered = f" after include={list(include)}, exclude={list(exclude)}" if found else ""
+        others = f" ({said})" if not found and (said := unread_text(files_below(folder))) else ""
+        raise InputError(f"image folder {str(folder)!r} holds no {FORMATS} file{filtered}{others}")
+    return sorted(kept, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def unread_text(files: Iterable[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> str | None:
+    """A line on the pictures among some files whose format is not read; None without any that the globs would take."""
+    others = sorted(_chosen([path for path in files if path.suffix.lower() in _OTHER_PICTURES], include, exclude))
+    return f"{len(others)} left out, as not {FORMATS}: {some(others)}" if others else None
+
+
+def some(files: Sequence[Path]) -> str:
+    """The first names of files, and how many more there are."""
+    more = f" and {len(files) - _NAMES_SHOWN} more" if len(files) > _NAMES_SHOWN else ""
+    return ", ".join(repr(file.name) for file in files[:_NAMES_SHOWN]) + more
+
+
+def matches(path: Path, globs: Sequence[str]) -> bool:
+    """Whether a file's name is like one of the globs."""
+    return any(fnmatch.fnmatchcase(path.name, glob) for glob in globs)
+
+
+def _chosen(files: Sequence[Path], include: Sequence[str], exclude: Sequence[str]) -> list[Path]:
+    return [path for path in files if (not include or matches(path, include)) and not matches(path, exclude)]
+
+
+def files_below(folder: Path | str) -> Iterator[Path]:
+    """Every file below a folder that is neither hidden nor in a hidden folder, of whatever kind.
+
+    Raises:
+        InputError: the folder is missing, no folder, or unreadable.
     """
     root = Path(folder)
 
@@ -52,22 +96,13 @@ def find_images(folder: Path | str, include: Sequence[str] = (), exclude: Sequen
         raise InputError(f"image folder {str(root)!r} does not exist")
     if not is_folder:
         raise InputError(f"image folder {str(root)!r} is not a folder")
-
-    def matches(name: str, globs: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-
-    found, visited = [], set()
+    visited = set()
     for here, folders, names in os.walk(root, onerror=fail, followlinks=True):
         real = os.path.realpath(here)
         folders[:] = [] if real in visited else sorted(name for name in folders if not name.startswith("."))
         if real not in visited:
-            found += [Path(here, name) for name in names if Path(name).suffix.lower() in SUFFIXES and name[0] != "."]
+            yield from (Path(here, name) for name in names if name[0] != ".")
         visited.add(real)
-    kept = [p for p in found if (not include or matches(p.name, include)) and not matches(p.name, exclude)]
-    if not kept:
-        filtered = f" after include={list(include)}, exclude={list(exclude)}" if found else ""
-        raise InputError(f"image folder {str(root)!r} holds no PNG, JPEG, BMP or TIFF file{filtered}")
-    return sorted(kept, key=lambda path: path.relative_to(root).as_posix())
 
 
 def read_image(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray:
@@ -122,68 +157,27 @@ def _read(path: Path | str, max_pixels: int) -> np.ndarray:
     except Image.DecompressionBombError:  # Pillow's own limit, met before its size can be asked
         raise refuse(f"more than the allowed {max_pixels} pixels") from None
     except UnidentifiedImageError:
-        raise refuse("not a PNG, JPEG, BMP or TIFF image, or its header is damaged") from None
+        raise refuse(f"not a {FORMATS} image, or its header is damaged") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         cause = " ".join(str(error).split()) or type(error).__name__
         raise refuse(f"cannot be read, truncated or corrupt ({cause})") from error
 
 
-def pair_images(
-    hr_files: Sequence[Path], lr_files: Sequence[Path], scale: int, *, partner: str = "LR"
-) -> list[tuple[Path, Path]]:
-    """Match each HR file with its LR file by name, in the order of `hr_files`.
-
-    Where both sides have files in several folders, a pair lies in the same folder below each side's common one.
-    Names are compared without their extension; where that does not match all files, the endings that benchmark folders
-    add are ignored: `x2`, `_HR`, `_LR`, `_SR`, `_GT`, `_LR2`, `_SRF_2` (with this scale's number). `partner` is what
-    messages call the second files.
+def shorter_side(path: Path | str) -> int:
+    """The smaller of a picture's height and width, however it is turned, from its header alone.
 
     Raises:
-        InputError: an HR file without an LR file or the reverse, or two files of one name on a side.
+        InputError: as `read_image` of a header.
     """
-    ending = re.compile(rf"([_-]?x{scale}|[_-](HR|SR|LR{scale}?|GT)|[_-]SRF[_-]{scale})$", re.IGNORECASE)
-
-    def bare(path: Path) -> str:
-        stem = path.stem
-        while (shorter := ending.sub("", stem)) and shorter != stem:
-            stem = shorter
-        return stem
-
-    exact = {p.stem for p in hr_files} == {p.stem for p in lr_files}
-    name = (lambda path: path.stem) if exact else bare
-    nested = all(len({path.parent for path in files}) > 1 for files in (hr_files, lr_files))
-    hr, lr = _by_name(hr_files, name, "HR", nested), _by_name(lr_files, name, partner, nested)
-    if alone := sorted(hr.keys() ^ lr.keys()):
-        side, other, path = ("HR", partner, hr[alone[0]]) if alone[0] in hr else (partner, "HR", lr[alone[0]])
-        more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-        raise InputError(f"{side} image {str(path)!r} has no {other} image of the same name at scale {scale}{more}")
-    return [(path, lr[key]) for key, path in hr.items()]
-
-
-def _by_name(files: Sequence[Path], name: Callable[[Path], str], side: str, nested: bool) -> dict[str, Path]:
-    """The files by name; `nested`: by name and folder below the one that all share."""
-    root = os.path.commonpath([path.parent for path in files]) if nested else ""
-    found: dict[str, Path] = {}
-    for path in files:
-        key = (path.parent.relative_to(root) / name(path)).as_posix() if nested else name(path)
-        if key in found:
-            raise InputError(f"two {side} images share the name {key!r}: {str(found[key])!r} and {str(path)!r}")
-        found[key] = path
-    return found
-
-
-def check_pair_sizes(hr: np.ndarray, lr: np.ndarray, scale: int, name: str) -> None:
-    """Hold that an LR image is exactly its HR image's size divided by `scale`, remainder dropped.
-
-    Raises:
-        InputError: it is not; `name` says which pair.
-    """
-    expected = (hr.shape[0] // scale, hr.shape[1] // scale)
-    if lr.shape[:2] != expected:
-        raise InputError(
-            f"pair {name!r}: LR is {lr.shape[0]}x{lr.shape[1]} pixels (height x width), "
-            f"but HR {hr.shape[0]}x{hr.shape[1]} at scale {scale} needs {expected[0]}x{expected[1]}"
-        )
+    if fault := _fault(path):
+        raise InputError(f"image {str(path)!r}: {fault}")
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_DECODERS) as opened:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return min(opened.size)
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"image {str(path)!r}: its header cannot be read ({cause})") from error
 
 
 def sha256_file(path: Path | str) -> str:

@@ -80,6 +80,42 @@ def test_shut_down_on_an_error_and_with_ray_imported_too_early(tmp_path: Path) -
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+LONG_TMPDIR = """
+from cluster import ray_runtime
+with ray_runtime.connect(None, cpus=1, object_store_bytes=80 * 2**20):
+    import ray
+    print(ray._private.worker._global_node.get_temp_dir_path())
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(90)
+def test_a_long_temporary_folder_is_no_hindrance_and_leaves_nothing(tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 60) / ("b" * 40)
+    long.mkdir(parents=True)
+    done = run(LONG_TMPDIR, tmp_path, TMPDIR=str(long))
+    assert (done.returncode, done.stderr) == (0, "")
+    used = Path(done.stdout.strip())
+    assert used.parts[:2] == ("/", "tmp") and used.name.startswith("ray-") and not used.exists()
+
+
+def test_a_short_private_folder_is_taken_only_where_sockets_do_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "x" * (107 - 66 - len("/tmp/" + "/ray")))
+    with ray_runtime.short_folder() as folder:
+        assert folder is None
+    monkeypatch.setenv("TMPDIR", os.environ["TMPDIR"] + "y")
+    monkeypatch.setattr(ray_runtime, "_SHORT_FOLDERS", ("/not there", str(tmp_path)))
+    with ray_runtime.short_folder() as folder:
+        assert folder is not None and Path(folder).parent == tmp_path and Path(folder).stat().st_mode & 0o777 == 0o700
+    assert not Path(folder).exists()
+    monkeypatch.setattr(ray_runtime, "_SHORT_FOLDERS", ("/not there",))
+    with pytest.raises(InputError, match="cannot be written; set RAY_TMPDIR"), ray_runtime.short_folder():
+        pass
+
+
 @pytest.mark.timeout(40)
 def test_an_address_nobody_answers_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

@@ -75,6 +75,36 @@ def test_saved_images_score_as_the_model_did(hr: Path, tmp_path: Path, capsys: p
     assert f"a            {model['images'][0]['ssim_rgb']:.4f}" in model_text
 
 
+def test_what_folders_hold_and_is_not_scored_is_said(
+    hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other formats, LR and SR without HR; two files of one stem are told apart by --exclude."""
+    for name in ("ax2.png", "sub/bx2.png", "sub/moonx2.png"):
+        write(tmp_path / "lr" / name, 16, 20)
+    for name in ("a_mine.webp", "sub/b_mine.ppm", "sub/moon_mine.jfif"):
+        write(tmp_path / "sr" / name)
+    for name in ("a.gif", "b.gif", "c.gif", "d.heic"):
+        (hr / name).touch()
+    other = "4 left out, as not PNG, JPEG, BMP, TIFF, WebP or PPM: 'a.gif', 'b.gif', 'c.gif' and 1 more"
+    ask = ("--scale", 2, "--hr", hr)
+    assert report(tmp_path, "--model", "bicubic", *ask, "--lr", tmp_path / "lr")["refused"] == []
+    assert capsys.readouterr().err.splitlines() == [
+        f"{hr}: {other}",
+        f"{tmp_path / 'lr'}: 1 LR image without an HR image left out: 'moonx2.png'",
+    ]
+    pictures = report(tmp_path, "--images", tmp_path / "sr", *ask)
+    assert [row["name"] for row in pictures["images"]] == ["a", "sub/b"]
+    assert pictures["refused"] == [
+        f"image {str(tmp_path / 'sr/sub/moon_mine.jfif')!r}: has no HR image of the same name"
+    ]
+    assert capsys.readouterr().err == f"{hr}: {other}\n"
+    report(tmp_path, "--images", tmp_path / "sr", *ask, "--exclude", "*.gif", "--exclude", "*.heic")
+    assert capsys.readouterr().err == f"{tmp_path / 'sr'}: 1 SR image without an HR image left out: 'moon_mine.jfif'\n"
+    write(hr / "a.jpg")
+    twins = report(tmp_path, "--model", "bicubic", *ask, "--exclude", "a.jpg", "--include", "a*")
+    assert [row["name"] for row in twins["images"]] == ["a"]
+
+
 def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_path: Path) -> None:
     """HR itself, not cropped, is a legal picture."""
     got = report(tmp_path, "--images", hr, "--scale", 4, "--hr", hr)
@@ -116,15 +146,16 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
     ("arguments", "message"),
     [
         ((*BICUBIC, "--lr", "no_b"), "hr/sub/b.bmp' has no LR image of the same name at scale 2"),
-        ((*BICUBIC, "--lr", "two_a"), "two_a/b.png' has no HR image of the same name"),
+        ((*BICUBIC, "--lr", "two_a"), "b.bmp' has no LR image of the same name at scale 2; HR: 'a.png', 'b.bmp', LR"),
         ((*BICUBIC, "--lr", "small"), "small/a.png': LR is 10x13 pixels (height x width), but HR 32x40"),
         ((*BICUBIC, "--hr", "twins"), "twins/a.png' share a name"),
-        ((*BICUBIC, "--hr", "empty"), "'empty' holds no PNG, JPEG, BMP or TIFF file"),
+        ((*BICUBIC, "--hr", "twins", "--include", "b*"), "file after include=['b*'], exclude=[]"),
+        ((*BICUBIC, "--hr", "gifs"), "'gifs' holds no PNG, JPEG, BMP, TIFF, WebP or PPM file (1 left out, as not PNG"),
+        ((*BICUBIC, "--hr", "empty"), "'empty' holds no PNG, JPEG, BMP, TIFF, WebP or PPM file"),
         ((*BICUBIC, "--hr", "none"), "'none' does not exist"),
         ((*BICUBIC, "--hr", "broken"), "image 'broken/a.png': "),
         ((*BICUBIC, "--hr", "tiny"), "image 'tiny/a.png': image is too small: SSIM's window is 11 px, 8 are left"),
         ((*PICTURES, "no_b"), "'hr/sub/b.bmp': has no SR image of the same name (and 1 more refused; nothing was"),
-        ((*PICTURES, "two_a"), "two_a/sub/a.png' has no HR image of the same name"),
         ((*PICTURES, "no_b", "--strict"), "'hr/sub/b.bmp': has no SR image of the same name"),
         ((*PICTURES, "twins", "--strict"), "'twins/a.png': shares its name with 'twins/a.bmp'"),
         ((*PICTURES, "small"), "'small/a.png': SR and HR, cropped to a multiple of 2, have 13x10 and 40x32 pixels"),
@@ -143,6 +174,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*PICTURES, "sr", "--scale", "0"), "--scale must be at least 1, got 0"),
         ((*BICUBIC, "--scale", "two"), "argument --scale: invalid int value: 'two'"),
         ((*BICUBIC, "--weights", "hr"), "model 'bicubic' has no weights; got --weights 'hr'"),
+        ((*BICUBIC, "--weights-key", "g"), "--weights-key has no effect without --weights"),
         ((*BICUBIC, "--model", "imdn"), "model 'imdn' needs --weights"),
         ((*BICUBIC, "--model", "imdn", "--weights", "none.pth"), "--weights: 'none.pth' does not exist"),
         ((*BICUBIC, "--model", "imdn", "--weights", "hr/a.png"), "weights 'hr/a.png': "),
@@ -178,6 +210,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     for name in ("small/a.png", "small/b.png"):
         write(Path(name), 10, 13)
     write(Path("tiny/a.png"), 12, 12)
+    write(Path("gifs/a.gif"), 16, 20)
     Path("empty").mkdir()
     Path("broken").mkdir()
     Path("broken/a.png").write_bytes(Path("hr/a.png").read_bytes()[:500])

@@ -185,7 +185,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         (["train.lr"], "unknown preset 'train.lr'"),
         (["--preset", "quick", "train.steps=3", "train.lr"], "'train.lr': an override is key=value"),
         (["=3"], "'=3': an override is key=value"),
-        (["train.steps=[3"], "the value is not plain YAML"),
+        (["train.steps=[3"], "train.steps=[3, line 1: not plain YAML: "),
         (["name.first=x"], "'name' is not a mapping"),
         (["name=../x"], "name: String should match pattern"),
         (["data.test.photographs.hr=$NOT_SET_HERE/x"], "uses an environment variable that is not set"),
@@ -221,7 +221,7 @@ def test_an_override_of_a_file_without_equals(case: Case) -> None:
         ("name: !!python/name:os.system\n", "line 1: not plain YAML"),
         ("name: tiny\nscales: [2\n", "line 3: not plain YAML"),
         ("name: \x01\n", "not plain YAML"),
-        ("models: &m {a: *m}\n", "a value contains itself"),
+        ("models: &m {a: *m}\n", "line 1: not plain YAML: a value contains itself"),
         ("1: 2\n", "name: required, and not given"),
         (b"name: \xff\n", "is not UTF-8 text"),
         (None, "cannot be read (No such file or directory)"),
@@ -254,7 +254,7 @@ def test_a_data_folder_that_is_missing_empty_or_unreadable(
         assert f"{str(folder)!r} cannot be read: Permission denied" in case.refused_at_once(str(case.config))
     for path in folder.iterdir():
         path.unlink()
-    assert f"{str(folder)!r} holds no PNG, JPEG, BMP or TIFF file" in case.refused_at_once(str(case.config))
+    assert f"{str(folder)!r} holds no PNG, JPEG, BMP, TIFF, WebP or PPM file" in case.refused_at_once(str(case.config))
     folder.rmdir()
     assert f"{str(folder)!r} does not exist" in case.refused_at_once(str(case.config))
     folder.touch()
@@ -277,12 +277,7 @@ def truncated(case: Case) -> tuple[str, Callable[[], object]]:
 def no_image(case: Case) -> tuple[str, Callable[[], object]]:
     path = case.root / "train" / "2.png"
     path.write_text("not a picture")
-    return f"{str(path)!r}: not a PNG, JPEG, BMP or TIFF image", path.unlink
-
-
-def smaller_than_a_patch(case: Case) -> tuple[str, Callable[[], object]]:
-    path = case.image("train/small.png", 7, 15, 40)
-    return "an LR patch of 8 at x2 does not fit into train/small.png (20x7)", path.unlink
+    return f"{str(path)!r}: not a PNG, JPEG, BMP, TIFF, WebP or PPM image", path.unlink
 
 
 def leak_of_test(case: Case) -> tuple[str, Callable[[], object]]:
@@ -298,7 +293,7 @@ def leak_of_validation(case: Case) -> tuple[str, Callable[[], object]]:
 @pytest.mark.usefixtures("no_ray")
 @pytest.mark.parametrize(
     "fault",
-    [truncated, no_image, smaller_than_a_patch, leak_of_test, leak_of_validation],
+    [truncated, no_image, leak_of_test, leak_of_validation],
 )
 def test_bad_images_are_named_and_the_same_command_works_once_they_are_mended(
     case: Case, fault: Callable[[Case], tuple[str, Callable[[], object]]]
@@ -318,11 +313,11 @@ def test_an_unreadable_training_image_may_be_skipped(case: Case) -> None:
     config = yaml.safe_load(case.config.read_text())
     case.write(data={**config["data"], "on_bad": "skip"})
     code, said = case.run(str(case.config))
-    assert code == EXIT_INTERRUPTED and "skipped 1 unreadable training images: train/1.png" in said
+    assert code == EXIT_INTERRUPTED and "skipped 1 images, unreadable or too small: train/1.png" in said
     [store] = case.stores()
     assert expected in store.skipped["train/1.png"]
     code, said = case.run(str(case.config))
-    assert code == EXIT_INTERRUPTED and "skipped 1 unreadable training images: train/1.png" in said
+    assert code == EXIT_INTERRUPTED and "skipped 1 images, unreadable or too small: train/1.png" in said
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -341,6 +336,28 @@ def test_other_runs_of_an_output_find_its_images_and_another_scale_leaves_them(
     assert first == second == {"x2": both["x2"]} and set(both) == {"x2", "x4"} and both["x2"] != both["x4"]
     x2, x4 = sorted(case.stores(), key=lambda store: store.scale)
     assert (x2.folder / "hr.arrow").samefile(x4.folder / "hr.arrow")
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_training_images_smaller_than_a_patch_are_refused_at_once_or_left_out(case: Case) -> None:
+    for i in range(12):
+        case.image(f"train/small{i:02}.png", 7, 15, 40)
+    line = case.refused_at_once(str(case.config))
+    assert line.startswith(
+        "data.train: an LR patch of 8 at x2 does not fit into 12 of 14 images: 'small00.png', 'small01.png', "
+        "'small02.png' and 9 more (all in "
+    )
+    assert "; the largest patch that fits all is 7: set train.patch, exclude them, or leave them out by " in line
+    listed = Path(line.partition("(all in ")[2].partition(")")[0])
+    assert [Path(name).name for name in listed.read_text().splitlines()] == [f"small{i:02}.png" for i in range(12)]
+    listed.unlink()
+    config = yaml.safe_load(case.config.read_text())
+    case.write(data={**config["data"], "on_bad": "skip"})
+    code, said = case.run(str(case.config))
+    assert code == EXIT_INTERRUPTED and "skipped 12 images, unreadable or too small: train/small00.png" in said
+    assert "12 of 14 images are smaller than an LR patch of 8 at x2, and left out: 'small00.png'" in said
+    [store] = case.stores()
+    assert store.manifest.products["hr"].images == 2, "as if they had not been named"
 
 
 @pytest.mark.parametrize("where", ["runs", "runs/deeper"])

@@ -140,6 +140,22 @@ def test_bad_input_is_named(images: tuple[Tensor, Tensor]) -> None:
         score(sr[:, :1], hr[:, :1], **ask)
 
 
+@pytest.mark.parametrize("side", [8, 9, 14, 15, 18, 19])
+@pytest.mark.parametrize("metrics", [["psnr_y"], ["ssim_rgb"]])
+@pytest.mark.parametrize("protocol", ["classical", "srflow-div2k"])
+def test_the_sizes_that_are_refused_beforehand_are_those_that_cannot_be_scored(
+    side: int, metrics: list[str], protocol: str
+) -> None:
+    image, ask = torch.rand(1, 3, side, 40), {"scale": 4, "protocol": PROTOCOLS[protocol], "metrics": metrics}
+    said = []
+    for check in (lambda: fidelity.check_size(side, 40, **ask), lambda: score(image, image, **ask)):
+        try:
+            check()
+        except InputError as error:
+            said.append(str(error))
+    assert len(said) in (0, 2) and len(set(said)) == len(said) // 2
+
+
 def set5(scale: int, with_lr: bool, kernel: str = KERNEL) -> benchmarks.Benchmark:
     folder = SHARED / "data" / "Set5" / f"X{scale}"
     if not folder.is_dir():

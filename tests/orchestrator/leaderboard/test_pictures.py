@@ -94,6 +94,28 @@ def drawn(run: RunDir, plan: Plan) -> dict[str, dict[str, Any]]:
     return found
 
 
+def test_pictures_are_drawn_again_only_when_something_changed_and_never_end_a_sweep(
+    run, plan, drawn, monkeypatch, capsys
+):
+    """After `drawn`, which drew them all: a second time nothing, with other images all, and a failure is a line."""
+    calls = []
+    for name in ("_one_image", "_training", "_violins", "_bars"):
+        monkeypatch.setattr(report, name, lambda *_args, name=name: calls.append(name))
+    images = run.path.parent / "toy"
+    report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)})
+    assert calls == []
+    one = {("toy", 2): benchmarks.load("toy", 2, images, include=["a.png"])}
+    monkeypatch.setattr(report, "_violins", lambda *_: 1 / 0)
+    for _ in range(2):
+        report.pictures(run, plan, one)
+        assert calls == ["_one_image", "_training", "_bars"]
+        assert capsys.readouterr().err == "violins of x2 was not drawn: ZeroDivisionError: division by zero\n"
+        calls.clear()
+    monkeypatch.setattr(report, "read_winners", lambda _: 1 / 0)
+    report.pictures(run, plan, one)
+    assert capsys.readouterr().err == "pictures was not drawn: ZeroDivisionError: division by zero\n"
+
+
 def test_what_there_is_to_show(drawn):
     assert set(drawn) == {
         "comparison_toy_x2.png", "draws_toy_x2.png", "l_std_toy_x2.png", "sigma_toy_x2_edsr_baseline_expectation.png",

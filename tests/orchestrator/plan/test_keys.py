@@ -61,7 +61,7 @@ def test_seats_of_an_objective_are_those_that_are_listed():
 @pytest.mark.parametrize(
     "line",
     [
-        "  train.steps                  optimiser steps of a full run [default 1000; >= 2]",
+        "  train.steps                  optimiser steps of a full run [default 1000; >= 2; <= 1000000000]",
         "  sigma.beta                   weight of the auxiliary loss, both terms in [0, 1], > 0 "
         "[default 0.01; > 0; searched over 0.001..0.1 log]",
         "  teacher.weights              a released file of `model`, or a checkpoint folder of ours, one per {scale} "

@@ -1,5 +1,6 @@
 """A sweep's config from a file, a preset and overrides: read as asked, or refused in one line that names the place."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_presets_load(name):
          "sweep.yaml.data.train.0: unknown key 'inclde'; did you mean 'include'? (valid: exclude, "),
         ("train.steps=1", "sweep.yaml.train.steps: Input should be greater than or equal to 2 (got 1)"),
         ("train.steps=many", "sweep.yaml.train.steps: Input should be a valid integer"),
+        ("train.lr=1e300", "sweep.yaml.train.lr: Input should be less than or equal to 100 (got '1e300')"),
+        ("train.lr=true", "sweep.yaml.train.lr: true and false are no numbers (got True)"),
+        ("seeds=true", "sweep.yaml.seeds: true and false are no numbers (got True)"),
+        ("scales=[true]", "sweep.yaml.scales: true and false are no numbers (got [True])"),
+        ("train.groups={model: {lr: true}}", "train.groups.model.lr: true and false are no numbers (got True)"),
+        ("train.steps=1" + 30 * "0", "train.steps=1" + 30 * "0" + ": the number 10000000000000000000... has more than"),
+        ("train.steps=1" + 15 * "0", "train.steps: Input should be less than or equal to 1000000000 (got 1000"),
+        ("train.steps=2:30", "sweep.yaml.train.steps: Input should be a valid integer, unable to parse string"),
+        ("train.patch=1000000", "sweep.yaml.train.patch: Input should be less than or equal to 4096 (got 1000000)"),
+        ("train.decay_at=[2, -1]", "sweep.yaml.train.decay_at.0: Input should be less than 1 (got 2)"),
+        ("evaluation.metrics=[psnr_y, ssim_y, psnr_y]", "sweep.yaml.evaluation: 'psnr_y' is named twice"),
+        ("models=[edsr, edsr]", "'edsr' is named twice"),
+        ("name=" + 101 * "x", "sweep.yaml.name: String should match pattern"),
+        ("name=" + 5000 * "x", "a text of 5,000 letters"),
+        ("models." + 101 * "x" + "={model: edsr}", "a label is at most 100 letters, digits and _ . + -, got 'xxx"),
+        ("data.train=x" + 3000 * "x", "data.train: Input should be a valid tuple (got 'xxxx"),
         ("train.lr=.nan", "sweep.yaml.train.lr: Input should be a finite number (got nan)"),
         ("train.ema=1", "sweep.yaml.train.ema: Input should be less than 1 (got 1)"),
         ("train.optimizer=sgd", "sweep.yaml.train.optimizer: Input should be 'adam' or 'adamw' (got 'sgd')"),
@@ -65,14 +82,18 @@ def test_presets_load(name):
         ("name=../up", "sweep.yaml.name: String should match pattern"),
         ("train.steps", "'train.steps': an override is key=value, for example train.steps=300"),
         ("=3", "'=3': an override is key=value, for example train.steps=300"),
-        ("train.steps=[", "'train.steps=[': the value is not plain YAML"),
+        ("train.steps=[", "train.steps=[, line 1: not plain YAML: "),
         ("name.x=3", "'name.x=3': 'name' is not a mapping"),
     ],
 )  # fmt: skip
 def test_a_bad_override_is_one_line(write, override, said):
     with pytest.raises(InputError) as caught:
         load(write(), [override])
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert said in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_octal_is_read_as_written(write):
+    assert load(write(), ["train.steps=0120"]).train.steps == 120
 
 
 @pytest.mark.parametrize(
@@ -106,12 +127,40 @@ def test_paths_are_expanded(monkeypatch):
     assert expand("${SR_SWEEP_TEST_FOLDER}/x{scale}", "data.train", 4) == "/images/x4"
     assert expand("skimage:", "data.train", 4) == "skimage:"
     assert expand("~/a", "data.train") == str(Path("~/a").expanduser())
-    with pytest.raises(InputError, match=r"data\.train: .* uses an environment variable that is not set"):
+    with pytest.raises(InputError, match=r"data\.train: .* uses an environment variable that is not set .*write \$\$$"):
         expand("$SR_SWEEP_NOT_SET/a", "data.train")
 
 
+def test_a_dollar_in_a_folders_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("SR_SWEEP_TEST_FOLDER", "/images/$5")
+    monkeypatch.chdir(tmp_path)
+    for name in ("cash $5", "x2 ${SR_SWEEP_TEST_FOLDER}"):
+        (tmp_path / name).mkdir()
+        assert expand(str(tmp_path / name), "w") == str(tmp_path / name) and expand(name, "w") == name
+    assert expand("x{scale} ${SR_SWEEP_TEST_FOLDER}", "w", 2) == "x2 ${SR_SWEEP_TEST_FOLDER}"
+    assert expand("not there $$5/$$$SR_SWEEP_TEST_FOLDER", "w") == "not there $5/$/images/$5"
+    assert expand("a$-b/$", "w") == "a$-b/$"
+    with pytest.raises(InputError, match=r"not set \(5\)"):
+        expand("cash $5/deeper", "w")
+
+
+@pytest.mark.parametrize("name", ["SWEEP.YAML", "sweep.Yml", "sweep.txt", "sweep", "a config.cfg"])
+def test_a_config_is_read_whatever_it_is_called(write, tmp_path, name):
+    path = write().rename(tmp_path / name)
+    assert load(path).name == "base"
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+def test_json_is_read(write, tmp_path, indent):
+    plain = load(write())
+    (tmp_path / "sweep.json").write_text(json.dumps(yaml.safe_load(write().read_text()), indent=indent))
+    assert load(tmp_path / "sweep.json") == plain
+    with pytest.raises(InputError, match=r"gone\.json: cannot be read \(No such file or directory\)"):
+        load(tmp_path / "gone.json")
+
+
 def test_a_value_inside_itself_is_one_line(write):
-    with pytest.raises(InputError, match=r"^sweep\.yaml: a value contains itself$"):
+    with pytest.raises(InputError, match=r"^sweep\.yaml, line 2: not plain YAML: a value contains itself$"):
         load(write("name: base\nmodels: &all [*all]\n"))
 
 

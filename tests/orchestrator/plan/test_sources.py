@@ -47,6 +47,18 @@ def test_lr_files_follow_their_hr_through_the_globs(tmp_path):
     assert source.pairs((4,)) == [(tmp_path / "hr/b.png", {})]
 
 
+def test_what_the_folders_hold_and_is_not_used_is_told(tmp_path):
+    for file in ("hr/a.png", "lr/a.png", "lr/b.png"):
+        touch_png(tmp_path / file)
+    (tmp_path / "hr/c.gif").touch()
+    source = ImageSource(hr=str(tmp_path / "hr"), lr={2: str(tmp_path / "lr")})
+    other, surplus = source.left_out((2, 4))
+    assert other == f"{tmp_path / 'hr'}: 1 left out, as not PNG, JPEG, BMP, TIFF, WebP or PPM: 'c.gif'"
+    assert surplus == f"{tmp_path / 'lr'}: 1 LR image without an HR image left out: 'b.png'"
+    assert source.left_out((4,)) == [other]
+    assert ImageSource(hr="skimage:").left_out((2,)) == []
+
+
 def test_an_hr_file_without_lr_is_named(tmp_path):
     for file in ("hr/a.png", "hr/b.png", "lr/a.png"):
         touch_png(tmp_path / file)

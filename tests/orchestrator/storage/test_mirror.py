@@ -34,7 +34,7 @@ def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
 def test_an_image_folder_is_mirrored_and_follows_its_source(s3_port, tmp_path, moved, caplog, s3, login):
     key, secret = login
     source, cache = s3(s3_port, f"{tmp_path.name}/DIV2K"), tmp_path / "cache"
-    with pytest.raises(InputError, match="holds no PNG, JPEG, BMP or TIFF file"):
+    with pytest.raises(InputError, match="holds no PNG, JPEG, BMP, TIFF, WebP or PPM file"):
         localise(source.uri, cache)
     for name in ("a.png", "deep/b.PNG", "c.jpg", "notes.txt"):
         source.write(name, name.encode())

@@ -494,7 +494,7 @@ def test_a_wrong_password_is_refused_at_once_in_one_line(tmp_path: Path, postgre
     with pytest.raises(InputError, match=r"tracking URI .*password authentication failed") as tracking_error:
         mlflow_store.check(uri)
     with pytest.raises(InputError, match=r"--studies-uri .*password authentication failed") as studies_error:
-        Studies(uri, make_plan(config), lambda *_: pytest.fail("asked for a trial"), RunDir(tmp_path))
+        Studies(uri, make_plan(config), lambda *_: pytest.fail("asked for a trial"), RunDir(tmp_path / "run"))
     assert time.monotonic() - start < mlflow_store.CHECK_TIMEOUT_S
     for said in (str(tracking_error.value), str(studies_error.value)):
         assert wrong not in said and len(said.splitlines()) == 1

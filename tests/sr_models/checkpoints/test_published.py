@@ -3,11 +3,15 @@
 import os
 import pickle
 import re
+import shlex
+import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -44,6 +48,11 @@ LISTS: list[tuple[str, str, int, dict[str, Any]]] = [  # file, model, scale, hyp
 ]
 WRAPPERS = ("params", "params_ema", "state_dict", "model", "module.", "")
 SMALL = {"channels": 16, "blocks": 2}
+TINY: dict[str, dict[str, Any]] = {
+    "rcan": {"groups": 2},
+    "swinir": {"channels": 12, "heads": 2, "layers": 2},
+    "swinir_light": {"channels": 12, "heads": 2, "layers": 2},
+}
 
 
 def random_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -198,12 +207,85 @@ def test_safetensors_and_legacy_files_load_whatever_they_are_called(tmp_path: Pa
     assert torch.equal(torch.get_rng_state(), rng)
 
 
-def test_averaged_weights_are_preferred(tmp_path: Path) -> None:
-    state = sr_models.build("imdn", 2, **SMALL).state_dict()
+@pytest.mark.parametrize(
+    ("raw", "mean"), [("params", "params_ema"), ("g", "g_ema"), ("model", "ema"), ("params", "params-ema")]
+)
+def test_averaged_weights_are_preferred_and_the_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], raw: str, mean: str
+) -> None:
+    path, state = tmp_path / "net.pth", sr_models.build("imdn", 2, **SMALL).state_dict()
     averaged = {key: value + 1 for key, value in state.items()}
-    torch.save({"params": state, "params_ema": averaged}, tmp_path / "net.pth")
+    torch.save({raw: state, mean: averaged, "epoch": 3}, path)
+    for key, wanted in ((None, averaged), (raw, state), (mean, averaged)):
+        found = load_small(path, key=key).state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in state)
+    assert capsys.readouterr().err == (
+        f"weights {str(path)!r}: {mean!r} was taken (averaged), and not {raw!r}; --weights-key chooses\n"
+    )
+
+
+SHAPES_OF_FILES: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {  # what training codes leave of a state
+    "compiled": lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+    "ddp_compiled": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+    "compiled_ddp": lambda state: {f"_orig_mod.module.{key}": value for key, value in state.items()},
+    "lightning": lambda state: {"state_dict": {f"net_g.{key}": value for key, value in state.items()}},
+    "resume": lambda state: {"epoch": 3, "state_dict": state, "optimizer": {"state": {}, "param_groups": [{"lr": 1}]}},
+    "generator": lambda state: {"generator": state, "discriminator": {"w": torch.zeros(1)}},
+    "best_so_far": lambda state: {"best": np.float64(30.1), "epoch": np.int64(2), "state_dict": state},
+}
+WRAPPERS_OF_OTHERS = ("net_g", "net", "network", "weight", "weights", "model_state_dict", "params-ema", "G", "any name")
+
+
+@pytest.mark.parametrize("shape", [*SHAPES_OF_FILES, *WRAPPERS_OF_OTHERS])
+def test_checkpoints_as_training_codes_leave_them_load(tmp_path: Path, shape: str) -> None:
+    state = sr_models.build("imdn", 2, **SMALL).state_dict()
+    made = SHAPES_OF_FILES[shape](state) if shape in SHAPES_OF_FILES else {"epoch": 1, shape: state}
+    torch.save(made, tmp_path / "net.pth")
     found = load_small(tmp_path / "net.pth").state_dict()
-    assert all(torch.equal(found[key], averaged[key]) for key in state)
+    assert all(torch.equal(found[key], state[key]) for key in state)
+    assert read(tmp_path / "net.pth", model="imdn").keys() == state.keys()
+
+
+def test_no_network_has_all_its_layers_below_one_so_a_common_word_is_a_wrapper() -> None:
+    for name, row in sr_models.MODELS.items():
+        keys = list(sr_models.build(name, row.scales[0], **TINY.get(name, {})).state_dict())
+        assert published._without_wrappers(keys, set()) == {key: key for key in keys}, name
+
+
+def test_several_state_dicts_under_unknown_names_are_listed_and_a_key_chooses(tmp_path: Path) -> None:
+    path, state = tmp_path / "net.pth", sr_models.build("imdn", 2, **SMALL).state_dict()
+    torch.save({"epoch": 1, "up": state, "judge": {"w": torch.zeros(1)}}, path)
+    with pytest.raises(InputError, match="holds several state dicts, 'up', 'judge'; --weights-key chooses one"):
+        load_small(path)
+    assert torch.equal(load_small(path, key="up").state_dict()["c.0.bias"], state["c.0.bias"])
+    with pytest.raises(InputError, match=r"has no key 'upp'; keys that hold a state dict: 'up', 'judge'$"):
+        load_small(path, key="upp")
+    with pytest.raises(InputError, match=r"holds no state dict, but int 1$"):
+        load_small(path, key="epoch")
+    with pytest.raises(InputError, match=r"has no key 'up' to choose by"):
+        load_small(tmp_path, key="up")
+
+
+def convert(folder: Path, message: str, **replaced: str) -> None:
+    """Do what a refusal advises, beside the file."""
+    command = message[message.index("python -c ") :].replace("python", shlex.quote(sys.executable), 1)
+    for old, new in replaced.items():
+        command = command.replace(old, new)
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_named_as_such_and_the_advice_converts_it(tmp_path: Path) -> None:
+    net = sr_models.build("edsr_baseline", 2, channels=4, blocks=1)
+    torch.jit.save(torch.jit.trace(net, torch.rand(1, 3, 8, 8)), tmp_path / "net.pt")
+    with pytest.raises(
+        InputError, match="TorchScript, a program and not only tensors, which is not run here"
+    ) as caught:
+        load_weights(tmp_path / "net.pt", model="edsr_baseline", scale=2, hyper={})
+    convert(tmp_path, str(caught.value))
+    found = load_weights(tmp_path / "OUT.pth", model="edsr_baseline", scale=2, hyper={"channels": 4, "blocks": 1})
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in found.state_dict().items())
 
 
 class Malicious:
@@ -236,25 +318,33 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path: Path, con
 
 
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickled_module_is_refused_and_loads_once_converted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+@pytest.mark.parametrize(("zipped", "module"), [(True, "vdsr"), (False, "vdsr"), (True, "__main__")])
+def test_a_pickled_module_is_refused_and_the_advice_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool, module: str
 ) -> None:
-    """VDSR's release: {epoch, model: a pickled vdsr.Net}."""
-    path, converted = tmp_path / "model_epoch_50.pth", tmp_path / "vdsr.pth"
-    home = types.ModuleType("vdsr")
-    home.Net = type("Net", (nn.Module,), {"__module__": "vdsr"})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vdsr", home)
+    """VDSR's release: {epoch, model: a pickled Net}, of the module vdsr or of the script that trained it."""
+    path = tmp_path / "model_epoch_50.pth"
+    (tmp_path / "vdsr.py").write_text("import torch\nclass Net(torch.nn.Module):\n    pass\n")
+    home = types.ModuleType(module)
+    home.Net = type("Net", (nn.Module,), {"__module__": module})  # type: ignore[attr-defined]
     hyper = {"channels": 4, "blocks": 2}
     net, ours = home.Net(), sr_models.build("vdsr", 2, **hyper)
-    for name, child in ours.named_children():
-        net.add_module(name, child)
-    torch.save({"epoch": 50, "model": net}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(InputError, match=r"would run code \(.*\).*weights_only=False") as caught:
+    for key, value in ours.state_dict().items():
+        *layers, last = key.split(".")
+        place = net
+        for layer in layers:
+            if layer not in dict(place.named_children()):
+                place.add_module(layer, nn.Module())
+            place = getattr(place, layer)
+        place.register_parameter(last, nn.Parameter(value))
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, module, home)
+        torch.save({"epoch": 50, "model": net}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=rf"would run code \({module}\.Net\).*weights_only=False") as caught:
         load_weights(path, model="vdsr", scale=2, hyper=hyper)
     assert "\n" not in str(caught.value)
-    torch.save(torch.load(path, weights_only=False)["model"].state_dict(), converted)
-    found = load_weights(converted, model="vdsr", scale=2, hyper=hyper).state_dict()
+    convert(tmp_path, str(caught.value), MODULE_OF_NET="vdsr")
+    found = load_weights(tmp_path / "OUT.pth", model="vdsr", scale=2, hyper=hyper).state_dict()
     assert all(torch.equal(found[key], value) for key, value in ours.state_dict().items())
 
 
@@ -281,9 +371,11 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         "text": {"params": {"fea_conv.weight": "hello"}},
         "number keys": {3: torch.zeros(1)},
         "sparse": state | {"c.0.bias": torch.zeros(16).to_sparse()},
+        "diverged": state | {"c.0.bias": torch.full((16,), float("nan"))},
         "no numbers": state | {"c.0.bias": torch.zeros(16, device="meta")},
     }
     files: dict[str, bytes] = {
+        "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n",
         "web page": b"<!DOCTYPE html><html><body>404</body></html>",
         "empty": b"",
         "cut": whole[: len(whole) // 2],
@@ -317,7 +409,9 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         ("missing", r"it lacks key 'c\.0\.bias'$"),
         ("no place", r"its key 'extra\.weight' has no place$"),
         ("half prefixed", r"its key 'module\.IMDB1"),
-        ("optimiser", "its key 'step' holds no tensor, but int"),
+        ("optimiser", r"its key 'step' holds no tensor, but int \(its keys: step, lr\)$"),
+        ("diverged", "its key 'c.0.bias' holds inf or nan: a training that diverged"),
+        ("lfs", "a pointer of Git LFS and not the file itself"),
         ("list", "holds no state dict, but list"),
         ("empty dict", "holds no state dict, but dict {}"),
         ("wrapped empty", "holds no state dict, but dict {}"),
@@ -377,11 +471,6 @@ def test_our_own_folders_load(tmp_path: Path, sigma: bool) -> None:
         load_small(tmp_path.parent)
 
 
-TINY: dict[str, dict[str, Any]] = {
-    "rcan": {"groups": 2},
-    "swinir": {"channels": 12, "heads": 2, "layers": 2},
-    "swinir_light": {"channels": 12, "heads": 2, "layers": 2},
-}
 STARTS = [(name, scale) for name, row in sr_models.MODELS.items() if row.trainable for scale in row.scales if scale > 2]
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import sr_models
+from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper, SigmaHyper, upsampler_multiply_adds
 from sr_models.networks.base import upsampler
 from sr_models.networks.sigma import SigmaHead
@@ -27,6 +28,16 @@ def counted(module: nn.Module, channels: int) -> float:
     with torch.no_grad():
         module(torch.zeros(1, channels, SIDE, SIDE))
     return total / SIDE**2
+
+
+@pytest.mark.parametrize("model", sr_models.MODELS)
+def test_absurd_sizes_are_refused(model: str) -> None:
+    for name, field in sr_models.MODELS[model].hyper.model_fields.items():
+        if field.annotation is int:
+            with pytest.raises(InputError, match=rf"{name}: a network has sizes of at most 4096 \(got 9600\)"):
+                sr_models.check(model, 4, {name: 9600})
+            with pytest.raises(InputError, match=rf"{name}: true and false are no numbers"):
+                sr_models.check(model, 4, {name: True})
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])

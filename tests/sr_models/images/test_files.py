@@ -13,7 +13,16 @@ import pytest
 from PIL import Image
 
 from sr_models.errors import InputError
-from sr_models.images.files import check_pair_sizes, find_images, pair_images, pixels_sha256, read_image, sha256_file
+from sr_models.images.files import (
+    FORMATS,
+    files_below,
+    find_images,
+    pixels_sha256,
+    read_image,
+    sha256_file,
+    shorter_side,
+    unread_text,
+)
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 RGB = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -48,7 +57,7 @@ def test_find_refuses_folders_that_give_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         find_images(write(tmp_path / "one.png"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no PNG, JPEG, BMP or TIFF file$"):
+    with pytest.raises(InputError, match=rf"holds no {FORMATS} file$"):
         find_images(tmp_path / "empty")
     with pytest.raises(InputError, match=r"image folder '.*x' cannot be read: File name too long"):
         find_images(tmp_path / ("x" * 300))
@@ -61,10 +70,22 @@ def test_find_refuses_folders_that_give_nothing(tmp_path: Path) -> None:
         find_images(tmp_path / "tree")
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif", "png-inside.jpg"])
+def test_pictures_of_other_formats_are_counted_and_named(tmp_path: Path) -> None:
+    for name in ("a.gif", "deep/b.HEIC", "c.dng", "d.avif", "e.txt", ".f.gif", "g.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    said = f"4 left out, as not {FORMATS}: 'a.gif', 'c.dng', 'd.avif' and 1 more"
+    assert unread_text(files_below(tmp_path)) == said
+    assert unread_text(files_below(tmp_path), ["*.[ahg]*"], ["b*", "d*"]) == f"1 left out, as not {FORMATS}: 'a.gif'"
+    assert unread_text(find_images(tmp_path)) is None
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif", "png-inside.jpg", "x.ppm", "x.webp", "x.pnm"])
 def test_lossless_files_are_read_as_they_are(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path / name, format="PNG" if name == "png-inside.jpg" else None)  # the content decides
+    options = {"lossless": True} if name == "x.webp" else {}
+    path = write(tmp_path / name, format="PNG" if name == "png-inside.jpg" else None, **options)  # the content decides
     np.testing.assert_array_equal(read_image(path), RGB)
+    assert find_images(tmp_path) == [path]
 
 
 def test_modes_become_rgb_by_the_stated_rule(tmp_path: Path) -> None:
@@ -122,6 +143,19 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(write(tmp_path / name, exif=exif)), np.rot90(RGB, -1))
 
 
+def test_the_shorter_side_is_known_from_the_header_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("o.png", "o.jpg", "o.tif", "o.webp", "o.ppm"):
+        assert shorter_side(write(tmp_path / name, exif=exif)) == 12, name
+    whole = write(tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(whole[:60])
+    assert shorter_side(tmp_path / "x.png") == 12
+    for kind in ("text", "pipe", "dangling link", "missing"):
+        with pytest.raises(InputError, match=kind):
+            shorter_side(damaged(tmp_path, kind))
+
+
 def test_phone_jpegs_give_their_main_picture(tmp_path: Path) -> None:
     plain, phone = write(tmp_path / "plain.jpg", quality=95), tmp_path / "phone.jpg"
     Image.fromarray(RGB).save(
@@ -142,6 +176,8 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         "cut in the last bytes": whole[:-16],
         "one bit flipped": whole[:200] + bytes([whole[200] ^ 1]) + whole[201:],
         "cut jpeg": jpeg[:-80],
+        "cut webp": write(tmp_path / "whole.webp").read_bytes()[:-80],
+        "cut ppm": write(tmp_path / "whole.ppm").read_bytes()[:-80],
         "empty": b"",
         "text": b"this is no image",
     }
@@ -157,6 +193,8 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         write(path, RGB[:, :, 0].astype(np.float32), format="TIFF")
     elif kind == "animated":
         frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "animated webp":
+        frames[0].save(path, format="WEBP", save_all=True, append_images=frames[1:])
     elif kind == "pages":
         frames[0].save(path, format="TIFF", save_all=True, append_images=frames[1:])
     elif kind == "gif":
@@ -177,9 +215,12 @@ def damaged(tmp_path: Path, kind: str) -> Path:
         ("cut in the last bytes", "truncated or corrupt"),
         ("one bit flipped", "truncated or corrupt"),
         ("cut jpeg", "truncated or corrupt"),
-        ("empty", "not a PNG, JPEG, BMP or TIFF"),
-        ("text", "not a PNG, JPEG, BMP or TIFF"),
-        ("gif", "not a PNG, JPEG, BMP or TIFF"),
+        ("cut webp", "not a PNG, JPEG, BMP, TIFF, WebP or PPM|truncated or corrupt"),
+        ("cut ppm", "truncated or corrupt"),
+        ("animated webp", "animated or multi-page"),
+        ("empty", "not a PNG, JPEG, BMP, TIFF, WebP or PPM"),
+        ("text", "not a PNG, JPEG, BMP, TIFF, WebP or PPM"),
+        ("gif", "not a PNG, JPEG, BMP, TIFF, WebP or PPM"),
         ("transparent", "transparent pixels"),
         ("transparent palette", "transparent pixels"),
         ("cmyk", "colour mode CMYK"),
@@ -246,53 +287,6 @@ def test_the_grey_image_of_set14_is_read() -> None:
     image = read_image(path)
     assert image.shape == (512, 512, 3)
     assert (image == image[:, :, :1]).all()
-
-
-@pytest.mark.parametrize(
-    ("hr", "lr"),
-    [
-        (["img_001.png", "img_002.png"], ["img_002.bmp", "img_001.bmp"]),
-        (["0001.png"], ["0001x2.png"]),
-        (["baby.png"], ["baby_x2.png"]),
-        (["baby_HR.png"], ["baby_LR.png"]),
-        (["Canon_001_HR.png"], ["Canon_001_LR2.png"]),
-        (["img_001_SRF_2_HR.png"], ["img_001_SRF_2_LR.png"]),
-        (["photo-x2.png"], ["photo-x2.png"]),
-        (["x2.png"], ["x2_LR.png"]),
-        (["000/0.png", "001/0.png", "1.png"], ["000/0x2.png", "001/0x2.png", "1x2.png"]),
-        (["a/1.png", "b/2.png"], ["1.png", "2.png"]),
-    ],
-)
-def test_pairs_are_found_by_name(hr: list[str], lr: list[str]) -> None:
-    found = pair_images([Path("HR", name) for name in hr], [Path("LR", name) for name in lr], 2)
-    assert [(a.relative_to("HR").as_posix(), b.relative_to("LR").as_posix()) for a, b in found] == list(
-        zip(hr, sorted(lr), strict=True)
-    )
-
-
-@pytest.mark.parametrize(
-    ("hr", "lr", "reason"),
-    [
-        (["a.png", "b.png"], ["a.png"], r"HR image 'HR/b.png' has no LR image of the same name at scale 2$"),
-        (["a.png"], ["a.png", "b.png", "c.png"], r"LR image 'LR/b.png' has no HR image.*and 1 more"),
-        (["a.png"], ["ax3.png"], "no LR image of the same name at scale 2"),
-        (["a.png"], ["a.png", "ax2.png"], "two LR images share the name 'a'"),
-        (["a.png", "a.jpg"], ["a.png"], "two HR images share the name 'a'"),
-        (["0/a.png", "1/a.png"], ["a.png"], "two HR images share the name 'a': 'HR/0/a.png' and 'HR/1/a.png'"),
-        (["0/a.png", "1/a.png"], ["0/a.png", "1/a.png", "1/a.bmp"], "two LR images share the name '1/a'"),
-        (["0/a.png", "1/a.png"], ["0/a.png", "2/a.png"], "HR image 'HR/1/a.png' has no LR image"),
-    ],
-)
-def test_unmatched_names_are_refused(hr: list[str], lr: list[str], reason: str) -> None:
-    with pytest.raises(InputError, match=reason):
-        pair_images([Path("HR", name) for name in hr], [Path("LR", name) for name in lr], 2)
-
-
-def test_pair_sizes() -> None:
-    hr = np.zeros((13, 9, 3), np.uint8)
-    check_pair_sizes(hr, np.zeros((6, 4, 3), np.uint8), 2, "x")
-    with pytest.raises(InputError, match=r"pair 'x': LR is 6x5 .* HR 13x9 at scale 2 needs 6x4"):
-        check_pair_sizes(hr, np.zeros((6, 5, 3), np.uint8), 2, "x")
 
 
 def test_pixel_hash_sees_pixels_and_shape_only(tmp_path: Path) -> None:

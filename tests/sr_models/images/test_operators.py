@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sr_models.errors import InputError
-from sr_models.images.files import find_images, pair_images, read_image
+from sr_models.images.files import find_images, read_image
 from sr_models.images.operators import (
     KERNEL,
     KERNELS,
@@ -23,6 +23,7 @@ from sr_models.images.operators import (
     to_float,
     to_uint8,
 )
+from sr_models.images.pairs import pair_images
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -37,7 +38,7 @@ def test_every_published_lr_file_is_reproduced_exactly(name: str, scale: int) ->
     folder = DATA / name / f"X{scale}"
     if not folder.is_dir():
         pytest.skip(f"needs the research data in ../shared/data/{name}")
-    pairs = pair_images(find_images(folder / "HR"), find_images(folder / "LR"), scale)
+    pairs, _ = pair_images(find_images(folder / "HR"), find_images(folder / "LR"), scale)
     assert len(pairs) == {"Set5": 5, "Set14": 14}[name]
     for hr, lr in pairs:
         np.testing.assert_array_equal(downscale(read_image(hr), scale), read_image(lr), err_msg=str(lr))
