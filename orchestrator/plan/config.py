@@ -23,7 +23,7 @@ from sr_models.params import Params, SearchRange, nearest, searchable
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"
 """What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names (255 bytes)."""
 
-MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 100.0
+MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 1e6
 """Beyond any run that a machine could finish or hold, or any rate that trains: more is a slip of the keyboard."""
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]

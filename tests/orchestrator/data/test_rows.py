@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.data.rows import Item, lacks, list_items, make_rows
+from orchestrator.data.rows import Item, large_enough, list_items, make_rows
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256, sha256_file
@@ -76,19 +76,19 @@ def test_an_image_smaller_than_a_scale_is_named(tmp_path):
         rows_of(items_of(tmp_path, 4), scale=4)
 
 
-def test_an_image_smaller_than_a_patch_is_left_out_where_faults_are(tmp_path, hr):
+def test_images_smaller_than_a_patch_are_told_from_the_others(tmp_path, hr):
     """LR is 17x10 at x2 and 8x5 at x4, unless there is a file."""
-    assert lacks(tmp_path / "hr/deep/a.png", {}, 2, 10) is None
-    assert lacks(tmp_path / "hr/deep/a.png", {}, 4, 6).endswith(
-        "smaller than an LR patch of 6 at x4: its shorter side is 5"
-    )
+    for scale, patch, fits in ((2, 10, True), (2, 11, False), (4, 5, True), (4, 6, False)):
+        items = items_of(tmp_path, scale)
+        kept, small = large_enough(items, scale, patch)
+        assert (kept == items, list(small)) == (fits, [] if fits else [items[0].file.name])
+    assert small[items[0].file.name].endswith("smaller than an LR patch of 6 at x4: its shorter side is 5")
     save(tmp_path / "lr" / "a.png", downscale(hr, 4)[:3])
-    source = ImageSource(hr=str(tmp_path / "hr"), lr={4: str(tmp_path / "lr")})
-    for on_bad, patch, fault in (("skip", 4, True), ("skip", 3, False), ("fail", 4, False)):
-        [item] = list_items([source], (2, 4), on_bad, {(2, 10), (4, patch)})
-        assert (item.fault is not None) == fault
+    items = items_of(tmp_path, 4, lr={4: str(tmp_path / "lr")})
+    assert large_enough(items, 4, 3)[1] == {} and len(large_enough(items, 4, 4)[1]) == 1
+    items = items_of(tmp_path, 4)
     (tmp_path / "hr/deep/a.png").write_bytes(b"")
-    assert lacks(tmp_path / "hr/deep/a.png", {}, 4, 6) is None, "reading it will tell"
+    assert large_enough(items, 4, 6) == (items, {}), "reading it will tell"
 
 
 def test_one_colour_is_refused_where_it_is_scored(tmp_path):

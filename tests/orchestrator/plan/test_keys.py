@@ -20,7 +20,7 @@ PREFIXED = [
 NOT_KEYS = {
     "CheckpointInfo", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
     "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "RoleRecord", "WinnerRecord",
-    "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
+    "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal", "_Ingredients",
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
@@ -46,6 +46,7 @@ def test_no_set_of_hyperparameters_is_forgotten():
         "orchestrator.data.manifest",
         "orchestrator.run.records",
         "orchestrator.search.record",
+        "orchestrator.needed",
         "eval.protocol",
     ):
         importlib.import_module(module)
