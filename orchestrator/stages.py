@@ -196,6 +196,8 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
     for combination in plan.combinations:
         if causes := studies.failures(combination):
             say(f"{combination.id}: {len(causes)} trial(s) failed: {causes[0]}")
+        if causes := studies.left(combination):
+            say(f"{combination.id}: {len(causes)} trial(s) to be tried again by the same command: {causes[0]}")
     return studies
 
 
@@ -232,7 +234,9 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
     for combination in plan.combinations:
         found = best[combination.id]
         if combination.trials and found is None:
-            unscored.append(f"{combination.id}: no trial of its search ran its full budget")
+            causes = [*studies.left(combination), *studies.failures(combination)]
+            why = f" ({causes[0]})" if causes else ""
+            unscored.append(f"{combination.id}: no trial of its search ran its full budget{why}")
             say(f"{unscored[-1]}; no score")
             continue
         params = found.params if found else {}
@@ -315,7 +319,8 @@ def _run_in_full(
         )
     for trial, result in zip(each, results, strict=True):
         if result.status != "complete":
-            say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}")
+            more = "" if result.is_final else "; the same command tries it again"
+            say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}{more}")
     return {trial.fingerprint: result for trial, result in zip(each, results, strict=True)}
 
 

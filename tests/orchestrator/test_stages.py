@@ -38,6 +38,12 @@ class FakeStudies:
         lengths = {1: 0.3, 2: 0.6, 5: 0.9} if one.id == ECO else {}
         return {number: SimpleNamespace(params={"target.length": length}) for number, length in lengths.items()}
 
+    def left(self, one: Combination) -> list[str]:
+        return ["out of memory"] if one.trials else []
+
+    def failures(self, one: Combination) -> list[str]:
+        return ["the loss is not finite"]
+
     def counts(self, one: Combination) -> SearchCounts:
         return COUNTS if one.trials else SearchCounts(trials=0, pruned=0, failed=0)
 
@@ -121,7 +127,7 @@ def test_each_grid_point_has_its_own_runs(finals: Finals) -> None:
 
 def test_a_search_without_a_complete_trial_has_no_winner(finals: Finals, capsys: pytest.CaptureFixture[str]) -> None:
     assert list(finals({})) == [L1]
-    assert finals.unscored == [f"{ECO}: no trial of its search ran its full budget"]
+    assert finals.unscored == [f"{ECO}: no trial of its search ran its full budget (out of memory)"]
     assert f"{finals.unscored[0]}; no score" in "".join(capsys.readouterr())
 
 
