@@ -357,6 +357,8 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
             "tracking is behind (see tracking.log); deliver it with: "
             f"python -m orchestrator.tracking {folder} --tracking-uri {shown(uri)}"
         )
+    if said := mlflow_store.left_alone(folder):
+        say(said)
     session.home.push()
     print(f"\n{board}\n")
     for line in refused:
