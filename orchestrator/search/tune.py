@@ -33,6 +33,7 @@ from orchestrator.training.failure import LOST
 from orchestrator.training.group import Verdicts, fit
 from orchestrator.training.in_full import run_in_full
 from orchestrator.training.worker import Crew, execute, reserved_for_trial
+from sr_models.errors import InputError
 
 
 def search(
@@ -163,7 +164,7 @@ def _raised(trial: TuneTrial) -> str | None:
         return "out of memory: Ray ended the worker because its node ran low"
     last = text.strip().rpartition("\n")[2]
     raised = "ray::" in text and "  File " in text  # an exception of the trial's own code, with its traceback
-    return last if raised else None
+    return last.removeprefix(f"{InputError.__module__}.InputError: ") if raised else None
 
 
 class _Losses(tune.Callback):

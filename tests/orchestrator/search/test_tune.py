@@ -21,6 +21,7 @@ RAISED = 'ray::ImplicitFunc.train() (pid=1, ip=192.0.2.2)\n  File "trial.py", li
         ([LOST], None),
         ([MEMORY], "out of memory: Ray ended the worker because its node ran low"),
         ([RAISED], "ValueError: bad shape"),
+        ([RAISED.replace("ValueError", "sr_models.errors.InputError")], "bad shape"),
         ([MEMORY, LOST], None),  # only the last one counts
         ([], None),
     ],
