@@ -44,7 +44,7 @@ SECRET_NAMES = {"auth_token", ".env", "id_rsa", "id_ed25519", ".pgpass", "creden
 SECRET_SUFFIXES = {".pem", ".key", ".token"}
 
 BOARD = "the board in it: "
-"""What the sweep's last line starts with (orchestrator/stages.py)."""
+"""What the line of the sweep's output starts with that names the board (orchestrator/stages.py)."""
 
 AGENT_S = 60.0
 """How long a head whose dashboard answers may refuse jobs because the process that runs them is still starting."""

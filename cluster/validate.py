@@ -252,6 +252,9 @@ def _ray_job(spec: Mapping[str, Any]) -> Iterator[str]:
         yield "shutdownAfterJobFinishes: not true; the cluster would cost on after its job"
     if not spec.get("activeDeadlineSeconds"):
         yield "activeDeadlineSeconds: not given; a job that hangs would cost for ever"
+    line = str(spec.get("entrypoint"))
+    if spec.get("backoffLimit") and "orchestrator.sweep" in line and "--as-job" not in line.split():
+        yield "entrypoint: without --as-job; a job that ended for wrong input would be sent again, to end the same"
     if "submitterPodTemplate" in spec:
         yield from _pod("submitter", spec["submitterPodTemplate"].get("spec") or {})
     yield from _ray_cluster(spec.get("rayClusterSpec") or {})

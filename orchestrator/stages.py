@@ -50,8 +50,8 @@ class Ingredients:
         return plan.trial(combination, values, seed, self.data_hash[combination.scale], teacher, init)
 
 
-def run(session: Session) -> None:
-    """Run every stage that is not finished, then print the board."""
+def run(session: Session) -> list[str]:
+    """Run every stage that is not finished, then print the board; a line on each planned row that has no score."""
     resources = session.config.resources
     cores = session.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
     say(session.plan.text(cores))
@@ -63,9 +63,11 @@ def run(session: Session) -> None:
     record(session, ingredients)
     say(already(session, ingredients).text)
     studies = search(session, ingredients)
-    finish_winners(session, ingredients, studies)
+    unscored = finish_winners(session, ingredients, studies)
     audited = audit(session, ingredients, studies)
-    report(session, refused=evaluate(session), audited=audited)
+    refused = evaluate(session)
+    report(session, refused=refused, audited=audited)
+    return unscored + refused
 
 
 # ---- what trials are made from ---------------------------------------------------------------------------------------
@@ -200,6 +202,8 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
     for combination in plan.combinations:
         if causes := studies.failures(combination):
             say(f"{combination.id}: {len(causes)} trial(s) failed: {causes[0]}")
+        if causes := studies.left(combination):
+            say(f"{combination.id}: {len(causes)} trial(s) to be tried again by the same command: {causes[0]}")
     return studies
 
 
@@ -221,18 +225,25 @@ def _search_progress(made: Any, after: Callable[[], None]) -> Callable[[Assignme
     return progress
 
 
-def finish_winners(session: Session, ingredients: Ingredients, studies: Studies) -> None:
+def finish_winners(session: Session, ingredients: Ingredients, studies: Studies) -> list[str]:
     """Run the best trial of each search in full with seeds that the search never saw, and write winners.json.
 
     Where nothing is searched, the configured values are run. A winner is scored by these runs alone.
+
+    Returns:
+        A line on each combination, or seed of one, that cannot be scored, and why.
     """
     plan, config = session.plan, session.config
     best = {combination.id: studies.winner(combination) for combination in plan.combinations}
     finals: dict[str, list[TrialConfig]] = {}
+    unscored: list[str] = []
     for combination in plan.combinations:
         found = best[combination.id]
         if combination.trials and found is None:
-            say(f"{combination.id}: no trial of its search ran its full budget; no score")
+            causes = [*studies.left(combination), *studies.failures(combination)]
+            why = f" ({causes[0]})" if causes else ""
+            unscored.append(f"{combination.id}: no trial of its search ran its full budget{why}")
+            say(f"{unscored[-1]}; no score")
             continue
         params = found.params if found else {}
         finals[combination.id] = [
@@ -249,6 +260,9 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
     winners: dict[str, WinnerRecord] = {}
     for combination in plan.combinations:
         found = best[combination.id]
+        for trial in finals.get(combination.id, ()):
+            if (ended := results[trial.fingerprint]).status != "complete":
+                unscored.append(f"{combination.id} seed {trial.seed}: {ended.cause}")
         done = tuple(trial.fingerprint for trial in finals.get(combination.id, ()) if trial.fingerprint in seconds)
         if done:
             winners[combination.id] = WinnerRecord(
@@ -264,6 +278,7 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
         for fingerprint in winner.fingerprints:
             session.home.pull_weights(fingerprint)
     session.home.push()
+    return unscored
 
 
 def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[Audited]:
@@ -310,7 +325,8 @@ def _run_in_full(
         )
     for trial, result in zip(each, results, strict=True):
         if result.status != "complete":
-            say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}")
+            more = "" if result.is_final else "; the same command tries it again"
+            say(f"{trial.model} seed {trial.seed}: {result.status} at step {result.step}: {result.cause}{more}")
     return {trial.fingerprint: result for trial, result in zip(each, results, strict=True)}
 
 
@@ -347,6 +363,8 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
             "tracking is behind (see tracking.log); deliver it with: "
             f"python -m orchestrator.tracking {folder} --tracking-uri {shown(uri)}"
         )
+    if said := mlflow_store.left_alone(folder):
+        say(said)
     session.home.push()
     print(f"\n{board}\n")
     for line in refused:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,19 +20,33 @@ from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.run.folder import SHARED, RunDir
-from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
+from sr_models.command import (
+    EXIT_CODES,
+    EXIT_DONE,
+    EXIT_UNSCORED,
+    NO_CURE_IN_REPETITION,
+    Parser,
+    flush_output,
+    interrupt_on_sigterm,
+    run_command,
+)
 from sr_models.errors import InputError
 
 PROG = "python -m orchestrator.sweep"
+
+NAMED = 3
+"""How much of what has no score the last line names."""
 
 
 def parser() -> Parser:
     """The command line; hyperparameters are keys of the config, listed by `--keys`."""
     presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+    codes = "; ".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items())
     made = Parser(
         prog=PROG,
         description="Train every model x objective combination of a config, search the schedules, score the winners.",
-        epilog=f"presets: {presets}. The same command again resumes its run. All config keys: --keys",
+        epilog=f"presets: {presets}. The same command again resumes its run. All config keys: --keys. "
+        f"Exit codes: {codes}.",
     )
     made.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="a sweep's config (default: --preset quick)")
     made.add_argument(
@@ -56,13 +71,20 @@ def parser() -> Parser:
     cluster.add_argument(
         "--studies-uri", metavar="URI", help="Optuna's database (default: a file in the run folder; $SR_STUDIES_URI)"
     )
+    cluster.add_argument(
+        "--as-job",
+        action="store_true",
+        help="end with 0 where sending the same job again cannot help (2, 4, 5); the last line says why it ended",
+    )
     made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
-    return run_command(PROG, _run, argv, interrupted="go on with: the same command")
+    """Run the command; returns its exit code (`sr_models.command.EXIT_CODES`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    code = run_command(PROG, _run, words, interrupted="go on with: the same command")
+    return EXIT_DONE if "--as-job" in words and code in NO_CURE_IN_REPETITION else code
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -91,10 +113,15 @@ def _run(argv: Sequence[str]) -> int:
         interrupt_on_sigterm()
         with opened(plan, folder, _services(arguments, folder)) as session:
             interrupt_on_sigterm()  # again: Ray put one of its own there
-            stages.run(session)
+            unscored = stages.run(session)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
-    return EXIT_DONE
+    if not unscored:
+        return EXIT_DONE
+    flush_output()  # where both go to one log, the reason stands last
+    more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
+    print(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}", file=sys.stderr, flush=True)
+    return EXIT_UNSCORED
 
 
 def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:

@@ -18,13 +18,24 @@ from sr_models.errors import InputError
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
-"""What was asked for did not come about, or faults were found; also Python's own code for a traceback."""
 EXIT_INPUT = 2
-"""Something the user gave cannot be used."""
 EXIT_LOST = 3
-"""The connection to a cluster was lost; what runs there may go on."""
+EXIT_UNSCORED = 4
+EXIT_BUDGET = 5
 EXIT_INTERRUPTED = 130
-"""Ctrl-C or SIGTERM; as a shell says it, 128 + SIGINT."""
+
+EXIT_CODES = {
+    EXIT_DONE: "done; of a sweep: every planned row has its score",
+    EXIT_FAILED: "a defect (as Python ends after a traceback), or faults, of a command that looks for some",
+    EXIT_INPUT: "something that the user gave cannot be used",
+    EXIT_LOST: "the connection to a cluster was lost; what runs there may go on",
+    EXIT_UNSCORED: "planned rows have no score",
+    EXIT_BUDGET: "stopped by a budget (no command has one yet)",
+    EXIT_INTERRUPTED: "Ctrl-C or SIGTERM; as a shell says it, 128 + SIGINT",
+}
+
+NO_CURE_IN_REPETITION = frozenset({EXIT_INPUT, EXIT_UNSCORED, EXIT_BUDGET})
+"""The codes that a second run of the same command, with nothing changed, would come to again."""
 
 _STDOUT = 1
 
@@ -53,6 +64,7 @@ def run_command(
     try:
         return body(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
+        flush_output()  # where both go to one log, the reason stands last
         print(f"{prog}: {error}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt as error:
@@ -63,7 +75,7 @@ def run_command(
             raise
         return EXIT_DONE
     finally:
-        _flush()
+        flush_output()
 
 
 def say(text: str) -> None:
@@ -89,7 +101,7 @@ def _output_is_closed() -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def _flush() -> None:
+def flush_output() -> None:
     """Flush stdout here, for the interpreter's own last flush answers a closed pipe with a traceback and code 120."""
     if sys.stdout is None:
         return

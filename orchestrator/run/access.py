@@ -27,7 +27,8 @@ from orchestrator.plan.config import BenchmarkSource, TrialConfig
 from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
-from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome
+from orchestrator.run.journal import JOURNAL, Journal, TrialResult, Why, outcome
+from orchestrator.run.progress import say
 from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
 from orchestrator.storage.uri import Storage
@@ -173,19 +174,34 @@ class Access(ABC):
         except Timeout:
             return True
 
-    def end(self, fingerprint: str, status: str, step: int | None, cause: str | None = None) -> TrialResult:
+    def end(
+        self, fingerprint: str, status: str, step: int | None, cause: str | None = None, why: Why | None = None
+    ) -> TrialResult:
         """Write the end of a trial that nobody is working on; `step`: None stands for its last one."""
+        with self._journal(fingerprint) as own:
+            if outcome(own.entries) is None:
+                own.end(status, own.last_step if step is None else step, cause, why)
+        result = outcome(own.entries)
+        assert result is not None
+        return result
+
+    def reopen(self, fingerprint: str) -> None:
+        """Let a trial go on that its environment ended, from its checkpoint; any other is left as it is."""
+        with self._journal(fingerprint) as own:
+            ended = outcome(own.entries)
+            if ended is not None and not ended.is_final:
+                own.reopen()
+                say(f"trial {fingerprint[:16]} is tried again, after it ended at step {ended.step}: {ended.cause}")
+
+    @contextmanager
+    def _journal(self, fingerprint: str) -> Iterator[Journal]:
+        """The journal of a trial that nobody is working on, to write in."""
         access = self.for_workers()  # a driver too writes where a worker of its node did, and under the same lock
         folder = access.run.trial(fingerprint)
         folder.mkdir(parents=True, exist_ok=True)
         access.pull(trial_name(fingerprint), [JOURNAL])
         with FileLock(folder / ".lock"):  # a worker that was stopped may be writing its last line
-            own = Journal(folder / JOURNAL, lambda: access.push_trial(fingerprint))
-            if outcome(own.entries) is None:
-                own.end(status, own.last_step if step is None else step, cause)
-        result = outcome(own.entries)
-        assert result is not None
-        return result
+            yield Journal(folder / JOURNAL, lambda: access.push_trial(fingerprint))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ _SEAL = b', "crc32": "%08x"}'
 _EARLIER = (
     {"kind", "step", "of", "time", "metrics"},
     {"kind", "status", "step", "cause", "time"},
+    {"kind", "status", "step", "cause", "why", "time"},
     {"kind", "step", "text", "time"},
 )
 """The keys of entries without a checksum."""
@@ -142,9 +143,14 @@ class Journal:
         """Record the metrics of a finished step."""
         self._append({"kind": "step", "step": step, "of": of, "time": time.time(), "metrics": metrics})
 
-    def end(self, status: str, step: int, cause: str | None = None) -> None:
-        """Record how the trial ended: complete, stopped or failed."""
-        self._append({"kind": "end", "status": status, "step": step, "cause": cause, "time": time.time()})
+    def end(self, status: str, step: int, cause: str | None = None, why: Why | None = None) -> None:
+        """Record how the trial ended: complete, stopped or failed, which has a cause and its kind."""
+        kind = {"why": why} if why else {}
+        self._append({"kind": "end", "status": status, "step": step, "cause": cause, **kind, "time": time.time()})
+
+    def reopen(self) -> None:
+        """Let the trial go on after an end that its environment made."""
+        self._append({"kind": "again", "step": self.last_step, "text": "tried again", "time": time.time()})
 
     def note(self, text: str) -> None:
         """Record, and say, what befell the trial's files: what a worker says may be heard by nobody."""
@@ -168,6 +174,10 @@ class Journal:
 
 Status = Literal["complete", "stopped", "failed"]
 
+Why = Literal["numbers", "environment"]
+"""Why a trial failed. What its numbers did (a loss that is not finite) it would do again: that is final. What its
+environment did (no memory, lost workers, a storage, damaged files) holds until the next invocation of a sweep."""
+
 
 @dataclass(frozen=True)
 class TrialResult:
@@ -177,12 +187,22 @@ class TrialResult:
     step: int
     metrics: dict[str, float]
     cause: str | None = None
+    why: Why | None = None
+    """Of a failed one alone."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it would end so again."""
+        return self.why != "environment"
 
 
 def outcome(entries: list[dict[str, Any]]) -> TrialResult | None:
-    """How a journal says its trial ended; None while there is something left to run."""
+    """How a journal says its trial ended; None while there is something left to run.
 
+    The failures in journals of earlier versions, which do not say why, are final as they were.
+    """
     done, validated = end(entries), steps(entries)
     if done is None:
         return None
-    return TrialResult(done["status"], done["step"], validated[-1]["metrics"] if validated else {}, done["cause"])
+    why = done.get("why", "numbers") if done["status"] == "failed" else None
+    return TrialResult(done["status"], done["step"], validated[-1]["metrics"] if validated else {}, done["cause"], why)

@@ -468,6 +468,9 @@ class TrackingRecord(Record):
     """Name -> (name, bytes, mtime in ns) as it was sent."""
     scores: str | None = None
     """Stamp of the board and rows that were sent; not in the file before there are any."""
+    refused: dict[str, str] = Field(default_factory=dict)
+    """What the store does not take, a run that somebody deleted for one -> why; not in the file while it takes all."""
 
     def write(self, path: Path) -> None:
-        write_json(path, self.model_dump(mode="json", exclude_none=True))
+        without = set() if self.refused else {"refused"}
+        write_json(path, self.model_dump(mode="json", exclude_none=True, exclude=without))

@@ -48,6 +48,8 @@ class InFlight:
         self.given: dict[tuple[str, int], bool] = {}
         """Whether a trial was told to stop after a step: workers that were started again must hear the same."""
         self.errors: dict[str, str] = {}
+        self.begun: set[str] = set()
+        """Fingerprints that were handed out: what the environment does to one of them now is not tried once more."""
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         """Tune pickles what it is given into a snapshot that is never read: leave database connections out of it."""
@@ -70,6 +72,9 @@ class InFlight:
             )
             self.live[trial_id] = assignment
             entries = self.access.read_journal(config.fingerprint)
+            if (ended := journal.outcome(entries)) and not ended.is_final and config.fingerprint not in self.begun:
+                self.access.reopen(config.fingerprint)
+            self.begun.add(config.fingerprint)
             if not self._hear(trial_id, journal.steps(entries) if self.access.measures(config) else []):
                 return {"trial": config.model_dump(mode="json"), "key": trial_id}
         return None
@@ -127,13 +132,27 @@ class InFlight:
 
     def close(self, trial_id: str, state: TrialState, step: int, cause: str | None = None) -> None:
         """Tell the study how a trial ended."""
-        assignment = self.live.pop(trial_id)
-        for note in journal.notes(self.access.read_journal(assignment.config.fingerprint)):
-            say(note)
+        assignment = self._out(trial_id)
         self.studies.tell(assignment, state, cause)
         self.progress(
             assignment, step, {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}.get(state, "failed")
         )
+
+    def leave(self, trial_id: str, step: int, cause: str) -> None:
+        """Leave a trial that its environment ended to the next invocation of the sweep; the study hears nothing."""
+        fingerprint = self.live[trial_id].config.fingerprint
+        if not self.access.is_busy(fingerprint):  # by another run, which goes on with it
+            self.access.end(fingerprint, "failed", None, cause, "environment")
+        assignment = self._out(trial_id)
+        self.studies.leave(assignment, cause)
+        self.progress(assignment, step, "failed")
+
+    def _out(self, trial_id: str) -> Assignment:
+        """A trial that is under way no longer; what befell its files is said."""
+        assignment = self.live.pop(trial_id)
+        for note in journal.notes(self.access.read_journal(assignment.config.fingerprint)):
+            say(note)
+        return assignment
 
     def close_journals(self) -> None:
         """Write the end of stopped trials whose worker did not live to do so, unless another run goes on with them."""

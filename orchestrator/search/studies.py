@@ -1,8 +1,9 @@
 """The search's only memory: one Optuna study per combination, in storage that outlives the driver.
 
 What was asked, reported and told is in the studies and nowhere else, so a killed search goes on by opening them again:
-trials left RUNNING are handed out first, with their parameters. Stopping is asynchronous successive halving
-(Li et al. 2018, https://arxiv.org/abs/1810.05934) by the study's own pruner: it compares within a combination only.
+trials left RUNNING are handed out first, with their parameters, also those that their environment ended (no memory, a
+lost worker): no study hears of that. Stopping is asynchronous successive halving (Li et al. 2018,
+https://arxiv.org/abs/1810.05934) by the study's own pruner: it compares within a combination only.
 The first proposal of each is what the config says, and a finite space is walked without a repetition.
 """
 
@@ -86,7 +87,8 @@ class Studies:
             if combination.trials
         }
         self._asked = {}
-        self._cut: list[Assignment] = []  # handed out by a driver that died
+        self._cut: list[Assignment] = []  # handed out by a driver that died, or ended by their environment
+        self._left: dict[str, list[str]] = {combination.id: [] for combination in plan.combinations}
         self._searched = [combination for combination in plan.combinations if combination.trials]
         self._keys = {c.id: search_key(make_config(c, {}), c, self.config.search) for c in self._searched}
         for combination in self._searched:
@@ -117,8 +119,11 @@ class Studies:
 
     @property
     def open(self) -> int:
-        """Planned trials, over all combinations, that have not been told yet."""
-        return sum(max(combination.trials - self.finished(combination), 0) for combination in self._searched)
+        """Planned trials, over all combinations, that have neither been told nor left yet."""
+        return sum(
+            max(combination.trials - self.finished(combination) - len(self.left(combination)), 0)
+            for combination in self._searched
+        )
 
     def next(self) -> Assignment | None:
         """The next planned trial: those a dead driver left, then one of the combination that is furthest behind."""
@@ -158,6 +163,14 @@ class Studies:
         self._studies[combination.id].tell(assignment.trial, value, state=state)
         keep(self.trials(combination), self.run, self._keys[combination.id], combination.id, self.metric)
 
+    def leave(self, assignment: Assignment, cause: str) -> None:
+        """Let a trial that its environment ended stay RUNNING: who opens the studies next gets it again."""
+        self._left[assignment.combination.id].append(cause)
+
+    def left(self, combination: Combination) -> list[str]:
+        """The causes of a combination's trials that are left to the next who opens the studies."""
+        return self._left[combination.id]
+
     def winner(self, combination: Combination) -> FrozenTrial | None:
         """The best trial that ran its full budget, or None if none did or nothing is searched."""
         complete = any(trial.state == TrialState.COMPLETE for trial in self.trials(combination))
@@ -170,7 +183,7 @@ class Studies:
         return SearchCounts(
             trials=len(states),
             pruned=states.count(TrialState.PRUNED),
-            failed=states.count(TrialState.FAIL),
+            failed=states.count(TrialState.FAIL) + len(self.left(combination)),
             steps=sum(trial.last_step or 0 for trial in trials),
         )
 

@@ -29,9 +29,11 @@ from orchestrator.run.progress import say
 from orchestrator.run.records import Roles
 from orchestrator.search.in_flight import InFlight, SearchProgress, lost
 from orchestrator.search.studies import Studies
+from orchestrator.training.failure import LOST
 from orchestrator.training.group import Verdicts, fit
 from orchestrator.training.in_full import run_in_full
 from orchestrator.training.worker import Crew, execute, reserved_for_trial
+from sr_models.errors import InputError
 
 
 def search(
@@ -118,7 +120,8 @@ def _trial(config: dict[str, Any], crew: Crew) -> None:
         )
         if result.status == "stopped":  # a plain return has Tune's wrapper report once more, into the next trial
             raise SystemExit(0)
-    tune.report({"step": result.step, "status": result.status, "metrics": result.metrics, "cause": result.cause})
+    ended = {"step": result.step, "status": result.status, "metrics": result.metrics}
+    tune.report({**ended, "cause": result.cause, "why": result.why})
 
 
 def _here(actor: type) -> Any:
@@ -141,13 +144,18 @@ class _StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: object, trial: TuneTrial) -> None:
         """Keep why Tune gave up on a trial: it was restarted as often as `max_restarts` allows."""
-        self.in_flight.errors[trial.trial_id] = (
-            _cause(trial) or "its worker was lost more often than max_restarts allows"
-        )
+        self.in_flight.errors[trial.trial_id] = _raised(trial) or LOST
 
 
 def _cause(trial: TuneTrial) -> str | None:
-    """Why a trial's last failure would only happen again; None if its worker or node was lost.
+    """Why a trial's last failure would only happen again; None if its worker, its node or the storage was lost."""
+    raised = _raised(trial)
+    away = raised and re.match(r"(\w+\.)*(OSError|ConnectionError|TimeoutError)\b", raised)  # it may come back
+    return None if away else raised
+
+
+def _raised(trial: TuneTrial) -> str | None:
+    """What a trial's last failure said; None if it was its worker or its node that was lost.
 
     Tune's own `get_error` looks for this file where it will be copied later, and finds nothing yet.
     """
@@ -156,8 +164,7 @@ def _cause(trial: TuneTrial) -> str | None:
         return "out of memory: Ray ended the worker because its node ran low"
     last = text.strip().rpartition("\n")[2]
     raised = "ray::" in text and "  File " in text  # an exception of the trial's own code, with its traceback
-    away = re.match(r"(\w+\.)*(OSError|ConnectionError|TimeoutError)\b", last)  # a storage that may come back
-    return last if raised and not away else None
+    return last.removeprefix(f"{InputError.__module__}.InputError: ") if raised else None
 
 
 class _Losses(tune.Callback):
@@ -171,7 +178,8 @@ class _Losses(tune.Callback):
         cause = _cause(trial)
         if cause is None or trial.trial_id not in self.in_flight.live:
             return
-        self.in_flight.access.end(self.in_flight.live[trial.trial_id].config.fingerprint, "failed", None, cause)
+        fingerprint = self.in_flight.live[trial.trial_id].config.fingerprint
+        self.in_flight.access.end(fingerprint, "failed", None, cause, "environment")
 
 
 class _StudySearcher(Searcher):
@@ -192,12 +200,12 @@ class _StudySearcher(Searcher):
             return
         step = int(result["step"]) if result else 0
         if error or result is None:
-            self.in_flight.close(
-                trial_id, TrialState.FAIL, step, self.in_flight.errors.get(trial_id, "its worker was lost")
-            )
+            self.in_flight.leave(trial_id, step, self.in_flight.errors.get(trial_id, LOST))
         elif result["status"] == "complete":
             self.in_flight.take_in(trial_id, result)
             self.in_flight.close(trial_id, TrialState.COMPLETE, step)
+        elif result["status"] == "failed" and result.get("why") == "environment":
+            self.in_flight.leave(trial_id, step, result["cause"])
         elif result["status"] == "failed":
             self.in_flight.close(trial_id, TrialState.FAIL, step, result.get("cause"))
         else:

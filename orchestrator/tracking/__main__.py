@@ -52,7 +52,7 @@ def _run(argv: Sequence[str]) -> int:
     except Timeout:
         print(f"{PROG}: another process is delivering {arguments.run}", file=sys.stderr)
         return EXIT_FAILED
-    except mlflow_store.outages() as error:
+    except mlflow_store.failures() as error:
         said = mlflow_store.one_line(error)
         print(f"{PROG}: interrupted, the same command delivers the rest: {said}", file=sys.stderr)
         return EXIT_FAILED

@@ -4,10 +4,14 @@ Trials never talk to MLflow (https://mlflow.org/docs/latest/ml/tracking/); they 
 tracking server that is away delays the board and never a trial, and nothing is lost: `python -m orchestrator.tracking
 RUN --tracking-uri URI` delivers whatever is missing, at any time. A metric goes out once: its time stamp is the
 journal's, and before an interrupted delivery goes on, MLflow is asked how far it came.
+
+What the store refuses (a value, a run that somebody deleted) is left alone from then on, and the rest arrives; only the
+sweep's own run is made anew where it was deleted, because all others are shown below it.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -27,6 +31,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, RoleRecord, TrialRecord, read_plan, read_roles
 from orchestrator.tracking import mlflow_store
 from orchestrator.tracking.mlflow_store import Store
+from sr_models.errors import InputError
 
 INTERVAL_S = 2.0
 """Pause between two looks at the run folder."""
@@ -50,7 +55,10 @@ class Tracker:
         self.stopping = False
         self._live = self._away = False
         self._asked: set[str] = set()
-        """Trials whose state in MLflow this process has looked up, and from then on knows."""
+        """Runs whose state in MLflow this process has looked up, and from then on knows."""
+        self._unreadable: set[str] = set()
+        self._refused = 0
+        """How much of what is left alone this process has spoken of."""
 
     def sync(self) -> int:
         """Deliver what is new; how many metric values, runs and files that was, 0 if nothing.
@@ -65,10 +73,12 @@ class Tracker:
             self.plan = read_plan(self.folder)
             parent, new = self._parent()
             for role in self._roles():
-                new += self._trial(role, parent)
+                new += self._each(self._key(role), functools.partial(self._trial, role, parent))
             if (self.folder / "leaderboard.json").exists():
                 new += self._scores(parent)
-            return new + self._files(parent)
+            new += self._files(parent)
+            self._say_refused()
+            return new
 
     def finish(self) -> None:
         """Close the parent and what is still open: nobody works on this folder any more."""
@@ -77,8 +87,10 @@ class Tracker:
             done = board.exists() and self.run_dir.winners.exists() and _no_newer(self.run_dir.winners, board)
             for key, run in self.store.state.runs.items():
                 if run.status == "running":
-                    self.store.set_status(run, "complete" if key == "parent" and done else "interrupted", time.time())
+                    status = "complete" if key == "parent" and done else "interrupted"
+                    self._each(key, functools.partial(self.store.set_status, run, status, time.time()))
             self.store.save()
+            self._say_refused()
 
     def follow(self, parent_pid: int, interval_s: float = INTERVAL_S) -> bool:
         """Deliver until our parent is no longer `parent_pid` or `RUN/tracking.stop` appears; whether all was delivered.
@@ -92,6 +104,7 @@ class Tracker:
                 resume = time.monotonic() + interval_s
                 while time.monotonic() < resume and not self._last_call(parent_pid):
                     time.sleep(min(0.1, interval_s))
+            self._asked.discard("parent")
             for attempt in range(LAST_ATTEMPTS):
                 if attempt:
                     time.sleep(interval_s)
@@ -105,7 +118,7 @@ class Tracker:
     def _attempt(self, deliver: Callable[[], object]) -> bool:
         try:
             deliver()
-        except mlflow_store.outages() as error:
+        except mlflow_store.failures() as error:
             if not self._away:
                 text = mlflow_store.one_line(error)
                 where = shown(self.store.uri)
@@ -121,6 +134,27 @@ class Tracker:
 
     # ---- what is delivered
 
+    def _each(self, key: str, deliver: Callable[[], int | None]) -> int:
+        """Deliver what belongs to one run or file, unless the store has refused it; how much that was."""
+        if key in self.store.state.refused:
+            return 0
+        try:
+            return deliver() or 0
+        except mlflow_store.failures() as error:
+            if mlflow_store.is_outage(error):
+                raise
+            self.store.refuse(key, error)
+        except InputError as error:  # a damaged file, which may be mended
+            if key not in self._unreadable:
+                _log.warning("%s is not delivered: %s", key, error)
+            self._unreadable.add(key)
+        return 0
+
+    def _say_refused(self) -> None:
+        if len(self.store.state.refused) > self._refused:
+            self._refused = len(self.store.state.refused)
+            _log.warning(mlflow_store.left_alone(self.folder))
+
     def _parent(self) -> tuple[str, int]:
         """The sweep's own run."""
         plan = self.plan
@@ -128,7 +162,19 @@ class Tracker:
             "role": "sweep", "run": plan.run, "git_commit": plan.git_commit, "data_hash": plan.data_text,
             "config_hash": plan.config_hash, "protocol": plan.protocol, "metric": plan.metric.name,
         }  # fmt: skip
-        run, new = self.store.run("parent", plan.name, plan.run, tags, _mtime(self.run_dir.plan))
+        about = ("parent", plan.name, plan.run, tags, _mtime(self.run_dir.plan))
+        run, new = self.store.run(*about)
+        if "parent" not in self._asked and not self.store.is_there(run):
+            _log.warning("the sweep's own run was deleted in MLflow; it is made anew")
+            state = self.store.state
+            del state.runs["parent"]
+            state.refused.pop("parent", None)
+            state.files.clear()
+            run, new = self.store.run(*about)
+            for key, child in state.runs.items():
+                if key.startswith(("trial/", "scores/")):
+                    self._each(key, functools.partial(self.store.hang, child, run.id))
+        self._asked.add("parent")
         if run.status != "running" and self._live:
             self.store.set_status(run, "running", None)
         return run.id, new
@@ -140,10 +186,13 @@ class Tracker:
             first.setdefault(role.fingerprint, role)
         return [role for role in first.values() if (self.run_dir.trial(role.fingerprint) / TRIAL).exists()]
 
+    def _key(self, role: RoleRecord) -> str:
+        return f"trial/{self.run_dir.trial(role.fingerprint).name}"
+
     def _trial(self, role: RoleRecord, parent: str) -> int:
         """One nested run a trial: its params once, then the journal's new steps, then how it ended."""
         folder = self.run_dir.trial(role.fingerprint)
-        key, path = f"trial/{folder.name}", folder / journal.JOURNAL
+        key, path = self._key(role), folder / journal.JOURNAL
         size = path.stat().st_size if path.exists() else 0
         known = self.store.state.runs.get(key)
         if known and known.size == size:
@@ -228,9 +277,8 @@ class Tracker:
             **self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry),
             "baseline": board.baseline, "twin_of": entry.twin_of, "unranked": standing.unranked if standing else "",
         }  # fmt: skip
-        return self.store.log_scores(
-            f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard", name, tags, numbers, when
-        )
+        key, experiment = f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard"
+        return self._each(key, lambda: self.store.log_scores(key, experiment, name, tags, numbers, when))
 
     def _evaluated(self, board: Board, entry: Entry, seed: int, parent: str, when: float) -> int:
         """One seed's mean over the images of each benchmark."""
@@ -244,7 +292,7 @@ class Tracker:
         tags["mlflow.parentRunId"] = parent
         name = f"{entry.model} × {entry.objective} ×{board.scale} seed {seed} {entry.weights} scores"
         key = f"scores/{_key(board, entry)}/{fingerprint[:16]}"
-        return self.store.log_scores(key, self.plan.name, name, tags, numbers, when)
+        return self._each(key, lambda: self.store.log_scores(key, self.plan.name, name, tags, numbers, when))
 
     def _score_tags(self, board: Board, entry: Entry) -> dict[str, Any]:
         names = ("combination", "model", "objective", "target", "loss", "weights", "precision")
@@ -255,12 +303,14 @@ class Tracker:
         """Artifacts of the sweep's own run; a file goes out again when it has changed."""
         sent = self.store.state.files
         changed = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if sent.get(p.name) != _stamp(p)]
-        for path in changed:
-            stamp = _stamp(path)
-            self.store.log_file(parent, path, "pictures" if path.suffix == ".png" else None)
-            sent[path.name] = stamp
-            self.store.save()
-        return len(changed)
+        return sum(self._each(f"file/{path.name}", functools.partial(self._file, parent, path)) for path in changed)
+
+    def _file(self, parent: str, path: Path) -> int:
+        stamp = _stamp(path)
+        self.store.log_file(parent, path, "pictures" if path.suffix == ".png" else None)
+        self.store.state.files[path.name] = stamp
+        self.store.save()
+        return 1
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

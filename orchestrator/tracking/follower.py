@@ -1,16 +1,25 @@
-"""The tracker as a process of its own beside a sweep: it reads the run folder and never holds up a trial."""
+"""The tracker as a process of its own beside a sweep: it reads the run folder and never holds up a trial.
+
+Where it is killed, the end of the sweep starts another one, which delivers what is left.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator.run.folder import RunDir
+
 FAREWELL_SECONDS = 120
-"""How long the end of a sweep waits for the tracker to deliver what is left."""
+"""How long the end of a sweep waits for the tracker while it delivers nothing; as long as it does, it has time."""
+
+POLL_SECONDS = 0.5
+"""How often the end of a sweep looks whether something was delivered."""
 
 
 class Follower:
@@ -25,6 +34,10 @@ class Follower:
 
     def __enter__(self) -> Self:
         self._stop.unlink(missing_ok=True)
+        self._start()
+        return self
+
+    def _start(self) -> None:
         command = [sys.executable, "-m", "orchestrator.tracking", str(self.run_folder)]
         with (self.run_folder / "tracking.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -35,7 +48,6 @@ class Follower:
                 env=os.environ | {"SR_TRACKING_URI": self.uri},
                 start_new_session=True,  # Ctrl-C is for the sweep, which then lets the tracker finish
             )
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -44,10 +56,21 @@ class Follower:
 
     def finish(self) -> bool:
         """Let the tracker deliver what is left and end; False if something stays behind (the journals keep it)."""
-        if self._process.poll() is None:
+        if not self._stop.exists():
             self._stop.touch()
+            if self._process.poll() is not None:  # nobody had told it to end
+                self._start()
+        delivered, since = self._delivered(), time.monotonic()
+        while time.monotonic() - since < FAREWELL_SECONDS:
             try:
-                self._process.wait(FAREWELL_SECONDS)
+                return self._process.wait(POLL_SECONDS) == 0
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                if (now := self._delivered()) != delivered:
+                    delivered, since = now, time.monotonic()
+        self._process.kill()
         return self._process.wait() == 0
+
+    def _delivered(self) -> int:
+        """Another number whenever the tracker has written down that something was delivered."""
+        path = RunDir(self.run_folder).tracking
+        return path.stat().st_mtime_ns if path.exists() else 0

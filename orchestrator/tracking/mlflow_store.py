@@ -12,9 +12,12 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from filelock import FileLock
 from cluster.secrets import shown, without_login
 from eval.protocol import get_metric
 from orchestrator.run.folder import RunDir
+from orchestrator.run.progress import say
 from orchestrator.run.records import DeliveredRun, TrackingRecord, read_evaluation, read_plan
 from sr_models.errors import InputError
 
@@ -32,8 +36,13 @@ CHECK_TIMEOUT_S = 10.0
 TABLES_TIMEOUT_S = 120.0
 """How long a database may take at the start: MLflow makes its tables the first time, slowly on a busy machine."""
 
+LOCKED_S = 300.0
+"""How long a locked SQLite file is waited for at the start."""
+
 BATCH = 1000
 """MLflow's limit of metrics in one call."""
+
+_log = logging.getLogger("orchestrator.tracking")
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 
@@ -46,13 +55,15 @@ def check(uri: str) -> None:
     """Open the tracking store once, creating an SQLite database that is not there (two at a time would break it).
 
     Raises:
-        InputError: a URI of an unknown kind, a database that cannot be opened, no answer in time.
+        InputError: a URI of an unknown kind, a database that cannot be opened or stays locked, no answer in time.
     """
     scheme = uri.split(":", 1)[0].split("+", 1)[0]
     if ":" not in uri or scheme not in SCHEMES or (scheme == "sqlite" and _sqlite_file(uri) is None):
         raise InputError(
             f"tracking URI {shown(uri)!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a postgresql or mysql URI"
         )
+    if file := _sqlite_file(uri):
+        _await_unlocked(file)
     failure: list[Exception] = []
 
     def probe() -> None:
@@ -78,6 +89,30 @@ def check(uri: str) -> None:
         raise InputError(f"tracking URI {shown(uri)!r}: {one_line(failure[0])}") from failure[0]
 
 
+def _await_unlocked(file: Path) -> None:
+    """Wait, and say so once, while another program holds an SQLite file locked."""
+    until, said = time.monotonic() + LOCKED_S, False
+    while _is_locked(file):
+        if time.monotonic() > until:
+            raise InputError(f"{file} is locked by another program, for {LOCKED_S:.0f} s now")
+        if not said:
+            say(f"{file} is locked by another program; waiting for it")
+            said = True
+        time.sleep(0.5)
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether an SQLite file is there and cannot be written because another program does, or forbids it."""
+    if not file.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode == sqlite3.SQLITE_BUSY  # MLflow will say what else is wrong with it
+    return False
+
+
 def _connect(uri: str) -> None:
     """Raise at once what MLflow would only warn of, and try again for many minutes: a wrong password, a closed port."""
     import sqlalchemy
@@ -94,19 +129,36 @@ def client(uri: str) -> Any:
     _set_environment()
     from mlflow.tracking import MlflowClient
 
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # else a traceback beside every exception
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else a line for every try of a long outage
     return MlflowClient(uri)
 
 
-def outages() -> tuple[type[Exception], ...]:
-    """What MLflow raises while a store is away."""
+def failures() -> tuple[type[Exception], ...]:
+    """What MLflow raises where something is not delivered: the store is away (`is_outage`), or refuses it."""
     _set_environment()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, SQLAlchemyError, OSError
+
+
+_OF_THE_STORE = {401, 403, 407, 408, 429}
+"""Answers below 500 that say nothing of what was sent: log in, not now, too often."""
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether one of `failures()` is the store's (connection, 5xx, database), and not that of what was sent to it."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+    if not isinstance(error, MlflowException):
+        return True
+    if isinstance(error.__cause__, SQLAlchemyError):
+        return not isinstance(error.__cause__, DataError | IntegrityError)
+    status = error.get_http_status_code()
+    return status >= 500 or status in _OF_THE_STORE or error.error_code == "ENDPOINT_NOT_FOUND"
 
 
 def _set_environment() -> None:
@@ -144,6 +196,16 @@ def board_link(run_folder: Path, uri: str) -> str:
     return f"{server}/#/experiments/{board}/runs?{query}" if board else ""
 
 
+def left_alone(run_folder: Path) -> str:
+    """A line on what MLflow does not take of a run folder; "" if it takes all."""
+    path = RunDir(run_folder).tracking
+    refused = TrackingRecord.read(path).refused if path.exists() else {}
+    if not refused:
+        return ""
+    key, reason = next(iter(refused.items()))
+    return f"MLflow does not take {len(refused)} run(s) or file(s), listed in {path}; the first is {key}: {reason}"
+
+
 class Store:
     """One run folder's runs in one tracking store, each made once and found again.
 
@@ -179,20 +241,28 @@ class Store:
         """Remember `state`."""
         self.state.write(RunDir(self.folder).tracking)
 
+    def refuse(self, key: str, error: Exception) -> None:
+        """Leave a run or file alone from now on."""
+        self.state.refused[key] = one_line(error)
+        self.save()
+
     def _experiment(self, name: str) -> str:
+        """The id of an experiment, made or restored where it is not there; its runs of this folder are then known."""
         known = self.state.experiments
-        if name not in known:
+        if name not in self._asked:
             found = self._client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
             place = self._artifacts(name)
-            known[name] = (
-                found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
-            )
-        if name not in self._asked:  # a process killed after making a run left one that only MLflow knows
-            self._recall(known[name])
+            there = found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
+            if known.get(name, there) != there:
+                _log.warning("tracking store %s no longer knows what it was sent: all is sent again", shown(self.uri))
+                self.state = TrackingRecord(uri=self.state.uri)
+                self._asked.clear()
+            self.state.experiments[name] = there
+            self._recall(there)  # a process killed after making a run left one that only MLflow knows
             self._asked.add(name)
-        return known[name]
+        return self.state.experiments[name]
 
     def _artifacts(self, name: str) -> str | None:
         """Beside an SQLite file, beside the run folder for another database, and wherever a server puts them."""
@@ -233,10 +303,25 @@ class Store:
         self.save()
         return runs[key], 1
 
+    def is_there(self, run: DeliveredRun) -> bool:
+        """Whether nobody has deleted a run in MLflow."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run.id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+
+    def hang(self, run: DeliveredRun, parent: str) -> None:
+        """Show a run below another parent."""
+        self._client.set_tag(run.id, "mlflow.parentRunId", parent)
+
     def set_status(self, run: DeliveredRun, status: str, end: float | None, cause: str | None = None) -> None:
         """Give a run a journal's status; `end` in s since 1970, None for a run that goes on."""
-        if cause:
-            self._client.set_tag(run.id, "cause", cause[:5000])
+        if cause or run.status == "failed":  # one that is tried again has failed no longer
+            self._client.set_tag(run.id, "cause", (cause or "")[:5000])
         if end is None:
             self._client.update_run(run.id, status=_STATUS[status])
         else:
@@ -261,6 +346,8 @@ class Store:
         """Send journal steps in as few calls as `BATCH` allows; how many values that was."""
         new = 0
         for batch in _batches(entries):
+            if new:
+                self.save()  # who waits for the delivery sees by it that it goes on
             values = [row for entry in batch for row in metric_rows(entry["metrics"], entry["step"], entry["time"])]
             self._client.log_batch(run.id, metrics=values)
             run.step = batch[-1]["step"]
@@ -281,13 +368,18 @@ class Store:
     ) -> int:
         """A finished run that holds these scores and tags; only what differs from what MLflow has is sent.
 
-        MLflow cannot forget a metric, so one that there is no longer (a rank, while a seed lacks) becomes NaN.
+        MLflow cannot forget a metric: where there is one no longer (a rank, while a seed lacks), the run is made anew.
         """
         run, new = self.run(key, experiment, name, tags, when)
         there = self._client.get_run(run.id).data
-        gone = {_safe(k)[:250]: math.nan for k, v in scores.items() if v is None}
-        sent = {**scores, **{k: v for k, v in gone.items() if not math.isnan(there.metrics.get(k, math.nan))}}
-        values = [value for value in metric_rows(sent, 0, when) if there.metrics.get(value.key) != value.value]
+        now = metric_rows(scores, 0, when)
+        gone = {_safe(score)[:250] for score in scores} - {value.key for value in now}
+        if gone & there.metrics.keys():
+            self._client.delete_run(run.id)
+            del self.state.runs[key]
+            run, new = self.run(key, experiment, name, tags, when)
+            there = self._client.get_run(run.id).data
+        values = [value for value in now if there.metrics.get(value.key) != value.value]
         for name, tag in tags.items():
             if tag is not None and there.tags.get(name) != str(tag)[:5000]:
                 self._client.set_tag(run.id, name, str(tag)[:5000])
@@ -295,14 +387,19 @@ class Store:
             self._client.log_batch(run.id, metrics=values[start : start + BATCH])
         if run.status != "complete":
             self.set_status(run, "complete", when)
+        if values:
+            self.save()
         return new + len(values)
 
 
 def metric_rows(values: Mapping[str, Any], step: int, when: float) -> list[Any]:
-    """MLflow metrics of the numbers among `values`; the same input gives the same rows, which MLflow stores once."""
+    """MLflow metrics of the finite numbers among `values`; MLflow would make 1.8e308 of infinity.
+
+    The same input gives the same rows, which MLflow stores once.
+    """
     from mlflow.entities import Metric
 
-    numbers = {_safe(k)[:250]: float(v) for k, v in values.items() if isinstance(v, int | float)}
+    numbers = {_safe(k)[:250]: float(v) for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
     return [Metric(name, number, int(when * 1000), step) for name, number in numbers.items()]
 
 
@@ -328,7 +425,8 @@ def text(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    return shown(" ".join(str(error).split()))[:300] or type(error).__name__
+    said = str(error).partition("[SQL:")[0]  # SQLAlchemy adds the statement and a link
+    return shown(" ".join(said.split()))[:300] or type(error).__name__
 
 
 def _sqlite_file(uri: str) -> Path | None:

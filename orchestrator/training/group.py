@@ -23,14 +23,11 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from cluster.ray_private import QUICK_TRAIN
 from orchestrator.plan.config import TrialConfig
 from orchestrator.run.journal import TrialResult
-from orchestrator.training.failure import failure_cause
+from orchestrator.training.failure import LOST, NODE_OUT_OF_MEMORY, failure_cause, failure_why
 from orchestrator.training.worker import Crew
 from sr_models.errors import InputError
 
 Answer = Literal["continue", "stop"]
-
-LOST = "its workers were lost more often than max_restarts allows"
-NODE_OUT_OF_MEMORY = "out of memory: Ray ended a worker because its node ran low"
 
 
 class Verdicts:
@@ -143,8 +140,8 @@ def _given_up(crew: Crew, fingerprint: str, error: ray.train.TrainingFailedError
         if isinstance(cause, InputError):
             raise cause from None
         if said := failure_cause(cause, crew.device):
-            return crew.access.end(fingerprint, "failed", None, said)
+            return crew.access.end(fingerprint, "failed", None, said, failure_why(cause))
     if not any(isinstance(cause, ray.exceptions.RayError) for cause in causes):  # the others lose their connection
         raise error
     starved = any(isinstance(cause, ray.exceptions.OutOfMemoryError) for cause in causes)
-    return crew.access.end(fingerprint, "failed", None, NODE_OUT_OF_MEMORY if starved else LOST)
+    return crew.access.end(fingerprint, "failed", None, NODE_OUT_OF_MEMORY if starved else LOST, "environment")

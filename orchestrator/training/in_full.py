@@ -14,6 +14,7 @@ from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult, outcome
 from orchestrator.run.progress import say
+from orchestrator.training.failure import LOST, NODE_OUT_OF_MEMORY
 from orchestrator.training.worker import execute, reserved_for_trial
 from sr_models.errors import InputError
 
@@ -34,6 +35,8 @@ def run_in_full(
 ) -> list[TrialResult]:
     """Run trials to their end; `progress` gets the finished steps of all of them together.
 
+    A trial that its environment ended, here or in a run of its group, is a failed result; the others go on.
+
     Args:
         access: the driver's.
         steered: whether their validations are held against those of a search.
@@ -53,12 +56,11 @@ def run_in_full(
                 running[task.remote(trial, workers, resources, device, steered, last[i])] = i
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             progress(sum(_step(access, config) for config in configs))
-            with user_errors():
-                for ref in done:
-                    i = running.pop(ref)
-                    results[i] = ray.get(ref)
-                    for note in journal.notes(access.read_journal(configs[i].fingerprint)):
-                        say(note)
+            for ref in done:
+                i = running.pop(ref)
+                results[i] = _result(ref, access, configs[i].fingerprint)
+                for note in journal.notes(access.read_journal(configs[i].fingerprint)):
+                    say(note)
         return [result for result in results if result is not None]
     finally:
         for ref in running:  # only on the way out of an interrupted wait
@@ -84,9 +86,35 @@ def _execute(
     )
 
 
+def _result(ref: Any, access: Access, fingerprint: str) -> TrialResult:
+    """How a task says its trial ended, or its journal from now on, where the environment left it without a word.
+
+    Raises:
+        InputError: what the user can mend. ray.exceptions.RayTaskError: a defect.
+    """
+    try:
+        with user_errors():
+            return ray.get(ref)
+    except ray.exceptions.OutOfMemoryError:
+        cause = NODE_OUT_OF_MEMORY
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError):
+        cause = LOST
+    except ray.exceptions.RayTaskError as error:
+        if not isinstance(error.cause, OSError):
+            raise
+        cause = f"{type(error.cause).__name__}: {error.cause}"
+    return access.end(fingerprint, "failed", None, cause, "environment")
+
+
 def _ended(access: Access, config: TrialConfig, until: int, steered: bool) -> TrialResult | None:
-    """How a trial ended that came to step `until` or failed; None if there is something left to run."""
+    """How a trial ended that came to step `until` or failed; None if there is something left to run.
+
+    One that its environment ended, in an earlier invocation, is reopened.
+    """
     result = outcome(access.read_journal(config.fingerprint))
+    if result is not None and not result.is_final:
+        access.reopen(config.fingerprint)
+        return None
     if steered and not access.measures(config):
         return None
     return None if result is None or (result.status == "stopped" and result.step < until) else result
@@ -98,15 +126,14 @@ def _step(access: Access, config: TrialConfig) -> int:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Raise what the user can mend as one line, without Ray's traceback around it."""
+    """Raise what the user can mend as one line, without Ray's traceback around it.
+
+    Raises:
+        InputError: the one of a task.
+    """
     try:
         yield
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise error.cause from None
         raise
-    except ray.exceptions.OutOfMemoryError:
-        raise InputError(
-            "out of memory: Ray ended a worker because its node ran low; set resources.max_concurrent lower, "
-            "then run the same command again"
-        ) from None

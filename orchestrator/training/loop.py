@@ -33,9 +33,9 @@ from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrialConfig
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
-from orchestrator.run.journal import JOURNAL, Journal, TrialResult, end, steps
+from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome, steps
 from orchestrator.run.records import TRIAL, TrialRecord, begin_trial
-from orchestrator.training.failure import TrialFailure, failure_cause
+from orchestrator.training.failure import TrialFailure, failure_cause, failure_why
 from orchestrator.training.network import build_network, export, other_weights, prepare
 from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
@@ -91,7 +91,8 @@ def run_trial(
         kept: called after rank 0 has changed files in `out_dir`, to carry them elsewhere.
 
     Returns:
-        The result; a failed trial is a result too, with its cause, and is not retried by running it again.
+        The result; a failed trial is a result too, with its cause, and is not retried by running it again. One that its
+        environment ended goes on once its journal is reopened (`Access.reopen`).
 
     Raises:
         InputError: the store lacks the teacher.
@@ -124,9 +125,9 @@ def run_trial(
         answer = report(last["step"], last["metrics"]) if last else "continue"
         if last and last["step"] == last["of"]:  # at its full budget nothing is left to stop
             answer = "continue"
-        done = end(journal.entries)
-        if done is not None and (done["status"] != "stopped" or answer == "stop"):
-            return TrialResult(done["status"], done["step"], last["metrics"] if last else {}, done["cause"])
+        ended = outcome(journal.entries)
+        if ended is not None and (ended.status != "stopped" or answer == "stop"):
+            return ended
         if answer == "stop":
             assert last is not None
             journal.end("stopped", last["step"])
@@ -141,8 +142,9 @@ def run_trial(
                 if cause is None or (world > 1 and not isinstance(error, TrialFailure)):
                     raise  # with others waiting for this worker, whoever started them all decides
                 known = steps(journal.entries)
-                result = TrialResult("failed", trial.step if trial else 0, known[-1]["metrics"] if known else {}, cause)
-        journal.end(result.status, result.step, result.cause)
+                metrics = known[-1]["metrics"] if known else {}
+                result = TrialResult("failed", trial.step if trial else 0, metrics, cause, failure_why(error))
+        journal.end(result.status, result.step, result.cause, result.why)
         return result
 
 

@@ -18,6 +18,7 @@ from orchestrator.run.driver import Home
 from orchestrator.run.progress import bar, moves
 from orchestrator.run.records import Roles
 from orchestrator.training import in_full as workers
+from orchestrator.training.failure import NODE_OUT_OF_MEMORY
 from orchestrator.training.in_full import user_errors
 from sr_models.checkpoints import published
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
@@ -110,9 +111,8 @@ def _trained(
     with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
         [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=1)
     if result.status != "complete":
-        raise InputError(
-            f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; change teacher.train"
-        )
+        cure = "change teacher.train" if result.is_final else "the same command tries it again"
+        raise InputError(f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; {cure}")
     home.pull_weights(trial.fingerprint)
     folder = home.run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
     return home.run.name_of(folder)
@@ -124,8 +124,13 @@ def make_centroids(
     """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder."""
     cpus = resources.cpus_per_worker
     task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
-    with user_errors():
-        ray.get(task.remote(checkpoint, access.for_workers(), teacher, data_hash, cpus, device))
+    try:
+        with user_errors():
+            ray.get(task.remote(checkpoint, access.for_workers(), teacher, data_hash, cpus, device))
+    except ray.exceptions.OutOfMemoryError:
+        raise InputError(
+            f"centroids: {NODE_OUT_OF_MEMORY}; set resources.max_concurrent lower, then run the same command again"
+        ) from None
 
 
 def _make_centroids(checkpoint: str, access: Access, teacher: str, data_hash: str, threads: int, device: str) -> None:

@@ -68,6 +68,7 @@ SPOILT = [  # file, what stands there, what is put there (first place only), wha
     (JOB, "shutdownAfterJobFinishes: true", "shutdownAfterJobFinishes: false", "cost on after its job"),
     (JOB, "    activeDeadlineSeconds: 259200\n", "", "activeDeadlineSeconds: not given"),
     (JOB, "mode: token", "mode: disabled", "RayJob sr-sweep: authOptions.mode: not token"),
+    (JOB, "        --as-job\n", "", "without --as-job"),
     (STORES, "type: ClusterIP", "type: NodePort", "Service sr-sweep-postgres: type NodePort"),
     (STORES, "kind: ConfigMap", "kind: Secret", "kubectl create secret"),
     (STORES, "postgres:16.10-bookworm", "postgres:latest", "postgres:latest is not pinned"),

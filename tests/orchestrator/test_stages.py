@@ -38,6 +38,12 @@ class FakeStudies:
         lengths = {1: 0.3, 2: 0.6, 5: 0.9} if one.id == ECO else {}
         return {number: SimpleNamespace(params={"target.length": length}) for number, length in lengths.items()}
 
+    def left(self, one: Combination) -> list[str]:
+        return ["out of memory"] if one.trials else []
+
+    def failures(self, one: Combination) -> list[str]:
+        return ["the loss is not finite"]
+
     def counts(self, one: Combination) -> SearchCounts:
         return COUNTS if one.trials else SearchCounts(trials=0, pruned=0, failed=0)
 
@@ -64,7 +70,7 @@ class Finals:
         )  # fmt: skip
 
     def __call__(self, best: dict[str, tuple[int, dict[str, Any], str]], **changes: Any) -> dict[str, WinnerRecord]:
-        stages.finish_winners(session := self.session(**changes), INGREDIENTS, FakeStudies(best))
+        self.unscored = stages.finish_winners(session := self.session(**changes), INGREDIENTS, FakeStudies(best))
         return read_winners(session.run.winners)
 
     def expected(self, combination: str, params: dict[str, Any], seed: int) -> str:
@@ -108,6 +114,7 @@ def test_every_combination_gets_as_many_seeds_that_no_search_saw(finals: Finals,
     }
     assert finals.pulled == [trial.fingerprint for trial in finals.ran]
     assert not finals.steered, "their weights alone are asked for"
+    assert finals.unscored == []
 
 
 def test_each_grid_point_has_its_own_runs(finals: Finals) -> None:
@@ -120,15 +127,23 @@ def test_each_grid_point_has_its_own_runs(finals: Finals) -> None:
 
 def test_a_search_without_a_complete_trial_has_no_winner(finals: Finals, capsys: pytest.CaptureFixture[str]) -> None:
     assert list(finals({})) == [L1]
-    assert f"{ECO}: no trial of its search ran its full budget; no score" in "".join(capsys.readouterr())
+    assert finals.unscored == [f"{ECO}: no trial of its search ran its full budget (out of memory)"]
+    assert f"{finals.unscored[0]}; no score" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
-    ("fails", "seeds"),
-    [(lambda trial: trial.seed == 8, [9]), (lambda trial: trial.objective.target.kind == "hr", None)],
+    ("fails", "seeds", "unscored"),
+    [
+        (lambda trial: trial.seed == 8, [9], [(L1, 8), (ECO, 8)]),
+        (lambda trial: trial.objective.target.kind == "hr", None, [(L1, 8), (L1, 9)]),
+    ],
 )
 def test_a_run_that_failed_is_no_score(
-    finals: Finals, fails: Callable[[TrialConfig], bool], seeds: list[int] | None, capsys: pytest.CaptureFixture[str]
+    finals: Finals,
+    fails: Callable[[TrialConfig], bool],
+    seeds: list[int] | None,
+    unscored: list[tuple[str, int]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     finals.fails = fails
     found = finals({ECO: (0, {}, "s")})
@@ -136,6 +151,7 @@ def test_a_run_that_failed_is_no_score(
     if seeds:
         assert found[L1].fingerprints == tuple(finals.expected(L1, {}, seed) for seed in seeds)
         assert found[L1].train_seconds == 2.0
+    assert finals.unscored == [f"{name} seed {seed}: the loss is not finite" for name, seed in unscored]
     assert "imdn seed 8: failed at step 3: the loss is not finite" in "".join(capsys.readouterr())
 
 

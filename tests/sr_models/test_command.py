@@ -65,7 +65,12 @@ def without_a_reader(*arguments: str) -> tuple[int, str]:
 
 def test_the_exit_codes() -> None:
     codes = {name: code for name, code in vars(command).items() if name.startswith("EXIT_")}
-    assert codes == {"EXIT_DONE": 0, "EXIT_FAILED": 1, "EXIT_INPUT": 2, "EXIT_LOST": 3, "EXIT_INTERRUPTED": 130}
+    table = codes.pop("EXIT_CODES")
+    assert codes == {
+        "EXIT_DONE": 0, "EXIT_FAILED": 1, "EXIT_INPUT": 2, "EXIT_LOST": 3, "EXIT_UNSCORED": 4, "EXIT_BUDGET": 5,
+        "EXIT_INTERRUPTED": 130,
+    }  # fmt: skip
+    assert set(table) == set(codes.values()) and all(table.values())
 
 
 def test_the_code_and_the_arguments_are_the_commands_own(monkeypatch: pytest.MonkeyPatch) -> None:

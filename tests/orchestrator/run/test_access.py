@@ -117,6 +117,20 @@ def test_the_first_end_of_a_trial_stands_whoever_writes_it(seen):
     assert seen.worker.result(FINGERPRINT) == ended
 
 
+def test_a_trial_that_its_environment_ended_is_reopened_and_no_other(seen, capsys):
+    begin(seen.worker, 1, 2)
+    seen.worker.end(FINGERPRINT, "failed", None, "out of memory", "environment")
+    seen.move()
+    seen.driver.reopen(FINGERPRINT)
+    assert seen.driver.result(FINGERPRINT) is None is seen.worker.result(FINGERPRINT)
+    said = f"trial {FINGERPRINT[:16]} is tried again, after it ended at step 2: out of memory\n"
+    assert capsys.readouterr().err == said
+    seen.driver.reopen(FINGERPRINT)  # another run of the output did
+    assert seen.worker.end(FINGERPRINT, "failed", None, "the loss is not finite", "numbers").is_final
+    seen.driver.reopen(FINGERPRINT)
+    assert seen.driver.result(FINGERPRINT).why == "numbers" and capsys.readouterr().err == ""
+
+
 def test_files_go_both_ways(seen):
     put(seen.worker, "evaluation/a.parquet", "rows")
     seen.worker.send("evaluation/a.parquet")

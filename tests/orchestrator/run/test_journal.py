@@ -53,6 +53,24 @@ def test_the_last_end_counts(tmp_path):
     assert end(read(journal.path))["status"] == "complete"
 
 
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_failure_says_its_kind_and_what_the_environment_did_can_be_reopened(tmp_path, sealed):
+    path = tmp_path / "journal.jsonl"
+    if not sealed:  # as earlier versions left it, which knew no kinds
+        path.write_text('{"kind": "end", "status": "failed", "step": 5, "cause": "no memory", "time": 1.0}\n')
+        assert outcome(read(path)).why == "numbers" and outcome(read(path)).is_final
+    journal = Journal(path)
+    journal.end("failed", 5, "no memory", "environment")
+    ended = outcome(read(path))
+    assert (ended.status, ended.why, ended.is_final) == ("failed", "environment", False)
+    journal.reopen()
+    assert outcome(read(path)) is None and not notes(read(path)), "what its driver says once stands in no note"
+    journal.end("failed", 5, "the loss is not finite", "numbers")
+    assert outcome(read(path)).is_final and len(read(path)) == len(journal.entries)
+    journal.end("complete", 10)
+    assert outcome(read(path)).why is None and "why" not in read(path)[-1]
+
+
 @pytest.fixture
 def finished(tmp_path):
     """A journal of five lines, the third of which ends the trial a first time."""

@@ -185,6 +185,7 @@ TRACKING_TEXT = """{
  }
 }
 """
+REFUSED_TEXT = TRACKING_TEXT[: -len("\n}\n")] + ',\n "refused": {\n  "trial/a": "deleted"\n }\n}\n'
 SCORED_TEXT = TRACKING_TEXT[: -len("\n}\n")] + ',\n "scores": "s"\n}\n'
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -206,6 +207,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
         ("home.json", HomeRecord(storage=None), "null\n"),
         ("tracking.json", TRACKING, TRACKING_TEXT),
         ("tracking.json", TRACKING.model_copy(update={"scores": "s"}), SCORED_TEXT),
+        ("tracking.json", TRACKING.model_copy(update={"refused": {"trial/a": "deleted"}}), REFUSED_TEXT),
     ],
 )
 def test_what_is_written_to_the_byte_and_comes_back(name: str, record: Any, text: str, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class FakeStudies:
         self.worse: set[int] = set()
         self.recorded: list[tuple[int, int, dict[str, float]]] = []
         self.told: list[tuple[int, TrialState, str | None]] = []
+        self.left: list[tuple[int, str]] = []
 
     def next(self) -> Assignment | None:
         return self.planned.pop(0) if self.planned else None
@@ -59,6 +60,9 @@ class FakeStudies:
     def tell(self, found: Assignment, state: TrialState, cause: str | None = None) -> None:
         self.told.append((found.number, state, cause))
 
+    def leave(self, found: Assignment, cause: str) -> None:
+        self.left.append((found.number, cause))
+
     def pruned(self) -> list[tuple[str, int]]:
         return self.stopped
 
@@ -69,7 +73,8 @@ class FakeAccess:
     def __init__(self, folder: Path) -> None:
         self.run = RunDir(folder)
         self.journals: dict[str, list[dict[str, Any]]] = {}
-        self.ended: list[tuple[str, str, int]] = []
+        self.ended: list[tuple[str, str, int | None]] = []
+        self.reopened: list[str] = []
         self.otherwise: set[str] = set()
         """Trials whose validations lack something."""
         self.busy: set[str] = set()
@@ -84,12 +89,24 @@ class FakeAccess:
     def is_busy(self, fingerprint: str) -> bool:
         return fingerprint in self.busy
 
-    def end(self, fingerprint: str, status: str, step: int) -> None:
+    def end(
+        self, fingerprint: str, status: str, step: int | None, cause: str | None = None, why: str | None = None
+    ) -> None:
         self.ended.append((fingerprint, status, step))
+        if why:
+            self.journals.setdefault(fingerprint, []).append(ending(status, step or 0, cause, why))
+
+    def reopen(self, fingerprint: str) -> None:
+        self.reopened.append(fingerprint)
+        self.journals[fingerprint].append({"kind": "again"})
 
 
 def step(number: int, value: float = 20.0) -> dict[str, Any]:
     return {"kind": "step", "step": number, "metrics": {"psnr_y": value}}
+
+
+def ending(status: str, step: int, cause: str | None = None, why: str | None = None) -> dict[str, Any]:
+    return {"kind": "end", "status": status, "step": step, "cause": cause} | ({"why": why} if why else {})
 
 
 def report(number: int, value: float = 20.0, status: str = "running") -> dict[str, Any]:
@@ -156,7 +173,7 @@ def test_a_duplicate_waits_until_its_twin_has_ended(search):
 def test_what_a_dead_driver_did_not_record_is_recorded_at_the_start(search):
     one = assignment(0)
     made = search(one)
-    made.access.journals[one.config.fingerprint] = [step(50, 21.0), step(100, 22.0), {"kind": "end", "step": 100}]
+    made.access.journals[one.config.fingerprint] = [step(50, 21.0), step(100, 22.0), ending("complete", 100)]
     made.in_flight.start("t")
     assert made.studies.recorded == [(0, 50, {"psnr_y": 21.0}), (0, 100, {"psnr_y": 22.0})]
     assert made.studies.told == [], "the trial itself says how it ended"
@@ -165,7 +182,7 @@ def test_what_a_dead_driver_did_not_record_is_recorded_at_the_start(search):
 def test_another_runs_trial_counts_up_to_where_the_study_stops_it(search):
     one, other = assignment(0), assignment(1, length=0.9)
     made = search(one, other)
-    made.access.journals[one.config.fingerprint] = [step(50), step(100), step(STEPS), {"kind": "end", "step": STEPS}]
+    made.access.journals[one.config.fingerprint] = [step(50), step(100), step(STEPS), ending("complete", STEPS)]
     made.studies.worse.add(0)
     assert made.in_flight.start("t") is not None and made.in_flight.live == {"t": other}
     assert made.studies.told == [(0, TrialState.PRUNED, None)] and made.progress == [(0, 50, "stopped")]
@@ -297,6 +314,40 @@ def test_workers_of_an_unknown_trial_go_on(search):
     made = search(ray_train=True)
     assert made.in_flight.decide("t", report(50)) is False
     assert made.decisions == [("t", 50, "continue")] and made.studies.recorded == []
+
+
+# ---- what the environment did ----------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_its_environment_ended_is_left_and_its_twin_with_it(search):
+    one, twin = assignment(0), assignment(1)
+    made = search(one, twin)
+    made.in_flight.start("a")
+    assert made.in_flight.start("b") is None
+    made.in_flight.leave("a", 50, "out of memory")
+    assert made.studies.left == [(0, "out of memory")] and made.studies.told == []
+    assert made.access.ended == [(one.config.fingerprint, "failed", None)] and made.progress[-1] == (0, 50, "failed")
+    assert made.in_flight.start("b") is not None and made.access.reopened == [], "not twice in one invocation"
+
+
+def test_the_next_invocation_reopens_what_the_environment_ended_and_leaves_what_the_numbers_did(search):
+    one, other = assignment(0), assignment(1, length=0.9)
+    made = search(one, other)
+    made.access.journals = {
+        one.config.fingerprint: [step(50), ending("failed", 60, "out of memory", "environment")],
+        other.config.fingerprint: [step(50), ending("failed", 60, "the loss is not finite", "numbers")],
+    }
+    made.in_flight.start("a"), made.in_flight.start("b")
+    assert made.access.reopened == [one.config.fingerprint]
+    assert made.studies.recorded == [(0, 50, {"psnr_y": 20.0}), (1, 50, {"psnr_y": 20.0})]
+
+
+def test_a_trial_that_another_run_goes_on_with_is_given_no_end(search):
+    made = search(one := assignment(0))
+    made.in_flight.start("a")
+    made.access.busy.add(one.config.fingerprint)
+    made.in_flight.leave("a", 50, "its workers were lost")
+    assert made.access.ended == [] and made.studies.left == [(0, "its workers were lost")]
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------

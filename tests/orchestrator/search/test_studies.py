@@ -152,6 +152,30 @@ def test_trials_of_a_dead_driver_come_first_with_their_parameters_and_reports(op
     assert after.trials(done.combination)[done.number].value == 30.0
 
 
+def test_what_the_environment_ended_is_tried_again_by_the_next_driver_under_its_number(opened):
+    before = opened()
+    first, second = ask(before, ECO), ask(before, ECO)
+    before.record(first, 50, {"psnr_y": 32.0})
+    before.leave(first, "out of memory")
+    train(before, second, flat(30.0))
+    while (found := before.next()) is not None:
+        assert found.number != first.number or found.combination.id != ECO, "never twice by one driver"
+        before.tell(found, TrialState.FAIL, "x")
+    assert before.open == 0 and before.left(first.combination) == ["out of memory"]
+    assert before.counts(first.combination).failed == 3, "with the two that were told"
+    records = (before.run.output / "shared" / "searches").glob("*.json")
+    [record] = [path for path in records if SearchRecord.read(path).combination == ECO]
+    assert not SearchRecord.read(record).proposals, "nothing from the first that has not ended on"
+
+    after = opened()
+    assert after.open == 1 and after.left(first.combination) == []
+    again = after.next()
+    assert (again.number, again.config.fingerprint) == (first.number, first.config.fingerprint)
+    assert again.reported == {50} and after.next() is None
+    train(after, again, flat(32.0))
+    assert len(SearchRecord.read(record).proposals) == 4 and after.winner(again.combination).number == first.number
+
+
 def test_a_driver_that_died_while_asking_leaves_a_trial_that_is_completed(opened):
     before = opened()
     study = optuna.load_study(study_name=f"{before.run.name}/{ECO}", storage=before.storage)

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from optuna.trial import TrialState
 
-from orchestrator.search.tune import _cause
+from orchestrator.search.tune import _cause, _raised, _StudySearcher
 
 LOST = "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\nThe actor is dead."
 MEMORY = "1 worker(s) were killed due to the node running low on memory. Memory on the node was 1.57GB used"
@@ -20,6 +21,7 @@ RAISED = 'ray::ImplicitFunc.train() (pid=1, ip=192.0.2.2)\n  File "trial.py", li
         ([LOST], None),
         ([MEMORY], "out of memory: Ray ended the worker because its node ran low"),
         ([RAISED], "ValueError: bad shape"),
+        ([RAISED.replace("ValueError", "sr_models.errors.InputError")], "bad shape"),
         ([MEMORY, LOST], None),  # only the last one counts
         ([], None),
     ],
@@ -35,3 +37,26 @@ def test_an_interrupted_storage_is_no_outcome_of_a_trial(tmp_path: Path) -> None
     for last, cause in (("OSError: writing 'x' at s3://b failed", None), ("ValueError: wrong", "ValueError: wrong")):
         path.write_text(f'Failure #1\nray::ImplicitFunc.train()\n  File "trial.py", line 1\n{last}\n')
         assert _cause(SimpleNamespace(error_file=str(path))) == cause
+        assert _raised(SimpleNamespace(error_file=str(path))) == last
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "heard"),
+    [
+        ({"status": "failed", "cause": "NaN", "why": "numbers"}, False, ("close", TrialState.FAIL, "NaN")),
+        ({"status": "failed", "cause": "no memory", "why": "environment"}, False, ("leave", "no memory")),
+        ({"status": "running"}, True, ("leave", "OSError: the storage was away")),
+        (None, True, ("leave", "OSError: the storage was away")),
+    ],
+)
+def test_a_study_hears_of_what_the_numbers_did_alone(
+    result: dict[str, str] | None, error: bool, heard: tuple[object, ...]
+) -> None:
+    calls: list[tuple[object, ...]] = []
+    in_flight = SimpleNamespace(
+        live={"t": None}, errors={"t": "OSError: the storage was away"},
+        close=lambda _id, state, _step, cause: calls.append(("close", state, cause)),
+        leave=lambda _id, _step, cause: calls.append(("leave", cause)),
+    )  # fmt: skip
+    _StudySearcher(in_flight).on_trial_complete("t", result and {"step": 50, **result}, error)  # type: ignore[arg-type]
+    assert calls == [heard]

@@ -1,7 +1,6 @@
 """What the run folder holds is in MLflow once, whatever was killed, lost or away in between."""
 
 import json
-import math
 import os
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from orchestrator.leaderboard.write import write
+from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import (
     CombinationRecord,
@@ -27,6 +27,7 @@ from orchestrator.run.records import (
     SearchCounts,
     TrialRecord,
     WinnerRecord,
+    read_roles,
     read_winners,
     write_winners,
 )
@@ -207,7 +208,7 @@ def test_mlflow_itself_stores_a_repeated_batch_once(uri: str, run: Path) -> None
     found = one(uri, run, role="search").info.run_id
     again = mlflow_store.metric_rows({"psnr_y": 30.5, "train.loss": 0.1, "other": float("nan")}, 50, 1050.0)
     client(uri).log_batch(found, metrics=again)
-    assert [len(points(uri, found, key)) for key in ("psnr_y", "train.loss", "other")] == [1, 1, 1]
+    assert [len(points(uri, found, key)) for key in ("psnr_y", "train.loss", "other")] == [1, 1, 0]
 
 
 @pytest.mark.parametrize("killed", [True, False])
@@ -274,7 +275,7 @@ def test_board_and_scores(uri: str, run: Path) -> None:
     assert len(mlflow.search_runs([board.experiment_id])) == 2, "the same rows, brought up to date"
 
 
-def test_ranks_are_metrics_and_nan_when_there_are_none_any_more(uri: str, run: Path) -> None:
+def test_ranks_are_metrics_and_gone_when_there_are_none_any_more(uri: str, run: Path) -> None:
     add_scores(run, bicubic=30.0, seed0=31.0, seed1=31.4)
     l1 = {"combination": "x2/edsr_baseline/l1", "objective": "l1"}
     for seed in (0, 1):
@@ -301,8 +302,106 @@ def test_ranks_are_metrics_and_nan_when_there_are_none_any_more(uri: str, run: P
     write(run)
     tracker.sync()
     rows = {r.data.tags["objective"]: r.data for r in runs(uri, f"{run.parent.name} leaderboard")}
-    assert math.isnan(rows["eco"].metrics["psnr_y.rank_first"]) and rows["l1"].tags["unranked"] == "1 of 2 seeds"
+    assert "psnr_y.rank_first" not in rows["eco"].metrics and rows["l1"].tags["unranked"] == "1 of 2 seeds"
+    assert len(rows) == len(runs(uri, f"{run.parent.name} leaderboard")), "made anew, and the one before is deleted"
     assert tracker.sync() == 0
+
+
+def deleted(uri: str, run: Path, **tags: str) -> str:
+    """The id of a run that somebody has deleted in the UI."""
+    found = one(uri, run, **tags).info.run_id
+    client(uri).delete_run(found)
+    return str(found)
+
+
+def test_a_run_deleted_in_mlflow_is_left_alone_and_the_rest_arrives(
+    uri: str, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, other = add_trial(run, "a"), add_trial(run, "b", number=4)
+    for trial in (gone, other):
+        step(trial, 50)
+    Tracker(run, uri).sync()
+    identifier = deleted(uri, run, role="search", fingerprint="a" * 64)
+    for trial in (gone, other):
+        step(trial, 100)
+    add_scores(run, bicubic=30.0, seed0=31.0)
+    tracker = Tracker(run, uri)
+    assert tracker.sync() > 0
+    tracker.finish()
+    [said] = [record.message for record in caplog.records]
+    assert "trial/aaaaaaaaaaaaaaaa" in said and "1 run(s)" in said and identifier in said
+    found = one(uri, run, role="search")
+    assert points(uri, found.info.run_id, "psnr_y") == [(50, 30.5), (100, 31.0)]
+    assert one(uri, run, role="sweep").info.status == "FINISHED" and runs(uri, f"{run.parent.name} leaderboard")
+    step(gone, 150)
+    assert Tracker(run, uri).sync() == 0 and client(uri).get_run(identifier).info.lifecycle_stage == "deleted"
+
+
+def test_the_sweeps_own_run_is_made_anew_where_it_was_deleted(uri: str, run: Path) -> None:
+    step(add_trial(run, "a"), 50)
+    Tracker(run, uri).sync()
+    before = deleted(uri, run, role="sweep")
+    Tracker(run, uri).sync()
+    parent = one(uri, run, role="sweep").info.run_id
+    assert parent != before and one(uri, run, role="search").data.tags["mlflow.parentRunId"] == parent
+    assert {file.path for file in client(uri).list_artifacts(parent)} == {"config.yaml", "plan.json"}
+
+
+def test_a_value_that_is_refused_holds_up_nothing_else(
+    uri: str, run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    one_, other = add_trial(run, "a"), add_trial(run, "b", number=4)
+    for trial in (one_, other):
+        step(trial, 50)
+    log = mlflow_store.Store.log_steps
+
+    def refusing(store: Any, found: Any, entries: Any) -> int:
+        if found is store.state.runs["trial/aaaaaaaaaaaaaaaa"]:
+            raise MlflowException.invalid_parameter_value("Got invalid value")
+        return log(store, found, entries)
+
+    monkeypatch.setattr(mlflow_store.Store, "log_steps", refusing)
+    damaged = add_trial(run, "c", number=5)
+    (run / "roles.jsonl").write_text("".join(f"{role.model_dump_json()}\n" for role in read_roles(RunDir(run))))
+    (damaged / "trial.json").write_text("{")
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    assert tracker.sync() == 0
+    assert points(uri, one(uri, run, fingerprint="b" * 64).info.run_id, "psnr_y") == [(50, 30.5)]
+    assert tracker.store.state.refused == {"trial/aaaaaaaaaaaaaaaa": "Got invalid value"}
+    unread, refused = [record.message for record in caplog.records]
+    assert unread.startswith("trial/cccccccccccccccc is not delivered: ") and "Got invalid value" in refused
+
+
+def test_a_store_that_has_lost_everything_is_sent_it_again(run: Path, tmp_path: Path) -> None:
+    step(add_trial(run, "a"), 50)
+    add_scores(run, bicubic=30.0, seed0=31.0)
+    uri = f"sqlite:///{tmp_path}/own.db"
+    check(uri)
+    Tracker(run, uri).sync()
+    names = {r.data.tags["sr.key"] for r in runs(uri, run.parent.name)}
+    client(uri).create_experiment("another one")  # so that ids differ
+    mlflow = client(uri)
+    for name in (run.parent.name, f"{run.parent.name} leaderboard"):
+        mlflow.rename_experiment(mlflow.get_experiment_by_name(name).experiment_id, f"old {name}")
+    Tracker(run, uri).sync()
+    assert {r.data.tags["sr.key"] for r in runs(uri, run.parent.name)} == names
+    assert len(runs(uri, run.parent.name)) == len(names) and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
+    assert points(uri, one(uri, run, role="search").info.run_id, "psnr_y") == [(50, 30.5)]
+
+
+def test_the_cause_of_a_failure_goes_as_the_trial_goes_on(uri: str, run: Path) -> None:
+    trial = add_trial(run, "b")
+    end(trial, "failed", cause="out of memory")
+    Tracker(run, uri).sync()
+    Journal(trial / JOURNAL).reopen()
+    step(trial, 50)
+    end(trial, "complete")
+    Tracker(run, uri).sync()
+    found = one(uri, run, role="search")
+    assert (found.info.status, found.data.tags["cause"]) == ("FINISHED", "")
 
 
 def test_names_that_mlflow_refuses(uri: str, run: Path) -> None:

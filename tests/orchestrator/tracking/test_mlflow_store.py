@@ -2,14 +2,26 @@
 
 import math
 import socket
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
 from orchestrator.run.records import MetricRecord, PlanRecord, TrackingRecord
 from orchestrator.tracking import mlflow_store
-from orchestrator.tracking.mlflow_store import board_link, check, metric_rows, one_line, text, ui_command
+from orchestrator.tracking.mlflow_store import (
+    board_link,
+    check,
+    failures,
+    is_outage,
+    metric_rows,
+    one_line,
+    text,
+    ui_command,
+)
 from sr_models.errors import InputError
 
 
@@ -50,6 +62,58 @@ def test_an_error_is_one_short_line_without_a_secret() -> None:
     assert "sesame" not in one_line(OSError(f"{'x' * 280} http://me:sesame@host is away")), "not even where it is cut"
     assert one_line(OSError("two\n  lines")) == "two lines" and len(one_line(OSError("x" * 999))) == 300
     assert one_line(TimeoutError()) == "TimeoutError"
+    assert one_line(OSError("database is locked\n[SQL: SELECT 1]\n(Background on this error)")) == "database is locked"
+
+
+def refusal(code: str, cause: Exception | None = None) -> Exception:
+    from mlflow.exceptions import ErrorCode, MlflowException
+
+    error = MlflowException("no", error_code=ErrorCode.Value(code))
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "outage"),
+    [
+        (ConnectionError("refused"), True),
+        (OperationalError("select", None, Exception("locked")), True),
+        (refusal("INTERNAL_ERROR"), True),  # as which MLflow raises a connection that is refused
+        (refusal("TEMPORARILY_UNAVAILABLE"), True),
+        (refusal("BAD_REQUEST", DatabaseError("select", None, Exception("malformed"))), True),
+        (refusal("BAD_REQUEST", DataError("insert", None, Exception("too long"))), False),
+        (refusal("UNAUTHENTICATED"), True),
+        (refusal("REQUEST_LIMIT_EXCEEDED"), True),
+        (refusal("ENDPOINT_NOT_FOUND"), True),
+        (refusal("RESOURCE_DOES_NOT_EXIST"), False),
+        (refusal("INVALID_PARAMETER_VALUE"), False),  # a deleted run is one
+    ],
+)
+def test_an_outage_is_the_stores_and_not_that_of_what_was_sent(error: Exception, outage: bool) -> None:
+    assert isinstance(error, failures()) and is_outage(error) is outage
+
+
+def test_a_locked_database_is_waited_for_and_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mlflow.db"
+    holder = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
+    holder.execute("CREATE TABLE t (x)")
+    mlflow_store._await_unlocked(file)
+    assert capsys.readouterr().err == ""
+    holder.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(0.8, holder.rollback)
+    timer.start()
+    mlflow_store._await_unlocked(file)
+    timer.join()
+    assert capsys.readouterr().err == f"{file} is locked by another program; waiting for it\n"
+    holder.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(mlflow_store, "LOCKED_S", 0.1)
+    with pytest.raises(InputError, match="is locked by another program, for"):
+        check(f"sqlite:///{file}")
+    holder.close()
+    mlflow_store._await_unlocked(tmp_path / "none.db")
+    assert not (tmp_path / "none.db").exists()
 
 
 @pytest.fixture
@@ -76,10 +140,11 @@ def test_the_boards_page_is_sorted_by_its_leading_metric(run: Path) -> None:
 
 
 def test_rows_are_numbers_under_names_that_mlflow_takes() -> None:
-    values = {"psnr_y.my, set ×2": 30, "train.loss": 0.1, "other": math.nan, "text": "no", "none": None, "x" * 300: 1.0}
+    values = {"psnr_y.my, set ×2": 30, "train.loss": 0.1, "text": "no", "none": None, "x" * 300: 1.0}
+    values |= {"other": math.nan, "psnr_y": math.inf, "l_std": -math.inf}  # which MLflow would draw as 1.8e308
     found = metric_rows(values, 50, 1050.1234)
     assert [(row.key, row.value) for row in found[:2]] == [("psnr_y.my_ set _2", 30.0), ("train.loss", 0.1)]
-    assert math.isnan(found[2].value) and [len(row.key) for row in found[3:]] == [250]
+    assert [len(row.key) for row in found[2:]] == [250]
     assert {(row.step, row.timestamp) for row in found} == {(50, 1_050_123)}
 
 

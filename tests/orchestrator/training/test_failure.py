@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from orchestrator.training.failure import TrialFailure, failure_cause
+from orchestrator.training.failure import TrialFailure, failure_cause, failure_why
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ from orchestrator.training.failure import TrialFailure, failure_cause
 )  # fmt: skip
 def test_a_cause_is_one_line_and_a_defect_has_none(error: BaseException, cause: str | None) -> None:
     assert failure_cause(error, "cuda") == cause
+
+
+def test_only_what_the_numbers_did_is_final() -> None:
+    assert failure_why(TrialFailure("the loss is not finite")) == "numbers"
+    for error in (MemoryError(), torch.OutOfMemoryError(), OSError("gone"), ValueError("damaged")):
+        assert failure_why(error) == "environment"

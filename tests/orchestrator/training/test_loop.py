@@ -427,6 +427,7 @@ def test_a_failed_trial_is_a_result_with_its_cause_and_is_not_retried(case, plan
     assert (failed.status, failed.step, failed.cause) == ("failed", step, cause)
     last = journal.read(tmp_path / JOURNAL)[-1]
     assert (last["kind"], last["status"], last["step"], last["cause"]) == ("end", "failed", step, cause)
+    assert failed.why == last["why"] == ("numbers" if case == "poisoned weight" else "environment")
     assert run_trial(plan(validate_every=12), store, go_on, out_dir=tmp_path) == failed
     assert not (tmp_path / "model").exists()
 
@@ -464,6 +465,28 @@ def test_no_memory_half_way_keeps_the_metrics_that_are_known(plan, store, tmp_pa
     failed = run_trial(plan(), store, go_on, out_dir=tmp_path)
     assert (failed.status, failed.step, failed.cause) == ("failed", 7, "out of memory on cpu: no room")
     assert failed.metrics == journal.steps(journal.read(tmp_path / JOURNAL))[-1]["metrics"]
+
+
+def test_a_trial_that_ran_out_of_memory_goes_on_bit_for_bit_once_it_is_reopened(plan, store, tmp_path, monkeypatch):
+    draw, out = PatchStore.batch, tmp_path / "out"
+
+    def batch(self, **wanted):
+        if wanted["step"] == 7:
+            raise MemoryError("no room")
+        return draw(self, **wanted)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PatchStore, "batch", batch)
+        run_trial(plan(), store, go_on, out_dir=out)
+    journal.Journal(out / JOURNAL).reopen()
+    assert run_trial(plan(), store, go_on, out_dir=out).status == "complete"
+    run_trial(plan(), store, go_on, out_dir=tmp_path / "unbroken")
+    ends = [entry["kind"] for entry in entries(out)]
+    assert ends == ["step", "end", "again", "step", "step", "end"]
+    assert journal.steps(entries(out)) == journal.steps(entries(tmp_path / "unbroken"))
+    for name in ("model", "model_ema"):
+        files = [folder / name / "model.safetensors" for folder in (out, tmp_path / "unbroken")]
+        assert files[0].read_bytes() == files[1].read_bytes(), name
 
 
 def test_a_defect_is_raised_and_leaves_the_trial_open(plan, store, tmp_path, monkeypatch):
