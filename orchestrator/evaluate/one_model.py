@@ -22,6 +22,7 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
         if folder is not None:
             raise InputError(f"{option} goes with python -m eval, not with workers")
     command.prepare_outputs(request)
+    command.caution(request)
     from eval.asked import load as load_asked
 
     asked = load_asked(request)

@@ -105,6 +105,30 @@ def test_a_short_overlap_changes_pixels_at_cuts_and_nowhere_else(edsr: SRNetwork
     assert not change[~(near[:, None] | near)].any()
 
 
+SMALL = {
+    "channels": 16, "blocks": 1, "units": 1, "layers": 2, "heads": 2, "groups": 1, "reduction": 4, "growth": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sr_models.MODELS)
+def test_networks_declare_whether_tiles_are_the_whole_picture(name: str) -> None:
+    row = sr_models.spec(name)
+    torch.manual_seed(0)
+    small = SMALL | ({"channels": 64} if name.startswith("imdn") else {})  # fewer may silence its attention
+    net = sr_models.build(name, row.scales[0], **{k: v for k, v in small.items() if k in row.hyper.model_fields})
+    with torch.no_grad():
+        for p in net.parameters():  # so that no attention is too faint to be seen
+            if p.requires_grad:
+                p.normal_(std=1.5 * p[0].numel() ** -0.5) if p.ndim > 1 else p.uniform_(0.1, 0.5)
+    lr = torch.rand(1, 3, 82, 77)
+    lr[..., :40] *= 0.1  # tiles differ in what they would pool
+    whole = super_resolve(net, lr).sr
+    tiled = super_resolve(net, lr, options=Options(tile=20, overlap=28)).sr
+    change, spread = float((tiled - whole).abs().max()), float(whole.std())
+    assert spread > 0.02
+    assert change < 1e-4 * spread if row.tile_exact else change > 1e-2 * spread
+
+
 def test_tiles_keep_to_the_windows_of_the_whole_picture() -> None:
     class Position(Windowed):
         """Each pixel's place in its window: any tile off the grid shows."""
