@@ -109,7 +109,7 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
         model=given.model, weights=given.weights, hyper=hyper, seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
-        tile=protocol.tile if given.tile is None else given.tile, overlap=given.overlap,
+        tile=given.tile, overlap=given.overlap,
         self_ensemble=given.self_ensemble, save_images=given.save_images, pictures=given.pictures,
     )  # fmt: skip
 

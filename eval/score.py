@@ -182,12 +182,12 @@ def score_draws(
     """Score one image's draws as they come from `sample_image`, wherever it runs; other arguments as in `score_image`.
 
     Returns:
-        Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id), kernel, width,
-        height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used), seconds (wall clock of one
-        super-resolution, not warmed up, mean over draws), the fields of `options`; draws (how many there were),
-        deterministic, noise_seed (None if deterministic); the mean over draws of each metric, its spread `g_std.*`, and
-        l_std, both exactly 0 of a deterministic network; per_draw: metric -> one number a draw; not_computed: metric ->
-        reason.
+        Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id with
+        `Options.marks`), kernel, width, height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used),
+        seconds (wall clock of one super-resolution, not warmed up, mean over draws), the fields of `options`; draws
+        (how many there were), deterministic, noise_seed (None if deterministic); the mean over draws of each metric,
+        its spread `g_std.*`, and l_std, both exactly 0 of a deterministic network; per_draw: metric -> one number a
+        draw; not_computed: metric -> reason.
 
     Raises:
         InputError: as `score_image`.
@@ -220,7 +220,7 @@ def score_draws(
         "index": index,
         "images": len(benchmark),
         "scale": benchmark.scale,
-        "protocol": protocol.id(benchmark.scale),
+        "protocol": protocol.id(benchmark.scale) + options.marks,
         "kernel": benchmark.kernel,
         "width": hr.shape[1],
         "height": hr.shape[0],

@@ -54,6 +54,12 @@ class Options:
         if (self.tile is not None and self.tile < 1) or self.overlap < 0:
             raise InputError(f"a tile needs a side >= 1 and an overlap >= 0, got {self.tile} and {self.overlap}")
 
+    @property
+    def marks(self) -> str:
+        """What a score's protocol id ends with: `+tile96o8+x8+bf16`; "" for whole pictures, once, in fp32."""
+        tiles = "" if self.tile is None else f"+tile{self.tile}o{self.overlap}"
+        return tiles + "+x8" * self.self_ensemble + ("" if self.precision == "fp32" else f"+{self.precision}")
+
 
 @dataclass(frozen=True)
 class Output:

@@ -22,7 +22,7 @@ def test_a_models_request_with_nothing_else_asked_for() -> None:
     assert request_of(*MODEL) == ModelRequest(
         protocol=PROTOCOLS["classical"], metrics=tuple(PROTOCOLS["classical"].metrics), scale=2, hr=Path("hr"), lr=None,
         weights_dir=None, strict=False, json=None, parquet=None, per_image=False, model="bicubic", weights=None,
-        hyper={}, seed=0, precision="fp32", channels_last=False, compile=False, tile=PROTOCOLS["classical"].tile,
+        hyper={}, seed=0, precision="fp32", channels_last=False, compile=False, tile=None,
         overlap=None, self_ensemble=False, save_images=None, pictures=None,
     )  # fmt: skip
 

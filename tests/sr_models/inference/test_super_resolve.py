@@ -221,6 +221,11 @@ def test_fp32_is_not_tf32_even_under_autocast(edsr: SRNetwork, monkeypatch: pyte
     assert torch.equal(inside, super_resolve(edsr, lr).sr)
 
 
+def test_options_have_a_name_for_scores() -> None:
+    assert Options(channels_last=True, compile=True, overlap=8).marks == ""
+    assert Options(tile=96, overlap=8, self_ensemble=True, precision="bf16").marks == "+tile96o8+x8+bf16"
+
+
 @pytest.mark.parametrize("values", [{"tile": 0}, {"tile": 8, "overlap": -1}, {"precision": "fp16"}])
 def test_bad_options_are_refused(values: dict) -> None:
     with pytest.raises(InputError, match="got"):
