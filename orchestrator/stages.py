@@ -41,7 +41,8 @@ class Ingredients:
     inits: Mapping[tuple[str, int], str]
     """(model's label, scale) -> sha256 of the weights that it starts from."""
     teachers: Mapping[int, str] = field(default_factory=dict)
-    """Scale -> sha256 of the teacher's weights; empty before they are known."""
+    """Scale -> name of the teacher's centroids: the sha256 of its weights, or of these and its tiles; empty before they
+    are known."""
 
     def trial(self, plan: Plan, combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig:
         """A combination's trial with the searched `values` filled in."""
@@ -119,7 +120,7 @@ def start_weights(session: Session) -> dict[tuple[str, int], str]:
 
 
 def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
-    """Scale -> sha256 of the teacher's weights; its centroids are then in the scale's store."""
+    """Scale -> name of the teacher's centroids, which are then in the scale's store."""
     resources = session.config.resources
     if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
         cores = capacity.cores_of_largest(session.cluster, resources.cpus_per_worker, resources.gpus_per_worker)

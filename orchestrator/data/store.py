@@ -163,7 +163,8 @@ class PatchStore:
         Does nothing if they are there; goes on where a killed run stopped.
 
         Args:
-            teacher: hash of the teacher's weights, at least 16 hexadecimal digits; it names the tables.
+            teacher: hash of what makes mu (its weights; with its tiles, where these move it), at least 16 hexadecimal
+                digits; it names the tables.
             model: LR float (1, 3, h, w) in [0, 1] on `device` -> SR (1, 3, scale h, scale w), on any device.
 
         Raises:

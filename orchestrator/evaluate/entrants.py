@@ -127,7 +127,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
     if evaluation.draws is not None:
         protocol = protocol.model_copy(update={"draws": evaluation.draws})
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
-    options = Options()
+    options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap)
     subject = Subject(
         identity=entrant.identity,
         weights_sha256=entrant.weights_sha256,

@@ -10,7 +10,7 @@ import ray
 import safetensors.torch
 
 import sr_models
-from orchestrator.plan.config import ResourceConfig, SweepConfig
+from orchestrator.plan.config import ResourceConfig, SweepConfig, TeacherConfig
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
 from orchestrator.run.access import Access
@@ -53,7 +53,7 @@ def start_of(config: SweepConfig, label: str, path: str, scale: int) -> tuple[st
 def teach(
     plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, resources: ResourceConfig, device: str
 ) -> str:
-    """The hash of the teacher at `scale`; afterwards its centroids are in the store.
+    """The name of the teacher's centroids at `scale` (`TeacherConfig.centroids`); afterwards they are in the store.
 
     Args:
         data_hash: of the scale's images.
@@ -72,10 +72,11 @@ def teach(
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    if not home.access.open_store(data_hash).has_centroids(info.weights_sha256):
+    centroids = teacher.centroids(info.model, info.weights_sha256)
+    if not home.access.open_store(data_hash).has_centroids(centroids):
         with bar(f"centroids x{scale}", 1):
-            make_centroids(name, home.access, info.weights_sha256, data_hash, resources, device)
-    return info.weights_sha256
+            make_centroids(name, home.access, teacher, centroids, data_hash, resources, device)
+    return centroids
 
 
 def _given(plan: Plan, home: Home, scale: int) -> str:
@@ -119,24 +120,42 @@ def _trained(
 
 
 def make_centroids(
-    checkpoint: str, access: Access, teacher: str, data_hash: str, resources: ResourceConfig, device: str
+    checkpoint: str,
+    access: Access,
+    teacher: TeacherConfig,
+    centroids: str,
+    data_hash: str,
+    resources: ResourceConfig,
+    device: str,
 ) -> None:
-    """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder."""
+    """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder, `centroids` them."""
     cpus = resources.cpus_per_worker
     task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
     with user_errors():
-        ray.get(task.remote(checkpoint, access.for_workers(), teacher, data_hash, cpus, device))
+        ray.get(task.remote(checkpoint, access.for_workers(), teacher, centroids, data_hash, cpus, device))
 
 
-def _make_centroids(checkpoint: str, access: Access, teacher: str, data_hash: str, threads: int, device: str) -> None:
+def _make_centroids(
+    checkpoint: str,
+    access: Access,
+    teacher: TeacherConfig,
+    centroids: str,
+    data_hash: str,
+    threads: int,
+    device: str,
+) -> None:
     import torch
 
     from sr_models.checkpoints.folder import load_checkpoint
-    from sr_models.inference.super_resolve import super_resolve
+    from sr_models.inference.super_resolve import Options, reach, super_resolve
 
     torch.set_num_threads(threads)
-    net, _ = load_checkpoint(access.fetch_folder(checkpoint))
+    net, info = load_checkpoint(access.fetch_folder(checkpoint))
     net = net.to(device)
+    overlap = teacher.tile_overlap
+    if teacher.tile is not None and sr_models.spec(info.model).tile_exact:
+        overlap = max(overlap, reach(net))  # their name does not say tiles, so they must be what whole images give
+    options = Options(tile=teacher.tile, overlap=overlap)
     store = access.open_store(data_hash)
-    store.add_centroids(teacher, lambda lr: super_resolve(net, lr).sr, device=device)
+    store.add_centroids(centroids, lambda lr: super_resolve(net, lr, options=options).sr, device=device)
     access.publish(store)

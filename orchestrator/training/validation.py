@@ -13,7 +13,7 @@ from orchestrator.plan.config import TrialConfig
 from orchestrator.training.failure import TrialFailure
 from orchestrator.training.ranks import Ranks
 from sr_models.images.operators import to_float
-from sr_models.inference.super_resolve import super_resolve
+from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
 
@@ -33,11 +33,11 @@ def validation_scores(
         TrialFailure: SR of some image is not finite; it says at which step.
     """
     scale, names = config.scale, config.metrics
-    images = store.validation()
+    images, options = store.validation(), Options(tile=config.tile, overlap=config.tile_overlap)
     table = torch.zeros(len(images), len(names), dtype=torch.float64)
     for i in range(ranks.rank, len(images), ranks.world):
         _, lr, hr = images[i]
-        sr = super_resolve(net, to_float(lr).to(device)).sr.cpu()
+        sr = super_resolve(net, to_float(lr).to(device), options=options).sr.cpu()
         if not torch.isfinite(sr).all():
             table[i] = math.nan  # every worker must hear of it
             continue

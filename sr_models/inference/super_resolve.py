@@ -5,6 +5,7 @@ The eight-fold self-ensemble ("+") is that of EDSR (https://arxiv.org/abs/1707.0
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -132,6 +133,34 @@ def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options =
     if tile < 1:
         raise InputError(f"{max_bytes} bytes are too few for one tile with an overlap of {options.overlap} pixels")
     return tile
+
+
+def reach(model: SRNetwork | WithSigma) -> int:
+    """LR pixels that an output pixel looks from its place at most, if the network is `tile_exact`: enough overlap.
+
+    The half widths of all convolutions, each at the size that it works at, the modules that say their `reach`, one
+    window, and 2 for what is enlarged or averaged beside them: more than it is where some work side by side.
+    """
+    net = without_head(model)
+    side, found = 2 * net.window, 2.0 + net.window
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
+        nonlocal found
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            found += module.kernel_size[0] // 2 * side / inputs[0].shape[2]
+        else:
+            found += int(module.reach)  # type: ignore[arg-type]
+
+    looking = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) or hasattr(m, "reach")]
+    hooks = [module.register_forward_hook(add) for module in looking]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad(), eval_mode(model):
+            model(torch.zeros(1, 3 + net.noise_channels, side, side, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return math.ceil(found)
 
 
 def with_noise(lr_BCHW: Tensor, seeds: Sequence[int], channels: int) -> Tensor:

@@ -323,6 +323,12 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_one_before_it(plan, s
     assert [checkpoint.load(tmp_path / name)["step"] for name in (BEFORE, CHECKPOINT)] == [9, 10]
 
 
+def test_validations_are_computed_in_the_tiles_that_the_config_says(plan, store, tmp_path):
+    tiled = plan().model_copy(update={"tile": 7, "tile_overlap": 0})
+    whole, cut = (run_trial(c, store, go_on, out_dir=tmp_path / str(c.tile)).metrics for c in (plan(), tiled))
+    assert whole["train.loss"] == cut["train.loss"] and whole["psnr_y"] != cut["psnr_y"]
+
+
 def test_a_finished_trial_is_told_again_and_not_trained_again(plan, store, tmp_path, monkeypatch):
     first, again = [], []
     done = run_trial(plan(), store, lambda step, metrics: first.append((step, metrics)) or "continue", out_dir=tmp_path)
