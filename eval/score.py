@@ -30,6 +30,7 @@ from eval.protocol import STABILITY, get_metric
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import quantize, to_float, to_uint8
+from sr_models.inference.bound import Bound, fitted
 from sr_models.inference.super_resolve import Options, Output, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
@@ -110,7 +111,13 @@ class Scored:
 
 
 def sample(
-    model: SRNetwork | WithSigma, lr: np.ndarray, *, draws: int, seed: int = 0, options: Options = _DEFAULTS
+    model: SRNetwork | WithSigma,
+    lr: np.ndarray,
+    *,
+    draws: int,
+    seed: int = 0,
+    options: Options = _DEFAULTS,
+    bound: Bound | None = None,
 ) -> Iterator[Sampled]:
     """Super-resolve one image draw by draw, on the device that holds the model; a deterministic one has one draw.
 
@@ -118,10 +125,12 @@ def sample(
 
     Args:
         lr: (H, W, 3) uint8.
+        bound: what it may take; where it takes more, it is computed in tiles that change nothing.
     """
     deterministic = without_head(model).noise_channels == 0
     device, lr_sha256 = _device(model), pixels_sha256(lr)
     lr_BCHW = to_float(lr).to(device)
+    options = fitted(bound, lr_BCHW, options)
     for number in range(1 if deterministic else draws):
         _finish(device)
         start = time.perf_counter()

@@ -57,7 +57,9 @@ def run(session: Session) -> None:
     cores = session.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
     say(session.plan.text(cores))
     say(session.home.shown)
-    data_hash = {scale: store.data_hash for scale, store in build_images(session).items()}
+    stores = build_images(session)
+    check_memory(session, stores)
+    data_hash = {scale: store.data_hash for scale, store in stores.items()}
     ingredients = Ingredients(data_hash=data_hash, inits=start_weights(session))
     record(session, ingredients)  # before anything that takes long
     ingredients = replace(ingredients, teachers=teach(session, ingredients))
@@ -106,6 +108,29 @@ def build_images(session: Session) -> dict[int, PatchStore]:
     for store in stores.values():
         session.home.access.publish(store)
     return stores
+
+
+def check_memory(session: Session, stores: Mapping[int, PatchStore]) -> None:
+    """Refuse pictures that take more than `resources.max_bytes`, before anything is trained.
+
+    Raises:
+        InputError: one of a network that tiles would change, or whose tiles are too large; it names what to declare.
+    """
+    from orchestrator.training import memory
+
+    config, max_bytes = session.config, session.config.resources.bound
+    if max_bytes is None:
+        return
+    validated = {scale: store.sizes("validation") for scale, store in stores.items()}
+    for (name, scale), bench in session.inputs.benchmarks.items():
+        validated[scale] = validated[scale] | {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
+    for network in {memory.Network.of(combination) for combination in session.plan.combinations}:
+        memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
+    for scale in session.plan.teacher_scales:
+        if config.teacher is not None and config.teacher.weights is None:
+            teacher = memory.Network.of_teacher(config.teacher, scale)
+            memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes)
+            memory.check(teacher, stores[scale].sizes("validation"), config.evaluation, "evaluation", max_bytes)
 
 
 def start_weights(session: Session) -> dict[tuple[str, int], str]:
@@ -327,6 +352,7 @@ def evaluate(session: Session) -> list[str]:
         gpus=resources.gpus_per_worker,
         apart=resources.gpus_per_worker > 0,
         max_restarts=resources.max_restarts,
+        max_bytes=resources.bound,
     )
     with bar("evaluation", sum(len(job.pictures) for job in planned)) as made:
         return service.evaluate(planned, access, workforce, moves(made))

@@ -141,6 +141,11 @@ class PatchStore:
         hr, lr = (self._table(name) for name in self.manifest.tables("validation"))
         return [(name, x, modcrop(y, self.scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
 
+    def sizes(self, split: Split) -> dict[str, tuple[int, int]]:
+        """Name -> height and width of each LR image."""
+        _, lr = (self._table(name) for name in self.manifest.tables(split))
+        return {name: image.shape[:2] for name, image in zip(lr.names, lr.images, strict=True)}
+
     def hashes(self, split: Split) -> dict[str, str]:
         """sha256 of the pixels of every HR image, whole and as cropped for the scale -> its name."""
         hr, lr = (self._table(name) for name in self.manifest.tables(split))

@@ -272,6 +272,17 @@ class ResourceConfig(Params):
         default=None, ge=1, description="trials at a time; null lets the cluster's size decide"
     )
     max_restarts: int = Field(default=3, ge=0, description="restarts of a trial whose worker or node was lost")
+    max_bytes: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="memory that one picture may take in a worker; larger ones are computed in tiles where these "
+        "change nothing, refused before training elsewhere; auto: a worker's share of its node or GPU; null: any",
+    )
+
+    @property
+    def bound(self) -> int | None:
+        """`max_bytes`, once `orchestrator.session` has replaced auto by a number."""
+        assert self.max_bytes != "auto"
+        return self.max_bytes
 
     @model_validator(mode="after")
     def _possible(self) -> ResourceConfig:

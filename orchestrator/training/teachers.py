@@ -129,10 +129,10 @@ def make_centroids(
     device: str,
 ) -> None:
     """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder, `centroids` them."""
-    cpus = resources.cpus_per_worker
-    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=gpus)
     with user_errors():
-        ray.get(task.remote(checkpoint, access.for_workers(), teacher, centroids, data_hash, cpus, device))
+        ray.get(task.remote(checkpoint, access.for_workers(), teacher, centroids, data_hash, resources, device))
 
 
 def _make_centroids(
@@ -141,21 +141,27 @@ def _make_centroids(
     teacher: TeacherConfig,
     centroids: str,
     data_hash: str,
-    threads: int,
+    resources: ResourceConfig,
     device: str,
 ) -> None:
     import torch
 
     from sr_models.checkpoints.folder import load_checkpoint
-    from sr_models.inference.super_resolve import Options, reach, super_resolve
+    from sr_models.inference.bound import Bound, fitted, reach
+    from sr_models.inference.super_resolve import Options, super_resolve
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(resources.cpus_per_worker)
     net, info = load_checkpoint(access.fetch_folder(checkpoint))
     net = net.to(device)
-    overlap = teacher.tile_overlap
-    if teacher.tile is not None and sr_models.spec(info.model).tile_exact:
+    exact, overlap = sr_models.spec(info.model).tile_exact, teacher.tile_overlap
+    if teacher.tile is not None and exact:
         overlap = max(overlap, reach(net))  # their name does not say tiles, so they must be what whole images give
     options = Options(tile=teacher.tile, overlap=overlap)
     store = access.open_store(data_hash)
-    store.add_centroids(centroids, lambda lr: super_resolve(net, lr, options=options).sr, device=device)
+    bound = None if resources.bound is None else Bound.of(net, resources.bound, tile_exact=exact)
+
+    def teach(lr_BCHW: torch.Tensor) -> torch.Tensor:
+        return super_resolve(net, lr_BCHW, options=fitted(bound, lr_BCHW, options)).sr
+
+    store.add_centroids(centroids, teach, device=device)
     access.publish(store)

@@ -13,6 +13,7 @@ from orchestrator.plan.config import TrialConfig
 from orchestrator.training.failure import TrialFailure
 from orchestrator.training.ranks import Ranks
 from sr_models.images.operators import to_float
+from sr_models.inference.bound import Bound, fitted
 from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
@@ -26,6 +27,7 @@ def validation_scores(
     ranks: Ranks,
     device: torch.device,
     step: int,
+    bound: Bound | None,
 ) -> dict[str, float]:
     """Mean of each of the config's metrics, named with `prefix`: the same on all workers.
 
@@ -37,7 +39,8 @@ def validation_scores(
     table = torch.zeros(len(images), len(names), dtype=torch.float64)
     for i in range(ranks.rank, len(images), ranks.world):
         _, lr, hr = images[i]
-        sr = super_resolve(net, to_float(lr).to(device), options=options).sr.cpu()
+        lr_BCHW = to_float(lr).to(device)
+        sr = super_resolve(net, lr_BCHW, options=fitted(bound, lr_BCHW, options)).sr.cpu()
         if not torch.isfinite(sr).all():
             table[i] = math.nan  # every worker must hear of it
             continue

@@ -5,10 +5,9 @@ The eight-fold self-ensemble ("+") is that of EDSR (https://arxiv.org/abs/1707.0
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from sr_models.errors import InputError
 from sr_models.images.operators import beyond, check_images
 from sr_models.inference.cropping import adaptive_crops, cut, paste
-from sr_models.inference.tiling import largest_tile, run_tiles
+from sr_models.inference.tiling import run_tiles
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import noise_field
@@ -36,7 +35,7 @@ class Options:
         channels_last: memory layout of the activations, faster on recent GPUs.
         compile: through `torch.compile`; the first picture of a size waits for the compiler.
         tile: side, in LR pixels, of the parts that a picture is computed in, one at a time, and gathered on the CPU;
-            None computes it whole. `tile_for` finds one that fits a memory bound.
+            None computes it whole. `sr_models.inference.bound` finds one that fits a memory bound.
         overlap: LR pixels that a tile looks beyond its part, on each side. There is no seam where the network looks no
             further; one that pools over the whole picture (IMDN's attention) sees the tile instead.
         self_ensemble: the mean over the eight flips and quarter turns of the input; eight times the work.
@@ -112,55 +111,6 @@ def super_resolve(
     if not isinstance(model, WithSigma):
         return Output(sr)
     return Output(sr, sigma[0], sigma_constant=model.head.constant)
-
-
-def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options = Options()) -> int:
-    """The largest `Options.tile` whose pass keeps within `max_bytes`; the picture itself and the weights come on top.
-
-    Args:
-        max_bytes: bound on the memory that one tile takes at a time, on the device that holds the model.
-        options: how it will be run; its `tile` is ignored.
-
-    Raises:
-        InputError: not even a tile of one pixel fits, with its overlap.
-    """
-    net = without_head(model)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    probe = torch.zeros(1, 3, *[-(-48 // net.window) * net.window] * 2, device=device)
-    once = replace(options, tile=None, compile=False)
-    context = 2 * options.overlap + 3 * net.window  # what a tile sees beyond its own part, and its padding
-    tile = largest_tile(lambda lr: super_resolve(model, lr, options=once), probe, max_bytes) - context
-    if tile < 1:
-        raise InputError(f"{max_bytes} bytes are too few for one tile with an overlap of {options.overlap} pixels")
-    return tile
-
-
-def reach(model: SRNetwork | WithSigma) -> int:
-    """LR pixels that an output pixel looks from its place at most, if the network is `tile_exact`: enough overlap.
-
-    The half widths of all convolutions, each at the size that it works at, the modules that say their `reach`, one
-    window, and 2 for what is enlarged or averaged beside them: more than it is where some work side by side.
-    """
-    net = without_head(model)
-    side, found = 2 * net.window, 2.0 + net.window
-
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:
-        nonlocal found
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            found += module.kernel_size[0] // 2 * side / inputs[0].shape[2]
-        else:
-            found += int(module.reach)  # type: ignore[arg-type]
-
-    looking = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) or hasattr(m, "reach")]
-    hooks = [module.register_forward_hook(add) for module in looking]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    try:
-        with torch.no_grad(), eval_mode(model):
-            model(torch.zeros(1, 3 + net.noise_channels, side, side, device=device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return math.ceil(found)
 
 
 def with_noise(lr_BCHW: Tensor, seeds: Sequence[int], channels: int) -> Tensor:

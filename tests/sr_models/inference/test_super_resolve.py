@@ -1,15 +1,13 @@
 """super_resolve: any size and no trace of how it was done; tiles without seams, bounded memory, self-ensemble."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
 import sr_models
 from sr_models.errors import InputError
-from sr_models.inference.super_resolve import Options, eval_mode, pad_to_window, reach, super_resolve, tile_for
-from sr_models.inference.tiling import LiveBytes
+from sr_models.inference.bound import reach
+from sr_models.inference.super_resolve import Options, eval_mode, pad_to_window, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 
@@ -149,20 +147,6 @@ def test_tiles_keep_to_the_windows_of_the_whole_picture() -> None:
     for overlap in (0, 5):
         tiled = super_resolve(Position(), lr, options=Options(tile=9, overlap=overlap)).sr
         torch.testing.assert_close(tiled, super_resolve(Position(), lr).sr, rtol=0, atol=0)
-
-
-def test_a_tile_is_found_that_keeps_within_a_bound(edsr: SRNetwork) -> None:
-    bound, options = 2_000_000, Options(overlap=8)
-    tile = tile_for(edsr, bound, options=options)
-    lr = torch.rand(1, 3, 150, 200)
-    with LiveBytes() as memory:
-        out = super_resolve(edsr, lr, options=replace(options, tile=tile))
-    assert 0.25 * bound < memory.peak - out.sr.nbytes < 0.6 * bound  # the rest is the convolution library's
-    with LiveBytes() as memory:
-        super_resolve(edsr, lr)
-    assert memory.peak > 2 * bound
-    with pytest.raises(InputError, match="10000 bytes are too few for one tile with an overlap of 8 pixels"):
-        tile_for(edsr, 10_000, options=options)
 
 
 def test_self_ensemble_is_the_mean_over_flips_and_turns(edsr: SRNetwork) -> None:
