@@ -52,6 +52,11 @@ def cores_of_largest(cluster: Resources, cpus: int, gpus: float) -> int:
     return max(up or to_come)
 
 
+def bytes_of_worker(cluster: Resources, cpus: int, gpus: float) -> int:
+    """The least memory that a worker has of a node that is up, shared among all that it holds; 0: not known."""
+    return min((node.memory // held for node in cluster.nodes if (held := node.holds(cpus, gpus))), default=0)
+
+
 def shapes(cluster: Resources) -> str:
     """What the nodes have, in words, each kind once."""
     return ", ".join(sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in cluster.may_have})) or "nothing"

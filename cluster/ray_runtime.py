@@ -67,6 +67,8 @@ class Node:
     cpus: int
     gpus: int
     head: bool = False
+    memory: int = 0
+    """Bytes that Ray has for processes; 0: not known."""
 
     def holds(self, cpus: int, gpus: float) -> int:
         """How many processes of so many CPUs and GPUs fit; Ray never makes one GPU of shares of two."""
@@ -198,6 +200,7 @@ def resources() -> Resources:
             cpus=int(node["Resources"].get("CPU", 0)),
             gpus=int(node["Resources"].get("GPU", 0)),
             head="node:__internal_head__" in node["Resources"],
+            memory=int(node["Resources"].get("memory", 0)),
         )
         for node in ray.nodes()
         if node["Alive"]
@@ -225,6 +228,19 @@ def nodes_without(file: Path) -> list[str]:
         for node in alive
     ]
     return [node["NodeManagerAddress"] for node, seen in zip(alive, ray.get(asked), strict=True) if not seen]
+
+
+def gpu_bytes(gpus: float) -> int:
+    """Memory of the GPU that a worker with so many gets first, or its part of one; waits until a node has it."""
+    import ray
+
+    @ray.remote(num_cpus=0, num_gpus=gpus)
+    def total() -> int:
+        import torch
+
+        return torch.cuda.get_device_properties(0).total_memory
+
+    return int(ray.get(total.remote()) * min(gpus, 1))
 
 
 def parse_growth(text: str) -> tuple[Node, ...]:

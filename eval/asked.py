@@ -69,7 +69,8 @@ def load(request: ModelRequest) -> Asked:
     )  # fmt: skip
     subject = Subject(
         identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True), benchmark=benchmark.name,
-        kernel=benchmark.kernel, protocol=request.protocol.id(scale), seed=request.seed, options=options, sigma=sigma,
+        kernel=benchmark.kernel, protocol=request.protocol.id(scale) + options.marks, seed=request.seed,
+        options=options, sigma=sigma,
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject)
 

@@ -15,7 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from sr_models.errors import InputError
-from sr_models.images.files import files_below, find_images, pixels_sha256, read_image, unread_text
+from sr_models.images.files import (
+    files_below,
+    find_images,
+    image_size,
+    pixels_sha256,
+    read_image,
+    unread_text,
+)
 from sr_models.images.operators import KERNEL, KERNELS, downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes, pair_folder, surplus_text
 from sr_models.params import nearest
@@ -60,6 +67,12 @@ class Benchmark:
         lr = read_image(pair.lr)
         check_pair_sizes(hr, lr, self.scale, str(pair.lr))
         return lr, hr
+
+    @property
+    def lr_sizes(self) -> dict[str, tuple[int, int]]:
+        """name -> sides of the LR image, as the HR file's header has them; decodes nothing."""
+        sides = {pair.name: image_size(pair.hr) for pair in self.pairs}
+        return {name: (height // self.scale, width // self.scale) for name, (height, width) in sides.items()}
 
     @cached_property
     def hr_hashes(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,7 @@ def evaluate(argv: Sequence[str]) -> int:
     """All of `python -m eval` but its words on mistakes (`sr_models.command.run_command`); returns its exit code."""
     request = requested(parser().parse_args(argv))
     prepare_outputs(request)
+    caution(request)
     show(request, *(_score_model(request) if isinstance(request, ModelRequest) else _score_pictures(request)))
     return EXIT_DONE
 
@@ -113,9 +115,19 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
         model=given.model, weights=given.weights, weights_key=given.weights_key, hyper=hyper, seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
-        tile=protocol.tile if given.tile is None else given.tile, overlap=given.overlap,
+        tile=given.tile, overlap=given.overlap,
         self_ensemble=given.self_ensemble, save_images=given.save_images, pictures=given.pictures,
     )  # fmt: skip
+
+
+def caution(request: Request) -> None:
+    """One line where tiles change what the network computes: it looks at all of a picture."""
+    if isinstance(request, ModelRequest) and request.tile and not sr_models.spec(request.model).tile_exact:
+        print(
+            f"caution: {request.model} looks at all of a picture, so these scores, of tiles, are not those of whole "
+            "pictures",
+            file=sys.stderr,
+        )
 
 
 def chosen(asked: str | None, protocol: Protocol) -> list[str]:

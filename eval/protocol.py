@@ -207,7 +207,6 @@ class Protocol(Params):
     steps: int | None = Field(
         default=None, ge=1, description="Network calls a sampler makes; null: the network's own, or no sampler."
     )
-    tile: int | None = Field(default=None, ge=1, description="Side, in LR px, of the tiles that SR is computed in.")
     metrics: tuple[str, ...] = Field(
         default=("psnr_y", "ssim_y"),
         min_length=1,
@@ -242,7 +241,8 @@ class Protocol(Params):
     def id(self, scale: int) -> str:
         """Name of the exact recipe at `scale`, such as `classical-y-b4`; different recipes have different ids.
 
-        Luma and border are always spelt out; everything else where it differs from the default.
+        Luma and border are always spelt out; everything else where it differs from the default. How SR was computed
+        follows it on every score, as `sr_models.inference.super_resolve.Options.marks`.
         """
         plain = Protocol.model_fields
         parts = [self.name, self.luma, f"b{self.shave(scale)}"]
@@ -262,8 +262,6 @@ class Protocol(Params):
             parts.append(f"n{self.draws}")
         if self.steps is not None:
             parts.append(f"steps{self.steps}")
-        if self.tile is not None:
-            parts.append(f"tile{self.tile}")
         return "-".join(parts)
 
 

@@ -49,7 +49,7 @@ class ModelRequest(Request):
     channels_last: bool
     compile: bool
     tile: int | None
-    """LR pixels a side, the protocol's unless one was asked for."""
+    """LR pixels a side; None computes pictures whole."""
     overlap: int | None
     """LR pixels; None for the default of `Options`."""
     self_ensemble: bool

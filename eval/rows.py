@@ -70,7 +70,7 @@ class Subject:
     benchmark: str
     kernel: str
     protocol: str
-    """Its id, which says how many draws a stochastic network gets."""
+    """Its id, which says how many draws a stochastic network gets, and the marks of `options`."""
     seed: int
     """Of the noise."""
     options: Options

@@ -30,6 +30,7 @@ from eval.protocol import STABILITY, get_metric
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import quantize, to_float, to_uint8
+from sr_models.inference.bound import Bound, fitted
 from sr_models.inference.super_resolve import Options, Output, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
@@ -110,7 +111,13 @@ class Scored:
 
 
 def sample(
-    model: SRNetwork | WithSigma, lr: np.ndarray, *, draws: int, seed: int = 0, options: Options = _DEFAULTS
+    model: SRNetwork | WithSigma,
+    lr: np.ndarray,
+    *,
+    draws: int,
+    seed: int = 0,
+    options: Options = _DEFAULTS,
+    bound: Bound | None = None,
 ) -> Iterator[Sampled]:
     """Super-resolve one image draw by draw, on the device that holds the model; a deterministic one has one draw.
 
@@ -118,10 +125,12 @@ def sample(
 
     Args:
         lr: (H, W, 3) uint8.
+        bound: what it may take; where it takes more, it is computed in tiles that change nothing.
     """
     deterministic = without_head(model).noise_channels == 0
     device, lr_sha256 = _device(model), pixels_sha256(lr)
     lr_BCHW = to_float(lr).to(device)
+    options = fitted(bound, lr_BCHW, options)
     for number in range(1 if deterministic else draws):
         _finish(device)
         start = time.perf_counter()
@@ -182,12 +191,12 @@ def score_draws(
     """Score one image's draws as they come from `sample_image`, wherever it runs; other arguments as in `score_image`.
 
     Returns:
-        Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id), kernel, width,
-        height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used), seconds (wall clock of one
-        super-resolution, not warmed up, mean over draws), the fields of `options`; draws (how many there were),
-        deterministic, noise_seed (None if deterministic); the mean over draws of each metric, its spread `g_std.*`, and
-        l_std, both exactly 0 of a deterministic network; per_draw: metric -> one number a draw; not_computed: metric ->
-        reason.
+        Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id with
+        `Options.marks`), kernel, width, height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used),
+        seconds (wall clock of one super-resolution, not warmed up, mean over draws), the fields of `options`; draws
+        (how many there were), deterministic, noise_seed (None if deterministic); the mean over draws of each metric,
+        its spread `g_std.*`, and l_std, both exactly 0 of a deterministic network; per_draw: metric -> one number a
+        draw; not_computed: metric -> reason.
 
     Raises:
         InputError: as `score_image`.
@@ -220,7 +229,7 @@ def score_draws(
         "index": index,
         "images": len(benchmark),
         "scale": benchmark.scale,
-        "protocol": protocol.id(benchmark.scale),
+        "protocol": protocol.id(benchmark.scale) + options.marks,
         "kernel": benchmark.kernel,
         "width": hr.shape[1],
         "height": hr.shape[0],

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -85,6 +85,7 @@ def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
                 )
             )
             trials_at_a_time = most_trials(cluster, plan.config.resources)
+            plan = replace(plan, config=bounded(plan.config, cluster))
             check_reach(home, cluster)
             tracker = stack.enter_context(Follower(run_dir.path, services.tracking_uri))
         except InputError:
@@ -118,6 +119,22 @@ def most_trials(cluster: Resources, resources: ResourceConfig) -> int:
         min_workers=resources.min_workers,
         most=resources.max_concurrent,
     )
+
+
+def bounded(config: SweepConfig, cluster: Resources) -> SweepConfig:
+    """The config with a number in the place of `resources.max_bytes: auto`.
+
+    Raises:
+        InputError: no node that is up says its memory.
+    """
+    resources = config.resources
+    if resources.max_bytes != "auto":
+        return config
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+    found = ray_runtime.gpu_bytes(gpus) if gpus else capacity.bytes_of_worker(cluster, cpus, gpus)
+    if not found:
+        raise InputError("resources.max_bytes: no node that is up says its memory; give a number of bytes, or null")
+    return config.model_copy(update={"resources": resources.model_copy(update={"max_bytes": found})})
 
 
 def check_reach(home: Home, cluster: Resources) -> None:

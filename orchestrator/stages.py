@@ -41,7 +41,8 @@ class Ingredients:
     inits: Mapping[tuple[str, int], str]
     """(model's label, scale) -> sha256 of the weights that it starts from."""
     teachers: Mapping[int, str] = field(default_factory=dict)
-    """Scale -> sha256 of the teacher's weights; empty before they are known."""
+    """Scale -> name of the teacher's centroids: the sha256 of its weights, or of these and its tiles; empty before they
+    are known."""
 
     def trial(self, plan: Plan, combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig:
         """A combination's trial with the searched `values` filled in."""
@@ -56,7 +57,9 @@ def run(session: Session) -> list[str]:
     cores = session.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
     say(session.plan.text(cores))
     say(session.home.shown)
-    data_hash = {scale: store.data_hash for scale, store in build_images(session).items()}
+    stores = build_images(session)
+    check_memory(session, stores)
+    data_hash = {scale: store.data_hash for scale, store in stores.items()}
     ingredients = Ingredients(data_hash=data_hash, inits=start_weights(session))
     record(session, ingredients)  # before anything that takes long
     ingredients = replace(ingredients, teachers=teach(session, ingredients))
@@ -110,6 +113,29 @@ def build_images(session: Session) -> dict[int, PatchStore]:
     return stores
 
 
+def check_memory(session: Session, stores: Mapping[int, PatchStore]) -> None:
+    """Refuse pictures that take more than `resources.max_bytes`, before anything is trained.
+
+    Raises:
+        InputError: one of a network that tiles would change, or whose tiles are too large; it names what to declare.
+    """
+    from orchestrator.training import memory
+
+    config, max_bytes = session.config, session.config.resources.bound
+    if max_bytes is None:
+        return
+    validated = {scale: store.sizes("validation") for scale, store in stores.items()}
+    for (name, scale), bench in session.inputs.benchmarks.items():
+        validated[scale] = validated[scale] | {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
+    for network in {memory.Network.of(combination) for combination in session.plan.combinations}:
+        memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
+    for scale in session.plan.teacher_scales:
+        if config.teacher is not None and config.teacher.weights is None:
+            teacher = memory.Network.of_teacher(config.teacher, scale)
+            memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes)
+            memory.check(teacher, stores[scale].sizes("validation"), config.evaluation, "evaluation", max_bytes)
+
+
 def start_weights(session: Session) -> dict[tuple[str, int], str]:
     """(model's label, scale) -> sha256 of the weights that it starts from, which then lie in the run folder."""
     config = session.config
@@ -122,7 +148,7 @@ def start_weights(session: Session) -> dict[tuple[str, int], str]:
 
 
 def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
-    """Scale -> sha256 of the teacher's weights; its centroids are then in the scale's store."""
+    """Scale -> name of the teacher's centroids, which are then in the scale's store."""
     resources = session.config.resources
     if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
         cores = capacity.cores_of_largest(session.cluster, resources.cpus_per_worker, resources.gpus_per_worker)
@@ -348,6 +374,7 @@ def evaluate(session: Session) -> list[str]:
         gpus=resources.gpus_per_worker,
         apart=resources.gpus_per_worker > 0,
         max_restarts=resources.max_restarts,
+        max_bytes=resources.bound,
     )
     with bar("evaluation", sum(len(job.pictures) for job in planned)) as made:
         return service.evaluate(planned, access, workforce, moves(made))

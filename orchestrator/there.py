@@ -88,7 +88,8 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
             trial = plan.teacher_trial(scale, store.data_hash)
             if _is_complete(read_journal(trial.fingerprint)):
                 folder = run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
-                taught[scale] = CheckpointInfo.read(folder).weights_sha256
+                assert config.teacher is not None
+                taught[scale] = config.teacher.centroids(trial.model, CheckpointInfo.read(folder).weights_sha256)
 
     def make(combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig | None:
         scale, path = combination.scale, config.init(combination.label)

@@ -142,6 +142,11 @@ class PatchStore:
         hr, lr = (self._table(name) for name in self.manifest.tables("validation"))
         return [(name, x, modcrop(y, self.scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
 
+    def sizes(self, split: Split) -> dict[str, tuple[int, int]]:
+        """Name -> height and width of each LR image."""
+        _, lr = (self._table(name) for name in self.manifest.tables(split))
+        return {name: image.shape[:2] for name, image in zip(lr.names, lr.images, strict=True)}
+
     def hashes(self, split: Split) -> dict[str, str]:
         """sha256 of the pixels of every HR image, whole and as cropped for the scale -> its name."""
         hr, lr = (self._table(name) for name in self.manifest.tables(split))
@@ -164,7 +169,8 @@ class PatchStore:
         Does nothing if they are there; goes on where a killed run stopped.
 
         Args:
-            teacher: hash of the teacher's weights, at least 16 hexadecimal digits; it names the tables.
+            teacher: hash of what makes mu (its weights; with its tiles, where these move it), at least 16 hexadecimal
+                digits; it names the tables.
             model: LR float (1, 3, h, w) in [0, 1] on `device` -> SR (1, 3, scale h, scale w), on any device.
 
         Raises:

@@ -37,6 +37,7 @@ from sr_models.checkpoints.published import load_weights
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.images.files import sha256_file
+from sr_models.inference.bound import Bound
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
 
@@ -53,9 +54,11 @@ LOAD_RETRIES = 3
 class ScoringWorker:
     """A process that scores units. Without a `sampler` it runs the networks itself, on `device`."""
 
-    def __init__(self, access: Access, threads: int, device: str, sampler: Any = None) -> None:
+    def __init__(
+        self, access: Access, threads: int, device: str, max_bytes: int | None = None, sampler: Any = None
+    ) -> None:
         torch.set_num_threads(threads)
-        self.access, self.device, self.sampler = access, device, sampler
+        self.access, self.device, self.max_bytes, self.sampler = access, device, max_bytes, sampler
 
     def ready(self) -> list[str]:
         """Answers once the process is there."""
@@ -120,7 +123,7 @@ class ScoringWorker:
 
     def _sampled(self, job: Job, name: str, lr: np.ndarray) -> Iterator[Sampled]:
         if self.sampler is None:
-            yield from _sample(network_of(self.access, job, self.device), lr, job)
+            yield from _sample(network_of(self.access, job, self.device), lr, job, self.max_bytes)
             return
         ahead = {"num_returns": "streaming", ITEMS_AHEAD: IN_FLIGHT}
         for drawn in self.sampler.draw.options(**ahead).remote(job, name):
@@ -171,9 +174,9 @@ class ScoringWorker:
 class SamplingWorker:
     """A process that holds a GPU and runs networks on it for several `ScoringWorker` processes at a time."""
 
-    def __init__(self, access: Access, threads: int, device: str) -> None:
+    def __init__(self, access: Access, threads: int, device: str, max_bytes: int | None = None) -> None:
         torch.set_num_threads(threads)
-        self.access, self.device, self.turn = access, device, threading.Lock()
+        self.access, self.device, self.max_bytes, self.turn = access, device, max_bytes, threading.Lock()
 
     def load(self, job: Job) -> None:
         """Have the job's network at hand. Raises InputError: its weights cannot be used."""
@@ -185,7 +188,7 @@ class SamplingWorker:
         bench = benchmark_of(job)
         lr, _ = bench.read(next(i for i, pair in enumerate(bench.pairs) if pair.name == name))
         with self.turn:
-            draws = _sample(network_of(self.access, job, self.device), lr, job)
+            draws = _sample(network_of(self.access, job, self.device), lr, job, self.max_bytes)
         while True:
             with self.turn:
                 drawn = next(draws, None)
@@ -240,8 +243,15 @@ def _warm_metrics(
     return Scorer(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)
 
 
-def _sample(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job) -> Iterator[Sampled]:
-    return sample(net, lr, draws=job.protocol.draws, seed=job.subject.seed, options=job.subject.options)
+def _sample(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job, max_bytes: int | None) -> Iterator[Sampled]:
+    exact = sr_models.spec(job.subject.identity.network).tile_exact
+    bound = None if max_bytes is None else _bound(net, max_bytes, exact)
+    return sample(net, lr, draws=job.protocol.draws, seed=job.subject.seed, options=job.subject.options, bound=bound)
+
+
+@functools.lru_cache(maxsize=2)
+def _bound(net: SRNetwork | WithSigma, max_bytes: int, tile_exact: bool) -> Bound:
+    return Bound.of(net, max_bytes, tile_exact=tile_exact)
 
 
 def _get(ref: Any) -> Any:

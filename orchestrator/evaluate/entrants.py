@@ -127,15 +127,16 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
     if evaluation.draws is not None:
         protocol = protocol.model_copy(update={"draws": evaluation.draws})
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
+    options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap)
     subject = Subject(
         identity=entrant.identity,
         weights_sha256=entrant.weights_sha256,
         hyper=entrant.hyper,
         benchmark=bench.name,
         kernel=bench.kernel,
-        protocol=protocol.id(bench.scale),
+        protocol=protocol.id(bench.scale) + options.marks,
         seed=evaluation.seed,
-        options=Options(tile=protocol.tile),
+        options=options,
         sigma=entrant.sigma,
     )
     return Job(

@@ -24,6 +24,7 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
     if request.weights_key is not None:
         raise InputError("--weights-key goes with python -m eval; for workers, save that part as a file of its own")
     command.prepare_outputs(request)
+    command.caution(request)
     from eval.asked import load as load_asked
 
     asked = load_asked(request)

@@ -27,7 +27,7 @@ class Workforce:
     """What evaluation takes of a cluster.
 
     workers: processes that run networks at a time. cpus, gpus: of each. apart: whether they only sample, and `cpus`
-    processes of one core beside each of them score.
+    processes of one core beside each of them score. max_bytes: what one picture may take in such a process.
     """
 
     workers: int
@@ -35,6 +35,7 @@ class Workforce:
     gpus: float = 0
     apart: bool = False
     max_restarts: int = 3
+    max_bytes: int | None = None
 
 
 def evaluate(
@@ -141,10 +142,10 @@ def starter(access: Access, workforce: Workforce, size: int) -> Callable[[int], 
         alone = ray.remote(actors.ScoringWorker).options(
             num_cpus=workforce.cpus, num_gpus=workforce.gpus, max_restarts=0
         )
-        return lambda _: alone.remote(access, workforce.cpus, device)
+        return lambda _: alone.remote(access, workforce.cpus, device, workforce.max_bytes)
     sampler = ray.remote(actors.SamplingWorker).options(
         num_cpus=0, num_gpus=workforce.gpus, max_restarts=-1, max_concurrency=workforce.cpus
     )
     scorer = ray.remote(actors.ScoringWorker).options(num_cpus=1, max_restarts=0)
-    samplers = [sampler.remote(access, 1, device) for _ in range(min(workforce.workers, size))]
-    return lambda number: scorer.remote(access, 1, "cpu", samplers[number % len(samplers)])
+    samplers = [sampler.remote(access, 1, device, workforce.max_bytes) for _ in range(min(workforce.workers, size))]
+    return lambda number: scorer.remote(access, 1, "cpu", sampler=samplers[number % len(samplers)])

@@ -28,6 +28,7 @@ from orchestrator.run.records import WinnerRecord, read_winners
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.files import write_text
 from sr_models.hashing import digest
+from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
 
@@ -103,10 +104,12 @@ def _seeds(run: RunDir, winners: dict[str, WinnerRecord]) -> str:
 
 def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchmark, seeds: str) -> None:
     """Everything that is shown on a set's first image; `seeds` says which ones' weights."""
-    protocol, metrics = _protocol(plan), _shown(plan)
+    protocol, metrics, options = _protocol(plan), _shown(plan), _options(plan)
     scorer = Scorer(protocol, [*metrics, *UNCERTAINTY], scale=bench.scale, kernel=bench.kernel)
     scored = {
-        label: score_image(net, bench, 0, scorer=scorer, draws=protocol.draws, seed=plan.config.evaluation.seed)
+        label: score_image(
+            net, bench, 0, scorer=scorer, draws=protocol.draws, seed=plan.config.evaluation.seed, options=options
+        )
         for label, net in nets.items()
     }
     base, name = scored["bicubic"], f"{bench.name}_x{bench.scale}"
@@ -140,6 +143,16 @@ def _protocol(plan: Plan) -> Protocol:
     return protocol if evaluation.draws is None else protocol.model_copy(update={"draws": evaluation.draws})
 
 
+def _options(plan: Plan) -> Options:
+    """How the run computes pictures."""
+    return Options(tile=plan.config.evaluation.tile, overlap=plan.config.evaluation.tile_overlap)
+
+
+def _stamp(plan: Plan, scale: int) -> str:
+    """What the run's rows have as their protocol."""
+    return _protocol(plan).id(scale) + _options(plan).marks
+
+
 def _shown(plan: Plan) -> list[str]:
     """The metrics that pictures name: those of the config that need no weights, or else PSNR."""
     return [name for name in plan.config.evaluation.metrics if name in FIDELITY][:_SCORES] or ["psnr_y"]
@@ -163,13 +176,13 @@ def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: 
             panels,
             xlabel="optimiser steps",
             title=f"Validation of the winners, ×{scale}{_seeds(run, winners)}",
-            protocol=get_protocol(plan.config.evaluation.protocol).id(scale),
+            protocol=get_protocol(plan.config.evaluation.protocol).id(scale) + _options(plan).marks,
         )
 
 
 def _violins(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> None:
     """Each metric over the images of each set: bicubic and the best winners' first seeds."""
-    stamp, base = _protocol(plan).id(scale), f"x{scale}/bicubic/-"
+    stamp, base = _stamp(plan, scale), f"x{scale}/bicubic/-"
     label = {c.id: f"{c.label} × {c.objective_label}" for c in plan.combinations} | {base: "bicubic"}
     first = {name: winner.fingerprints[0] for name, winner in winners.items()} | {base: ""}
     rows = [
@@ -205,7 +218,7 @@ def _bars(run: RunDir, plan: Plan) -> None:
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
     boards: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
     for row in leaderboard.rows(run.path):
-        if row["weights"] in ("raw", "none") and row["protocol"] == _protocol(plan).id(row["scale"]):
+        if row["weights"] in ("raw", "none") and row["protocol"] == _stamp(plan, row["scale"]):
             boards[row["benchmark"], row["scale"]].append(row)
     for (name, scale), found in boards.items():
         base = next((row for row in found if row["model"] == "bicubic" and metric in row["metrics"]), None)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+import sr_models
 from eval.protocol import FIDELITY, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec, resolve
 from orchestrator.plan.sources import ImageSource
@@ -46,6 +47,25 @@ def each_once(names: Sequence[str]) -> None:
     for i, name in enumerate(names):
         if name in names[:i]:
             raise InputError(f"{name!r} is named twice")
+
+
+TILE_OVERLAP = 32
+"""As in `sr_models.inference.super_resolve.Options`, which is behind torch."""
+
+
+def _tile(what: str) -> Any:
+    """A side of tiles; left out of dumps where there are none, so that hashes are what they were before the choice."""
+    return Field(default=None, ge=1, exclude_if=lambda tile: tile is None, description=what)
+
+
+def _tile_overlap() -> Any:
+    what = "LR pixels that a tile sees beyond its part, on each side"
+    return Field(default=TILE_OVERLAP, ge=0, exclude_if=lambda overlap: overlap == TILE_OVERLAP, description=what)
+
+
+def _check_tiles(tile: int | None, overlap: int) -> None:
+    if tile is None and overlap != TILE_OVERLAP:
+        raise ValueError(f"tile_overlap {overlap} has no effect without tile")
 
 
 class GroupConfig(Params):
@@ -183,6 +203,19 @@ class TeacherConfig(Params):
     model: str = Field(default="edsr_baseline", description="network of a teacher that the sweep trains")
     hyper: dict[str, Any] = Field(default={}, description="the network's hyperparameters")
     train: dict[str, Any] = Field(default={}, description="what differs from the sweep's `train` (steps, lr, ...)")
+    tile: int | None = _tile("side, in LR pixels, of the tiles that mu is computed in; null: whole images")
+    tile_overlap: int = _tile_overlap()
+
+    @model_validator(mode="after")
+    def _tiles(self) -> TeacherConfig:
+        _check_tiles(self.tile, self.tile_overlap)
+        return self
+
+    def centroids(self, network: str, weights_sha256: str) -> str:
+        """What names mu and D(mu) of a teacher: its weights, and tiles if they make another mu of `network`."""
+        if self.tile is None or sr_models.spec(network).tile_exact:
+            return weights_sha256
+        return digest([weights_sha256, self.tile, self.tile_overlap])
 
 
 class BenchmarkSource(Params):
@@ -230,9 +263,14 @@ class EvaluationConfig(Params):
         le=MOST_COUNT,
         description="processes that run networks; null: as many as the search had workers",
     )
+    tile: int | None = _tile(
+        "side, in LR pixels, of the tiles that SR is computed in, by validations too; in the protocol's id; null: whole"
+    )
+    tile_overlap: int = _tile_overlap()
 
     @model_validator(mode="after")
     def _known(self) -> EvaluationConfig:
+        _check_tiles(self.tile, self.tile_overlap)
         get_protocol(self.protocol)
         for name in self.metrics:
             get_metric(name)
@@ -282,6 +320,17 @@ class ResourceConfig(Params):
     max_restarts: int = Field(
         default=3, ge=0, le=MOST_COUNT, description="restarts of a trial whose worker or node was lost"
     )
+    max_bytes: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="memory that one picture may take in a worker; larger ones are computed in tiles where these "
+        "change nothing, refused before training elsewhere; auto: a worker's share of its node or GPU; null: any",
+    )
+
+    @property
+    def bound(self) -> int | None:
+        """`max_bytes`, once `orchestrator.session` has replaced auto by a number."""
+        assert self.max_bytes != "auto"
+        return self.max_bytes
 
     @model_validator(mode="after")
     def _possible(self) -> ResourceConfig:
@@ -415,9 +464,11 @@ class TrialConfig(Params):
     metrics: tuple[str, ...]
     data_hash: str
     teacher: str | None = Field(
-        default=None, description="sha256 of the teacher's weights, where the objective needs mu"
+        default=None, description="name of the teacher's centroids (`TeacherConfig.centroids`), where mu is needed"
     )
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
+    tile: int | None = _tile("side, in LR pixels, of the tiles that validations compute; null: whole images")
+    tile_overlap: int = _tile_overlap()
     numerics_version: int = Field(
         default_factory=lambda fields: SIGMA_NUMERICS_VERSION if fields["objective"].sigma else NUMERICS_VERSION
     )
@@ -430,28 +481,35 @@ class TrialConfig(Params):
     @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all fields that move weights: not of what validations measure, or when."""
-        beside: dict[str, Any] = {"protocol": True, "metrics": True, "train": {"checkpoint_every", "validate_every"}}
+        beside: dict[str, Any] = dict.fromkeys(("protocol", "metrics", "tile", "tile_overlap"), True)
+        beside["train"] = {"checkpoint_every", "validate_every"}
         fields = self.model_dump(mode="json", exclude=beside)
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
         return digest(fields)
 
+    @property
+    def scored_by(self) -> tuple[str, int | None, int]:
+        """What makes validations comparable: protocol, tile and overlap."""
+        return self.protocol, self.tile, self.tile_overlap
+
     def measures(self, other: TrialConfig) -> bool:
         """Whether the validations of this one hold all that those of another one of the same weights would."""
         often = other.train.validate_every % self.train.validate_every == 0
-        return often and self.protocol == other.protocol and set(other.metrics) <= set(self.metrics)
+        return often and self.scored_by == other.scored_by and set(other.metrics) <= set(self.metrics)
 
     def measured_as(self, other: TrialConfig) -> TrialConfig:
         """The same weights, validated as another one is."""
         train = self.train.model_copy(update={"validate_every": other.train.validate_every})
-        return self.model_copy(update={"train": train, "protocol": other.protocol, "metrics": other.metrics})
+        names = ("protocol", "metrics", "tile", "tile_overlap")
+        return self.model_copy(update={"train": train, **{name: getattr(other, name) for name in names}})
 
     def measured_too_as(self, other: TrialConfig) -> TrialConfig:
         """The same weights, validated so that it measures what another one does, and still what it did if it can be.
 
-        One protocol's values are not another's: if they differ, the other's alone.
+        What one protocol or tiles of one size measure is not what others do: if they differ, the other's alone.
         """
-        if self.protocol != other.protocol:
+        if self.scored_by != other.scored_by:
             return self.measured_as(other)
         every = math.gcd(self.train.validate_every, other.train.validate_every)
         metrics = tuple(dict.fromkeys([*other.metrics, *self.metrics]))

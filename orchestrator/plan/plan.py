@@ -114,6 +114,8 @@ class Plan:
             data_hash=data_hash,
             teacher=teacher if "mu" in spec.needs else None,
             init=init,
+            tile=self.config.evaluation.tile,
+            tile_overlap=self.config.evaluation.tile_overlap,
         )
 
     def teacher_trial(self, scale: int, data_hash: str) -> TrialConfig:
@@ -130,6 +132,8 @@ class Plan:
             protocol=self.config.evaluation.protocol,
             metrics=validation_metrics(self.config),
             data_hash=data_hash,
+            tile=self.config.evaluation.tile,
+            tile_overlap=self.config.evaluation.tile_overlap,
         )
 
     def seconds(self, cores: int) -> float:
@@ -169,9 +173,11 @@ class Plan:
             searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
             lines.append(f"  {c.id:{width}}  {searched}")
         lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
+        tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
+        tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
         lines.append(
             f"  scored on {', '.join(config.data.test)} by {', '.join(config.evaluation.metrics)} "
-            f"({config.evaluation.protocol} protocol), beside bicubic"
+            f"({config.evaluation.protocol} protocol{tiles}), beside bicubic"
         )
         lines.append(
             f"  estimated {self.seconds(cores):.0f} s on {cores} CPU cores if no trial is stopped early "

@@ -100,7 +100,7 @@ class PlanRecord(Record):
     inits: dict[str, str]
     """"MODEL xSCALE" -> sha256 of the weights that it starts from."""
     teachers: dict[str, str]
-    """"xSCALE" -> sha256 of the teacher's weights; empty before they are known."""
+    """"xSCALE" -> name of the teacher's centroids, its weights' sha256 unless tiles move them; empty before."""
     centroid_seconds: dict[str, float] = Field(default_factory=dict)
     """"xSCALE" -> how long the teacher's centroids took, whichever run made them."""
     name: str
@@ -142,7 +142,7 @@ def write_plan(
         data_hash: scale -> that of its training and validation images.
         benchmarks: (name, scale) -> hash of the test set.
         inits: (model's label, scale) -> sha256 of the weights that it starts from.
-        teachers: scale -> sha256 of the weights; {} before they are known, which keeps what is written.
+        teachers: scale -> name of the centroids; {} before they are known, which keeps what is written.
 
     Raises:
         InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.

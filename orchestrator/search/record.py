@@ -55,7 +55,9 @@ def search_key(configured: TrialConfig, combination: Combination, search: Search
     """
     ranges = {name: span.model_dump(mode="json") for name, span in combination.axes.ranges.items()}
     rungs = [first_rung(combination.train, search), search.reduction]
-    how = [search.metric, configured.protocol, search.sampler, search.startup_trials]
+    how: list[Any] = [search.metric, configured.protocol, search.sampler, search.startup_trials]
+    if configured.tile is not None:
+        how += [configured.tile, configured.tile_overlap]
     return digest([configured.fingerprint, ranges, combination.axes.configured, rungs, how])
 
 

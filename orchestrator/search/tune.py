@@ -116,6 +116,7 @@ def _trial(config: dict[str, Any], crew: Crew) -> None:
             threads=crew.resources.cpus_per_worker,
             report=report,
             micro_batch=crew.resources.micro_batch,
+            max_bytes=crew.resources.bound,
             steered=crew.steered,
         )
         if result.status == "stopped":  # a plain return has Tune's wrapper report once more, into the next trial

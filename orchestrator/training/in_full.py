@@ -82,6 +82,7 @@ def _execute(
         threads=resources.cpus_per_worker,
         report=lambda step, _metrics: "continue" if step < until else "stop",
         micro_batch=resources.micro_batch,
+        max_bytes=resources.bound,
         steered=steered,
     )
 

@@ -26,6 +26,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+import sr_models
 from eval.protocol import AVERAGED
 from objectives.batch import Batch
 from objectives.compose import Objective
@@ -42,6 +43,7 @@ from orchestrator.training.ranks import Ranks
 from orchestrator.training.validation import validation_scores
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
+from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.rng import SampleRng, keyed
 
@@ -64,6 +66,7 @@ def run_trial(
     out_dir: Path,
     init: Path | None = None,
     micro_batch: int | None = None,
+    max_bytes: int | None = None,
     run: str = "",
     steered: bool = True,
     pull: Callable[[], object] = lambda: None,
@@ -84,6 +87,7 @@ def run_trial(
         init: safetensors of the weights that `config.init` is the hash of; those of another scale give all but the
             upsampler (`sr_models.checkpoints.published.initialise`).
         micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
+        max_bytes: what one validation image may take; larger ones are computed in tiles where these change nothing.
         run: name of the run that asks, for trial.json.
         steered: whether `report` needs every validation of `config`. If not, a trial that another run has begun goes on
             with the validations that it has; if so, and they lack some, it is begun anew (`begin_trial`).
@@ -135,7 +139,8 @@ def run_trial(
         with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
-                trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, init, micro_batch, kept, journal)
+                how = (init, micro_batch, max_bytes, kept, journal)
+                trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, *how)
                 result = trial.run(report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
                 cause = failure_cause(error, device)
@@ -161,6 +166,7 @@ class _Trial:
         out_dir: Path,
         init: Path | None,
         micro_batch: int | None,
+        max_bytes: int | None,
         kept: Callable[[], None],
         journal: Journal,
     ) -> None:
@@ -171,6 +177,10 @@ class _Trial:
         torch.manual_seed(config.seed)
         self.net = build_network(config)
         prepare(self.net, config, init, self.device)
+        self.bound = None
+        if max_bytes is not None:
+            exact = sr_models.spec(config.model).tile_exact
+            self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
         self.objective = Objective(config.objective)  # after the network, whose draws it must not move
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
         for module in (self.net, self.module):
@@ -303,7 +313,7 @@ class _Trial:
     def _validate(self) -> dict[str, float]:
         averages = (self.ema or {}).items()
         self.ranks.align([*self.net.buffers(), *(t for name, t in averages if name in dict(self.net.named_buffers()))])
-        about = (self.config, self.store, self.ranks, self.device, self.step)
+        about = (self.config, self.store, self.ranks, self.device, self.step, self.bound)
         metrics = validation_scores(self.net, "", *about)
         if self.ema is not None:
             with other_weights(self.net, self.ema):

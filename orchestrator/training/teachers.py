@@ -10,7 +10,7 @@ import ray
 import safetensors.torch
 
 import sr_models
-from orchestrator.plan.config import ResourceConfig, SweepConfig
+from orchestrator.plan.config import ResourceConfig, SweepConfig, TeacherConfig
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
 from orchestrator.run.access import Access
@@ -54,7 +54,7 @@ def start_of(config: SweepConfig, label: str, path: str, scale: int) -> tuple[st
 def teach(
     plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, resources: ResourceConfig, device: str
 ) -> str:
-    """The hash of the teacher at `scale`; afterwards its centroids are in the store.
+    """The name of the teacher's centroids at `scale` (`TeacherConfig.centroids`); afterwards they are in the store.
 
     Args:
         data_hash: of the scale's images.
@@ -73,10 +73,11 @@ def teach(
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    if not home.access.open_store(data_hash).has_centroids(info.weights_sha256):
+    centroids = teacher.centroids(info.model, info.weights_sha256)
+    if not home.access.open_store(data_hash).has_centroids(centroids):
         with bar(f"centroids x{scale}", 1):
-            make_centroids(name, home.access, info.weights_sha256, data_hash, resources, device)
-    return info.weights_sha256
+            make_centroids(name, home.access, teacher, centroids, data_hash, resources, device)
+    return centroids
 
 
 def _given(plan: Plan, home: Home, scale: int) -> str:
@@ -119,29 +120,53 @@ def _trained(
 
 
 def make_centroids(
-    checkpoint: str, access: Access, teacher: str, data_hash: str, resources: ResourceConfig, device: str
+    checkpoint: str,
+    access: Access,
+    teacher: TeacherConfig,
+    centroids: str,
+    data_hash: str,
+    resources: ResourceConfig,
+    device: str,
 ) -> None:
-    """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder."""
-    cpus = resources.cpus_per_worker
-    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=resources.gpus_per_worker)
+    """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder, `centroids` them."""
+    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=gpus)
     try:
         with user_errors():
-            ray.get(task.remote(checkpoint, access.for_workers(), teacher, data_hash, cpus, device))
+            ray.get(task.remote(checkpoint, access.for_workers(), teacher, centroids, data_hash, resources, device))
     except ray.exceptions.OutOfMemoryError:
         raise InputError(
             f"centroids: {NODE_OUT_OF_MEMORY}; set resources.max_concurrent lower, then run the same command again"
         ) from None
 
 
-def _make_centroids(checkpoint: str, access: Access, teacher: str, data_hash: str, threads: int, device: str) -> None:
+def _make_centroids(
+    checkpoint: str,
+    access: Access,
+    teacher: TeacherConfig,
+    centroids: str,
+    data_hash: str,
+    resources: ResourceConfig,
+    device: str,
+) -> None:
     import torch
 
     from sr_models.checkpoints.folder import load_checkpoint
-    from sr_models.inference.super_resolve import super_resolve
+    from sr_models.inference.bound import Bound, fitted, reach
+    from sr_models.inference.super_resolve import Options, super_resolve
 
-    torch.set_num_threads(threads)
-    net, _ = load_checkpoint(access.fetch_folder(checkpoint))
+    torch.set_num_threads(resources.cpus_per_worker)
+    net, info = load_checkpoint(access.fetch_folder(checkpoint))
     net = net.to(device)
+    exact, overlap = sr_models.spec(info.model).tile_exact, teacher.tile_overlap
+    if teacher.tile is not None and exact:
+        overlap = max(overlap, reach(net))  # their name does not say tiles, so they must be what whole images give
+    options = Options(tile=teacher.tile, overlap=overlap)
     store = access.open_store(data_hash)
-    store.add_centroids(teacher, lambda lr: super_resolve(net, lr).sr, device=device)
+    bound = None if resources.bound is None else Bound.of(net, resources.bound, tile_exact=exact)
+
+    def teach(lr_BCHW: torch.Tensor) -> torch.Tensor:
+        return super_resolve(net, lr_BCHW, options=fitted(bound, lr_BCHW, options)).sr
+
+    store.add_centroids(centroids, teach, device=device)
     access.publish(store)

@@ -13,7 +13,8 @@ from orchestrator.plan.config import TrialConfig
 from orchestrator.training.failure import TrialFailure
 from orchestrator.training.ranks import Ranks
 from sr_models.images.operators import to_float
-from sr_models.inference.super_resolve import super_resolve
+from sr_models.inference.bound import Bound, fitted
+from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
 
@@ -26,6 +27,7 @@ def validation_scores(
     ranks: Ranks,
     device: torch.device,
     step: int,
+    bound: Bound | None,
 ) -> dict[str, float]:
     """Mean of each of the config's metrics, named with `prefix`: the same on all workers.
 
@@ -33,11 +35,12 @@ def validation_scores(
         TrialFailure: SR of some image is not finite; it says at which step.
     """
     scale, names = config.scale, config.metrics
-    images = store.validation()
+    images, options = store.validation(), Options(tile=config.tile, overlap=config.tile_overlap)
     table = torch.zeros(len(images), len(names), dtype=torch.float64)
     for i in range(ranks.rank, len(images), ranks.world):
         _, lr, hr = images[i]
-        sr = super_resolve(net, to_float(lr).to(device)).sr.cpu()
+        lr_BCHW = to_float(lr).to(device)
+        sr = super_resolve(net, lr_BCHW, options=fitted(bound, lr_BCHW, options)).sr.cpu()
         if not torch.isfinite(sr).all():
             table[i] = math.nan  # every worker must hear of it
             continue

@@ -25,6 +25,7 @@ def execute(
     rank: int = 0,
     world: int = 1,
     micro_batch: int | None = None,
+    max_bytes: int | None = None,
     steered: bool,
 ) -> TrialResult:
     """Run one trial of a run in this process, or this process's part of it, with its own number of threads."""
@@ -45,6 +46,7 @@ def execute(
                 out_dir=folder,
                 init=access.init(config.init),
                 micro_batch=micro_batch,
+                max_bytes=max_bytes,
                 run=access.run.name,
                 steered=steered,
                 pull=functools.partial(access.pull_trial, config.fingerprint, rank),

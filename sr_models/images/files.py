@@ -123,6 +123,22 @@ def read_image(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray
         return _read(path, max_pixels)
 
 
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Height and width that a picture's header says, before EXIF orientation; nothing is decoded or checked.
+
+    Raises:
+        InputError: there is no such header.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_DECODERS) as opened:
+                width, height = opened.size
+                return height, width
+    except OSError as error:
+        raise InputError(f"image {str(path)!r}: {error.strerror or 'its header is damaged'}") from None
+
+
 def _read(path: Path | str, max_pixels: int) -> np.ndarray:
     def refuse(reason: str) -> InputError:
         return InputError(f"image {str(path)!r}: {reason}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sr_models.errors import InputError
 from sr_models.images.operators import beyond, check_images
 from sr_models.inference.cropping import adaptive_crops, cut, paste
-from sr_models.inference.tiling import largest_tile, run_tiles
+from sr_models.inference.tiling import run_tiles
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import noise_field
@@ -35,7 +35,7 @@ class Options:
         channels_last: memory layout of the activations, faster on recent GPUs.
         compile: through `torch.compile`; the first picture of a size waits for the compiler.
         tile: side, in LR pixels, of the parts that a picture is computed in, one at a time, and gathered on the CPU;
-            None computes it whole. `tile_for` finds one that fits a memory bound.
+            None computes it whole. `sr_models.inference.bound` finds one that fits a memory bound.
         overlap: LR pixels that a tile looks beyond its part, on each side. There is no seam where the network looks no
             further; one that pools over the whole picture (IMDN's attention) sees the tile instead.
         self_ensemble: the mean over the eight flips and quarter turns of the input; eight times the work.
@@ -53,6 +53,12 @@ class Options:
             raise InputError(f"precision must be 'fp32' or 'bf16', got {self.precision!r}")
         if (self.tile is not None and self.tile < 1) or self.overlap < 0:
             raise InputError(f"a tile needs a side >= 1 and an overlap >= 0, got {self.tile} and {self.overlap}")
+
+    @property
+    def marks(self) -> str:
+        """What a score's protocol id ends with: `+tile96o8+x8+bf16`; "" for whole pictures, once, in fp32."""
+        tiles = "" if self.tile is None else f"+tile{self.tile}o{self.overlap}"
+        return tiles + "+x8" * self.self_ensemble + ("" if self.precision == "fp32" else f"+{self.precision}")
 
 
 @dataclass(frozen=True)
@@ -105,27 +111,6 @@ def super_resolve(
     if not isinstance(model, WithSigma):
         return Output(sr)
     return Output(sr, sigma[0], sigma_constant=model.head.constant)
-
-
-def tile_for(model: SRNetwork | WithSigma, max_bytes: int, *, options: Options = Options()) -> int:
-    """The largest `Options.tile` whose pass keeps within `max_bytes`; the picture itself and the weights come on top.
-
-    Args:
-        max_bytes: bound on the memory that one tile takes at a time, on the device that holds the model.
-        options: how it will be run; its `tile` is ignored.
-
-    Raises:
-        InputError: not even a tile of one pixel fits, with its overlap.
-    """
-    net = without_head(model)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    probe = torch.zeros(1, 3, *[-(-48 // net.window) * net.window] * 2, device=device)
-    once = replace(options, tile=None, compile=False)
-    context = 2 * options.overlap + 3 * net.window  # what a tile sees beyond its own part, and its padding
-    tile = largest_tile(lambda lr: super_resolve(model, lr, options=once), probe, max_bytes) - context
-    if tile < 1:
-        raise InputError(f"{max_bytes} bytes are too few for one tile with an overlap of {options.overlap} pixels")
-    return tile
 
 
 def with_noise(lr_BCHW: Tensor, seeds: Sequence[int], channels: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures larger than memory: which tiles cover one, and how large a tile fits a bound. Ours, no paper."""
+"""Pictures larger than memory: which tiles cover one, and what a pixel takes. Ours, no paper."""
 
 from __future__ import annotations
 
@@ -72,16 +72,15 @@ def run_tiles(
     return whole
 
 
-def largest_tile(forward: Callable[[Tensor], object], probe_BCHW: Tensor, max_bytes: int) -> int:
-    """Side of the largest square LR input on which `forward` holds at most `max_bytes` of tensors, 0 if none.
+def bytes_per_pixel(forward: Callable[[Tensor], object], probe_BCHW: Tensor) -> float:
+    """What `forward` takes for each LR pixel, measured on `probe_BCHW`: the most tensors it holds at a time, twice.
 
-    The cost of a pixel is measured on `probe_BCHW` and taken to be the same at any size, as it is for convolutions and
-    window attention. Half of the bound is kept for what convolution libraries allocate themselves.
+    It is taken to be the same at any size, as it is for convolutions and window attention. Twice, for what convolution
+    libraries allocate themselves.
     """
     with LiveBytes() as memory:
         forward(probe_BCHW)
-    per_pixel = _LIBRARY_BUFFERS * memory.peak / (probe_BCHW.shape[2] * probe_BCHW.shape[3])
-    return math.isqrt(int(max_bytes / per_pixel))
+    return _LIBRARY_BUFFERS * memory.peak / (probe_BCHW.shape[2] * probe_BCHW.shape[3])
 
 
 class LiveBytes(TorchDispatchMode):

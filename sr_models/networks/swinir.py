@@ -79,6 +79,7 @@ class ResidualGroup(nn.Module):
 
     def __init__(self, channels: int, heads: int, mlp_ratio: float, drop_paths: list[float]) -> None:
         super().__init__()
+        self.reach = WINDOW * -(-len(drop_paths) // 2)  # two layers look half a window further, twice
         layers = (TransformerLayer(channels, heads, mlp_ratio, rate) for rate in drop_paths)
         self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(layers)})
         self.conv = conv(channels, channels)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.capacity import cores_of_largest, shapes, trials_at_a_time, workers_that_fit
+from cluster.capacity import bytes_of_worker, cores_of_largest, shapes, trials_at_a_time, workers_that_fit
 from cluster.ray_runtime import Node, Resources
 from sr_models.errors import InputError
 
@@ -34,6 +34,12 @@ def cluster(*shapes: tuple[int, int], may_add: tuple[tuple[int, int], ...] = (),
 )
 def test_workers_fit_node_by_node(nodes: Resources, cpus: int, gpus: float, fit: int) -> None:
     assert workers_that_fit(nodes, cpus, gpus) == fit
+
+
+def test_a_worker_has_its_share_of_the_poorest_node_that_takes_it() -> None:
+    nodes = (Node(address="a", cpus=8, gpus=0, memory=800), Node(address="b", cpus=2, gpus=0, memory=100))
+    found = Resources(cpus=10, gpus=0, nodes=nodes)
+    assert [bytes_of_worker(found, cpus, 0) for cpus in (1, 2, 4, 9)] == [50, 100, 400, 0]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_a_folder_of_ours_says_itself_what_it_holds(hr: Path, tmp_path: Path, em
 
 def test_how_it_computes_is_what_was_asked_for(hr: Path) -> None:
     given = {"precision": "bf16", "channels_last": True, "compile": True, "tile": 9, "self_ensemble": True}
-    assert load(request_of(hr, **given, overlap=0)).subject.options == Options(**given, overlap=0)
+    asked = load(request_of(hr, **given, overlap=0)).subject
+    assert asked.options == Options(**given, overlap=0)
+    assert asked.protocol == "classical-y-b2+tile9o0+x8+bf16"
     assert load(request_of(hr, **given)).subject.options.overlap == Options.overlap
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.command import chosen, parser, prepare_outputs, requested
+from eval.command import caution, chosen, parser, prepare_outputs, requested
 from eval.protocol import METRICS, PROTOCOLS
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.errors import InputError
@@ -23,8 +23,8 @@ def test_a_models_request_with_nothing_else_asked_for() -> None:
         protocol=PROTOCOLS["classical"], metrics=tuple(PROTOCOLS["classical"].metrics), scale=2, hr=Path("hr"), lr=None,
         include=(), exclude=(),
         weights_dir=None, strict=False, json=None, parquet=None, per_image=False, model="bicubic", weights=None,
-        weights_key=None, hyper={}, seed=0, precision="fp32", channels_last=False, compile=False,
-        tile=PROTOCOLS["classical"].tile, overlap=None, self_ensemble=False, save_images=None, pictures=None,
+        weights_key=None, hyper={}, seed=0, precision="fp32", channels_last=False, compile=False, tile=None,
+        overlap=None, self_ensemble=False, save_images=None, pictures=None,
     )  # fmt: skip
 
 
@@ -59,6 +59,19 @@ def test_everything_that_a_model_can_be_asked(tmp_path: Path) -> None:
         "channels_last": True, "compile": True, "tile": 64, "overlap": 0, "self_ensemble": True,
         "save_images": Path("out"), "pictures": Path("drawn"),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "tile", "said"), [("imdn", 64, True), ("carn_m", 64, False), ("imdn", None, False)])
+def test_tiles_of_a_network_that_looks_at_all_of_a_picture_are_cautioned_against(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, tile: int | None, said: bool
+) -> None:
+    (tmp_path / "net.pth").touch()
+    tiles = () if tile is None else ("--tile", str(tile))
+    caution(request_of("--model", name, "--weights", str(tmp_path / "net.pth"), "--scale", "2", "--hr", "hr", *tiles))
+    expected = (
+        f"caution: {name} looks at all of a picture, so these scores, of tiles, are not those of whole pictures\n"
+    )
+    assert capsys.readouterr().err == (expected if said else "")
 
 
 def test_a_request_for_pictures() -> None:

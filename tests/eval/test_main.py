@@ -136,6 +136,7 @@ def test_weights_come_from_a_file_or_from_our_folder(hr: Path, tmp_path: Path) -
         "precision": "bf16", "channels_last": True, "compile": False, "tile": 10, "overlap": 4, "self_ensemble": True,
     }  # fmt: skip
     assert changed["means"] != folder["means"]
+    assert (folder["protocol"], changed["protocol"]) == ("classical-y-b2", "classical-y-b2+tile10o4+x8+bf16")
 
 
 BICUBIC = ("--model", "bicubic", "--scale", "2", "--hr", "hr")

@@ -2,10 +2,21 @@
 
 from pathlib import Path
 
+import pytest
+
+from cluster.ray_runtime import Node, Resources
 from orchestrator.plan.read import load
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_board
-from orchestrator.session import write_config
+from orchestrator.session import bounded, write_config
+
+
+@pytest.mark.parametrize(("asked", "number"), [("auto", 600), ("1000", 1000), ("null", None)])
+def test_auto_is_a_workers_share_of_its_node_and_moves_no_run(asked: str, number: int | None) -> None:
+    config = load("quick", [f"resources.max_bytes={asked}", "resources.cpus_per_worker=2"])
+    found = Resources(cpus=4, gpus=0, nodes=(Node(address="a", cpus=4, gpus=0, memory=1200),))
+    known = bounded(config, found)
+    assert known.resources.bound == number and known.hash == load("quick").hash
 
 
 def test_a_config_is_kept_but_for_the_board(tmp_path: Path) -> None:

@@ -308,6 +308,21 @@ def test_bad_images_are_named_and_the_same_command_works_once_they_are_mended(
 
 
 @pytest.mark.usefixtures("no_ray")
+def test_a_picture_too_large_for_a_worker_is_refused_before_training_and_a_tile_mends_it(case: Case) -> None:
+    case.image("test/large.png", 9, 260, 300)
+    case.write(models={"imdn": {"channels": 16, "blocks": 1}, "edsr_baseline": {"channels": 8, "blocks": 1}})
+    small = (str(case.config), "resources.max_bytes=8000000")
+    line = case.refused(*small)
+    assert line.startswith("image 'toy/large' (150x130 LR pixels) takes about "), line
+    assert not list(case.output.glob("shared/trials/*")) and not (case.folder / "plan.json").exists()
+    declared = line.rpartition("declare ")[2]
+    assert declared.startswith("evaluation.tile=")
+    assert case.run(*small, declared)[0] == EXIT_INTERRUPTED
+    assert case.run(*small, "models={edsr_baseline: {channels: 8, blocks: 1}}")[0] == EXIT_INTERRUPTED
+    assert case.refused(str(case.config), "resources.max_bytes=auto").startswith("resources.max_bytes: no node")
+
+
+@pytest.mark.usefixtures("no_ray")
 def test_an_unreadable_training_image_may_be_skipped(case: Case) -> None:
     expected, _ = truncated(case)
     config = yaml.safe_load(case.config.read_text())

@@ -22,6 +22,7 @@ from eval.rows import read_file, read_rows
 from eval.score import score_image
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
+from orchestrator.evaluate import entrants
 from orchestrator.evaluate.__main__ import main
 from orchestrator.plan import config
 from orchestrator.plan.plan import make_plan
@@ -230,3 +231,19 @@ def test_a_trial_is_scored_while_it_trains(
     board = json.loads((folder.path / "leaderboard.json").read_text())
     assert {row["weights"] for row in board["rows"]} == {"raw", "ema", "none"}
     assert all(row["images"] == row["of_images"] == 3 for row in board["rows"])
+
+
+def test_a_sweeps_tiles_are_in_the_names_of_its_scores(tmp_path: Path) -> None:
+    bench = benchmarks.load("toy", 2, write_images(tmp_path / "toy", 1))
+    source = config.BenchmarkSource(hr=str(tmp_path / "toy"))
+    whole, tiled = (
+        entrants._job(entrants.bicubic(2), config.EvaluationConfig(**tiles), bench, source).subject
+        for tiles in ({}, {"tile": 16, "tile_overlap": 4})
+    )
+    assert (whole.protocol, tiled.protocol) == ("classical-y-b2", "classical-y-b2+tile16o4")
+    assert (tiled.options.tile, tiled.options.overlap) == (16, 4)
+    row = score_image(
+        sr_models.build("bicubic", 2), bench, 0, scorer=Scorer(PROTOCOLS["classical"], ["psnr_y"], scale=2), draws=10,
+        options=tiled.options,
+    ).row  # fmt: skip
+    assert row["protocol"] == tiled.protocol, "as `python -m eval` stamps it"

@@ -3,7 +3,7 @@
 import pytest
 
 from objectives import RECIPES
-from orchestrator.plan.config import GroupConfig, SweepConfig, TrainConfig, TrialConfig
+from orchestrator.plan.config import GroupConfig, SweepConfig, TeacherConfig, TrainConfig, TrialConfig
 from orchestrator.plan.read import load
 from sr_models.errors import InputError
 from sr_models.hashing import digest
@@ -52,6 +52,7 @@ def test_only_objectives_with_a_sigma_branch_have_its_version():
         ({"train": {"validate_every": 50}}, False),
         ({"protocol": "uncropped"}, False),
         ({"metrics": ("ssim_y", "psnr_y")}, False),
+        ({"tile": 64, "tile_overlap": 8}, False),
         ({"train": {"ema": 0.999}}, True),
         ({"train": {"precision": "bf16"}}, True),
         ({"train": {"groups": {}}}, False),
@@ -71,9 +72,11 @@ def test_the_fingerprint_moves_with_what_moves_numbers(change, moves):
     assert (TRIAL.model_copy(update=change).fingerprint != TRIAL.fingerprint) is moves
 
 
-def measured(every: int, protocol: str = "classical", metrics: tuple[str, ...] = ("psnr_y",)) -> TrialConfig:
+def measured(
+    every: int, protocol: str = "classical", metrics: tuple[str, ...] = ("psnr_y",), tile: int | None = None
+) -> TrialConfig:
     train = TRIAL.train.model_copy(update={"validate_every": every})
-    return TRIAL.model_copy(update={"train": train, "protocol": protocol, "metrics": metrics})
+    return TRIAL.model_copy(update={"train": train, "protocol": protocol, "metrics": metrics, "tile": tile})
 
 
 @pytest.mark.parametrize(
@@ -86,13 +89,15 @@ def measured(every: int, protocol: str = "classical", metrics: tuple[str, ...] =
         (measured(50, metrics=("ssim_y", "psnr_y")), measured(50), True),
         (measured(50), measured(50, metrics=("psnr_y", "ssim_y")), False),
         (measured(50, "uncropped"), measured(50), False),
+        (measured(50, tile=64), measured(50), False),
+        (measured(50, tile=64), measured(100, tile=64), True),
     ],
 )
 def test_what_validations_hold(there, asked, holds):
     assert there.measures(asked) is holds and there.fingerprint == asked.fingerprint
     anew = there.measured_too_as(asked)
     assert anew.measures(asked) and anew.measured_as(there) == there
-    assert anew.measures(there) == (there.protocol == asked.protocol)
+    assert anew.measures(there) == (there.scored_by == asked.scored_by)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,9 @@ def test_what_validations_hold(there, asked, holds):
         ("evaluation.weights_dir=backbones", False),
         ("board.baseline=l1", False),
         ("evaluation.draws=4", True),
+        ("evaluation.tile=null", False),
+        ("evaluation.tile=64", True),
+        ("teacher.tile=64", True),
         ("evaluation.seed=1", True),
         ("train.checkpoint_every=7", False),
         ("train.lr=1e-3", True),
@@ -119,6 +127,24 @@ def test_what_validations_hold(there, asked, holds):
 )
 def test_the_hash_of_a_sweep_ignores_resources(write, override, moves):
     assert (load(write(), [override]).hash != load(write()).hash) is moves
+
+
+@pytest.mark.parametrize(
+    ("teacher", "network", "moves"),
+    [
+        ({}, "imdn", False), ({"tile": 64}, "edsr", False), ({"tile": 64}, "imdn", True),
+        ({"tile": 64, "tile_overlap": 8}, "rcan", True),
+    ],
+)  # fmt: skip
+def test_centroids_are_named_by_the_tiles_that_move_them(teacher, network, moves):
+    names = {TeacherConfig(**teacher).centroids(network, "ab" * 32), TeacherConfig().centroids(network, "ab" * 32)}
+    assert (len(names) > 1) is moves
+
+
+@pytest.mark.parametrize("where", ["evaluation", "teacher"])
+def test_an_overlap_goes_with_a_tile(write, where):
+    with pytest.raises(InputError, match="tile_overlap 8 has no effect without tile"):
+        load(write(), [f"{where}.tile_overlap=8"])
 
 
 def test_a_baseline_is_the_label_of_an_objective(write):

@@ -25,7 +25,7 @@ from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.training import loop as trial
-from orchestrator.training import network
+from orchestrator.training import network, validation
 from orchestrator.training.loop import run_trial
 from orchestrator.training.optimisers import lr_factor
 from orchestrator.training.ranks import Ranks
@@ -33,6 +33,8 @@ from sr_models import MODELS
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.images.files import sha256_file
+from sr_models.inference.bound import Bound
+from sr_models.inference.super_resolve import Options
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "loss_curves.json"
@@ -321,6 +323,33 @@ def test_a_damaged_checkpoint_never_takes_the_place_of_the_one_before_it(plan, s
         patch.setattr(PatchStore, "batch", killed)
         run_trial(plan(), store, go_on, out_dir=tmp_path)
     assert [checkpoint.load(tmp_path / name)["step"] for name in (BEFORE, CHECKPOINT)] == [9, 10]
+
+
+def test_validations_are_computed_in_the_tiles_that_the_config_says(plan, store, tmp_path):
+    tiled = plan().model_copy(update={"tile": 7, "tile_overlap": 0})
+    whole, cut = (run_trial(c, store, go_on, out_dir=tmp_path / str(c.tile)).metrics for c in (plan(), tiled))
+    assert whole["train.loss"] == cut["train.loss"] and whole["psnr_y"] != cut["psnr_y"]
+
+
+def test_validation_images_that_take_too_much_are_computed_in_tiles_that_change_nothing(
+    plan, store, tmp_path, monkeypatch
+):
+    seen, compute = [], validation.super_resolve
+
+    def watched(net, lr_BCHW, options):
+        seen.append(options.tile)
+        return compute(net, lr_BCHW, options=options)
+
+    monkeypatch.setattr(validation, "super_resolve", watched)
+    config = plan(model="vdsr", hyper={"channels": 8, "blocks": 2})
+    [(height, width)] = store.sizes("validation").values()
+    takes = Bound.of(network.build_network(config), 1, tile_exact=True).takes(height, width, Options())
+    ended = [
+        run_trial(config, store, go_on, out_dir=tmp_path / str(most), max_bytes=most).metrics["psnr_y"]
+        for most in (None, takes, takes - 1)
+    ]
+    assert seen[0] is None and 0 < seen[-1] < width
+    assert ended[0] == ended[1] == pytest.approx(ended[2], abs=1e-4)
 
 
 def test_a_finished_trial_is_told_again_and_not_trained_again(plan, store, tmp_path, monkeypatch):

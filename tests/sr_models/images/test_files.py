@@ -17,6 +17,7 @@ from sr_models.images.files import (
     FORMATS,
     files_below,
     find_images,
+    image_size,
     pixels_sha256,
     read_image,
     sha256_file,
@@ -49,6 +50,16 @@ def test_find_is_recursive_sorted_and_filtered(tmp_path: Path) -> None:
     assert names(exclude=("*.jpg",)) == ["a.bmp", "b/2.PNG", "c.tiff"]
     with pytest.raises(InputError, match=r"holds no PNG.* after include=\['z'\]"):
         find_images(tmp_path, include=("z",))
+
+
+def test_a_size_is_read_from_the_header_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((5, 9, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    assert image_size(path) == (5, 9)
+    path.write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"a\.png': its header is damaged"):
+        image_size(path)
 
 
 def test_find_refuses_folders_that_give_nothing(tmp_path: Path) -> None:

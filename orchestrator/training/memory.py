@@ -1,0 +1,91 @@
+"""Whether pictures fit what one may take of a worker's memory (`resources.max_bytes`), before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+import sr_models
+from orchestrator.plan.config import TILE_OVERLAP, EvaluationConfig, TeacherConfig
+from orchestrator.plan.plan import Combination
+from sr_models.errors import InputError
+from sr_models.inference.bound import Bound
+from sr_models.inference.super_resolve import Options
+from sr_models.networks.base import SRNetwork
+from sr_models.networks.sigma import SigmaHead, WithSigma
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What decides how much memory a pass takes."""
+
+    name: str
+    scale: int
+    hyper: str
+    """JSON."""
+    sigma_width: int | None = None
+    """Of the σ head; None without one."""
+
+    @classmethod
+    def of(cls, one: Combination) -> Network:
+        width = one.spec.sigma.width if one.spec.sigma else None
+        return cls(name=one.network, scale=one.scale, hyper=json.dumps(one.hyper), sigma_width=width)
+
+    @classmethod
+    def of_teacher(cls, teacher: TeacherConfig, scale: int) -> Network:
+        return cls(name=teacher.model, scale=scale, hyper=json.dumps(teacher.hyper))
+
+    def bound(self, max_bytes: int) -> Bound:
+        """What it may take, and does."""
+        with torch.random.fork_rng(devices=[]):  # its weights are drawn and thrown away
+            net = sr_models.build(self.name, self.scale, **json.loads(self.hyper))
+            model: SRNetwork | WithSigma = net
+            if self.sigma_width is not None:
+                head = SigmaHead(net.feature_channels, net.feature_scale_to_go, width=self.sigma_width)
+                model = WithSigma(net, head)
+            return Bound.of(model, max_bytes, tile_exact=sr_models.spec(self.name).tile_exact)
+
+
+def check(
+    network: Network,
+    sizes: Mapping[str, tuple[int, int]],
+    tiles: EvaluationConfig | TeacherConfig,
+    section: str,
+    max_bytes: int,
+) -> None:
+    """Refuse the largest picture if it takes too much and nothing else can be done about it.
+
+    Args:
+        sizes: name -> height and width of each LR image.
+        tiles: what the config's `section` declares.
+
+    Raises:
+        InputError: it does not fit, neither as declared nor in tiles that change nothing; says which tile would.
+    """
+    if not sizes:
+        return
+    bound, options = network.bound(max_bytes), Options(tile=tiles.tile, overlap=tiles.tile_overlap)
+    name, (height, width) = max(sizes.items(), key=lambda item: item[1][0] * item[1][1])
+    try:
+        chosen = bound.options(height, width, options)
+    except InputError:  # not even one pixel, with all that it looks at around it
+        chosen = options
+    if (takes := bound.takes(height, width, chosen)) <= max_bytes:
+        return
+    what = f"image {name!r} ({width}x{height} LR pixels)" if tiles.tile is None else f"a tile of {tiles.tile} pixels"
+    why = (
+        f"{network.name} looks at all of a picture, so tiles change what it computes"
+        if bound.overlap is None
+        else f"tiles that change nothing would see {bound.overlap} pixels further, which does not fit either"
+    )
+    try:
+        tile = bound.tile(TILE_OVERLAP)
+    except InputError as error:
+        raise InputError(f"resources.max_bytes: {network.name} at x{network.scale}: {error}") from None
+    raise InputError(
+        f"{what} takes about {takes / 1e6:,.0f} MB of {network.name} at x{network.scale}, more than "
+        f"resources.max_bytes allows ({max_bytes / 1e6:,.0f} MB); {why}: declare {section}.tile={tile}"
+    )

@@ -1,0 +1,50 @@
+"""Pictures that a worker has no memory for are refused before training, with the tile that would do."""
+
+import re
+
+import pytest
+
+from orchestrator.plan.config import EvaluationConfig
+from orchestrator.training.memory import Network, check
+from sr_models.errors import InputError
+
+SIZES = {"small": (20, 30), "large": (150, 200)}
+EDSR = Network(name="edsr_baseline", scale=2, hyper='{"channels": 8, "blocks": 1}')
+IMDN = Network(name="imdn", scale=2, hyper='{"channels": 16, "blocks": 1}')
+
+
+def checked(network: Network, max_bytes: int, tile: int | None = None, overlap: int = 32) -> None:
+    check(network, SIZES, EvaluationConfig(tile=tile, tile_overlap=overlap), "evaluation", max_bytes)
+
+
+def test_what_fits_whole_or_in_tiles_that_change_nothing_is_taken() -> None:
+    checked(EDSR, 10**9)
+    checked(IMDN, 10**9)
+    checked(EDSR, 2_000_000)
+
+
+def test_a_picture_that_only_other_numbers_would_fit_is_refused_with_the_tile_to_declare() -> None:
+    with pytest.raises(InputError) as refused:
+        checked(IMDN, 8_000_000)
+    text = str(refused.value)
+    assert text.startswith("image 'large' (200x150 LR pixels) takes about ")
+    assert "MB of imdn at x2, more than resources.max_bytes allows (8 MB); imdn looks at all of a picture" in text
+    named = re.search(r"declare evaluation\.tile=(\d+)$", text)
+    assert named
+    checked(IMDN, 8_000_000, tile=int(named[1]))
+    with pytest.raises(InputError, match="a tile of 150 pixels takes about"):
+        checked(IMDN, 8_000_000, tile=150)
+
+
+@pytest.mark.parametrize("network", [EDSR, IMDN])
+def test_a_bound_that_no_tile_keeps_to_is_refused(network: Network) -> None:
+    with pytest.raises(InputError, match=f"max_bytes: {network.name} at x2: 100000 bytes are too few for one tile"):
+        checked(network, 100_000)
+
+
+def test_a_sigma_head_counts() -> None:
+    plain, with_head = (
+        Network(name="edsr_baseline", scale=2, hyper=EDSR.hyper, sigma_width=width).bound(1).pixel_bytes
+        for width in (None, 64)
+    )
+    assert with_head > 2 * plain
