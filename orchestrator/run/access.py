@@ -39,10 +39,6 @@ _TRIAL_FILES = (BEFORE, CHECKPOINT, "model/*", "model_ema/*", JOURNAL, TRIAL)
 _CLAIM = "claim"
 _IN_RUN = RunDir(Path())  # where things lie in any run
 
-
-TIE_SECONDS = 1.0
-"""How long one that has claimed or signed something on a storage looks whether another one did so at the same time."""
-
 CLAIM_POLL_SECONDS = 5.0
 """How often one that waits for a claim looks whether it still stands."""
 
@@ -315,15 +311,15 @@ class MirroredAccess(Access):
 
     @contextmanager
     def claimed(self, fingerprint: str) -> Iterator[None]:
-        """A claim is a run's name beside the trial; it stands as long as that run has a driver that lives."""
+        """A claim is a run's name beside the trial; it stands as long as that run may have a driver that lives."""
         name = f"{trial_name(fingerprint)}/{_CLAIM}"
         mine = self.name.encode()
         while (holder := self.root.read(name)) != mine:
-            if holder and lease.is_driven(self.root.child(holder.decode())):
+            if holder and lease.may_be_driven(self.root.child(holder.decode())):
                 time.sleep(CLAIM_POLL_SECONDS)
                 continue
             self.root.write(name, mine)
-            time.sleep(TIE_SECONDS)  # of two that came at once, the one that wrote last has it
+            time.sleep(lease.TIE_SECONDS)  # of two that came at once, the one that wrote last has it
         try:
             yield
         finally:

@@ -51,8 +51,16 @@ class RunDir:
 
     @property
     def id(self) -> str:
-        """A random name of this folder, made at the first call: two folders of one config are two runs."""
-        path = self.path / "run.id"
+        """A random name of this run, made at the first call: two folders of one config are two runs."""
+        return self._random("run.id")
+
+    @property
+    def driver_id(self) -> str:
+        """A random name of this folder, which never leaves it: a run on a storage has a folder on each machine."""
+        return self._random("driver.id")
+
+    def _random(self, name: str) -> str:
+        path = self.path / name
         if not path.exists():
             write_text(path, secrets.token_hex(8) + "\n")
         return path.read_text(encoding="utf-8").strip()
