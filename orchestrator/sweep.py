@@ -20,7 +20,7 @@ from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.run.folder import SHARED, RunDir
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
-from sr_models.errors import InputError
+from sr_models.errors import InputError, LostError, innermost
 
 PROG = "python -m orchestrator.sweep"
 
@@ -61,7 +61,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    """Run the command: 0, 2 for input that cannot be used, 3 if Ray or a storage was lost, 130 if interrupted."""
     return run_command(PROG, _run, argv, interrupted="go on with: the same command")
 
 
@@ -94,6 +94,11 @@ def _run(argv: Sequence[str]) -> int:
             stages.run(session)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
+    except Exception as error:
+        lost = innermost(error, LostError)
+        if lost is None:
+            raise
+        raise LostError(f"{lost}; go on with: {_resume_line(folder, arguments)}") from None
     return EXIT_DONE
 
 

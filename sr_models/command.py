@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from sr_models.errors import InputError
+from sr_models.errors import InputError, LostError
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -22,7 +22,7 @@ EXIT_FAILED = 1
 EXIT_INPUT = 2
 """Something the user gave cannot be used."""
 EXIT_LOST = 3
-"""The connection to a cluster was lost; what runs there may go on."""
+"""The connection to a cluster or a storage was lost; what runs there may go on."""
 EXIT_INTERRUPTED = 130
 """Ctrl-C or SIGTERM; as a shell says it, 128 + SIGINT."""
 
@@ -41,8 +41,8 @@ def run_command(
 ) -> int:
     """Run a command, from parsing to its last output; returns its exit code.
 
-    An InputError is a line on stderr. Output that nobody reads any more, as in `| head -1`, ends the command quietly:
-    its code is the one it came to, 0 if it was still printing.
+    An InputError or a LostError is a line on stderr. Output that nobody reads any more, as in `| head -1`, ends the
+    command quietly: its code is the one it came to, 0 if it was still printing.
 
     Args:
         prog: the command's name, which its error line starts with.
@@ -55,6 +55,9 @@ def run_command(
     except InputError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return EXIT_INPUT
+    except LostError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return EXIT_LOST
     except KeyboardInterrupt as error:
         print("\n" + "; ".join(filter(None, ["interrupted", str(error) or interrupted])), file=sys.stderr)
         return EXIT_INTERRUPTED

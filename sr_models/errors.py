@@ -1,4 +1,10 @@
-"""The one exception a user can cause: its message is a single line that a command prints before it exits with 2."""
+"""The exceptions that a command answers with one line: what a user can cause (exit 2), what was lost (exit 3)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class InputError(ValueError):
@@ -7,3 +13,20 @@ class InputError(ValueError):
     The message says what was wrong, what was given and what is allowed, in one line. Commands print it without
     a traceback; everything else that escapes is a defect of ours and keeps its traceback.
     """
+
+
+class LostError(Exception):
+    """The connection to what a command works with, a cluster or a storage, was lost and did not come back.
+
+    The message is one line that says what, and since when. What was written before stays; the same command goes on.
+    """
+
+
+def innermost(error: BaseException, kind: type[E]) -> E | None:
+    """The error of a kind from which another one came: libraries wrap what callbacks and other processes raise."""
+    found: E | None = None
+    link: BaseException | None = error
+    while isinstance(link, BaseException):
+        found = link if isinstance(link, kind) else found
+        link = getattr(link, "cause", None) or link.__cause__ or link.__context__  # `cause`: of a task of Ray's
+    return found

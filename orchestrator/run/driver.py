@@ -16,7 +16,7 @@ from orchestrator.run import lease
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import SHARED, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.progress import say
+from orchestrator.run.outage import weathered
 from orchestrator.run.records import TRIAL, HomeRecord, read_roles
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
@@ -117,8 +117,9 @@ class StoredHome(Home):
     """
 
     def __init__(self, run: RunDir, root: Storage) -> None:
-        super().__init__(run, MirroredAccess(root, run.name, run.path), root.child(run.name).shown)
-        self.root, self.storage = root, root.child(run.name)
+        self.root = root.anchored(run.name)  # `check` makes it
+        self.storage = self.root.child(run.name)
+        super().__init__(run, MirroredAccess(self.root, run.name, run.path), self.storage.shown)
         self._pushed = 0.0
 
     def visit(self) -> None:
@@ -146,21 +147,13 @@ class StoredHome(Home):
         if sometimes and time.monotonic() - self._pushed < PUSH_SECONDS:
             return
         self._pushed = time.monotonic()
-        try:
-            self._push()
-        except OSError as error:
-            if not sometimes:
-                raise
-            say(f"nothing copied to the storage: {error}")
-
-    def _push(self) -> None:
         self.access.push("", _OWN)
         self.access.push(_SEARCHES, ["*"])
         if (studies := self.run.path / _STUDIES).exists():
             copy = self.run.path / ".studies.copy"
             with closing(sqlite3.connect(studies)) as live, closing(sqlite3.connect(copy)) as whole:
                 live.backup(whole)  # a consistent copy of a database in use
-            self.storage.upload(copy, _STUDIES)
+            weathered(lambda: self.storage.upload(copy, _STUDIES))
             copy.unlink()
 
     def _fetch(self, own: Sequence[str]) -> None:

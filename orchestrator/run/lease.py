@@ -135,11 +135,18 @@ def wait_until_free(storage: Storage, own_id: str) -> Sign:
     return last
 
 
+def _of_another(storage: Storage, own_id: str) -> Sign | None:
+    """The last sign, if another left it; that one is missing or damaged is no take-over: somebody tidied up."""
+    try:
+        last = read(storage)
+    except InputError:
+        return None
+    return None if last.id in (own_id, None) else last
+
+
 @contextmanager
 def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
     """Leave signs of life for the length of a `with` block; one that finds another's there is interrupted.
-
-    A sign that is missing is none of another: a share was away, or somebody tidied up. It is left again.
 
     Raises:
         InputError: another one has begun at the same time.
@@ -148,25 +155,20 @@ def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
     sign(storage, owner, own_id)
     slow = time.monotonic() - began > TIE_SECONDS  # then it may lie over the sign of one that had looked already
     time.sleep(2 * BEAT_SECONDS if slow else TIE_SECONDS)  # and that one must have time to find it
-    if (now := read(storage)).id not in (own_id, None):
-        raise InputError(f"--storage: {now.owner} has just begun to work there")
+    if other := _of_another(storage, own_id):
+        raise InputError(f"--storage: {other.owner} has just begun to work there")
     done = threading.Event()
 
     def beat() -> None:
-        away = False
         while not done.wait(BEAT_SECONDS):
             try:
-                if (now := read(storage)).id not in (own_id, None):
-                    say(f"{now.owner} is at work there now: no sign of life was left here for {LEASE_SECONDS:.0f} s")
+                if other := _of_another(storage, own_id):
+                    say(f"{other.owner} is at work there now: no sign of life was left here for {LEASE_SECONDS:.0f} s")
                     _thread.interrupt_main()
                     return
                 sign(storage, owner, own_id)
-            except (OSError, InputError) as error:
-                if not away:
-                    say(f"no sign of life can be left, trying again: {error}")
-                away = True
-            else:
-                away = False
+            except OSError:  # away: those who work on the storage say so, and wait
+                continue
 
     alive = threading.Thread(target=beat, daemon=True)
     alive.start()
@@ -176,9 +178,9 @@ def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
         done.set()
         alive.join()
         try:
-            if read(storage).id == own_id:
+            if not _of_another(storage, own_id):
                 sign(storage, owner, own_id, ended=True)
-        except (OSError, InputError) as error:
+        except OSError as error:
             say(f"no farewell can be left ({error}): another machine looks for {LEASE_SECONDS:.0f} s before it goes on")
 
 

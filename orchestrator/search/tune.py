@@ -156,7 +156,7 @@ def _cause(trial: TuneTrial) -> str | None:
         return "out of memory: Ray ended the worker because its node ran low"
     last = text.strip().rpartition("\n")[2]
     raised = "ray::" in text and "  File " in text  # an exception of the trial's own code, with its traceback
-    away = re.match(r"(\w+\.)*(OSError|ConnectionError|TimeoutError)\b", last)  # a storage that may come back
+    away = re.match(r"(\w+\.)*(OSError|ConnectionError|TimeoutError|StorageAway|LostError)\b", last)  # may come back
     return last if raised and not away else None
 
 
