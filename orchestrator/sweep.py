@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.run.folder import SHARED, RunDir
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
-from sr_models.errors import InputError, LostError, innermost
+from sr_models.errors import DiskFullError, InputError, LostError, innermost
+from sr_models.files import full_disk
 
 PROG = "python -m orchestrator.sweep"
 
@@ -94,12 +96,25 @@ def _run(argv: Sequence[str]) -> int:
             stages.run(session)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
+    except InputError:
+        raise
     except Exception as error:
-        lost = innermost(error, LostError)
-        if lost is None:
-            raise
-        raise LostError(f"{lost}; go on with: {_resume_line(folder, arguments)}") from None
+        again = f"go on with: {_resume_line(folder, arguments)}"
+        if lost := innermost(error, LostError):
+            raise LostError(f"{lost}; {again}") from None
+        if full := innermost(error, DiskFullError) or full_disk(error, _written(folder)):
+            raise DiskFullError(f"{full}; make room, then {again}") from None
+        if given := innermost(error, InputError):
+            raise given from None
+        raise
     return EXIT_DONE
+
+
+def _written(folder: Path) -> tuple[Path, ...]:
+    """Where a sweep writes on this machine."""
+    from orchestrator.storage.mirror import cache_folder
+
+    return folder, cache_folder(), Path(tempfile.gettempdir())
 
 
 def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:

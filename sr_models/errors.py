@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 E = TypeVar("E", bound=BaseException)
@@ -15,6 +16,10 @@ class InputError(ValueError):
     """
 
 
+class DiskFullError(InputError):
+    """A disk is full; the message names a folder on it."""
+
+
 class LostError(Exception):
     """The connection to what a command works with, a cluster or a storage, was lost and did not come back.
 
@@ -22,11 +27,14 @@ class LostError(Exception):
     """
 
 
-def innermost(error: BaseException, kind: type[E]) -> E | None:
-    """The error of a kind from which another one came: libraries wrap what callbacks and other processes raise."""
-    found: E | None = None
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it came from: libraries wrap what callbacks and other processes raise."""
     link: BaseException | None = error
     while isinstance(link, BaseException):
-        found = link if isinstance(link, kind) else found
+        yield link
         link = getattr(link, "cause", None) or link.__cause__ or link.__context__  # `cause`: of a task of Ray's
-    return found
+
+
+def innermost(error: BaseException, kind: type[E]) -> E | None:
+    """The error of a kind from which another one came, None if there is none."""
+    return next((link for link in reversed([*chain(error)]) if isinstance(link, kind)), None)

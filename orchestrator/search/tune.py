@@ -32,6 +32,7 @@ from orchestrator.search.studies import Studies
 from orchestrator.training.group import Verdicts, fit
 from orchestrator.training.in_full import run_in_full
 from orchestrator.training.worker import Crew, execute, reserved_for_trial
+from sr_models.errors import DiskFullError
 
 
 def search(
@@ -150,12 +151,17 @@ def _cause(trial: TuneTrial) -> str | None:
     """Why a trial's last failure would only happen again; None if its worker or node was lost.
 
     Tune's own `get_error` looks for this file where it will be copied later, and finds nothing yet.
+
+    Raises:
+        DiskFullError: a node's disk is full, which ends the search and says nothing of the trial.
     """
     text = Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2] if trial.error_file else ""
     if "running low on memory" in text:
         return "out of memory: Ray ended the worker because its node ran low"
     last = text.strip().rpartition("\n")[2]
     raised = "ray::" in text and "  File " in text  # an exception of the trial's own code, with its traceback
+    if raised and (full := last.partition(f"{DiskFullError.__name__}: ")[2]):
+        raise DiskFullError(full)
     away = re.match(r"(\w+\.)*(OSError|ConnectionError|TimeoutError|StorageAway|LostError)\b", last)  # may come back
     return last if raised and not away else None
 

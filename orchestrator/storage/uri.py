@@ -7,7 +7,6 @@ no credential reaches a message. No pyarrow until something is read or written: 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import secrets
@@ -25,7 +24,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from sr_models.command import EXIT_DONE, EXIT_FAILED, run_command
 from sr_models.errors import InputError
-from sr_models.files import replacing
+from sr_models.files import FULL, replacing
 from sr_models.params import nearest
 
 CHECK_SECONDS = 20
@@ -40,7 +39,6 @@ _QUERY: dict[str, tuple[str, ...]] = {  # scheme -> the keys it takes behind the
     "gs": ("endpoint_override", "scheme", "project_id"),
 }
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # another try at once is no use
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _CHUNK = 16 * 2**20
 _IN_MEMORY = 64 * 2**20
 
@@ -331,7 +329,7 @@ class Storage:
                     raise FileNotFoundError(f"{self.anchor} is not there; is it mounted?")
                 return action()
             except OSError as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     raise
                 fault = (str(error) or type(error).__name__).splitlines()[0]
                 kind = OSError if isinstance(error, _OtherBytes) else StorageAway

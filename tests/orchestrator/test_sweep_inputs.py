@@ -3,6 +3,7 @@
 Ray and the tracker are stood in for where the mistake shows only after they have started, so `main` runs in process.
 """
 
+import errno
 import json
 import os
 import signal
@@ -359,6 +360,29 @@ def test_training_images_smaller_than_a_patch_are_refused_at_once_or_left_out(ca
     assert "12 of 14 images are smaller than an LR patch of 8 at x2, and left out: 'small00.png'" in said
     [store] = case.stores()
     assert store.manifest.products["hr"].images == 2, "as if they had not been named"
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_full_disk_is_one_line_wherever_it_strikes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", write)
+        assert case.refused(str(case.config)).startswith(
+            f"the disk of {case.folder} is full (or your quota); make room"
+        )
+
+    def search(*_: object) -> None:
+        try:
+            write()
+        except OSError:
+            raise RuntimeError("Tune's own words, with a traceback in them")  # noqa: B904  # as it does
+
+    monkeypatch.setattr(stages, "search", search)
+    line = case.refused(str(case.config))
+    assert line.startswith("the disk of ") and f"{case.folder}" in line
+    assert line.endswith(f"is full (or your quota); make room, then go on with: {PROGRAM[:-2]} --resume {case.folder}")
 
 
 @pytest.mark.usefixtures("no_ray")
