@@ -50,6 +50,7 @@ def parser() -> Parser:
     made.add_argument(
         "--output", metavar="DIR", type=Path, help="where run folders go (default: runs, in a Ray job ~/sr-runs)"
     )
+    made.add_argument("--group", action="store_true", help="let the group of --output read folders that are new")
     cluster = made.add_argument_group("on a cluster (docs/cluster.md)")
     add_cluster_options(cluster)
     cluster.add_argument(
@@ -91,7 +92,7 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         interrupt_on_sigterm()
-        with opened(plan, folder, _services(arguments, folder)) as session:
+        with opened(plan, folder, _services(arguments, folder), group=arguments.group) as session:
             interrupt_on_sigterm()  # again: Ray put one of its own there
             stages.run(session)
     except KeyboardInterrupt:
@@ -133,6 +134,7 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
     saved = arguments.resume / "config.yaml"
     if not saved.is_file():
         raise InputError(f"--resume: {arguments.resume} is not a run folder (it has no config.yaml)")
+    RunDir(arguments.resume).refuse_links()
     if (arguments.resume / "trials").exists() or (arguments.resume / "store").exists():
         raise InputError(
             f"--resume: {arguments.resume} is a run of an earlier version: its board can be read, and it is not gone "
@@ -167,7 +169,8 @@ def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
     for option in ("address", "tracking_uri", "storage", "studies_uri", "may_add"):
         if value := getattr(arguments, option):
             line += [f"--{option.replace('_', '-')}", shown(value)]
-    return shlex.join(line + ["--allow-anonymous"] * arguments.allow_anonymous)
+    line += ["--allow-anonymous"] * arguments.allow_anonymous + ["--group"] * arguments.group
+    return shlex.join(line)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome
 from orchestrator.run.outage import weathered
 from orchestrator.run.records import TRIAL, TrialRecord
-from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
+from orchestrator.storage.mirror import cache_folder, private, pull_tree, push_tree
 from orchestrator.storage.uri import Storage, StorageAway
 from sr_models.errors import InputError
 from sr_models.files import replacing
@@ -263,7 +263,8 @@ class MirroredAccess(Access):
     def run(self) -> RunDir:
         if self.folder is not None:
             return RunDir(self.folder)
-        return RunDir(cache_folder() / "outputs" / hashlib.sha256(self.root.uri.encode()).hexdigest()[:16] / self.name)
+        outputs, of = private(cache_folder() / "outputs"), hashlib.sha256(self.root.uri.encode()).hexdigest()[:16]
+        return RunDir(outputs / of / self.name)
 
     def for_workers(self) -> MirroredAccess:
         return replace(self, folder=None)

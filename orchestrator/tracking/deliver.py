@@ -252,9 +252,10 @@ class Tracker:
         return {**own, **self._origin(), "scale": board.scale, "protocol": board.protocol}
 
     def _files(self, parent: str) -> int:
-        """Artifacts of the sweep's own run; a file goes out again when it has changed."""
+        """Artifacts of the sweep's own run; a file goes out again when it has changed, and a link never."""
         sent = self.store.state.files
-        changed = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if sent.get(p.name) != _stamp(p)]
+        found = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if not p.is_symlink()]
+        changed = [p for p in found if sent.get(p.name) != _stamp(p)]
         for path in changed:
             stamp = _stamp(path)
             self.store.log_file(parent, path, "pictures" if path.suffix == ".png" else None)
