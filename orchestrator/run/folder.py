@@ -57,9 +57,8 @@ class RunDir:
         self.output.parent.mkdir(parents=True, exist_ok=True)
         self.output.mkdir(mode=0o700, exist_ok=True)
         for folder in (self.at(SHARED), self.path):
-            with suppress(FileExistsError):
-                folder.mkdir(mode=self.output.stat().st_mode & 0o777)
-                made.append(folder)
+            made += [folder] if not folder.exists() else []
+            folder.mkdir(mode=self.output.stat().st_mode & 0o777, exist_ok=True)
         if group:
             for folder in made:
                 folder.chmod(0o2750)
