@@ -180,17 +180,15 @@ def _stored(storage: Storage) -> Iterator[_Place]:
     storage.check()
     lease.refuse_while_cleaned(storage)
     with (
-        lease.kept(storage.child(SHARED), f"{PROG} on {socket.gethostname()}"),
+        lease.kept(storage.child(SHARED), f"{PROG} on {socket.gethostname()}", secrets.token_hex(8)),
         tempfile.TemporaryDirectory(prefix="sr-clean-") as copy,
     ):
         folder = storage.folder or Path(copy)
         if storage.folder is None:
             pull_tree(storage, folder, [f"*/{lease.DRIVER}"])
-        for path in folder.glob(f"*/{lease.DRIVER}"):
-            run = path.parent.name
-            if run != SHARED and lease.is_driven(storage.child(run)):
-                owner = lease.read(storage.child(run))["owner"]
-                raise InputError(f"--storage: a sweep is running in {run}, driven by {owner}")
+        signed = {path.parent.name for path in folder.glob(f"*/{lease.DRIVER}")} - {SHARED}
+        if found := lease.first_at_work(storage.child(run) for run in sorted(signed)):
+            raise InputError(f"--storage: a sweep is running in {found.storage.name}, driven by {found.last.owner}")
         if storage.folder is not None:
             yield _Folder(folder, storage.shown)
         else:

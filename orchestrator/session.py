@@ -58,8 +58,11 @@ class Session:
 
 
 @contextmanager
-def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
+def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False) -> Iterator[Session]:
     """A sweep that is ready to run in `folder`; whatever this started (Ray, the tracker) ends with the `with` block.
+
+    Args:
+        group: whether the output's group may read folders that are new.
 
     Raises:
         InputError: missing data, a folder that cannot be written or is in use, a tracking server, storage or Ray
@@ -71,6 +74,8 @@ def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
     home, new = home_of(run_dir, services.storage), not run_dir.path.exists()
     with ExitStack() as stack:
         try:
+            make_folders(run_dir, group=group)
+            run_dir.refuse_links()
             stack.enter_context(lock.held(run_dir.path, lock.DRIVER_LOCK, "--output", "another sweep is running in"))
             lock.refuse_while_cleaned(run_dir.output, "--output")
             home.bind()
@@ -103,6 +108,18 @@ def opened(plan: Plan, folder: Path, services: Services) -> Iterator[Session]:
             tracker=tracker,
             began=began,
         )
+
+
+def make_folders(run_dir: RunDir, *, group: bool) -> None:
+    """Make the run folder and those around it.
+
+    Raises:
+        InputError: that cannot be done.
+    """
+    try:
+        run_dir.make(group=group)
+    except OSError as error:
+        raise InputError(f"--output: {run_dir.path} cannot be written ({error.strerror})") from None
 
 
 def most_trials(cluster: Resources, resources: ResourceConfig) -> int:

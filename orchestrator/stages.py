@@ -401,5 +401,7 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
         print(audit_text(audited, session.config.search.metric))
     print(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
     print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
+    if not uri.startswith("http"):
+        print("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")
     link = mlflow_store.board_link(folder, uri)
     print(f"the board in it: {link or 'not delivered yet, see tracking.log'}")

@@ -11,6 +11,7 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from sr_models.command import (
     interrupt_on_sigterm,
     run_command,
 )
-from sr_models.errors import InputError
+from sr_models.errors import DiskFullError, InputError, LostError, innermost
+from sr_models.files import full_disk
 
 PROG = "python -m orchestrator.sweep"
 
@@ -63,6 +65,7 @@ def parser() -> Parser:
     made.add_argument(
         "--output", metavar="DIR", type=Path, help="where run folders go (default: runs, in a Ray job ~/sr-runs)"
     )
+    made.add_argument("--group", action="store_true", help="let the group of --output read folders that are new")
     cluster = made.add_argument_group("on a cluster (docs/cluster.md)")
     add_cluster_options(cluster)
     cluster.add_argument(
@@ -111,17 +114,35 @@ def _run(argv: Sequence[str]) -> int:
 
     try:
         interrupt_on_sigterm()
-        with opened(plan, folder, _services(arguments, folder)) as session:
+        with opened(plan, folder, _services(arguments, folder), group=arguments.group) as session:
             interrupt_on_sigterm()  # again: Ray put one of its own there
             unscored = stages.run(session)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
+    except InputError:
+        raise
+    except Exception as error:
+        again = f"go on with: {_resume_line(folder, arguments)}"
+        if lost := innermost(error, LostError):
+            raise LostError(f"{lost}; {again}") from None
+        if full := innermost(error, DiskFullError) or full_disk(error, _written(folder)):
+            raise DiskFullError(f"{full}; make room, then {again}") from None
+        if given := innermost(error, InputError):
+            raise given from None
+        raise
     if not unscored:
         return EXIT_DONE
     flush_output()  # where both go to one log, the reason stands last
     more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
     print(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}", file=sys.stderr, flush=True)
     return EXIT_UNSCORED
+
+
+def _written(folder: Path) -> tuple[Path, ...]:
+    """Where a sweep writes on this machine."""
+    from orchestrator.storage.mirror import cache_folder
+
+    return folder, cache_folder(), Path(tempfile.gettempdir())
 
 
 def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
@@ -140,6 +161,7 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
     saved = arguments.resume / "config.yaml"
     if not saved.is_file():
         raise InputError(f"--resume: {arguments.resume} is not a run folder (it has no config.yaml)")
+    RunDir(arguments.resume).refuse_links()
     if (arguments.resume / "trials").exists() or (arguments.resume / "store").exists():
         raise InputError(
             f"--resume: {arguments.resume} is a run of an earlier version: its board can be read, and it is not gone "
@@ -174,7 +196,8 @@ def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
     for option in ("address", "tracking_uri", "storage", "studies_uri", "may_add"):
         if value := getattr(arguments, option):
             line += [f"--{option.replace('_', '-')}", shown(value)]
-    return shlex.join(line + ["--allow-anonymous"] * arguments.allow_anonymous)
+    line += ["--allow-anonymous"] * arguments.allow_anonymous + ["--group"] * arguments.group
+    return shlex.join(line)
 
 
 if __name__ == "__main__":

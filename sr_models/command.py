@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from sr_models.errors import InputError
+from sr_models.errors import InputError, LostError
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -28,7 +28,7 @@ EXIT_CODES = {
     EXIT_DONE: "done; of a sweep: every planned row has its score",
     EXIT_FAILED: "a defect (as Python ends after a traceback), or faults, of a command that looks for some",
     EXIT_INPUT: "something that the user gave cannot be used",
-    EXIT_LOST: "the connection to a cluster was lost; what runs there may go on",
+    EXIT_LOST: "the connection to a cluster or a storage was lost; what runs there may go on",
     EXIT_UNSCORED: "planned rows have no score",
     EXIT_BUDGET: "stopped by a budget (no command has one yet)",
     EXIT_INTERRUPTED: "Ctrl-C or SIGTERM; as a shell says it, 128 + SIGINT",
@@ -52,8 +52,8 @@ def run_command(
 ) -> int:
     """Run a command, from parsing to its last output; returns its exit code.
 
-    An InputError is a line on stderr. Output that nobody reads any more, as in `| head -1`, ends the command quietly:
-    its code is the one it came to, 0 if it was still printing.
+    An InputError or a LostError is a line on stderr. Output that nobody reads any more, as in `| head -1`, ends the
+    command quietly: its code is the one it came to, 0 if it was still printing.
 
     Args:
         prog: the command's name, which its error line starts with.
@@ -67,6 +67,9 @@ def run_command(
         flush_output()  # where both go to one log, the reason stands last
         print(f"{prog}: {error}", file=sys.stderr)
         return EXIT_INPUT
+    except LostError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return EXIT_LOST
     except KeyboardInterrupt as error:
         print("\n" + "; ".join(filter(None, ["interrupted", str(error) or interrupted])), file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from sr_models.errors import InputError
+from sr_models.errors import DiskFullError, InputError, chain
 
 LOCK = ".lock"
 """Name of the file by which `locked` holds a folder."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk, or quota."""
+
+_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full", "Local disk is full")
+"""How the system, SQLite and Ray say it."""
+
+_LITTLE = 16 * 2**20
+"""Bytes; a disk that has less left is the full one."""
 
 
 @contextmanager
@@ -31,6 +42,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:  # writing names no file
+            error.filename = str(part)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -67,3 +82,23 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error})") from None
+
+
+def full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFullError | None:
+    """What to say of a full disk that an error came from, however it was wrapped; None: it came from something else.
+
+    Args:
+        folders: where files are written; those on a disk with little room left are named if the error names no file.
+    """
+    said = next((link for link in chain(error) if any(text in str(link) for text in _FULL)), None)
+    if said is None:
+        return None
+    named = said.filename if isinstance(said, OSError) else None
+    places = {folder.absolute() for folder in folders}
+    full = [Path(named).parent] if named else sorted(place for place in places if _room(place) < _LITTLE)
+    return DiskFullError(f"the disk of {' and '.join(map(str, full or sorted(places)))} is full (or your quota)")
+
+
+def _room(folder: Path) -> int:
+    """Bytes left on the disk of a folder, which need not be there yet."""
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free

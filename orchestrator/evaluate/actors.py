@@ -32,6 +32,7 @@ from orchestrator.data.inputs import load_benchmark
 from orchestrator.evaluate.work import Job, Picture, Unit, rows_folder
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run.access import Access
+from orchestrator.run.outage import weathered
 from orchestrator.training.failure import failure_cause
 from sr_models.checkpoints.published import load_weights
 from sr_models.errors import InputError
@@ -232,7 +233,7 @@ def benchmark_of(job: Job) -> Benchmark:
 
 @functools.lru_cache(maxsize=8)
 def _benchmark(name: str, source: BenchmarkSource, scale: int) -> Benchmark:
-    return load_benchmark(name, source, scale)
+    return weathered(lambda: load_benchmark(name, source, scale))
 
 
 @functools.lru_cache(maxsize=2)

@@ -12,7 +12,7 @@ from eval.request import ModelRequest
 from orchestrator.evaluate.on_cluster import PROG, PoolOptions, bring_rows, one_at_a_time, report
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.services import output_folder
-from orchestrator.run.folder import SHARED, RunDir
+from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
 from sr_models.files import write_text
 
@@ -38,11 +38,12 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
     from orchestrator.run.access import LocalAccess
     from sr_models.networks.base import parameters
 
+    try:
+        run.make()
+    except OSError as error:
+        raise InputError(f"--output: {run.path} cannot be written ({error.strerror})") from None
+    run.refuse_links()
     with one_at_a_time(run, "--output"):
-        try:
-            run.at(SHARED).mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--output: {run.at(SHARED)} cannot be written ({error.strerror})") from None
         if not run.config.exists():
             write_text(run.config, f"# rows of {PROG}\n")
         access = LocalAccess(run.path)

@@ -119,6 +119,7 @@ def _home(run: RunDir, root: str | None) -> Home:
     """The run's home, what its driver last wrote brought here."""
     from orchestrator.run.driver import home_of
 
+    run.refuse_links()
     home = home_of(run, root)
     home.visit()
     home.access.pull("", _FRESH)

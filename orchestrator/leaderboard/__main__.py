@@ -8,6 +8,7 @@ from pathlib import Path
 from orchestrator.leaderboard import over_images
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
+from orchestrator.run.folder import RunDir
 from sr_models.command import EXIT_DONE, Parser, run_command
 
 PROG = "python -m orchestrator.leaderboard"
@@ -25,6 +26,7 @@ def _run(argv: Sequence[str]) -> int:
         "--images", action="store_true", help="also compare over images: would it hold on other pictures of this kind?"
     )
     arguments = parser.parse_args(argv)
+    RunDir(arguments.run.absolute()).refuse_links()
     found = boards(arguments.run)
     print(board_text.text(found))
     if arguments.images:

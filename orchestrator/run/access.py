@@ -12,7 +12,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, Why, outcome
+from orchestrator.run.outage import weathered
 from orchestrator.run.progress import say
 from orchestrator.run.records import TRIAL, TrialRecord
-from orchestrator.storage.mirror import cache_folder, pull_tree, push_tree
-from orchestrator.storage.uri import Storage
+from orchestrator.storage.mirror import cache_folder, private, pull_tree, push_tree
+from orchestrator.storage.uri import Storage, StorageAway
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
@@ -39,10 +40,6 @@ _TRIAL_FILES = (BEFORE, CHECKPOINT, "model/*", "model_ema/*", JOURNAL, TRIAL)
 """In the order in which they go: a journal speaks of what comes before it, and trial.json of the journal."""
 _CLAIM = "claim"
 _IN_RUN = RunDir(Path())  # where things lie in any run
-
-
-TIE_SECONDS = 1.0
-"""How long one that has claimed or signed something on a storage looks whether another one did so at the same time."""
 
 CLAIM_POLL_SECONDS = 5.0
 """How often one that waits for a claim looks whether it still stands."""
@@ -282,31 +279,35 @@ class MirroredAccess(Access):
     def run(self) -> RunDir:
         if self.folder is not None:
             return RunDir(self.folder)
-        return RunDir(cache_folder() / "outputs" / hashlib.sha256(self.root.uri.encode()).hexdigest()[:16] / self.name)
+        outputs, of = private(cache_folder() / "outputs"), hashlib.sha256(self.root.uri.encode()).hexdigest()[:16]
+        return RunDir(outputs / of / self.name)
 
     def for_workers(self) -> MirroredAccess:
         return replace(self, folder=None)
 
     def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
-        pull_tree(self._stored(name), into or self.run.at(name), patterns)
+        weathered(lambda: pull_tree(self._stored(name), into or self.run.at(name), patterns))
 
     def push(self, name: str, patterns: Sequence[str]) -> None:
-        push_tree(self.run.at(name), self._stored(name), patterns)
+        weathered(lambda: push_tree(self.run.at(name), self._stored(name), patterns))
 
     def fetch(self, name: str) -> Path:
         """A file of the run, here. Raises InputError: the storage has none of that name."""
         path = self.run.at(name)
-        if not path.exists() and not self._above(name).download(name, path):
+        if not path.exists() and not weathered(lambda: self._above(name).download(name, path)):
             raise InputError(f"{self._above(name).shown} holds no {name}")
         return path
 
     def send(self, name: str) -> None:
-        self._above(name).upload(self.run.at(name), name)
+        weathered(lambda: self._above(name).upload(self.run.at(name), name))
 
     def remove(self, name: str) -> None:
-        above = self._above(name)
-        for stored in above.names(name):
-            above.delete(stored)
+        def delete() -> None:
+            above = self._above(name)
+            for stored in above.names(name):
+                above.delete(stored)
+
+        weathered(delete)
         super().remove(name)
 
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> str:
@@ -321,30 +322,39 @@ class MirroredAccess(Access):
 
     def open_store(self, data_hash: str) -> PatchStore:
         """A patch store of the output: one copy a node."""
-        return fetch_store(self.root.child(STORES), data_hash, cache_folder())
+        return weathered(lambda: fetch_store(self.root.child(STORES), data_hash, cache_folder()))
 
     def publish(self, store: PatchStore) -> None:
-        publish_store(store, self.root.child(STORES))
+        weathered(lambda: publish_store(store, self.root.child(STORES)))
 
     def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
-        return inputs.stored(name, scale, self.storage)
+        return weathered(lambda: inputs.stored(name, scale, self.storage))
 
     @contextmanager
     def claimed(self, fingerprint: str) -> Iterator[None]:
-        """A claim is a run's name beside the trial; it stands as long as that run has a driver that lives."""
-        name = f"{trial_name(fingerprint)}/{_CLAIM}"
-        mine = self.name.encode()
-        while (holder := self.root.read(name)) != mine:
-            if holder and lease.is_driven(self.root.child(holder.decode())):
+        """A claim is a run's name beside the trial; it stands as long as that run may have a driver that lives."""
+        name, mine = f"{trial_name(fingerprint)}/{_CLAIM}", self.name.encode()
+
+        def claim() -> bool:
+            """Whether we have it; one try."""
+            holder = self.root.read(name)
+            if holder == mine:
+                return True
+            if holder and lease.may_be_driven(self.root.child(holder.decode())):
                 time.sleep(CLAIM_POLL_SECONDS)
-                continue
+                return False
             self.root.write(name, mine)
-            time.sleep(TIE_SECONDS)  # of two that came at once, the one that wrote last has it
+            time.sleep(lease.TIE_SECONDS)  # of two that came at once, the one that wrote last has it
+            return False
+
+        while not weathered(claim):
+            pass
         try:
             yield
         finally:
-            if self.root.read(name) == mine:
-                self.root.delete(name)
+            with suppress(StorageAway):  # then it stands until our run's driver ends, and is ours if we come back
+                if self.root.read(name) == mine:
+                    self.root.delete(name)
 
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         """Where a worker of a trial works.

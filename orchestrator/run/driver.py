@@ -5,21 +5,18 @@ A head that is lost then costs nothing: the same command on another machine find
 
 from __future__ import annotations
 
-import _thread
 import socket
 import sqlite3
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 from orchestrator.run import lease
-from orchestrator.run.access import TIE_SECONDS, Access, LocalAccess, MirroredAccess
+from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import SHARED, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.lease import BEAT_SECONDS
-from orchestrator.run.progress import say
+from orchestrator.run.outage import weathered
 from orchestrator.run.records import TRIAL, HomeRecord, read_roles
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
@@ -120,8 +117,9 @@ class StoredHome(Home):
     """
 
     def __init__(self, run: RunDir, root: Storage) -> None:
-        super().__init__(run, MirroredAccess(root, run.name, run.path), root.child(run.name).shown)
-        self.root, self.storage = root, root.child(run.name)
+        self.root = root.anchored(run.name)  # `check` makes it
+        self.storage = self.root.child(run.name)
+        super().__init__(run, MirroredAccess(self.root, run.name, run.path), self.storage.shown)
         self._pushed = 0.0
 
     def visit(self) -> None:
@@ -133,65 +131,29 @@ class StoredHome(Home):
     @contextmanager
     def driven(self) -> Iterator[None]:
         self.storage.check()
-        me, last = f"{socket.gethostname()}:{self.run.path}", lease.read(self.storage)
-        age = time.time() - last["time"]
-        if last["owner"] not in (None, me):
-            if age < lease.LEASE_SECONDS:
-                raise InputError(
-                    f"--storage: {last['owner']} drives this run, and was alive {age:.0f} s ago; stop it, or if it is "
-                    f"gone, try again in {lease.LEASE_SECONDS - age:.0f} s"
-                )
+        own_id = (
+            self.run.driver_id
+        )  # whoever drives from this folder holds its lock: a sign with this id is of the dead
+        if lease.wait_until_free(self.storage, own_id).id not in (own_id, None):
             for path in self.run.path.glob(f"{_STUDIES}*"):
                 path.unlink()  # what this machine knew is older
-        studies = [] if (self.run.path / _STUDIES).exists() else [_STUDIES]
-        self._fetch([*_OWN, *studies])
-        lease.sign(self.storage, me, time.time())
-        time.sleep(TIE_SECONDS)  # of two that came at once, the one that signed last stays
-        if lease.read(self.storage)["owner"] != me:
-            raise InputError(f"--storage: {lease.read(self.storage)['owner']} has just begun to drive this run")
-        done = threading.Event()
-
-        def beat() -> None:
-            while not done.wait(BEAT_SECONDS):
-                try:
-                    if (now := lease.read(self.storage)["owner"]) != me:
-                        say(f"{now} drives this run now (no sign of life was left here for {lease.LEASE_SECONDS} s)")
-                        _thread.interrupt_main()
-                        return
-                    lease.sign(self.storage, me, time.time())
-                except OSError as error:
-                    say(f"no sign of life left on the storage: {error}")
-
-        alive = threading.Thread(target=beat, daemon=True)
-        alive.start()
-        try:
+        with lease.kept(self.storage, f"{socket.gethostname()}:{self.run.path}", own_id):
             lease.refuse_while_cleaned(self.root)
+            studies = [] if (self.run.path / _STUDIES).exists() else [_STUDIES]
+            self._fetch([*_OWN, *studies])
             yield
-        finally:
-            done.set()
-            alive.join()
-            if lease.read(self.storage)["owner"] == me:
-                lease.sign(self.storage, me, 0)
 
     def push(self, *, sometimes: bool = False) -> None:
         if sometimes and time.monotonic() - self._pushed < PUSH_SECONDS:
             return
         self._pushed = time.monotonic()
-        try:
-            self._push()
-        except OSError as error:
-            if not sometimes:
-                raise
-            say(f"nothing copied to the storage: {error}")
-
-    def _push(self) -> None:
         self.access.push("", _OWN)
         self.access.push(_SEARCHES, ["*"])
         if (studies := self.run.path / _STUDIES).exists():
             copy = self.run.path / ".studies.copy"
             with closing(sqlite3.connect(studies)) as live, closing(sqlite3.connect(copy)) as whole:
                 live.backup(whole)  # a consistent copy of a database in use
-            self.storage.upload(copy, _STUDIES)
+            weathered(lambda: self.storage.upload(copy, _STUDIES))
             copy.unlink()
 
     def _fetch(self, own: Sequence[str]) -> None:

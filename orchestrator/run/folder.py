@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr_models.errors import InputError
 from sr_models.files import write_text
 
 SHARED = "shared"
@@ -40,6 +44,41 @@ class RunDir:
         """The folder of this run and the others."""
         return self.path.parent
 
+    def make(self, *, group: bool = False) -> None:
+        """Make the run folder, its output and what that shares, as far as they are not there.
+
+        A new output is its user's alone; what is made in one that is there is no more open than that one, whose setgid
+        bit and ACL the system hands on. What lies deeper, and files, follow the umask behind these doors.
+
+        Args:
+            group: the output's group may read what is new, which gets that group.
+        """
+        made = [self.output] if not self.output.exists() else []
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        self.output.mkdir(mode=0o700, exist_ok=True)
+        for folder in (self.at(SHARED), self.path):
+            made += [folder] if not folder.exists() else []
+            folder.mkdir(mode=self.output.stat().st_mode & 0o777, exist_ok=True)
+        if group:
+            for folder in made:
+                folder.chmod(0o2750)
+
+    def refuse_links(self) -> None:
+        """For a folder that may be a stranger's: what we read and deliver must lie in it, not where its links lead.
+
+        Raises:
+            InputError: names a link that leads out of the run folder, or out of what its output shares.
+        """
+        for top in (self.path, self.at(SHARED)):
+            home = os.path.realpath(top)
+            for link in _links(home):
+                target = os.path.realpath(link)
+                if not Path(target).is_relative_to(home):
+                    raise InputError(
+                        f"{link} is a link that leads out of {top}, to {target}, where nothing is read or written; "
+                        "put what it stands for in its place, or remove it"
+                    )
+
     def at(self, name: str) -> Path:
         """Where what has this name lies."""
         return (self.output if name.partition("/")[0] == SHARED else self.path) / name
@@ -51,8 +90,16 @@ class RunDir:
 
     @property
     def id(self) -> str:
-        """A random name of this folder, made at the first call: two folders of one config are two runs."""
-        path = self.path / "run.id"
+        """A random name of this run, made at the first call: two folders of one config are two runs."""
+        return self._random("run.id")
+
+    @property
+    def driver_id(self) -> str:
+        """A random name of this folder, which never leaves it: a run on a storage has a folder on each machine."""
+        return self._random("driver.id")
+
+    def _random(self, name: str) -> str:
+        path = self.path / name
         if not path.exists():
             write_text(path, secrets.token_hex(8) + "\n")
         return path.read_text(encoding="utf-8").strip()
@@ -101,3 +148,13 @@ class RunDir:
         """The folder of one trial: trial.json, journal.jsonl, checkpoint.pt, model/, model_ema/."""
         own = self.path / "trials" / fingerprint[:16]  # where runs of earlier versions have theirs
         return own if own.exists() else self.at(trial_name(fingerprint))
+
+
+def _links(folder: str) -> Iterator[str]:
+    """Symbolic links below a folder, none of them followed."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield entry.path
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _links(entry.path)

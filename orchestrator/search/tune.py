@@ -33,7 +33,7 @@ from orchestrator.training.failure import LOST
 from orchestrator.training.group import Verdicts, fit
 from orchestrator.training.in_full import run_in_full
 from orchestrator.training.worker import Crew, execute, reserved_for_trial
-from sr_models.errors import InputError
+from sr_models.errors import DiskFullError, InputError
 
 
 def search(
@@ -148,23 +148,31 @@ class _StudyScheduler(FIFOScheduler):
         self.in_flight.errors[trial.trial_id] = _raised(trial) or LOST
 
 
+_AWAY = re.compile(r"(\w+\.)*(OSError|ConnectionError|TimeoutError|StorageAway|LostError)\b")
+"""How the last line of a traceback begins that tells of a storage, which may come back."""
+
+
 def _cause(trial: TuneTrial) -> str | None:
     """Why a trial's last failure would only happen again; None if its worker, its node or the storage was lost."""
     raised = _raised(trial)
-    away = raised and re.match(r"(\w+\.)*(OSError|ConnectionError|TimeoutError)\b", raised)  # it may come back
-    return None if away else raised
+    return None if raised and _AWAY.match(raised) else raised
 
 
 def _raised(trial: TuneTrial) -> str | None:
     """What a trial's last failure said; None if it was its worker or its node that was lost.
 
     Tune's own `get_error` looks for this file where it will be copied later, and finds nothing yet.
+
+    Raises:
+        DiskFullError: a node's disk is full, which ends the search and says nothing of the trial.
     """
     text = Path(trial.error_file).read_text(encoding="utf-8").rpartition("Failure #")[2] if trial.error_file else ""
     if "running low on memory" in text:
         return "out of memory: Ray ended the worker because its node ran low"
     last = text.strip().rpartition("\n")[2]
     raised = "ray::" in text and "  File " in text  # an exception of the trial's own code, with its traceback
+    if raised and (full := last.partition(f"{DiskFullError.__name__}: ")[2]):
+        raise DiskFullError(full)
     return last.removeprefix(f"{InputError.__module__}.InputError: ") if raised else None
 
 

@@ -187,11 +187,11 @@ def _in_turn(names: Iterable[str], patterns: Sequence[str]) -> Iterator[list[str
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Whole files below a folder by their relative path, our own notes left out."""
+    """Whole files below a folder by their relative path, our own notes left out, and links, which may lead anywhere."""
     return {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
-        if path.is_file() and not is_part(path.name) and path.name not in (_PUSHED, _LOCK)
+        if path.is_file() and not path.is_symlink() and not is_part(path.name) and path.name not in (_PUSHED, _LOCK)
     }
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from sr_models.command import EXIT_DONE, EXIT_FAILED, run_command
 from sr_models.errors import InputError
-from sr_models.files import replacing
+from sr_models.files import FULL, replacing
 from sr_models.params import nearest
 
 CHECK_SECONDS = 20
@@ -38,7 +38,7 @@ _QUERY: dict[str, tuple[str, ...]] = {  # scheme -> the keys it takes behind the
     "s3": ("region", "endpoint_override", "scheme"),
     "gs": ("endpoint_override", "scheme", "project_id"),
 }
-_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # another try gives the same
+_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)  # another try at once is no use
 _CHUNK = 16 * 2**20
 _IN_MEMORY = 64 * 2**20
 
@@ -54,16 +54,29 @@ class Listed(NamedTuple):
     """When it was written, by the storage's clock; S3 keeps whole seconds."""
 
 
+class StorageAway(OSError):
+    """A storage did not do what was asked; it may do so later."""
+
+    where = ""
+    """The storage, for people."""
+
+
+class _OtherBytes(OSError):
+    """It gave other bytes than those that were wanted."""
+
+
 @dataclass(frozen=True, repr=False)
 class Storage:
-    """A folder by URI; make one with `Storage.parse`. Holds nothing but the URI, so it can be sent to other machines.
+    """A folder by URI; make one with `Storage.parse`. Holds little but the URI, so it can be sent to other machines.
 
-    Names of files are relative POSIX paths below it. A file system's `OSError` comes after three tries and names the
-    storage without its credentials.
+    Names of files are relative POSIX paths below it. A file system's `OSError` comes after three tries, as a
+    `StorageAway`, and names the storage without its credentials; a full disk's comes at once, as it is.
     """
 
     uri: str
     """Canonical, credentials included: for `Storage` alone, never for a message, a log or a file."""
+    anchor: str = ""
+    """A folder of it that is known to be there, or ""."""
 
     @classmethod
     def parse(cls, text: str, where: str) -> Storage:
@@ -114,7 +127,12 @@ class Storage:
         Raises:
             InputError: a name that could lead elsewhere.
         """
-        return Storage(self._parts._replace(path=f"{self._parts.path.rstrip('/')}/{quote(checked(name))}").geturl())
+        path = f"{self._parts.path.rstrip('/')}/{quote(checked(name))}"
+        return replace(self, uri=self._parts._replace(path=path).geturl())
+
+    def anchored(self, name: str) -> Storage:
+        """This storage, whose folder `name` is there: while it is not, a share (`file://`) is away, and not empty."""
+        return self if self.folder is None else replace(self, anchor=str(self.folder / checked(name)))
 
     def check(self) -> None:
         """Write, read back and delete a small file, in a process that can be given up: a client's own retries can not.
@@ -193,7 +211,7 @@ class Storage:
                         file.write(chunk)
                 self._check_unreplaced(name, before)
                 if sha256 is not None and seen.hexdigest() != sha256:
-                    raise OSError(f"its sha256 is {seen.hexdigest()}, expected {sha256}")
+                    raise _OtherBytes(f"its sha256 is {seen.hexdigest()}, expected {sha256}")
             return True
 
         return self._persist(f"reading {name!r}", fetch)
@@ -241,8 +259,8 @@ class Storage:
     def __repr__(self) -> str:
         return f"Storage({self.shown!r})"
 
-    def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
-        return Storage, (self.uri,)
+    def __reduce__(self) -> tuple[type[Storage], tuple[str, str]]:
+        return Storage, (self.uri, self.anchor)
 
     @property
     def _parts(self) -> SplitResult:
@@ -307,13 +325,21 @@ class Storage:
         """Try three times; then one line that names the storage and holds no secret."""
         for pause in PAUSES:
             try:
+                if self.anchor and not Path(self.anchor).is_dir():
+                    raise FileNotFoundError(f"{self.anchor} is not there; is it mounted?")
                 return action()
             except OSError as error:
+                if error.errno in FULL:
+                    raise
                 fault = (str(error) or type(error).__name__).splitlines()[0]
+                kind = OSError if isinstance(error, _OtherBytes) else StorageAway
                 if pause is None or isinstance(error, _LASTING):
                     break
                 time.sleep(pause)
-        raise OSError(f"{doing} at {self.shown} failed: {self._hide(fault)}")
+        failed = kind(f"{doing} at {self.shown} failed: {self._hide(fault)}")
+        if isinstance(failed, StorageAway):
+            failed.where = self.shown
+        raise failed
 
     def _hide(self, text: str) -> str:
         for secret in filter(None, self._parts.netloc.rpartition("@")[0].split(":")):

@@ -12,6 +12,7 @@ from filelock import Timeout
 
 from cluster.secrets import shown
 from orchestrator.plan.services import from_environment
+from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_plan
 from orchestrator.tracking import mlflow_store
 from orchestrator.tracking.deliver import Tracker
@@ -39,6 +40,7 @@ def _run(argv: Sequence[str]) -> int:
     uri = from_environment(arguments.tracking_uri, "SR_TRACKING_URI")
     if uri is None:
         raise InputError("give --tracking-uri, or set SR_TRACKING_URI")
+    RunDir(arguments.run.absolute()).refuse_links()
     tracker = Tracker(arguments.run, uri)
     try:
         if arguments.follow is not None:

@@ -300,9 +300,10 @@ class Tracker:
         return {**own, **self._origin(), "scale": board.scale, "protocol": board.protocol}
 
     def _files(self, parent: str) -> int:
-        """Artifacts of the sweep's own run; a file goes out again when it has changed."""
+        """Artifacts of the sweep's own run; a file goes out again when it has changed, and a link never."""
         sent = self.store.state.files
-        changed = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if sent.get(p.name) != _stamp(p)]
+        found = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if not p.is_symlink()]
+        changed = [p for p in found if sent.get(p.name) != _stamp(p)]
         return sum(self._each(f"file/{path.name}", functools.partial(self._file, parent, path)) for path in changed)
 
     def _file(self, parent: str, path: Path) -> int:

@@ -13,6 +13,7 @@ from orchestrator.plan.config import ResourceConfig, TrialConfig
 from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult
 from orchestrator.training.loop import Reporter, run_trial
+from sr_models.files import full_disk
 
 
 def execute(
@@ -28,7 +29,11 @@ def execute(
     max_bytes: int | None = None,
     steered: bool,
 ) -> TrialResult:
-    """Run one trial of a run in this process, or this process's part of it, with its own number of threads."""
+    """Run one trial of a run in this process, or this process's part of it, with its own number of threads.
+
+    Raises:
+        DiskFullError: of this node; the trial's journal says nothing of it.
+    """
     import torch
 
     torch.set_num_threads(threads)
@@ -52,6 +57,10 @@ def execute(
                 pull=functools.partial(access.pull_trial, config.fingerprint, rank),
                 kept=functools.partial(access.push_trial, config.fingerprint),
             )
+    except Exception as error:
+        if full := full_disk(error, (folder,)):  # known here: what travels to the driver is less
+            raise full from None
+        raise
     finally:
         if folder != access.run.trial(config.fingerprint):
             shutil.rmtree(folder, ignore_errors=True)

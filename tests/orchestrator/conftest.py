@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from orchestrator.run import lease
 from orchestrator.storage import mirror
 from orchestrator.storage import uri as storage
 from orchestrator.storage.uri import Storage
@@ -99,3 +100,11 @@ def moved(monkeypatch):
     )
     monkeypatch.setattr(mirror, "_THREADS", 1)
     return names
+
+
+@pytest.fixture
+def quick_lease(monkeypatch):
+    """Signs of life that go and count as gone within a moment; none is remembered from another test."""
+    lease._watched.cache_clear()
+    for name, seconds in {"LEASE": 0.6, "BEAT": 0.05, "TIE": 0.05, "LOOK": 0.02}.items():
+        monkeypatch.setattr(lease, f"{name}_SECONDS", seconds)

@@ -19,7 +19,7 @@ from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.services import Services
-from orchestrator.run import driver, lease
+from orchestrator.run import lease
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import RunDir
@@ -33,6 +33,8 @@ from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT
 from sr_models.errors import InputError
 from sr_models.files import write_json, write_text
 from sr_models.inference.super_resolve import Options
+
+pytestmark = pytest.mark.usefixtures("quick_lease")
 
 PLAN = make_plan(load("quick"))
 KEPT, LEFT = "1" * 64, "2" * 64
@@ -384,7 +386,7 @@ def test_a_storage_is_cleaned_and_the_copies_here_stay(made, place, run_clean):
     assert run_clean(made.output, "--storage", place.uri, "--remove", "--checkpoints").code == EXIT_DONE
     assert stored(place) == before - below(before, *left) - made.states
     assert names(made.output) == here
-    assert not lease.is_driven(place.child("shared"))
+    assert not lease.read(place.child("shared")).counts
 
 
 def test_what_only_a_run_here_knows_to_need_stays_on_the_storage(made, place, run_clean):
@@ -397,12 +399,12 @@ def test_what_only_a_run_here_knows_to_need_stays_on_the_storage(made, place, ru
 def test_nothing_is_done_on_a_storage_while_a_driver_lives(made, place, run_clean):
     push_tree(made.output, place, ["*"])
     before = stored(place)
-    lease.sign(place.child(made.run.name), "machine:/runs", time.time())
-    refused = run_clean(made.output, "--storage", place.uri, "--remove")
-    assert (refused.code, refused.err.count("\n")) == (EXIT_INPUT, 1)
+    with lease.kept(place.child(made.run.name), "machine:/runs", "a" * 16):
+        refused = run_clean(made.output, "--storage", place.uri, "--remove")
+    assert refused.code == EXIT_INPUT
     assert f"a sweep is running in {made.run.name}, driven by machine:/runs" in refused.err
     assert stored(place) == before | {f"{made.run.name}/{lease.DRIVER}"}
-    lease.sign(place.child(made.run.name), "machine:/runs", time.time() - lease.LEASE_SECONDS - 1)
+    lease.sign(place.child(made.run.name), "machine:/runs", "a" * 16)  # and no farewell: it was killed
     assert run_clean(made.output, "--storage", place.uri, "--remove").code == EXIT_DONE
 
 
@@ -424,12 +426,11 @@ def test_a_kill_on_the_way_leaves_nothing_that_looks_whole():
     assert sorted(["c/a.npz", "c/a.parquet"], key=clean.turn) == ["c/a.parquet", "c/a.npz"]
 
 
-def test_a_driver_that_comes_while_a_storage_is_cleaned_is_told_so(tmp_path, monkeypatch, run_clean):
-    monkeypatch.setattr(driver, "TIE_SECONDS", 0)
+def test_a_driver_that_comes_while_a_storage_is_cleaned_is_told_so(tmp_path, run_clean):
     output, root = tmp_path / "runs", Storage.parse(str(tmp_path / "bucket"), "x")
     run = begin_run(output, "mine-01234567")
     home = home_of(run, root.uri)
-    with lease.kept(root.child("shared"), "a clean on machine"):
+    with lease.kept(root.child("shared"), "a clean on machine", "a" * 16):
         with pytest.raises(InputError, match="is being cleaned by a clean on machine"), home.driven():
             pass
         assert "is being cleaned by a clean on machine" in run_clean(output, "--storage", root.uri).err

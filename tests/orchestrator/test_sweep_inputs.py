@@ -3,6 +3,7 @@
 Ray and the tracker are stood in for where the mistake shows only after they have started, so `main` runs in process.
 """
 
+import errno
 import json
 import os
 import signal
@@ -26,7 +27,8 @@ from orchestrator.data import rows
 from orchestrator.data.store import PatchStore
 from orchestrator.sweep import main
 from orchestrator.tracking.deliver import mlflow_store
-from sr_models.command import EXIT_INPUT, EXIT_INTERRUPTED
+from sr_models.command import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST
+from sr_models.errors import LostError
 
 PROGRAM = "python -m orchestrator.sweep: "
 SPLITS = {"train": 2, "validation": 1, "test": 1}
@@ -373,6 +375,43 @@ def test_training_images_smaller_than_a_patch_are_refused_at_once_or_left_out(ca
     assert "12 of 14 images are smaller than an LR patch of 8 at x2, and left out: 'small00.png'" in said
     [store] = case.stores()
     assert store.manifest.products["hr"].images == 2, "as if they had not been named"
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_full_disk_is_one_line_wherever_it_strikes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", write)
+        assert case.refused(str(case.config)).startswith(
+            f"the disk of {case.folder} is full (or your quota); make room"
+        )
+
+    def search(*_: object) -> None:
+        try:
+            write()
+        except OSError:
+            raise RuntimeError("Tune's own words, with a traceback in them")  # noqa: B904  # as it does
+
+    monkeypatch.setattr(stages, "search", search)
+    line = case.refused(str(case.config))
+    assert line.startswith("the disk of ") and f"{case.folder}" in line
+    assert line.endswith(f"is full (or your quota); make room, then go on with: {PROGRAM[:-2]} --resume {case.folder}")
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_storage_that_stays_away_is_one_line_that_goes_on(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(*_: object) -> None:
+        try:
+            raise LostError("reading 'a' at s3://b failed: no route, for 10 minutes")
+        except LostError:
+            raise RuntimeError("Tune's own words, with a traceback in them")  # noqa: B904  # as it does
+
+    monkeypatch.setattr(stages, "search", search)
+    code, said = case.run(str(case.config))
+    line = f"reading 'a' at s3://b failed: no route, for 10 minutes; go on with: {PROGRAM[:-2]} --resume {case.folder}"
+    assert (code, said.splitlines()[-1]) == (EXIT_LOST, PROGRAM + line) and "Traceback" not in said
 
 
 @pytest.mark.parametrize("where", ["runs", "runs/deeper"])

@@ -1,13 +1,16 @@
 """Files appear whole or not at all, whatever ends the writer; a held folder makes the next builder wait."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 
 import filelock
 import pytest
 
+from sr_models import files
 from sr_models.errors import InputError
-from sr_models.files import LOCK, locked, read_json, replacing, write_json, write_text
+from sr_models.files import LOCK, full_disk, locked, read_json, replacing, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -110,3 +113,36 @@ def test_what_is_not_json_is_one_line_with_the_files_name(tmp_path, content):
 def test_text_is_utf8(tmp_path):
     write_text(tmp_path / "x.txt", "σ ≈ 1\n")
     assert (tmp_path / "x.txt").read_bytes() == "σ ≈ 1\n".encode()
+
+
+def no_room(code: int = errno.ENOSPC) -> OSError:
+    return OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_by_the_folder_that_was_written(tmp_path, code):
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "new" / "file.txt"):
+        raise no_room(code)
+    assert str(full_disk(caught.value, ())) == f"the disk of {tmp_path / 'new'} is full (or your quota)"
+    assert names(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize("text", ["database or disk is full", "I/O error: No space left on device (os error 28)"])
+def test_a_full_disk_is_known_behind_what_others_say(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(files, "_room", lambda folder: 0 if folder == tmp_path / "full" else 2**40)
+    try:
+        try:
+            raise RuntimeError(text)
+        except RuntimeError:
+            raise ValueError("a library's own words")  # noqa: B904  # as libraries do
+    except ValueError as error:
+        found = full_disk(error, (tmp_path / "empty", tmp_path / "full"))
+    assert str(found) == f"the disk of {tmp_path / 'full'} is full (or your quota)"
+    assert str(full_disk(no_room(), (tmp_path,))) == f"the disk of {tmp_path} is full (or your quota)"
+
+
+def test_another_error_is_no_full_disk(tmp_path):
+    assert full_disk(PermissionError(errno.EACCES, "Permission denied"), (tmp_path,)) is None
+    with pytest.raises(OSError, match=r"^it was replaced while it was read$"), replacing(tmp_path / "file.txt"):
+        raise OSError("it was replaced while it was read")
+    assert files._room(tmp_path / "not" / "there") > 0

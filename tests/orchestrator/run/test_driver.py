@@ -2,18 +2,21 @@
 
 import json
 import sqlite3
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from orchestrator.run import driver as homes
 from orchestrator.run import lease
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_lease")
 
 
 @pytest.fixture(autouse=True)
@@ -54,41 +57,150 @@ def test_a_run_moves_from_machine_to_machine_and_back(tmp_path):
         assert told(first) == [1, 2], "what this machine knew is older"
 
 
-def test_two_drivers_at_once_are_refused(tmp_path):
+def signed(tmp_path: Path) -> Path:
+    return tmp_path / "bucket" / "mine-01234567" / "driver.json"
+
+
+def killed(home: Home) -> None:
+    """What a kill -9 of the folder's driver leaves: its last sign, and no farewell."""
+    with home.driven():
+        tell(home, 1)
+        last = home.storage.read("driver.json")
+    home.storage.write("driver.json", last)
+
+
+@contextmanager
+def clock(path: Path, ahead: float) -> Iterator[None]:
+    """A driver of another machine, whose clock is ahead of ours, at work for the length of a `with` block."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(lease.BEAT_SECONDS):
+            path.write_text(json.dumps({"owner": "far:/runs", "id": "far", "time": time.time() + ahead}))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"owner": "far:/runs", "id": "far", "time": time.time() + ahead}))
+    alive = threading.Thread(target=beat)
+    alive.start()
+    try:
+        yield
+    finally:
+        done.set()
+        alive.join()
+
+
+def test_two_drivers_at_once_are_refused(tmp_path, capsys):
     first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
     with first.driven():
         tell(first, 1)
         with (
-            pytest.raises(InputError, match=r"first/mine-01234567 drives this run, and was alive \d+ s ago"),
+            pytest.raises(InputError, match=r"first/mine-01234567 drives this run, and has just given a sign of life"),
             second.driven(),
         ):
             pass
-        with machine(tmp_path, "first").driven():  # the same machine has a lock of its own for that
+        with machine(tmp_path, "first").driven():  # the same folder has a lock of its own for that
             pass
+    assert "drives this run now" not in capsys.readouterr().err
 
 
-def test_a_driver_that_died_is_waited_for_and_then_replaced(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ahead", [-200.0, 7200.0], ids=["slow", "fast"])
+def test_a_driver_whose_clock_is_wrong_stays_while_it_lives_and_no_longer(tmp_path, ahead):
+    home = machine(tmp_path, "second")
+    with clock(signed(tmp_path), ahead):
+        with pytest.raises(InputError, match="far:/runs drives this run"), home.driven():
+            pass
+        assert json.loads(signed(tmp_path).read_text())["id"] == "far"
+    with home.driven():
+        assert json.loads(signed(tmp_path).read_text())["id"] == home.run.driver_id
+
+
+def test_a_driver_that_died_is_looked_for_and_then_replaced(tmp_path, capsys):
     first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
-    with first.driven():
-        tell(first, 1)
-    signed = tmp_path / "bucket" / "mine-01234567" / "driver.json"
-    owner = json.loads(signed.read_text())["owner"]
-    signed.write_text(json.dumps({"owner": owner, "time": time.time()}))  # a kill -9 leaves it so
-    with pytest.raises(InputError, match=r"try again in 1[12]\d s"), second.driven():
-        pass
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 0)
+    killed(first)
+    began = time.monotonic()
     with second.driven():
-        assert told(second) == [1]
-    assert json.loads(signed.read_text())["time"] == 0
+        assert told(second) == [1] and time.monotonic() - began > lease.LEASE_SECONDS
+    assert json.loads(signed(tmp_path).read_text())["time"] == 0
+    assert capsys.readouterr().err.count("first/mine-01234567 left no farewell; looking for up to 1 s") == 1
 
 
-def test_signs_of_life_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(homes, "BEAT_SECONDS", 0.05)
+def test_the_same_folder_goes_on_at_once_after_a_kill(tmp_path, monkeypatch):
+    killed(machine(tmp_path, "first"))
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 60)
+    began, again = time.monotonic(), machine(tmp_path, "first")
+    with again.driven():
+        assert told(again) == [1]
+    assert time.monotonic() - began < 20
+
+
+def test_two_containers_of_one_name_and_path_are_two(tmp_path):
+    killed(first := machine(tmp_path, "first"))
+    first.run.path.rename(tmp_path / "first" / "in the other container")
+    second = machine(tmp_path, "first")
+    began = time.monotonic()
+    with second.driven():
+        assert time.monotonic() - began > lease.LEASE_SECONDS
+    assert first.shown == second.shown
+
+
+def test_of_two_that_come_at_once_one_drives(tmp_path, monkeypatch):
+    homes, ended = [machine(tmp_path, name) for name in ("first", "second", "third")], []
+    monkeypatch.setattr(lease, "TIE_SECONDS", 0.5)
+    told_all = threading.Barrier(3)
+
+    def drive(home: Home) -> None:
+        told_all.wait(10)
+        try:
+            with home.driven():
+                ended.append("drove")
+                told_all.wait(10)
+        except InputError as error:
+            ended.append(str(error))
+            told_all.wait(10)
+
+    threads = [threading.Thread(target=drive, args=(home,)) for home in homes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted("drove" if text == "drove" else "refused" for text in ended) == ["drove", "refused", "refused"]
+
+
+def test_a_sign_that_is_missing_is_no_take_over(tmp_path, capsys):
+    home = machine(tmp_path, "first")
+    with home.driven():
+        signed(tmp_path).unlink()
+        until = time.monotonic() + 10
+        while not signed(tmp_path).exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert json.loads(signed(tmp_path).read_text())["id"] == home.run.driver_id
+    assert "at work there now" not in capsys.readouterr().err
+
+
+def test_a_driver_that_was_replaced_stops(tmp_path, capsys):
+    home = machine(tmp_path, "first")
+    with pytest.raises(KeyboardInterrupt), home.driven():
+        signed(tmp_path).write_text(json.dumps({"owner": "far:/runs", "id": "far", "time": 1.0}))
+        for _ in range(100):
+            time.sleep(0.1)
+    assert "far:/runs is at work there now" in capsys.readouterr().err
+    assert json.loads(signed(tmp_path).read_text())["id"] == "far", "no farewell for another"
+
+
+def test_a_damaged_sign_is_named(tmp_path):
+    home = machine(tmp_path, "first")
+    signed(tmp_path).parent.mkdir(parents=True)
+    signed(tmp_path).write_text('{"owner": "fa')
+    with pytest.raises(InputError, match=r"mine-01234567/driver\.json is damaged; delete it there"), home.driven():
+        pass
+
+
+def test_signs_of_life_go_on(tmp_path):
     home, seen = machine(tmp_path, "first"), set()
     with home.driven():
         until = time.monotonic() + 10
         while len(seen) < 3 and time.monotonic() < until:
-            seen.add((tmp_path / "bucket" / "mine-01234567" / "driver.json").read_text())
+            seen.add(signed(tmp_path).read_text())
             time.sleep(0.02)
     assert len(seen) >= 3
 

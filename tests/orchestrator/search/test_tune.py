@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestrator.search.tune import _cause, _raised, _StudySearcher
+from sr_models.errors import DiskFullError
 
 LOST = "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\nThe actor is dead."
 MEMORY = "1 worker(s) were killed due to the node running low on memory. Memory on the node was 1.57GB used"
@@ -34,7 +35,12 @@ def test_a_lost_worker_is_told_from_a_lost_cause(tmp_path: Path, failures: list[
 
 def test_an_interrupted_storage_is_no_outcome_of_a_trial(tmp_path: Path) -> None:
     path = tmp_path / "error.txt"
-    for last, cause in (("OSError: writing 'x' at s3://b failed", None), ("ValueError: wrong", "ValueError: wrong")):
+    for last, cause in (
+        ("OSError: writing 'x' at s3://b failed", None),
+        ("orchestrator.storage.uri.StorageAway: writing 'x' at s3://b failed", None),
+        ("sr_models.errors.LostError: writing 'x' at s3://b failed, for 10 minutes", None),
+        ("ValueError: wrong", "ValueError: wrong"),
+    ):
         path.write_text(f'Failure #1\nray::ImplicitFunc.train()\n  File "trial.py", line 1\n{last}\n')
         assert _cause(SimpleNamespace(error_file=str(path))) == cause
         assert _raised(SimpleNamespace(error_file=str(path))) == last
@@ -60,3 +66,11 @@ def test_a_study_hears_of_what_the_numbers_did_alone(
     )  # fmt: skip
     _StudySearcher(in_flight).on_trial_complete("t", result and {"step": 50, **result}, error)  # type: ignore[arg-type]
     assert calls == [heard]
+
+
+def test_a_full_disk_ends_the_search_and_says_nothing_of_the_trial(tmp_path: Path) -> None:
+    path = tmp_path / "error.txt"
+    said = "sr_models.errors.DiskFullError: the disk of /runs/shared/trials/0123 is full (or your quota)"
+    path.write_text(f'Failure # 1\nray::ImplicitFunc.train()\n  File "trial.py", line 1\n{said}\n')
+    with pytest.raises(DiskFullError, match=r"^the disk of /runs/shared/trials/0123 is full \(or your quota\)$"):
+        _cause(SimpleNamespace(error_file=str(path)))
