@@ -20,7 +20,7 @@ from orchestrator.plan.read import read_yaml
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.driver import Home, home_of
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import SHARED, RunDir
 from orchestrator.run.records import Roles
 from orchestrator.search.studies import open_storage
 from orchestrator.tracking import mlflow_store
@@ -71,7 +71,8 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
     began, inputs = time.time(), Inputs(plan.config)
     inputs.check(plan.patches)
     run_dir = RunDir(folder.absolute())
-    home, new = home_of(run_dir, services.storage), not run_dir.path.exists()
+    home, shared = home_of(run_dir, services.storage), run_dir.at(SHARED)
+    new = [path for path in (run_dir.path, shared) if not path.exists()]
     with ExitStack() as stack:
         try:
             make_folders(run_dir, group=group)
@@ -94,8 +95,9 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             check_reach(home, cluster)
             tracker = stack.enter_context(Follower(run_dir.path, services.tracking_uri))
         except InputError:
-            if new:
-                shutil.rmtree(run_dir.path, ignore_errors=True)  # nothing was started: leave nothing behind
+            for path in new:  # nothing was started: leave nothing behind
+                if path != shared or not any(path.iterdir()):
+                    shutil.rmtree(path, ignore_errors=True)
             raise
         yield Session(
             plan=plan,

@@ -41,7 +41,7 @@ def test_rows_without_a_score(
             raise unscored
         return unscored
 
-    monkeypatch.setattr(session, "opened", lambda *_: nullcontext())
+    monkeypatch.setattr(session, "opened", lambda *_, group: nullcontext())
     monkeypatch.setattr(stages, "run", run)
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(CONFIG))
     line = [str(tmp_path / "s.yaml"), "--output", str(tmp_path / "runs"), *["--as-job"] * as_job]
@@ -56,7 +56,7 @@ def test_a_job_that_was_lost_or_is_defect_does_not_pass_for_finished(
     def run(_session: object) -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "opened", lambda *_: nullcontext())
+    monkeypatch.setattr(session, "opened", lambda *_, group: nullcontext())
     monkeypatch.setattr(stages, "run", run)
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(CONFIG))
     assert main([str(tmp_path / "s.yaml"), "--output", str(tmp_path / "runs"), "--as-job"]) == 130

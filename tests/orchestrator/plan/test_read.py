@@ -55,7 +55,7 @@ def test_presets_load(name):
          "sweep.yaml.data.train.0: unknown key 'inclde'; did you mean 'include'? (valid: exclude, "),
         ("train.steps=1", "sweep.yaml.train.steps: Input should be greater than or equal to 2 (got 1)"),
         ("train.steps=many", "sweep.yaml.train.steps: Input should be a valid integer"),
-        ("train.lr=1e300", "sweep.yaml.train.lr: Input should be less than or equal to 100 (got '1e300')"),
+        ("train.lr=1e300", "sweep.yaml.train.lr: Input should be less than or equal to 1000000 (got '1e300')"),
         ("train.lr=true", "sweep.yaml.train.lr: true and false are no numbers (got True)"),
         ("seeds=true", "sweep.yaml.seeds: true and false are no numbers (got True)"),
         ("scales=[true]", "sweep.yaml.scales: true and false are no numbers (got [True])"),

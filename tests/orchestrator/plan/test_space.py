@@ -143,7 +143,7 @@ def test_values_look_different_where_they_are():
         ({"grid": {"target.length": 0.5}}, "objectives.eco.grid.target.length: expected a list of values, got 0.5"),
         ({"grid": {"train.batch_size": [16, 8, 16.0]}}, "objectives.eco.train.batch_size: 16.0 comes twice"),
         ({"search": {"target.length": [0.5, "0.5"]}}, "target.length: '0.5' comes twice"),
-        ({"grid": {"train.lr": [1e-4, 1e300]}}, "train.lr: Input should be less than or equal to 100 (got 1e+300)"),
+        ({"grid": {"train.lr": [1e-4, 1e300]}}, "train.lr: Input should be less than or equal to 1000000 (got 1e+300)"),
         ({"grid": {"target.length": [2]}}, "target.mixup.length: Input should be less than or equal to 1 (got 2)"),
         ({"grid": {"target.lenght": [1]}}, "unknown hyperparameter 'target.lenght'; did you mean 'target.length'?"),
         ({"grid": {"train.stepz": [1]}}, "unknown key 'stepz'; did you mean 'steps'?"),

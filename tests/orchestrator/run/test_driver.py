@@ -15,6 +15,7 @@ from orchestrator.run.access import LocalAccess
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
+from sr_models.files import write_json
 
 pytestmark = pytest.mark.usefixtures("quick_lease")
 
@@ -74,12 +75,14 @@ def clock(path: Path, ahead: float) -> Iterator[None]:
     """A driver of another machine, whose clock is ahead of ours, at work for the length of a `with` block."""
     done = threading.Event()
 
+    def say() -> None:
+        write_json(path, {"owner": "far:/runs", "id": "far", "time": time.time() + ahead})
+
     def beat() -> None:
         while not done.wait(lease.BEAT_SECONDS):
-            path.write_text(json.dumps({"owner": "far:/runs", "id": "far", "time": time.time() + ahead}))
+            say()
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"owner": "far:/runs", "id": "far", "time": time.time() + ahead}))
+    say()
     alive = threading.Thread(target=beat)
     alive.start()
     try:
