@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -87,8 +88,15 @@ def say(text: str) -> None:
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM end the command as Ctrl-C does. Again after Ray has started: it puts a handler there that aborts."""
+    """Let SIGTERM end the command as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+def signal_main(number: int) -> None:
+    """Send this process's main thread a signal: it ends a sleep, and it comes through where a shell ignores SIGINT."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -7,9 +7,9 @@ sign and look again: of them, the one that signed last stays.
 
 from __future__ import annotations
 
-import _thread
 import functools
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ from typing import NamedTuple
 from orchestrator.run.folder import SHARED
 from orchestrator.run.progress import say
 from orchestrator.storage.uri import Storage
+from sr_models.command import signal_main
 from sr_models.errors import InputError
 
 LEASE_SECONDS = 120.0
@@ -146,7 +147,7 @@ def _of_another(storage: Storage, own_id: str) -> Sign | None:
 
 @contextmanager
 def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
-    """Leave signs of life for the length of a `with` block; one that finds another's there is interrupted.
+    """Leave signs of life for the length of a `with` block; one that finds another's there is interrupted, by SIGTERM.
 
     Raises:
         InputError: another one has begun at the same time.
@@ -164,7 +165,7 @@ def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
             try:
                 if other := _of_another(storage, own_id):
                     say(f"{other.owner} is at work there now: no sign of life was left here for {LEASE_SECONDS:.0f} s")
-                    _thread.interrupt_main()
+                    signal_main(signal.SIGTERM)
                     return
                 sign(storage, owner, own_id)
             except OSError:  # away: those who work on the storage say so, and wait
