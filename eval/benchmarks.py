@@ -7,7 +7,7 @@ HR is cropped to a multiple of the scale before anything else, as MATLAB's `modc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,12 +74,12 @@ class Benchmark:
     @property
     def lr_hash(self) -> str:
         """One hash of all LR pixels: scores with the same one had the same input."""
-        return _joined(self.lr_hashes)
+        return joined(self.lr_hashes)
 
     @property
     def hash(self) -> str:
         """One hash of all names, HR and LR pixels: the identity of this test set at this scale."""
-        return _joined(self.hr_hashes, self.lr_hashes)
+        return joined(self.hr_hashes, self.lr_hashes)
 
 
 def load(
@@ -126,5 +126,6 @@ def _named(files: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Pai
     return pairs
 
 
-def _joined(*hashes: dict[str, str]) -> str:
+def joined(*hashes: Mapping[str, str]) -> str:
+    """One hash of hashes by name."""
     return hashlib.sha256(repr([sorted(each.items()) for each in hashes]).encode()).hexdigest()
