@@ -18,7 +18,7 @@ from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
 from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
-from sr_models.command import EXIT_DONE, Parser
+from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def show(request: Request, result: Evaluation, subject: Subject) -> None:
         from eval.rows import write_rows
 
         write_rows(request.parquet, subject, result.rows, versions=json.dumps(result.report["versions"]))
-    print(table(result.report, per_image=request.per_image))
+    tell(table(result.report, per_image=request.per_image))
 
 
 def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:

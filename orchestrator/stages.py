@@ -28,6 +28,7 @@ from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.tracking import mlflow_store
 from orchestrator.training import teachers
+from sr_models.command import tell
 from sr_models.errors import InputError
 
 
@@ -316,13 +317,13 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
             f"python -m orchestrator.tracking {folder} --tracking-uri {shown(uri)}"
         )
     session.home.push()
-    print(f"\n{board}\n")
+    tell(f"\n{board}\n")
     for line in refused:
-        print(f"refused: {line}")
-    print(rungs_text(folder))
+        tell(f"refused: {line}")
+    tell(rungs_text(folder))
     if audited:
-        print(audit_text(audited, session.config.search.metric))
-    print(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
-    print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
+        tell(audit_text(audited, session.config.search.metric))
+    tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
+    tell(f"all runs and curves: {mlflow_store.ui_command(uri)}")
     link = mlflow_store.board_link(folder, uri)
-    print(f"the board in it: {link or 'not delivered yet, see tracking.log'}")
+    tell(f"the board in it: {link or 'not delivered yet, see tracking.log'}")

@@ -18,7 +18,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
-from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command
+from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command, tell
 from sr_models.errors import InputError
 
 PROG = "python -m orchestrator.sweep"
@@ -76,7 +76,7 @@ def _run(argv: Sequence[str]) -> int:
     config, folder = _config(arguments)
     plan = make_plan(config)
     if arguments.dry_run:
-        print(plan.text(os.cpu_count() or 1))
+        tell(plan.text(os.cpu_count() or 1))
         return EXIT_DONE
     from orchestrator import stages
     from orchestrator.session import opened

@@ -105,6 +105,18 @@ def test_what_folders_hold_and_is_not_scored_is_said(
     assert [row["name"] for row in twins["images"]] == ["a"]
 
 
+def test_names_of_files_are_printed_without_what_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "h\x1b[2Jr"
+    write(folder / "a\x1b[31m.png")
+    (folder / "b\x9b.gif").touch()
+    assert main(["--model", "bicubic", "--scale", "2", "--hr", str(folder), "--per-image"]) == 0
+    said = capsys.readouterr()
+    assert "a\\x1b[31m" in said.out and "h\\x1b[2Jr: 1 left out" in said.err
+    assert not {"\x1b", "\x9b"} & {*said.out, *said.err}
+
+
 def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_path: Path) -> None:
     """HR itself, not cropped, is a legal picture."""
     got = report(tmp_path, "--images", hr, "--scale", 4, "--hr", hr)
