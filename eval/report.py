@@ -129,6 +129,7 @@ def model_report(
         "protocol": rows[0]["protocol"],
         "model": name,
         "scale": rows[0]["scale"],
+        "kernel": rows[0]["kernel"],
         "parameters": parameters,
         "weights_sha256": weights_sha256,
         "lr_sha256": lr_sha256,
@@ -211,6 +212,7 @@ def score_pictures(
     about = {
         "protocol": rows[0]["protocol"],
         "scale": scale,
+        "kernel": rows[0]["kernel"],
         "draws": 1,
         **dict.fromkeys(unknown),
     }
