@@ -23,8 +23,8 @@ from typing import Any
 
 from cluster.ray_private import each_uploaded
 from cluster.ray_runtime import secure
-from cluster.secrets import PASSWORD
-from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, Parser, run_command
+from cluster.secrets import PASSWORD, SECRET_VALUE
+from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, Parser, run_command, say
 from sr_models.errors import InputError
 
 PROG = "python -m cluster.submit"
@@ -184,9 +184,11 @@ def entrypoint(config: str, overrides: Sequence[str], flags: Sequence[str]) -> l
         InputError: a password in a URI: a job's line stands in Ray's records and logs.
     """
     for word in (*overrides, *flags):
-        if found := PASSWORD.search(word):
+        found, value = PASSWORD.search(word), SECRET_VALUE.search(word)
+        if found or value:
+            shown = f"{found[1]}:***@..." if found else f"...{value[1]}***" if value else ""
             raise InputError(
-                f"{found.group(1)}:***@...: a job's line is no place for a password; the head has it "
+                f"{shown}: a job's line is no place for a password; the head has it "
                 "(instance profile, PGPASSWORD, peer login)"
             )
     return ["python", "-m", "orchestrator.sweep", config, *overrides, *flags]
@@ -241,7 +243,7 @@ def follow(client: Any, job: str, show: Callable[[str], object]) -> int:
     if found.status == "SUCCEEDED":
         return EXIT_DONE
     reason = (found.message or "no reason given").split(", last available logs")[0]  # which have streamed already
-    print(f"\n{job} {found.status}: {' '.join(reason.split())}", file=sys.stderr)
+    say(f"\n{job} {found.status}: {' '.join(reason.split())}")
     if found.status == "STOPPED":
         return EXIT_INTERRUPTED
     code = found.driver_exit_code or EXIT_FAILED

@@ -18,7 +18,7 @@ import yaml
 
 from cluster.ray_private import complete_cluster_file
 from cluster.secrets import PASSWORD
-from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command, tell
 from sr_models.errors import InputError
 from sr_models.yaml_text import read_text
 
@@ -352,7 +352,7 @@ def _run(argv: Sequence[str]) -> int:
     code = EXIT_DONE
     for path in parser.parse_args(argv).files:
         found = faults(path)
-        print("\n".join(f"{path}: {fault}" for fault in found) if found else f"{path}: ok")
+        tell("\n".join(f"{path}: {fault}" for fault in found) if found else f"{path}: ok")
         code = EXIT_FAILED if found else code
     return code
 

@@ -16,6 +16,7 @@ from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.published import load_weights
 from sr_models.command import say
 from sr_models.images.files import sha256_file
+from sr_models.images.operators import KERNEL
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
@@ -47,8 +48,9 @@ def load(request: ModelRequest) -> Asked:
     )
     name, scale, hyper = request.model, request.scale, request.hyper
     benchmark = benchmarks.load(
-        set_name(request.hr), scale, request.hr, request.lr, include=request.include, exclude=request.exclude
-    )
+        set_name(request.hr), scale, request.hr, request.lr,
+        kernel=request.kernel or KERNEL, include=request.include, exclude=request.exclude,
+    )  # fmt: skip
     for line in benchmark.left_out:
         say(line)
     complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None

@@ -7,7 +7,7 @@ HR is cropped to a multiple of the scale before anything else, as MATLAB's `modc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +139,6 @@ def _named(files: Sequence[tuple[Path, Path | None]], folder: Path) -> tuple[Pai
     return pairs
 
 
-def joined(*hashes: dict[str, str]) -> str:
-    """One hash of several tables, name -> hash."""
+def joined(*hashes: Mapping[str, str]) -> str:
+    """One hash of hashes by name."""
     return hashlib.sha256(repr([sorted(each.items()) for each in hashes]).encode()).hexdigest()

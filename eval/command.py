@@ -19,7 +19,7 @@ from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
 from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
-from sr_models.command import EXIT_DONE, Parser
+from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PROG = "python -m eval"
 
 _MODEL_OPTIONS = (
-    "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
+    "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
 )  # fmt: skip
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
@@ -64,6 +64,12 @@ def parser() -> Parser:
     made.add_argument("--per-image", action="store_true", help="a line for each image in the table")
 
     model = made.add_argument_group("with --model")
+    model.add_argument(
+        "--kernel",
+        metavar="ID",
+        help="what makes LR without --lr: matlab-bicubic-replicate-u8 (default), or with another border or without "
+        "rounding between its passes: matlab-bicubic-symmetric-u8, -replicate-float, -symmetric-float",
+    )
     model.add_argument("--weights", metavar="PATH", type=Path, help="a released file, or a checkpoint folder of ours")
     model.add_argument("--weights-key", metavar="KEY", help="the part of the file to take, where it holds several")
     model.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
@@ -113,7 +119,8 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         metrics=metrics, scale=given.scale, hr=given.hr, lr=given.lr,
         include=tuple(given.include), exclude=tuple(given.exclude), weights_dir=given.weights_dir,
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
-        model=given.model, weights=given.weights, weights_key=given.weights_key, hyper=hyper, seed=given.seed or 0,
+        model=given.model, kernel=given.kernel, weights=given.weights, weights_key=given.weights_key,
+        hyper=hyper, seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
         tile=given.tile, overlap=given.overlap,
         self_ensemble=given.self_ensemble, save_images=given.save_images, pictures=given.pictures,
@@ -153,7 +160,7 @@ def show(request: Request, result: Evaluation, subject: Subject) -> None:
         from eval.rows import write_rows
 
         write_rows(request.parquet, subject, result.rows, versions=json.dumps(result.report["versions"]))
-    print(table(result.report, per_image=request.per_image))
+    tell(table(result.report, per_image=request.per_image))
 
 
 def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
@@ -243,6 +250,8 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"model {given.model!r} has no weights; got --weights {str(given.weights)!r}")
     if given.weights is not None and not given.weights.exists():
         raise InputError(f"--weights: {str(given.weights)!r} does not exist")
+    if given.kernel is not None and given.lr is not None:
+        raise InputError("--kernel makes LR from HR, and --lr names files of it; give one")
     if given.weights_key is not None and given.weights is None:
         raise InputError("--weights-key has no effect without --weights")
     if given.draws is not None and given.draws < 1:

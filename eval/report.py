@@ -19,11 +19,11 @@ from typing import Any
 
 from torch import Tensor
 
-from eval.benchmarks import Benchmark
+from eval.benchmarks import Benchmark, joined
 from eval.metrics.scorer import Scorer
 from eval.protocol import STABILITY, get_metric
 from eval.report_text import INFINITE, Report
-from eval.score import Row, needs_features, over_draws, score_image, set_row
+from eval.score import Row, check_room, needs_features, over_draws, score_image, set_row
 from sr_models.command import say
 from sr_models.errors import InputError
 from sr_models.images.files import files_below, find_images, pixels_sha256, read_image, unread_text
@@ -90,16 +90,17 @@ def score_model(
         from eval.pictures.of_rows import draw_set
 
         attempt(f"{benchmark.name!r}", partial(draw_set, pictures_in, benchmark, rows, name=name))
+    lr_sha256 = joined({row["image"]: row["lr_sha256"] for row in rows})  # benchmark.lr_hash, without reading it again
     if needs_features(scorer):
         reference = scorer.reference_features([row["hr_sha256"] for row in rows], lambda i: benchmark.read(i)[1])
-        rows.append({**set_row(rows, features, reference, scorer.metrics), "lr_sha256": benchmark.lr_hash})
+        rows.append({**set_row(rows, features, reference, scorer.metrics), "lr_sha256": lr_sha256})
     return model_report(
         rows,
         metrics,
         name=name,
         parameters=parameters(without_head(model)),
         weights_sha256=weights_sha256,
-        lr_sha256=benchmark.lr_hash,
+        lr_sha256=lr_sha256,
         options=options,
         refused=[],
     )
@@ -128,6 +129,7 @@ def model_report(
         "protocol": rows[0]["protocol"],
         "model": name,
         "scale": rows[0]["scale"],
+        "kernel": rows[0]["kernel"],
         "parameters": parameters,
         "weights_sha256": weights_sha256,
         "lr_sha256": lr_sha256,
@@ -207,7 +209,13 @@ def score_pictures(
         rows.append(set_row(rows, features, reference, scorer.metrics))
     unknown = ("model", "parameters", "weights_sha256", "lr_sha256", "seconds_per_image", "options",
                "deterministic", "noise_seed")  # fmt: skip
-    about = {"protocol": rows[0]["protocol"], "scale": scale, "draws": 1, **dict.fromkeys(unknown)}
+    about = {
+        "protocol": rows[0]["protocol"],
+        "scale": scale,
+        "kernel": rows[0]["kernel"],
+        "draws": 1,
+        **dict.fromkeys(unknown),
+    }
     return _evaluation(rows, metrics, about, refused)
 
 
@@ -253,6 +261,7 @@ def _score_picture(
         if sr.shape not in (whole.shape, hr.shape):
             sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (sr, hr))
             raise InputError(f"SR and HR, cropped to a multiple of {scale}, have {sizes} pixels (width x height)")
+        check_room(hr.shape[0], hr.shape[1], str(hr_file))
         if lr is not None:
             check_pair_sizes(hr, lr, scale, str(lr_file))
         sr_BCHW, hr_BCHW = to_float(modcrop(sr, scale)), to_float(hr)

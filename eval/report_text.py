@@ -13,6 +13,8 @@ from sr_models.text_table import aligned
 
 Report = dict[str, Any]
 
+_USUAL_KERNEL = "matlab-bicubic-replicate-u8"  # of sr_models.images.operators, which imports torch
+
 INFINITE = "no finite mean: infinite for "
 """What the reason begins with where an image equals HR; its column says "inf" then."""
 
@@ -45,6 +47,8 @@ def _what(report: Report) -> str:
     what = f"{report['model'] or 'pictures'} x{report['scale']}, protocol {report['protocol']}"
     if report["model"] is None:
         return what
+    if report["kernel"] not in ("files", _USUAL_KERNEL):
+        what += f", LR by {report['kernel']}"
     what += f", {report['parameters']:,} parameters, {report['seconds_per_image']:.3g} s an image, "
     if report["deterministic"]:
         return what + "deterministic: one draw, G-STD and L-STD are exactly 0"

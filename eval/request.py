@@ -38,6 +38,8 @@ class ModelRequest(Request):
     """A network and how it computes (`sr_models.inference.super_resolve.Options`, which is behind torch)."""
 
     model: str
+    kernel: str | None
+    """What makes LR where it comes in no files: a key of `sr_models.images.operators.KERNELS`; None: the usual one."""
     weights: Path | None
     """A released file, or a checkpoint folder of ours; None for a network that has none."""
     weights_key: str | None

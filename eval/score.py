@@ -8,6 +8,7 @@ stochastic network how many draws of which noise its means are over.
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -27,6 +28,7 @@ from eval.metrics.fidelity import inside
 from eval.metrics.scorer import CONSTANT, Scorer
 from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
+from sr_models.command import say
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import quantize, to_float, to_uint8
@@ -39,6 +41,8 @@ from sr_models.rng import noise_seed
 Row = dict[str, Any]
 
 _DEFAULTS = Options()
+_LARGE_PX, _BYTES_A_PIXEL = 16_000_000, 75  # measured: PSNR and SSIM of 9999x9999 pixels by bicubic x2, 7.5 GB
+_CONTAINER = Path("/sys/fs/cgroup/memory.max")
 _LEVEL = 0.95  # of the interval beside FID
 
 
@@ -208,6 +212,7 @@ def score_draws(
     lr_BCHW, hr_BCHW = to_float(lr), to_float(hr)
     seconds = 0.0
     try:
+        check_room(hr.shape[0], hr.shape[1], str(pair.hr))
         inside(hr_BCHW, protocol.shave(benchmark.scale))  # refuses an image too small before it is super-resolved
         for drawn in sample_image(lr):
             if not torch.isfinite(drawn.out.sr).all():
@@ -246,6 +251,30 @@ def score_draws(
         "not_computed": scorer.not_computed | lacking | dict.fromkeys(constant, CONSTANT),
     }
     return scored
+
+
+def check_room(height: int, width: int, name: str) -> None:
+    """Say of a large HR image what scoring it takes, and refuse one that this machine cannot hold.
+
+    Raises:
+        InputError: more memory than there is.
+    """
+    if height * width < _LARGE_PX:
+        return
+    gigabytes = height * width * _BYTES_A_PIXEL / 1e9
+    if gigabytes * 1e9 > (there := machine_bytes()):
+        raise InputError(
+            f"{width}x{height} pixels take about {gigabytes:.1f} GB to be scored, and this machine has "
+            f"{there / 1e9:.1f} GB; cut it into parts, or exclude it"
+        )
+    say(f"image {name!r}: {width}x{height} pixels; scoring it takes about {gigabytes:.1f} GB, and minutes")
+
+
+def machine_bytes() -> int:
+    """Memory that this process may have: the machine's, or its container's."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CONTAINER.read_text().strip() if _CONTAINER.exists() else ""
+    return min(physical, int(limit)) if limit.isdecimal() else physical
 
 
 def over_draws(per_draw: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from eval.metrics.backbones import BACKBONES, VARIABLE, Corrupt, Unavailable, WeightFiles
-from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command, tell
 
 PROG = "python -m eval weights"
 
@@ -39,7 +39,7 @@ def _run(argv: Sequence[str]) -> int:
         complete = complete and (state == "present" or not needed)
         title = f"{backbone.package}/{name}" if backbone.package else name
         note = "" if needed else "; only for the extra [pyiqa], which is not installed"
-        print(f"{state:<8} {title} ({', '.join(backbone.serves)}; licence {backbone.licence}{note})\n{'':<9}{where}")
+        tell(f"{state:<8} {title} ({', '.join(backbone.serves)}; licence {backbone.licence}{note})\n{'':<9}{where}")
     return EXIT_DONE if complete else EXIT_FAILED
 
 

@@ -30,6 +30,7 @@ from orchestrator.session import Session
 from orchestrator.there import There, there
 from orchestrator.tracking import mlflow_store
 from orchestrator.training import teachers
+from sr_models.command import tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,15 +394,15 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     if said := mlflow_store.left_alone(folder):
         say(said)
     session.home.push()
-    print(f"\n{board}\n")
+    tell(f"\n{board}\n")
     for line in refused:
-        print(f"refused: {line}")
-    print(rungs_text(folder))
+        tell(f"refused: {line}")
+    tell(rungs_text(folder))
     if audited:
-        print(audit_text(audited, session.config.search.metric))
-    print(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
-    print(f"all runs and curves: {mlflow_store.ui_command(uri)}")
+        tell(audit_text(audited, session.config.search.metric))
+    tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
+    tell(f"all runs and curves: {mlflow_store.ui_command(uri)}")
     if not uri.startswith("http"):
-        print("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")
+        tell("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")
     link = mlflow_store.board_link(folder, uri)
-    print(f"the board in it: {link or 'not delivered yet, see tracking.log'}")
+    tell(f"the board in it: {link or 'not delivered yet, see tracking.log'}")

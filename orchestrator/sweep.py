@@ -30,6 +30,8 @@ from sr_models.command import (
     flush_output,
     interrupt_on_sigterm,
     run_command,
+    say,
+    tell,
 )
 from sr_models.errors import DiskFullError, InputError, LostError, innermost
 from sr_models.files import full_disk
@@ -102,12 +104,12 @@ def _run(argv: Sequence[str]) -> int:
     config, folder = _config(arguments)
     plan = make_plan(config)
     if arguments.dry_run:
-        print(plan.text(os.cpu_count() or 1))
+        tell(plan.text(os.cpu_count() or 1))
         if (folder.parent / SHARED).exists():
             from orchestrator.there import there_in  # reads images and weights for their hashes
 
             if known := there_in(plan, RunDir(folder)):
-                print(f"  {known.text}")
+                tell(f"  {known.text}")
         return EXIT_DONE
     from orchestrator import stages
     from orchestrator.session import opened
@@ -134,7 +136,7 @@ def _run(argv: Sequence[str]) -> int:
         return EXIT_DONE
     flush_output()  # where both go to one log, the reason stands last
     more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
-    print(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}", file=sys.stderr, flush=True)
+    say(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}")
     return EXIT_UNSCORED
 
 

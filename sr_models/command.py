@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import select
 import signal
 import sys
@@ -39,6 +40,7 @@ NO_CURE_IN_REPETITION = frozenset({EXIT_INPUT, EXIT_UNSCORED, EXIT_BUDGET})
 """The codes that a second run of the same command, with nothing changed, would come to again."""
 
 _STDOUT = 1
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,13 +68,13 @@ def run_command(
         return body(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
         flush_output()  # where both go to one log, the reason stands last
-        print(f"{prog}: {error}", file=sys.stderr)
+        say(f"{prog}: {error}".replace("\n", "\\n"))
         return EXIT_INPUT
     except LostError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        say(f"{prog}: {error}".replace("\n", "\\n"))
         return EXIT_LOST
     except KeyboardInterrupt as error:
-        print("\n" + "; ".join(filter(None, ["interrupted", str(error) or interrupted])), file=sys.stderr)
+        say("\n" + "; ".join(filter(None, ["interrupted", str(error) or interrupted])))
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         if not _output_is_closed():  # a socket's, or another process's
@@ -84,7 +86,20 @@ def run_command(
 
 def say(text: str) -> None:
     """A line to whoever started the command, on stderr, which leaves stdout to what was asked for."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+def tell(text: str) -> None:
+    """What was asked for, on stdout."""
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey, escaped as Python does: names in files and folders are anyone's.
+
+    Line breaks and tabs stay; other control characters, what turns the direction of reading, and surrogates do not.
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def interrupt_on_sigterm() -> None:

@@ -9,7 +9,7 @@ Shapes: B images, C channels, H height, W width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,9 +143,12 @@ def score(
         check_images(image, what)
         if not math.isfinite(image.sum(dtype=torch.float64)):  # NaN and infinity survive a sum, and no mask is made
             raise ValueError(f"{what} holds values that are not finite")
-    # A PNG's levels are whole numbers that float32 holds exactly, at half the memory traffic of float64.
     data_range = 255.0 if protocol.uint8 else 1.0
-    sr, hr = (levels(image.float()) if protocol.uint8 else image.clamp(0, 1) for image in (sr_BCHW, hr_BCHW))
+
+    def seen(image: Tensor) -> Tensor:
+        # A PNG's levels are whole numbers that float32 holds exactly, at half the memory traffic of float64.
+        return levels(image.float()) if protocol.uint8 else image.clamp(0, 1)
+
     ready: dict[Luma | None, tuple[Tensor, Tensor]] = {}
     scores = {}
     for name in metrics:
@@ -154,7 +157,7 @@ def score(
         if similarity and on_luma and protocol.ssim == "y8":
             luma = "y8"
         if luma not in ready:
-            ready[luma] = _prepare(sr, hr, data_range, protocol.shave(scale), luma)
+            ready[luma] = _prepare(sr_BCHW, hr_BCHW, data_range, protocol.shave(scale), luma, seen)
         if similarity:
             values = _ssim(*ready[luma], data_range, _WINDOWS[protocol.ssim])
         else:
@@ -229,13 +232,20 @@ def _check_window(size: int, window: _Window) -> None:
         raise InputError(f"image is too small: SSIM's window is {smallest} px, {size} are left inside the border")
 
 
-def _prepare(sr: Tensor, hr: Tensor, data_range: float, shave: int, luma: Luma | None) -> tuple[Tensor, Tensor]:
-    """Both images in float64, shaved, as Y where asked."""
+def _prepare(
+    sr: Tensor,
+    hr: Tensor,
+    data_range: float,
+    shave: int,
+    luma: Luma | None,
+    seen: Callable[[Tensor], Tensor] = lambda image: image,
+) -> tuple[Tensor, Tensor]:
+    """Both images in float64, shaved, as Y where asked; `seen` is applied to one, then the other, to save memory."""
     if sr.shape != hr.shape:
         raise InputError(f"SR and HR must have one shape, got {tuple(sr.shape)} and {tuple(hr.shape)}")
 
     def prepared(image: Tensor) -> Tensor:
-        image = inside(image, shave)
+        image = seen(inside(image, shave))
         if luma is None:
             return image.double()
         y = rgb_to_y(image, data_range=data_range)

@@ -143,8 +143,10 @@ class Scorer:
         shave = self.protocol.shave(self.scale)
         # Checks both images, so it runs even where no metric is its own.
         fidelity = score(sr, hr, scale=self.scale, protocol=self.protocol, metrics=[x for x in wanted if x in FIDELITY])
-        seen = quantize(sr) if self.protocol.uint8 else sr.clamp(0, 1)
-        inner_sr, inner_hr = (inside(x, shave).to(self.device) for x in (seen, hr))
+        inner_hr = inner_sr = inside(hr, shave)
+        if any(name in self._pairwise or name in self._single for name in wanted):  # or it would be a copy for nothing
+            seen = quantize(sr) if self.protocol.uint8 else sr.clamp(0, 1)
+            inner_sr, inner_hr = (inside(x, shave).to(self.device) for x in (seen, hr))
         values: dict[str, Tensor] = {}
         for name in wanted:
             if name in fidelity:

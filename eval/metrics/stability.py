@@ -26,14 +26,17 @@ class Spread:
         self._mean = self._squares = torch.zeros(0)
 
     def add(self, picture: Tensor) -> None:
-        """Take one draw, of any shape; it is not kept.
+        """Take one draw, of any shape; the first one is kept as it is until another comes.
 
         Raises:
             ValueError: its shape is not that of the draws before.
         """
-        x = picture.double()
         if self.count == 0:
-            self._mean, self._squares = torch.zeros_like(x), torch.zeros_like(x)
+            self._mean, self.count = picture, 1
+            return
+        x = picture.double()
+        if self.count == 1:
+            self._mean, self._squares = self._mean.to(torch.float64, copy=True), torch.zeros_like(x)
         if x.shape != self._mean.shape:
             raise ValueError(f"draws must have one shape, got {tuple(x.shape)} after {tuple(self._mean.shape)}")
         self.count += 1
@@ -49,11 +52,11 @@ class Spread:
         """
         if self.count == 0:
             raise ValueError("a spread needs at least one draw, got none")
-        return (self._squares / self.count).sqrt()
+        return torch.zeros_like(self._mean).double() if self.count == 1 else (self._squares / self.count).sqrt()
 
     def l_std(self) -> float:
         """L-STD of one image, in the unit of the draws: the mean of `std` over pixels and channels (Eq. 5)."""
-        return float(self.std().mean())
+        return float(self.std().mean()) if self.count != 1 else 0.0
 
 
 def g_std(scores: Sequence[float]) -> float:

@@ -21,6 +21,8 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
     for option, folder in (("--save-images", request.save_images), ("--pictures", request.pictures)):
         if folder is not None:
             raise InputError(f"{option} goes with python -m eval, not with workers")
+    if request.kernel is not None:
+        raise InputError("--kernel goes with python -m eval; for workers, give LR files with --lr")
     if request.weights_key is not None:
         raise InputError("--weights-key goes with python -m eval; for workers, save that part as a file of its own")
     command.prepare_outputs(request)

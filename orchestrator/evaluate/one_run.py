@@ -16,6 +16,7 @@ from orchestrator.plan.config import EvaluationConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.run.folder import RunDir
+from sr_models.command import tell
 from sr_models.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
 
             board = board_text.text(leaderboard.boards(run.path))
             board += "\n\nso far; the sweep writes its board when it has its winners"
-    print(*tables, board, sep="\n\n")
+    tell("\n\n".join([*tables, board]))
     for line in refused:
-        print(f"refused: {line}")
+        tell(f"refused: {line}")
 
 
 def _trial_table(planned_job: Planned, access: Access, metrics: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from orchestrator.leaderboard import over_images
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
 from orchestrator.run.folder import RunDir
-from sr_models.command import EXIT_DONE, Parser, run_command
+from sr_models.command import EXIT_DONE, Parser, run_command, tell
 
 PROG = "python -m orchestrator.leaderboard"
 
@@ -28,9 +28,9 @@ def _run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     RunDir(arguments.run.absolute()).refuse_links()
     found = boards(arguments.run)
-    print(board_text.text(found))
+    tell(board_text.text(found))
     if arguments.images:
-        print(f"\n{over_images.text(found)}")
+        tell(f"\n{over_images.text(found)}")
     return EXIT_DONE
 
 

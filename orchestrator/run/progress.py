@@ -10,6 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sr_models.command import printable
+
 LOG_SECONDS = 15.0
 """Least time between two states of a bar in a log."""
 
@@ -35,7 +37,7 @@ def moves(made: Any) -> Callable[[int], None]:
 
 def say(text: str) -> None:
     """A line above the bars."""
-    tqdm.write(text, file=sys.stderr)
+    tqdm.write(printable(text), file=sys.stderr)
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from orchestrator.run.records import read_plan
 from orchestrator.tracking import mlflow_store
 from orchestrator.tracking.deliver import Tracker
 from orchestrator.tracking.mlflow_store import check
-from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command, say
 from sr_models.errors import InputError
 
 PROG = "python -m orchestrator.tracking"
@@ -52,11 +51,11 @@ def _run(argv: Sequence[str]) -> int:
         delivered = tracker.sync()
         tracker.finish()
     except Timeout:
-        print(f"{PROG}: another process is delivering {arguments.run}", file=sys.stderr)
+        say(f"{PROG}: another process is delivering {arguments.run}")
         return EXIT_FAILED
     except mlflow_store.failures() as error:
         said = mlflow_store.one_line(error)
-        print(f"{PROG}: interrupted, the same command delivers the rest: {said}", file=sys.stderr)
+        say(f"{PROG}: interrupted, the same command delivers the rest: {said}")
         return EXIT_FAILED
     print(f"delivered {delivered} new values, runs and files to {shown(uri)}")
     return EXIT_DONE

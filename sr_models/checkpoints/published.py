@@ -120,6 +120,11 @@ _NUMBERS: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
 ]
+_OTHER_KINDS = {
+    ".caffemodel": "a Caffe model (as IDN's authors released it)", ".prototxt": "a Caffe network without weights",
+    ".onnx": "an ONNX model", ".pb": "a TensorFlow graph", ".h5": "a Keras file", ".keras": "a Keras file",
+    ".tflite": "a TensorFlow Lite model", ".mat": "a MATLAB file", ".npz": "a file of NumPy arrays",
+}  # fmt: skip
 _RECOMPUTED = re.compile(r"(.+\.)?layers\.\d+\..*\.(attn\.relative_position_index|attn_mask)$")
 _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # what depends on the scale
 
@@ -161,7 +166,8 @@ def load_weights(
     problems += [f"it lacks key {key!r}" for key in wanted if key in lacking and not key.startswith(implied)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(f"weights {str(path)!r} do not fit {model} x{scale}: {problems[0]}{more}")
+        hint = _multi_scale(names.values()) if values.get("scales") == () else ""
+        raise InputError(f"weights {str(path)!r} do not fit {model} x{scale}: {problems[0]}{more}{hint}")
     net.load_state_dict(wanted | {names[key]: value for key, value in state.items()})
     return net
 
@@ -263,6 +269,12 @@ def _names(keys: Iterable[str], model: str, path: Path | str) -> tuple[Naming | 
     return naming, names
 
 
+def _multi_scale(names: Iterable[str]) -> str:
+    """How a multi-scale CARN is asked for, if these are the names of one."""
+    found = sorted({int(match[1]) for name in names if (match := re.match(r"upsample\.up(\d)\.", name))})
+    return f"; the file is a multi-scale one: give the hyperparameter scales={found}" if found else ""
+
+
 def _without_wrappers(keys: Sequence[str], marks: Set[str]) -> dict[str, str]:
     """Each key without the first words that all share: module. of DataParallel, _orig_mod. of torch.compile, net_g. ...
 
@@ -345,6 +357,8 @@ def _load(path: Path, where: str) -> Any:
         raise InputError(f"{where}: cannot be read: {error.strerror}") from None
     if not head:
         raise InputError(f"{where}: the file is empty")
+    if (kind := _OTHER_KINDS.get(path.suffix.lower())) is not None:
+        raise InputError(f"{where}: {kind}, which nothing here converts; PyTorch and safetensors files are read")
     if head.startswith(b"version https://"):
         raise InputError(f"{where}: a pointer of Git LFS and not the file itself; `git lfs pull` brings it")
     is_safetensors = head[8:9] == b"{"

@@ -16,6 +16,9 @@ from torch import Tensor
 from sr_models.errors import InputError
 from sr_models.params import nearest
 
+_STRIP = 2**18
+"""Values that a resize works on at a time: they stay in a CPU's cache, and memory does not grow with a picture."""
+
 Border = Literal["replicate", "symmetric"]
 
 KERNEL = "matlab-bicubic-replicate-u8"
@@ -68,12 +71,20 @@ def resize(
     if image.ndim != 3 or image.dtype != np.uint8:
         raise ValueError(f"resize expects a (H, W, C) uint8 array, got shape {image.shape}, dtype {image.dtype}")
     sides = _sides((image.shape[0], image.shape[1]), scale, out_shape)
-    values = image.astype(np.float64)
-    for axis in sorted((0, 1), key=lambda a: sides[a][2]):  # the smaller factor first; rows before columns when equal
-        values = _resize_axis(values, axis, *_taps(*sides[axis], border))
-        if round_between:
-            values = _round_u8(values)
-    return _round_u8(values).astype(np.uint8)
+    order = sorted((0, 1), key=lambda a: sides[a][2])  # the smaller factor first; rows before columns when equal
+    rows, columns = (_taps(*side, border) for side in sides)
+    resized = np.empty((sides[0][1], sides[1][1], image.shape[2]), np.uint8)
+    at_once = max(_STRIP // (max(image.shape[1], sides[1][1]) * image.shape[2]), 1)
+    for top in range(0, len(resized), at_once):  # strips of the result, bit for bit what the whole would be
+        index, weight = (taps[top : top + at_once] for taps in rows)
+        first, end = index.min(), index.max() + 1
+        values = image[first:end].astype(np.float64)
+        for axis in order:
+            values = _resize_axis(values, axis, *((index - first, weight) if axis == 0 else columns))
+            if round_between:
+                values = _round_u8(values)
+        resized[top : top + at_once] = _round_u8(values)
+    return resized
 
 
 @torch.compiler.disable  # numpy makes the taps: traced, they cost graph breaks and the last digits
@@ -136,7 +147,7 @@ def to_uint8(x_BCHW: Tensor) -> np.ndarray:
     """
     if not torch.isfinite(x_BCHW).all():
         raise ValueError("images hold NaN or infinite values and cannot be stored in 8 bits")
-    levels = (quantize(x_BCHW.detach().float()) * 255).round().to(torch.uint8)
+    levels = quantize(x_BCHW.detach().float()).mul_(255).round_().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 

@@ -201,7 +201,12 @@ def test_the_line_depends_on_what_was_typed_alone_and_holds_no_password() -> Non
     assert submit.entrypoint("mine.yaml", ["train.steps=5"], ["--storage", "s3://b/runs"]) == [
         *["python", "-m", "orchestrator.sweep", "mine.yaml", "train.steps=5", "--storage", "s3://b/runs"]
     ]
-    for word in ("--studies-uri=postgresql+psycopg://sr:hunter2@db/optuna", "s3://KEY:hunter2@bucket/runs"):
+    for word in (
+        "--studies-uri=postgresql+psycopg://sr:hunter2@db/optuna",
+        "s3://KEY:hunter2@bucket/runs",
+        "postgresql://sr:hun/ter2@db/optuna",
+        "http://host/x?a=b&sig=hunter2",
+    ):
         with pytest.raises(InputError, match=r"no place for a password") as refused:
             submit.entrypoint("mine.yaml", [], ["--x", word])
         assert "hunter2" not in str(refused.value)

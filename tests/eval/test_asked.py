@@ -34,8 +34,9 @@ def request_of(hr: Path, **over: Any) -> ModelRequest:
         "protocol": PROTOCOLS["classical"], "metrics": ("psnr_y",), "scale": 2, "hr": hr, "lr": None,
         "include": (), "exclude": (),
         "weights_dir": None, "strict": False, "json": None, "parquet": None, "per_image": False, "model": "bicubic",
-        "weights": None, "weights_key": None, "hyper": {}, "seed": 7, "precision": "fp32", "channels_last": False,
-        "compile": False, "tile": None, "overlap": None, "self_ensemble": False, "save_images": None, "pictures": None,
+        "kernel": None, "weights": None, "weights_key": None, "hyper": {}, "seed": 7, "precision": "fp32",
+        "channels_last": False, "compile": False, "tile": None, "overlap": None, "self_ensemble": False,
+        "save_images": None, "pictures": None,
     }  # fmt: skip
     return ModelRequest(**values | over)
 

@@ -22,9 +22,9 @@ def test_a_models_request_with_nothing_else_asked_for() -> None:
     assert request_of(*MODEL) == ModelRequest(
         protocol=PROTOCOLS["classical"], metrics=tuple(PROTOCOLS["classical"].metrics), scale=2, hr=Path("hr"), lr=None,
         include=(), exclude=(),
-        weights_dir=None, strict=False, json=None, parquet=None, per_image=False, model="bicubic", weights=None,
-        weights_key=None, hyper={}, seed=0, precision="fp32", channels_last=False, compile=False, tile=None,
-        overlap=None, self_ensemble=False, save_images=None, pictures=None,
+        weights_dir=None, strict=False, json=None, parquet=None, per_image=False, model="bicubic", kernel=None,
+        weights=None, weights_key=None, hyper={}, seed=0, precision="fp32", channels_last=False, compile=False,
+        tile=None, overlap=None, self_ensemble=False, save_images=None, pictures=None,
     )  # fmt: skip
 
 
@@ -35,27 +35,16 @@ def test_everything_that_a_model_can_be_asked(tmp_path: Path) -> None:
         *("--scale", "3", "--hr", "hr", "--lr", "lr", "--metrics", "ssim_y,psnr_y", "--weights-dir", "w", "--strict"),
         *("--json", "r.json", "--parquet", "r.parquet", "--per-image", "--draws", "4", "--seed", "9", "--tile", "64"),
         *("--save-images", "out", "--pictures", "drawn", "--precision", "bf16", "--channels-last", "--compile"),
-        *(
-            "--overlap",
-            "0",
-            "--self-ensemble",
-            "--include",
-            "a*",
-            "--include",
-            "b*",
-            "--exclude",
-            "c",
-            "--weights-key",
-            "g",
-        ),
+        *("--overlap", "0", "--self-ensemble", "--weights-key", "g"),
+        *("--include", "a*", "--include", "b*", "--exclude", "c"),
     )
     assert isinstance(found, ModelRequest) and found.protocol.draws == 4
     assert {name: value for name, value in asdict(found).items() if name != "protocol"} == {
         "metrics": ("ssim_y", "psnr_y"), "scale": 3, "hr": Path("hr"), "lr": Path("lr"),
         "include": ("a*", "b*"), "exclude": ("c",), "weights_dir": Path("w"),
         "strict": True, "json": Path("r.json"), "parquet": Path("r.parquet"), "per_image": True, "model": "imdn",
-        "weights": tmp_path / "net.pth", "weights_key": "g", "hyper": {"channels": 16, "blocks": 1}, "seed": 9,
-        "precision": "bf16",
+        "kernel": None, "weights": tmp_path / "net.pth", "weights_key": "g",
+        "hyper": {"channels": 16, "blocks": 1}, "seed": 9, "precision": "bf16",
         "channels_last": True, "compile": True, "tile": 64, "overlap": 0, "self_ensemble": True,
         "save_images": Path("out"), "pictures": Path("drawn"),
     }  # fmt: skip
@@ -90,7 +79,7 @@ def test_a_request_for_pictures() -> None:
     ("option", "value"),
     [
         ("--seed", "0"), ("--draws", "0"), ("--overlap", "0"), ("--tile", "8"), ("--weights", "w"), ("--hyper", "a=1"),
-        ("--weights-key", "g"),
+        ("--weights-key", "g"), ("--kernel", "k"),
         ("--precision", "fp32"), ("--save-images", "o"), ("--pictures", "p"), ("--compile", None),
         ("--channels-last", None), ("--self-ensemble", None),
     ],

@@ -13,12 +13,13 @@ from PIL import Image
 import sr_models
 from eval.__main__ import main
 from sr_models.checkpoints.folder import save_checkpoint
-from sr_models.images.files import sha256_file
+from sr_models.images.files import read_image, sha256_file
+from sr_models.images.operators import KERNEL, downscale
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 KEYS = {
     "protocol", "model", "scale", "parameters", "weights_sha256", "lr_sha256", "versions", "seconds_per_image",
-    "means", "images", "not_computed", "options", "draws", "deterministic", "noise_seed", "set", "refused",
+    "means", "images", "not_computed", "options", "draws", "deterministic", "noise_seed", "set", "refused", "kernel",
 }  # fmt: skip
 
 
@@ -105,6 +106,31 @@ def test_what_folders_hold_and_is_not_scored_is_said(
     assert [row["name"] for row in twins["images"]] == ["a"]
 
 
+def test_names_of_files_are_printed_without_what_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "h\x1b[2Jr"
+    write(folder / "a\x1b[31m.png")
+    (folder / "b\x9b.gif").touch()
+    assert main(["--model", "bicubic", "--scale", "2", "--hr", str(folder), "--per-image"]) == 0
+    said = capsys.readouterr()
+    assert "a\\x1b[31m" in said.out and "h\\x1b[2Jr: 1 left out" in said.err
+    assert not {"\x1b", "\x9b"} & {*said.out, *said.err}
+
+
+def test_a_kernel_chooses_the_border_of_lr(hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask, symmetric = ("--model", "bicubic", "--scale", 3, "--hr", hr), "matlab-bicubic-symmetric-u8"
+    plain, other = report(tmp_path, *ask), report(tmp_path, *ask, "--kernel", symmetric)
+    assert (plain["kernel"], other["kernel"]) == (KERNEL, symmetric) and plain["lr_sha256"] != other["lr_sha256"]
+    said = capsys.readouterr().out
+    assert f"protocol classical-y-b3, LR by {symmetric}, 0 parameters" in said and f"LR by {KERNEL}" not in said
+    for name in ("a.png", "sub/b.bmp"):
+        lr = downscale(read_image(hr / name), 3, symmetric)
+        (tmp_path / "lr" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(lr).save(tmp_path / "lr" / name)
+    assert report(tmp_path, *ask, "--lr", tmp_path / "lr")["lr_sha256"] == other["lr_sha256"]
+
+
 def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_path: Path) -> None:
     """HR itself, not cropped, is a legal picture."""
     got = report(tmp_path, "--images", hr, "--scale", 4, "--hr", hr)
@@ -175,6 +201,9 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*PICTURES, "sr", "--scale", "0"), "--scale must be at least 1, got 0"),
         ((*BICUBIC, "--scale", "two"), "argument --scale: invalid int value: 'two'"),
         ((*BICUBIC, "--weights", "hr"), "model 'bicubic' has no weights; got --weights 'hr'"),
+        ((*BICUBIC, "--kernel", "matlab"), "unknown kernel 'matlab'; (valid: matlab-bicubic-replicate-float, "),
+        ((*BICUBIC, "--kernel", "x", "--lr", "no_b"), "--kernel makes LR from HR, and --lr names files of it"),
+        ((*PICTURES, "sr", "--kernel", "x"), "--kernel goes with --model"),
         ((*BICUBIC, "--weights-key", "g"), "--weights-key has no effect without --weights"),
         ((*BICUBIC, "--model", "imdn"), "model 'imdn' needs --weights"),
         ((*BICUBIC, "--model", "imdn", "--weights", "none.pth"), "--weights: 'none.pth' does not exist"),

@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from eval import PROTOCOLS, benchmarks
+from eval import score as eval_score
 from eval.benchmarks import Benchmark
 from eval.metrics.fidelity import score
 from eval.metrics.scorer import Scorer
 from eval.protocol import UNCERTAINTY
-from eval.score import Scored, score_image
+from eval.score import Scored, machine_bytes, score_image
 from sr_models import build
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
@@ -150,6 +151,32 @@ def test_draws_are_saved_in_a_folder_each(two_images: Benchmark, noisy: SRNetwor
     assert saved == ["draw_0/a.png", "draw_1/a.png"]
     score_image(build("bicubic", 2), two_images, 0, scorer=scorer("psnr_y"), draws=2, save_in=tmp_path / "one")
     assert (tmp_path / "one" / "a.png").is_file()
+
+
+def test_a_large_image_is_announced_and_one_that_memory_cannot_hold_is_refused(
+    two_images: Benchmark, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 2**28 < machine_bytes() < 2**50
+    height, width = two_images.read(0)[1].shape[:2]
+    monkeypatch.setattr(eval_score, "_LARGE_PX", height * width)
+    score_image(build("bicubic", 2), two_images, 0, scorer=scorer("psnr_y"), draws=1)
+    assert f"{width}x{height} pixels; scoring it takes about 0.0 GB, and minutes\n" in capsys.readouterr().err
+    monkeypatch.setattr(eval_score, "_BYTES_A_PIXEL", 1e15)
+    with pytest.raises(
+        InputError, match=rf"image '.*': {width}x{height} pixels take about .* GB to be scored, and this"
+    ):
+        score_image(build("bicubic", 2), two_images, 0, scorer=scorer("psnr_y"), draws=1)
+    monkeypatch.setattr(eval_score, "_LARGE_PX", height * width + 1)
+    score_image(build("bicubic", 2), two_images, 0, scorer=scorer("psnr_y"), draws=1)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_containers_limit_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eval_score, "_CONTAINER", tmp_path / "memory.max")
+    physical = machine_bytes()
+    for text, there in (("max\n", physical), ("1000000\n", 1_000_000), (f"{2 * physical}", physical)):
+        (tmp_path / "memory.max").write_text(text)
+        assert machine_bytes() == there
 
 
 def test_what_needs_sigma_has_it_or_a_reason(two_images: Benchmark) -> None:

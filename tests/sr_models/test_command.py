@@ -36,6 +36,29 @@ MAINS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("plain ä × 日本\n\tnext", "plain ä × 日本\n\tnext"),
+        ("\x1b[31mred\x1b]0;title\x07", "\\x1b[31mred\\x1b]0;title\\x07"),
+        ("\r\x00\x7f\x9b2J", "\\r\\x00\\x7f\\x9b2J"),
+        ("gpj.\u202egnp", "gpj.\\u202egnp"),
+        ("caf\udce9", "caf\\udce9"),
+    ],
+)
+def test_nothing_is_printed_that_a_terminal_would_obey(
+    text: str, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.say(text)
+    command.tell(text)
+    assert run_command("prog", raising(InputError(text)), []) == 2
+    said = capsys.readouterr()
+    assert said.out == printed + "\n"
+    assert said.err == f"{printed}\nprog: {printed}\n".replace(
+        "\n\tnext\nprog: plain ä × 日本\n\t", "\n\tnext\nprog: plain ä × 日本\\n\t"
+    )
+
+
 def raising(error: BaseException) -> Callable[[list[str]], int]:
     def body(_: list[str]) -> int:
         raise error

@@ -31,6 +31,16 @@ def test_one_pass_equals_two(offset: float) -> None:
     assert spread.count == 10
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_draw_has_no_spread_and_what_was_given_is_left_alone(dtype: torch.dtype) -> None:
+    pictures = draws(3, 1, 3, 5, 7).to(dtype)
+    given = pictures.clone()
+    spread = spread_of(pictures[:1])
+    assert (spread.l_std(), spread.count) == (0.0, 1)
+    assert spread.std().dtype == torch.float64 and torch.equal(spread.std(), torch.zeros(1, 3, 5, 7).double())
+    assert spread_of(pictures).l_std() > 0.1 and torch.equal(pictures, given)
+
+
 def test_the_spread_is_that_of_the_population() -> None:
     spread = spread_of(torch.tensor([[0.0, 0.5], [1.0, 0.5]]))
     assert spread.std().tolist() == [0.5, 0.0]

@@ -67,6 +67,25 @@ def listed(name: str) -> dict[str, Tensor]:
     return random_state({key: tuple(map(int, re.findall(r"\d+", shape))) for key, shape in rows})
 
 
+@pytest.mark.parametrize("model", ["carn", "carn_m"])
+def test_a_multi_scale_file_says_how_it_is_asked_for(tmp_path: Path, model: str) -> None:
+    net = sr_models.build(model, 2, channels=8, scales=(2, 3, 4))
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(
+        InputError, match=r"'upsample\.up2\..*; the file is a multi-scale one: give the hyperparameter sc"
+    ) as no:
+        load_weights(tmp_path / "net.pth", model=model, scale=2, hyper={"channels": 8})
+    assert str(no.value).endswith("scales=[2, 3, 4]")
+    load_weights(tmp_path / "net.pth", model=model, scale=2, hyper={"channels": 8, "scales": [2, 3, 4]})
+
+
+@pytest.mark.parametrize(("name", "kind"), [("IDN_x4.caffemodel", "a Caffe model"), ("x.ONNX", "an ONNX model")])
+def test_files_of_other_libraries_are_called_so(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / name).write_bytes(b"\n\x03IDN")
+    with pytest.raises(InputError, match=rf"{kind}.*, which nothing here converts; PyTorch and safetensors"):
+        load_weights(tmp_path / name, model="idn", scale=4, hyper={})
+
+
 def wrap(state: dict[str, Tensor], wrapper: str) -> dict[str, Any]:
     if wrapper == "module.":
         return {f"module.{key}": value for key, value in state.items()}

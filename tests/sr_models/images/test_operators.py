@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sr_models.errors import InputError
+from sr_models.images import operators
 from sr_models.images.files import find_images, read_image
 from sr_models.images.operators import (
     KERNEL,
@@ -42,6 +43,23 @@ def test_every_published_lr_file_is_reproduced_exactly(name: str, scale: int) ->
     assert len(pairs) == {"Set5": 5, "Set14": 14}[name]
     for hr, lr in pairs:
         np.testing.assert_array_equal(downscale(read_image(hr), scale), read_image(lr), err_msg=str(lr))
+
+
+@pytest.mark.parametrize("scale", [1 / 4, 1 / 3, 0.7, 1.9, 3])
+@pytest.mark.parametrize("border", ["replicate", "symmetric"])
+@pytest.mark.parametrize("round_between", [True, False])
+def test_strips_are_bit_for_bit_the_whole(
+    scale: float, border: operators.Border, round_between: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = noise(61, 37)
+    monkeypatch.setattr(operators, "_STRIP", 2**30)
+    whole = resize(image, scale, border=border, round_between=round_between)
+    turned = resize(image, 1, out_shape=(20, 90), border=border, round_between=round_between)
+    for strip in (1, 500, 2000):
+        monkeypatch.setattr(operators, "_STRIP", strip)
+        np.testing.assert_array_equal(resize(image, scale, border=border, round_between=round_between), whole)
+        found = resize(image, 1, out_shape=(20, 90), border=border, round_between=round_between)
+        np.testing.assert_array_equal(found, turned)
 
 
 @pytest.mark.parametrize(
