@@ -88,7 +88,7 @@ def _execute(
 def _ended(access: Access, config: TrialConfig, until: int, steered: bool) -> TrialResult | None:
     """How a trial ended that came to step `until` or failed; None if there is something left to run."""
     result = outcome(access.read_journal(config.fingerprint))
-    if steered and not access.measures(config):
+    if not access.measures(config, steered):
         return None
     return None if result is None or (result.status == "stopped" and result.step < until) else result
 
