@@ -139,8 +139,9 @@ SCHEMA = pa.schema(
     [
         ("key", pa.string()), ("combination", pa.string()), ("model", pa.string()), ("objective", pa.string()),
         ("target", pa.string()), ("loss", pa.string()), ("scale", pa.int32()), ("fingerprint", pa.string()),
-        ("seed", pa.int64()), ("weights", pa.string()), ("network", pa.string()), ("weights_sha256", pa.string()),
-        ("hyper", pa.string()), ("benchmark", pa.string()), ("image", pa.string()), ("images", pa.int32()),
+        ("step", pa.int32()), ("seed", pa.int64()), ("weights", pa.string()), ("network", pa.string()),
+        ("weights_sha256", pa.string()), ("hyper", pa.string()), ("benchmark", pa.string()), ("image", pa.string()),
+        ("images", pa.int32()),
         ("protocol", pa.string()), ("kernel", pa.string()), ("lr_sha256", pa.string()), ("hr_sha256", pa.string()),
         ("width", pa.int32()), ("height", pa.int32()), ("precision", pa.string()), ("channels_last", pa.bool_()),
         ("compile", pa.bool_()), ("tile", pa.int32()), ("overlap", pa.int32()), ("self_ensemble", pa.bool_()),
@@ -153,7 +154,8 @@ SCHEMA = pa.schema(
 """A metric that was not asked for, or could not be computed, is null; `not_computed` is a JSON object of the reasons.
 
 `image` is "" in the row of a whole set, which holds what has no value an image (FID, KID); its `details` are a JSON
-object of what those rest on. `images` is how many the set has, `tile` is null where a picture was computed whole, `key`
+object of what those rest on. `step` is that of the training which the weights are of, null for its end or for none;
+`images` is how many the set has, `tile` is null where a picture was computed whole, `key`
 where rows are of pictures that no network of ours made.
 """
 
@@ -291,6 +293,8 @@ def _merged(row: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a row, in Arrow's terms: a map is a list of pairs."""
     columns = {name: row.get(name) for name in SCHEMA.names}
+    _, at, step = str(columns["fingerprint"]).partition("@")
+    columns["step"] = int(step) if at else None
     columns["per_draw"] = list((row.get("per_draw") or {}).items())
     for name in ("not_computed", "details"):
         columns[name] = json.dumps(row.get(name) or {}, ensure_ascii=False, allow_nan=False)

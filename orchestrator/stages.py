@@ -131,9 +131,10 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore]) -> None:
     for network in {memory.Network.of(combination) for combination in session.plan.combinations}:
         memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
     for scale in session.plan.teacher_scales:
-        if config.teacher is not None and config.teacher.weights is None:
-            teacher = memory.Network.of_teacher(config.teacher, scale)
-            memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes)
+        assert config.teacher is not None  # the plan refuses objectives that need one otherwise
+        teacher = memory.Network.of_teacher(config.teacher, scale)
+        memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes)
+        if config.teacher.weights is None:
             memory.check(teacher, stores[scale].sizes("validation"), config.evaluation, "evaluation", max_bytes)
 
 

@@ -30,6 +30,9 @@ def parser(of_run: bool) -> Parser:
             "--trial", metavar="FINGERPRINT", action="append", default=[],
             help="a trial, by enough of its fingerprint, finished or not; may be repeated (default: the winners)",
         )  # fmt: skip
+        made.add_argument(
+            "--snapshots", action="store_true", help="also the weights that these have kept along training"
+        )
         made.add_argument("--protocol", metavar="NAME", help=f"default: the run's; one of {', '.join(PROTOCOLS)}")
         made.add_argument("--metrics", metavar="A,B", help="or 'all' (default: the run's, with --protocol that one's)")
         made.add_argument("--draws", metavar="N", type=int, help="of a stochastic network (default: the run's)")
@@ -79,6 +82,7 @@ def _run_request(given: argparse.Namespace) -> RunRequest:
     return RunRequest(
         run=given.run,
         trials=tuple(given.trial),
+        snapshots=given.snapshots,
         protocol=given.protocol,
         metrics=given.metrics,
         draws=given.draws,

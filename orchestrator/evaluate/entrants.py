@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from orchestrator.run import checkpoint, journal
 from orchestrator.run.access import Access
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.driver import Home
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import SNAPSHOTS, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.progress import say
 from orchestrator.run.records import TRIAL, TrialRecord, read_roles, read_winners
@@ -34,9 +34,6 @@ from sr_models.params import nearest
 
 KINDS = {"model": "raw", "model_ema": "ema"}
 """Folder of a trial's weights -> what kind they are."""
-
-SNAPSHOTS = "snapshots"
-"""Folder of a run for the weights of trials under way, while they are scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +117,37 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
     for name in KINDS:
         if (folder / name / "model.json").exists():
             yield _entrant(run, folder / name, trial, combination)
+
+
+def snapshots(home: Home, entrant: Entrant) -> Iterator[Entrant]:
+    """The weights that an entrant's trial has kept along its training, by rising step, raw and averaged.
+
+    Raises:
+        InputError: it keeps none, or one that its journal is past is gone.
+    """
+    fingerprint = entrant.identity.fingerprint.partition("@")[0]
+    folder = home.run.trial(fingerprint)
+    home.access.pull(home.run.name_of(folder), [TRIAL, JOURNAL, f"{SNAPSHOTS}/*"])
+    steps = TrialRecord.read(folder / TRIAL).trial_config().train.snapshot_steps
+    if not steps:
+        raise InputError(
+            f"--snapshots: {fingerprint[:16]} has kept none; run the sweep again with train.snapshots=[0.25,0.5,0.75]"
+        )
+    reached = max((entry["step"] for entry in journal.steps(journal.read(folder / JOURNAL))), default=0)
+    for step in steps:
+        at = folder / SNAPSHOTS / str(step)
+        own = [at / kind for kind in KINDS if (at / kind / "model.json").exists()]
+        if not own and reached > step:
+            raise InputError(f"--snapshots: {at} is gone; delete {folder} and run the sweep again")
+        for kept in own:
+            info = CheckpointInfo.read(kept)
+            yield replace(
+                entrant,
+                identity=replace(entrant.identity, fingerprint=f"{fingerprint}@{step}", weights=KINDS[kept.name]),
+                checkpoint=home.run.name_of(kept),
+                weights_sha256=info.weights_sha256,
+                sigma=json.dumps(info.sigma, sort_keys=True) if info.sigma else "",
+            )
 
 
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:

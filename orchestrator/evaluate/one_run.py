@@ -36,6 +36,8 @@ class RunRequest:
     trials: tuple[str, ...]
     """Beginnings of fingerprints; none of them for the winners."""
     protocol: str | None
+    snapshots: bool
+    """Whether the weights that these have kept along training are scored too."""
     metrics: str | None
     draws: int | None
     seed: int | None
@@ -67,6 +69,10 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
                 scored = [*map(entrants.bicubic, scales), *own]
             else:
                 own, scored = [], list(entrants.winners(run, plan))
+            if request.snapshots:
+                trained = {one.identity.fingerprint.partition("@")[0]: one for one in scored if one.checkpoint}
+                kept = list(chain.from_iterable(entrants.snapshots(home, one) for one in trained.values()))
+                own, scored = own + kept, scored + kept
             inputs = Inputs(config)
             jobs = entrants.jobs(scored, evaluation, inputs, home.access)
             planned = work.plan(jobs, inputs.benchmarks, home.access, strict=request.strict)

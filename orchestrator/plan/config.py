@@ -127,11 +127,22 @@ class TrainConfig(Params):
     checkpoint_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between checkpoints (not a part of the fingerprint)"
     )
+    snapshots: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(),
+        exclude_if=lambda fractions: not fractions,
+        description="fractions of a full run after which weights, raw and averaged, are kept for good, in runs that "
+        "are scored and not in the search's (not a part of the fingerprint)",
+    )
     groups: dict[str, GroupConfig] = Field(
         default={},
         exclude_if=lambda groups: not groups,  # so that runs keep the fingerprints they had before there was a choice
         description="name of an update -> what is its own, where an objective has several (one alone is `model`)",
     )
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """The steps, before the last, after which weights are kept."""
+        return tuple(sorted({min(max(round(part * self.steps), 1), self.steps - 1) for part in self.snapshots}))
 
     def group(self, name: str) -> TrainConfig:
         """How the update of that name is trained: `groups` laid over the rest."""
@@ -415,7 +426,7 @@ class SweepConfig(Params):
 
         Neither an audit of the search nor the board's baseline is in it: they move no score, and may come later.
         """
-        beside: dict[str, Any] = {"train": {"checkpoint_every"}, "evaluation": {"weights_dir", "workers"}}
+        beside: dict[str, Any] = {"train": {"checkpoint_every", "snapshots"}, "evaluation": {"weights_dir", "workers"}}
         beside["search"] = {"audit"}
         fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, **beside})
         return digest([LAYOUT, fields])
@@ -482,7 +493,7 @@ class TrialConfig(Params):
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all fields that move weights: not of what validations measure, or when."""
         beside: dict[str, Any] = dict.fromkeys(("protocol", "metrics", "tile", "tile_overlap"), True)
-        beside["train"] = {"checkpoint_every", "validate_every"}
+        beside["train"] = {"checkpoint_every", "validate_every", "snapshots"}
         fields = self.model_dump(mode="json", exclude=beside)
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
@@ -498,24 +509,30 @@ class TrialConfig(Params):
         often = other.train.validate_every % self.train.validate_every == 0
         return often and self.scored_by == other.scored_by and set(other.metrics) <= set(self.metrics)
 
+    def keeps(self, other: TrialConfig) -> bool:
+        """Whether this one keeps all the snapshots that another one of the same weights would."""
+        return set(other.train.snapshot_steps) <= set(self.train.snapshot_steps)
+
     def measured_as(self, other: TrialConfig) -> TrialConfig:
-        """The same weights, validated as another one is."""
-        train = self.train.model_copy(update={"validate_every": other.train.validate_every})
+        """The same weights, validated and kept as another one's are."""
+        own = {name: getattr(other.train, name) for name in ("validate_every", "snapshots")}
+        train = self.train.model_copy(update=own)
         names = ("protocol", "metrics", "tile", "tile_overlap")
         return self.model_copy(update={"train": train, **{name: getattr(other, name) for name in names}})
 
     def measured_too_as(self, other: TrialConfig) -> TrialConfig:
         """The same weights, validated so that it measures what another one does, and still what it did if it can be.
 
-        What one protocol or tiles of one size measure is not what others do: if they differ, the other's alone.
+        It keeps the snapshots of both. What one protocol or tiles of one size measure is not what others do: if they
+        differ, the other's alone.
         """
-        if self.scored_by != other.scored_by:
-            return self.measured_as(other)
-        every = math.gcd(self.train.validate_every, other.train.validate_every)
-        metrics = tuple(dict.fromkeys([*other.metrics, *self.metrics]))
-        return self.model_copy(
-            update={"train": self.train.model_copy(update={"validate_every": every}), "metrics": metrics}
-        )
+        snapshots = tuple(sorted({*self.train.snapshots, *other.train.snapshots}))
+        every, metrics = other.train.validate_every, other.metrics
+        if self.scored_by == other.scored_by:
+            every = math.gcd(self.train.validate_every, every)
+            metrics = tuple(dict.fromkeys([*metrics, *self.metrics]))
+        train = self.train.model_copy(update={"validate_every": every, "snapshots": snapshots})
+        return self.measured_as(other).model_copy(update={"train": train, "metrics": metrics})
 
 
 def as_mapping(value: Any) -> Any:

@@ -102,6 +102,8 @@ class Plan:
     ) -> TrialConfig:
         """The config of one trial of a combination, with the searched `values` filled in."""
         spec, train = apply(combination.spec, combination.train, values, combination.id)
+        if seed == self.config.seed:  # the search's, whose trials are many and not scored
+            train = train.model_copy(update={"snapshots": ()})
         return TrialConfig(
             model=combination.network,
             scale=combination.scale,
@@ -338,6 +340,6 @@ def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
 
 
 def teacher_train(config: SweepConfig) -> TrainConfig:
-    """The training of a teacher that the sweep makes: `train` with the teacher's differences."""
+    """The training of a teacher that the sweep makes: `train` with the teacher's differences, and without snapshots."""
     assert config.teacher is not None
-    return config.train.changed(config.teacher.train, "teacher.train")
+    return config.train.changed(config.teacher.train, "teacher.train").model_copy(update={"snapshots": ()})

@@ -26,7 +26,7 @@ from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import BenchmarkSource, TrialConfig
 from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
-from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
+from orchestrator.run.folder import SHARED, SNAPSHOTS, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, Why, outcome
 from orchestrator.run.outage import weathered
 from orchestrator.run.progress import say
@@ -36,7 +36,7 @@ from orchestrator.storage.uri import Storage, StorageAway
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
-_TRIAL_FILES = (BEFORE, CHECKPOINT, "model/*", "model_ema/*", JOURNAL, TRIAL)
+_TRIAL_FILES = (f"{SNAPSHOTS}/*", BEFORE, CHECKPOINT, "model/*", "model_ema/*", JOURNAL, TRIAL)
 """In the order in which they go: a journal speaks of what comes before it, and trial.json of the journal."""
 _CLAIM = "claim"
 _IN_RUN = RunDir(Path())  # where things lie in any run
@@ -153,10 +153,13 @@ class Access(ABC):
         self.pull(trial_name(fingerprint), [JOURNAL, TRIAL])
         return journal.read(self.run.trial(fingerprint) / JOURNAL)
 
-    def measures(self, config: TrialConfig) -> bool:
-        """Whether the trial here, as `read_journal` left it, is validated as `config` asks."""
+    def measures(self, config: TrialConfig, steered: bool = True) -> bool:
+        """Whether the trial here, as `read_journal` left it, is validated (if it is steered) and kept as asked."""
         path = self.run.trial(config.fingerprint) / TRIAL
-        return path.exists() and TrialRecord.read(path).trial_config().measures(config)
+        if not path.exists():
+            return False
+        there = TrialRecord.read(path).trial_config()
+        return (not steered or there.measures(config)) and there.keeps(config)
 
     def result(self, fingerprint: str) -> TrialResult | None:
         """How a trial that no worker is busy with ended; None if it has not."""

@@ -20,6 +20,10 @@ STORES = f"{SHARED}/store"
 """The folder of the patch stores, as `RunDir.at` finds it."""
 
 
+SNAPSHOTS = "snapshots"
+"""Folder of a trial for weights along its training, by step; of a run, for those of trials under way while scored."""
+
+
 def trial_name(fingerprint: str) -> str:
     """The folder of a trial, as `RunDir.at` finds it."""
     return f"{SHARED}/trials/{fingerprint[:16]}"

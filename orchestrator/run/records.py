@@ -234,7 +234,7 @@ class TrialRecord(Record):
     trained_in: str | None = None
     """Name of the run that began it; None in files of earlier versions."""
     attempt: int = 0
-    """How often it was begun anew, because its validations lacked what a later search steers by."""
+    """How often it was begun anew, because its validations lacked what a later search steers by, or it snapshots."""
     config: dict[str, Any]
     """As it was written: boards and tracking must read trials whose keys a later version no longer knows."""
 
@@ -256,7 +256,8 @@ TRIAL = "trial.json"
 def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -> TrialRecord:
     """What a trial in `folder` goes on with: as it was begun, whoever did, if that measures what is needed now.
 
-    Where a search is to steer it and its validations lack what that takes, it is begun anew: its journal begins again,
+    Where a search is to steer it and its validations lack what that takes, or where it keeps no snapshots that are now
+    asked for (`train.snapshots`), it is begun anew: its journal begins again,
     its checkpoint is of another attempt, and its weights, if it had come to its end, must come out as they were.
 
     Args:
@@ -271,7 +272,7 @@ def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -
         return found
     found = TrialRecord.read(path)
     there = found.trial_config()
-    if not steered or there.measures(config):
+    if (not steered or there.measures(config)) and there.keeps(config):
         return found
     found = found.model_copy(
         update={"attempt": found.attempt + 1, "config": there.measured_too_as(config).model_dump(mode="json")}

@@ -116,7 +116,7 @@ def _ended(access: Access, config: TrialConfig, until: int, steered: bool) -> Tr
     if result is not None and not result.is_final:
         access.reopen(config.fingerprint)
         return None
-    if steered and not access.measures(config):
+    if not access.measures(config, steered):
         return None
     return None if result is None or (result.status == "stopped" and result.step < until) else result
 

@@ -34,6 +34,7 @@ from orchestrator.data.store import PatchStore
 from orchestrator.plan.config import TrialConfig
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.folder import SNAPSHOTS
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome, steps
 from orchestrator.run.records import TRIAL, TrialRecord, begin_trial
 from orchestrator.training.failure import TrialFailure, failure_cause, failure_why
@@ -72,7 +73,7 @@ def run_trial(
     pull: Callable[[], object] = lambda: None,
     kept: Callable[[], None] = lambda: None,
 ) -> TrialResult:
-    """Train one network and leave its journal, checkpoint and weights in `out_dir`.
+    """Train one network and leave its journal, checkpoint, snapshots and weights in `out_dir`.
 
     Args:
         config: what to compute; its fingerprint should name `out_dir`.
@@ -199,6 +200,8 @@ class _Trial:
     def run(self, report: Reporter) -> TrialResult:
         train, journal = self.train, self.journal
         while True:
+            if self.step in train.snapshot_steps and self.ranks.first:  # before a checkpoint that is past it
+                export(self.out_dir / SNAPSHOTS / str(self.step), self.net, self.config, self.ema, self.store)
             due = self.step and (self.step % train.validate_every == 0 or self.step == train.steps)
             if due:
                 self._add_up()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 import sr_models
 from orchestrator.plan.config import TILE_OVERLAP, EvaluationConfig, TeacherConfig
 from orchestrator.plan.plan import Combination
+from orchestrator.plan.read import expand
+from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
@@ -25,18 +28,24 @@ class Network:
     name: str
     scale: int
     hyper: str
-    """JSON."""
+    """JSON, its keys sorted."""
     sigma_width: int | None = None
     """Of the σ head; None without one."""
 
     @classmethod
     def of(cls, one: Combination) -> Network:
         width = one.spec.sigma.width if one.spec.sigma else None
-        return cls(name=one.network, scale=one.scale, hyper=json.dumps(one.hyper), sigma_width=width)
+        return cls(name=one.network, scale=one.scale, hyper=json.dumps(one.hyper, sort_keys=True), sigma_width=width)
 
     @classmethod
     def of_teacher(cls, teacher: TeacherConfig, scale: int) -> Network:
-        return cls(name=teacher.model, scale=scale, hyper=json.dumps(teacher.hyper))
+        """That of the config, or of the folder of ours that it names. Raises InputError: that cannot be read."""
+        folder = Path(expand(teacher.weights, "teacher.weights", scale)) if teacher.weights else None
+        if folder is None or not folder.is_dir():
+            return cls(name=teacher.model, scale=scale, hyper=json.dumps(teacher.hyper, sort_keys=True))
+        info = CheckpointInfo.read(folder)
+        width = int(info.sigma["width"]) if info.sigma else None
+        return cls(name=info.model, scale=info.scale, hyper=json.dumps(info.hyper, sort_keys=True), sigma_width=width)
 
     def bound(self, max_bytes: int) -> Bound:
         """What it may take, and does."""

@@ -51,6 +51,13 @@ def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
     assert json.loads(whole["details"]) == {"fid": {"n": 5}}
 
 
+def test_a_row_says_which_step_of_a_training_its_weights_are_of(tmp_path: Path) -> None:
+    for name, fingerprint, step in (("end", "f" * 64, None), ("snapshot", f"{'f' * 64}@300", 300), ("none", "", None)):
+        subject = replace(SUBJECT, identity=replace(SUBJECT.identity, fingerprint=fingerprint))
+        write_rows(tmp_path / f"{name}.parquet", subject, [IMAGE], versions="{}")
+        assert [row["step"] for row in read_file(tmp_path / f"{name}.parquet")] == [step]
+
+
 def flipped(data: bytes, bit: int) -> bytes:
     return data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :]
 

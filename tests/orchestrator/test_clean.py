@@ -66,7 +66,8 @@ def train(run: RunDir, seed: int, status: str | None) -> str:
     journal.step(1, 2, {"loss": 0.5})
     if status:
         journal.end(status, 2)
-    for name in (CHECKPOINT, "checkpoint.before.pt", f"{CHECKPOINT}.sha256", "model/model.safetensors"):
+    weights = ("model/model.safetensors", "snapshots/1/model/model.safetensors")
+    for name in (CHECKPOINT, "checkpoint.before.pt", f"{CHECKPOINT}.sha256", *weights):
         write_text(folder / name, "0123456789")
     return run.name_of(folder)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,14 +27,17 @@ from orchestrator.evaluate import entrants
 from orchestrator.evaluate.__main__ import main
 from orchestrator.plan import config
 from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import load
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.driver import home_of
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import Roles, SearchCounts, WinnerRecord, write_plan, write_winners
 from orchestrator.training.loop import run_trial
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]
 HYPER = {"channels": 8, "blocks": 1, "noise": 30.0}
@@ -231,6 +235,36 @@ def test_a_trial_is_scored_while_it_trains(
     board = json.loads((folder.path / "leaderboard.json").read_text())
     assert {row["weights"] for row in board["rows"]} == {"raw", "ema", "none"}
     assert all(row["images"] == row["of_images"] == 3 for row in board["rows"])
+
+
+def test_the_weights_along_training_are_entrants_by_step(training: tuple[RunDir, dict[str, Any]]) -> None:
+    folder, made = training
+    parsed = load(folder.config, ["train.snapshots=[0.5,0.8]"])
+    plan, store = make_plan(parsed), made["store"]
+    [one] = plan.combinations
+    assert plan.trial(one, {}, parsed.seed, store.data_hash, None).train.snapshots == (), "the search keeps none"
+    trial = plan.trial(one, {}, parsed.seed + 1, store.data_hash, None)
+    home, out = home_of(folder, None), folder.trial(trial.fingerprint)
+    Roles(folder).add(trial, combination=one.id, role="final")
+
+    def entrant() -> entrants.Entrant:
+        return next(iter(entrants.trials(home, plan, trial.fingerprint)))
+
+    def until(step: int) -> list[tuple[str, str, str | None]]:
+        run_trial(trial, store, lambda at, _: "stop" if at == step else "continue", out_dir=out)
+        found = list(entrants.snapshots(home, entrant()))
+        return [(who.identity.fingerprint[65:], who.identity.weights, who.checkpoint) for who in found]
+
+    assert until(20) == [("15", "raw", f"{folder.name_of(out)}/snapshots/15/model"),
+                         ("15", "ema", f"{folder.name_of(out)}/snapshots/15/model_ema")]  # fmt: skip
+    assert [(step, kind) for step, kind, _ in until(30)] == [("15", "raw"), ("15", "ema"), ("24", "raw"), ("24", "ema")]
+    shutil.rmtree(out / "snapshots" / "24")
+    with pytest.raises(InputError, match=r"--snapshots: .*/24 is gone"):
+        list(entrants.snapshots(home, entrant()))
+    plain = made["trial"]
+    run_trial(plain, store, lambda *_: "continue", out_dir=folder.trial(plain.fingerprint))
+    with pytest.raises(InputError, match=r"has kept none; run the sweep again with train\.snapshots="):
+        list(entrants.snapshots(home, next(iter(entrants.trials(home, plan, plain.fingerprint)))))
 
 
 def test_a_sweeps_tiles_are_in_the_names_of_its_scores(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_only_objectives_with_a_sigma_branch_have_its_version():
     ("change", "moves"),
     [
         ({"train": {"checkpoint_every": 7}}, False),
+        ({"train": {"snapshots": [0.5]}}, False),
         ({"train": {"lr": 2.1e-4}}, True),
         ({"train": {"validate_every": 50}}, False),
         ({"protocol": "uncropped"}, False),
@@ -115,6 +116,7 @@ def test_what_validations_hold(there, asked, holds):
         ("teacher.tile=64", True),
         ("evaluation.seed=1", True),
         ("train.checkpoint_every=7", False),
+        ("train.snapshots=[0.5]", False),
         ("train.lr=1e-3", True),
         ("train.groups={}", False),
         ("train.groups.model.lr=1e-3", True),
@@ -139,6 +141,20 @@ def test_the_hash_of_a_sweep_ignores_resources(write, override, moves):
 def test_centroids_are_named_by_the_tiles_that_move_them(teacher, network, moves):
     names = {TeacherConfig(**teacher).centroids(network, "ab" * 32), TeacherConfig().centroids(network, "ab" * 32)}
     assert (len(names) > 1) is moves
+
+
+def test_snapshots_are_steps_before_the_last():
+    train = TrainConfig(steps=10, snapshots=(0.5, 0.001, 0.999, 0.52))
+    assert train.snapshot_steps == (1, 5, 9) and TrainConfig().snapshot_steps == ()
+    for wrong in (0, 1, -0.5):
+        with pytest.raises(InputError, match="snapshots"):
+            TrainConfig().changed({"snapshots": [wrong]}, "train")
+    kept, more = (
+        TRIAL.model_copy(update={"train": TRIAL.train.changed({"snapshots": [part]}, "")}) for part in (0.5, 0.25)
+    )
+    both = kept.measured_too_as(more)
+    assert both.train.snapshots == (0.25, 0.5) and both.keeps(kept) and both.keeps(more) and not kept.keeps(more)
+    assert TRIAL.measured_as(both) == both
 
 
 @pytest.mark.parametrize("where", ["evaluation", "teacher"])

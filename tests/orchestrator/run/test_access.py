@@ -14,6 +14,7 @@ from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs, load_benchmark
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.sources import ImageSource
+from orchestrator.run import access as access_module
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import STORES
@@ -87,6 +88,17 @@ def test_a_trial_goes_on_where_it_stood_whatever_the_node(seen):
     assert (folder / CHECKPOINT).read_text() == "step 2"
     journal = Journal(folder / JOURNAL)
     assert journal.last_step == 2
+
+
+def test_weights_along_training_are_there_before_a_checkpoint_that_is_past_them(seen):
+    folder = seen.worker.trial_folder(FINGERPRINT)
+    (folder / "snapshots/1/model").mkdir(parents=True)
+    (folder / "snapshots/1/model/model.safetensors").write_text("weights")
+    begin(seen.worker, 1, 2)
+    name = seen.driver.run.name_of(seen.driver.run.trial(FINGERPRINT))
+    seen.driver.pull(name, ["snapshots/*"])
+    assert (seen.driver.run.at(name) / "snapshots/1/model/model.safetensors").read_text() == "weights"
+    assert access_module._TRIAL_FILES.index("snapshots/*") < access_module._TRIAL_FILES.index(CHECKPOINT)
 
 
 def test_what_a_stopped_worker_had_not_carried_away_is_carried_away(seen):

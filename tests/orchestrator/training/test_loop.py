@@ -1,5 +1,6 @@
 """The only training loop: what is computed (golden curves), that a killed run goes on bit for bit, how a trial ends."""
 
+import copy
 import itertools
 import json
 import math
@@ -23,7 +24,9 @@ from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
+from orchestrator.run.folder import SNAPSHOTS
 from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.training import loop as trial
 from orchestrator.training import network, validation
 from orchestrator.training.loop import run_trial
@@ -350,6 +353,60 @@ def test_validation_images_that_take_too_much_are_computed_in_tiles_that_change_
     ]
     assert seen[0] is None and 0 < seen[-1] < width
     assert ended[0] == ended[1] == pytest.approx(ended[2], abs=1e-4)
+
+
+def test_weights_along_training_are_kept_and_move_nothing(plan, store, tmp_path, monkeypatch):
+    with_them, at = plan("expectation", snapshots=(0.25, 0.5)), (3, 6)
+    state = {}
+    save = checkpoint.save
+
+    def watched(path, saved):
+        state.setdefault(saved["step"], {name: copy.deepcopy(saved[name]) for name in ("model", "ema")})
+        save(path, saved)
+
+    monkeypatch.setattr(checkpoint, "save", watched)
+    run_trial(plan("expectation"), store, go_on, out_dir=tmp_path / "without")
+    run_trial(with_them, store, go_on, out_dir=tmp_path / "with")
+    assert_equal_runs(tmp_path / "with", tmp_path / "without")
+    for step in at:
+        for kind, name in (("model", "model"), ("model_ema", "ema")):
+            net, info = load_checkpoint(tmp_path / "with" / SNAPSHOTS / str(step) / kind)
+            assert_same(dict(net.state_dict()), dict(state[step][name]))
+            assert info.ema is (name == "ema") and info.fingerprint == with_them.fingerprint
+    assert not (tmp_path / "without" / SNAPSHOTS).exists()
+    assert sorted(p.name for p in (tmp_path / "with" / SNAPSHOTS).iterdir()) == ["3", "6"]
+
+
+def test_a_finished_trial_that_kept_none_is_trained_again_for_its_snapshots(plan, store, tmp_path):
+    run_trial(plan(), store, go_on, out_dir=tmp_path, steered=False)
+    before = sha256_file(tmp_path / "model" / "model.safetensors")
+    asked = plan(snapshots=(0.5,))
+    for _ in range(2):
+        assert run_trial(asked, store, go_on, out_dir=tmp_path, steered=False).status == "complete"
+    assert TrialRecord.read(tmp_path / TRIAL).attempt == 1, "once"
+    assert sha256_file(tmp_path / "model" / "model.safetensors") == before
+    assert (tmp_path / SNAPSHOTS / "6" / "model" / "model.safetensors").exists()
+    assert run_trial(plan(), store, go_on, out_dir=tmp_path, steered=False).status == "complete"
+    assert TrialRecord.read(tmp_path / TRIAL).attempt == 1, "who asks for none takes what is there"
+
+
+def test_a_trial_killed_after_a_snapshot_leaves_the_same_ones(plan, store, tmp_path):
+    config = plan(snapshots=(0.3, 0.6))  # steps 4 and 7, between checkpoints
+
+    def killed(step, _metrics):
+        if step == 5:
+            raise KeyboardInterrupt
+        return "continue"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(config, store, killed, out_dir=tmp_path / "cut")
+    assert (tmp_path / "cut" / SNAPSHOTS / "4" / "model" / "model.json").exists()
+    run_trial(config, store, go_on, out_dir=tmp_path / "cut")
+    run_trial(config, store, go_on, out_dir=tmp_path / "unbroken")
+    files = [path.relative_to(tmp_path / "cut") for path in (tmp_path / "cut" / SNAPSHOTS).rglob("*.safetensors")]
+    assert len(files) == 4
+    for file in files:
+        assert sha256_file(tmp_path / "cut" / file) == sha256_file(tmp_path / "unbroken" / file)
 
 
 def test_a_finished_trial_is_told_again_and_not_trained_again(plan, store, tmp_path, monkeypatch):

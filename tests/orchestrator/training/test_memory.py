@@ -1,11 +1,15 @@
 """Pictures that a worker has no memory for are refused before training, with the tile that would do."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
-from orchestrator.plan.config import EvaluationConfig
+import sr_models
+from orchestrator.plan.config import EvaluationConfig, TeacherConfig
 from orchestrator.training.memory import Network, check
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError
 
 SIZES = {"small": (20, 30), "large": (150, 200)}
@@ -48,3 +52,15 @@ def test_a_sigma_head_counts() -> None:
         for width in (None, 64)
     )
     assert with_head > 2 * plain
+
+
+def test_a_teacher_is_the_network_of_the_folder_that_it_comes_from(tmp_path: Path) -> None:
+    hyper = {"channels": 16, "blocks": 1}
+    net = sr_models.build("imdn", 2, **hyper)
+    save_checkpoint(tmp_path / "x2", net, model="imdn", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None)
+    given = Network.of_teacher(TeacherConfig(weights=str(tmp_path / "x{scale}")), 2)
+    assert given == Network(name="imdn", scale=2, hyper=json.dumps(hyper, sort_keys=True))
+    own = Network.of_teacher(TeacherConfig(model="edsr", hyper={"blocks": 2}, weights="net.pth"), 4)
+    assert own == Network(name="edsr", scale=4, hyper='{"blocks": 2}')
+    with pytest.raises(InputError, match=r"declare teacher\.tile="):
+        check(given, SIZES, TeacherConfig(), "teacher", 8_000_000)
