@@ -121,10 +121,12 @@ def _json(text: str) -> Any:
     """JSON, which YAML holds except for tabs; else YAML in braces."""
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-            raise yaml.MarkedYAMLError(problem=f"key {twice[0]!r} comes twice")
-        return dict(pairs)
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise yaml.MarkedYAMLError(problem=f"key {name!r} comes twice")
+            found[name] = value
+        return found
 
     try:
         return json.loads(text, object_pairs_hook=mapping)

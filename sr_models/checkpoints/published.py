@@ -350,6 +350,8 @@ def _listed(names: Sequence[Any]) -> str:
 
 def _load(path: Path, where: str) -> Any:
     """What a safetensors or PyTorch file holds; nothing in it is executed."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{where}: not a regular file")  # opening a pipe would wait for ever
     try:
         with path.open("rb") as stream:
             head = stream.read(16)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,19 +88,20 @@ def pair_folder(
     Raises:
         InputError: as `pair_images` and `find_images`.
     """
-    lr_files = [file for file in find_images(folder) if file not in hr_files]  # both sides may lie in one folder
+    chosen = set(hr_files)
+    lr_files = [file for file in find_images(folder) if file not in chosen]  # both sides may lie in one folder
     try:
         pairs, surplus = pair_images(whole, lr_files, scale)
     except InputError:
         if not any(globs):
             raise
-        return pair_images(hr_files, find_partners(folder, *globs, beside=hr_files), scale)
+        return pair_images(hr_files, find_partners(folder, *globs, beside=chosen), scale)
     partner = dict(pairs)
     return Pairing([(file, partner[file]) for file in hr_files], surplus)
 
 
 def find_partners(
-    folder: Path, include: Sequence[str], exclude: Sequence[str], *, beside: Sequence[Path] = ()
+    folder: Path, include: Sequence[str], exclude: Sequence[str], *, beside: Set[Path] = frozenset()
 ) -> list[Path]:
     """What globs on HR names leave of a folder of second files: `exclude` holds, `include` where it matches any.
 
@@ -206,7 +207,8 @@ def _unmatched(
                 first, second = (str(files[i]) for i in places[:2])
                 shared = "/".join(part for part in name if part)
                 return InputError(f"two {side} images share the name {shared!r}: {first!r} and {second!r}; exclude one")
-    alone = [file for file, name in zip(hr_files, hr, strict=True) if name not in set(lr)]
+    there = set(lr)
+    alone = [file for file, name in zip(hr_files, hr, strict=True) if name not in there]
     more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
     return InputError(
         f"HR image {str(alone[0])!r} has no {partner} image of the same name at scale {scale}{more}; "

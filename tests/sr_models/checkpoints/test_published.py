@@ -411,8 +411,10 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
     elif how == "cut legacy":
         torch.save(state, path, _use_new_zipfile_serialization=False)
         path.write_bytes(path.read_bytes()[:-100])
-    elif how == "gone":
+    elif how in ("gone", "pipe"):
         path.unlink()
+        if how == "pipe":
+            os.mkfifo(path)
     return requests.get(how, {})
 
 
@@ -448,6 +450,7 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         ("cut safetensors", "damaged, or no state dict"),
         ("script", "no PyTorch or safetensors file"),
         ("gone", "cannot be read: No such file"),
+        ("pipe", "not a regular file"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, how: str, message: str) -> None:
