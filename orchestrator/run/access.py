@@ -12,7 +12,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,8 @@ class Access(ABC):
     def claimed(self, fingerprint: str) -> AbstractContextManager[None]:
         """Hold a trial against the other runs of the output for a `with` block; waits for one that has it.
 
-        Workers on one machine, or on one shared disk, wait for each other by the lock of the trial's folder.
+        Whoever starts the trial's workers waits here: a group of them must not wait for its first one, as long as
+        another run may take.
         """
 
     @abstractmethod
@@ -166,7 +167,7 @@ class Access(ABC):
         return outcome(self.read_journal(fingerprint))
 
     def is_busy(self, fingerprint: str) -> bool:
-        """Whether a worker on this machine is at work on a trial."""
+        """Whether a worker that this machine can see is at work on a trial, or another run has claimed it."""
         lock = FileLock(self.for_workers().run.trial(fingerprint) / ".lock")
         try:
             with lock.acquire(timeout=0):
@@ -255,8 +256,12 @@ class LocalAccess(Access):
     def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
         return inputs.located(name, scale)
 
-    def claimed(self, fingerprint: str) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def claimed(self, fingerprint: str) -> Iterator[None]:
+        folder = self.run.trial(fingerprint)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{_CLAIM}.lock"):
+            yield
 
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         return self.run.trial(fingerprint)
@@ -332,6 +337,10 @@ class MirroredAccess(Access):
 
     def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
         return weathered(lambda: inputs.stored(name, scale, self.storage))
+
+    def is_busy(self, fingerprint: str) -> bool:
+        holder = weathered(lambda: self.root.read(f"{trial_name(fingerprint)}/{_CLAIM}"))
+        return holder not in (None, self.name.encode()) or super().is_busy(fingerprint)
 
     @contextmanager
     def claimed(self, fingerprint: str) -> Iterator[None]:

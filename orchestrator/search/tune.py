@@ -188,6 +188,8 @@ class _Losses(tune.Callback):
         if cause is None or trial.trial_id not in self.in_flight.live:
             return
         fingerprint = self.in_flight.live[trial.trial_id].config.fingerprint
+        if self.in_flight.access.is_busy(fingerprint):
+            return  # another run goes on with it, and `end` would wait for that
         self.in_flight.access.end(fingerprint, "failed", None, cause, "environment")
 
 

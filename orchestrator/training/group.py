@@ -91,12 +91,12 @@ def fit(
                 failure_config=FailureConfig(max_failures=resources.max_restarts),
             ),
         )
-        try:
-            with crew.access.claimed(fingerprint):
+        with crew.access.claimed(fingerprint):  # also while its end is read: another run may go on with the trial
+            try:
                 trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            return _given_up(crew, fingerprint, error)
-    result = crew.access.result(fingerprint)
+            except ray.train.TrainingFailedError as error:
+                return _given_up(crew, fingerprint, error)
+            result = crew.access.result(fingerprint)
     assert result is not None, "the workers ended, and the trial's journal does not say how"
     return result
 

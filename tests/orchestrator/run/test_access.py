@@ -1,6 +1,7 @@
 """One face for a run in a folder that all see and for one on a storage: what a worker writes, the driver finds."""
 
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from orchestrator.data.inputs import Inputs, load_benchmark
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run import access as access_module
+from orchestrator.run import access as module
+from orchestrator.run import lease
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import STORES
@@ -141,6 +144,52 @@ def test_a_trial_that_its_environment_ended_is_reopened_and_no_other(seen, capsy
     assert seen.worker.end(FINGERPRINT, "failed", None, "the loss is not finite", "numbers").is_final
     seen.driver.reopen(FINGERPRINT)
     assert seen.driver.result(FINGERPRINT).why == "numbers" and capsys.readouterr().err == ""
+
+
+def test_a_trial_is_held_against_another_run(seen, monkeypatch):
+    """The second of two runs of an output waits, and goes on when the first one lets go."""
+    monkeypatch.setattr(lease, "TIE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "CLAIM_POLL_SECONDS", 0.05)
+    other = another_run(seen.driver)
+    if isinstance(seen.driver, MirroredAccess):
+        lease.sign(seen.driver.storage, "host:/runs", "id")
+    order: list[str] = []
+
+    def second() -> None:
+        with other.claimed(FINGERPRINT):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with seen.driver.claimed(FINGERPRINT):
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        if isinstance(other, MirroredAccess):
+            assert other.is_busy(FINGERPRINT) and not seen.driver.is_busy(FINGERPRINT)
+        order.append("first")
+    waiting.join(20)
+    assert order == ["first", "second"] and not seen.driver.is_busy(FINGERPRINT)
+
+
+def test_the_claim_of_a_run_that_nobody_drives_stands_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setenv("SR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lease, "TIE_SECONDS", 0.05)
+    root = Storage.parse(str(tmp_path / "bucket"), "--storage")
+    first, second = (MirroredAccess(root, name, tmp_path / name) for name in ("first", "second"))
+    with first.claimed(FINGERPRINT):  # and no sign of life: its driver is gone
+        with second.claimed(FINGERPRINT):
+            assert first.is_busy(FINGERPRINT)
+        assert not first.is_busy(FINGERPRINT)
+
+
+def another_run(access: Access) -> Access:
+    """Of the same output."""
+    if isinstance(access, MirroredAccess):
+        return MirroredAccess(access.root, "another", access.run.output / "another")
+    folder = access.run.output / "another"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("name: another\n")
+    return LocalAccess(folder)
 
 
 def test_files_go_both_ways(seen):

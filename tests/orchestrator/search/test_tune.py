@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from optuna.trial import TrialState
 
-from orchestrator.search.tune import _cause, _raised, _StudySearcher
+from orchestrator.search.tune import _cause, _Losses, _raised, _StudySearcher
 from sr_models.errors import DiskFullError
 
 LOST = "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\nThe actor is dead."
@@ -44,6 +44,17 @@ def test_an_interrupted_storage_is_no_outcome_of_a_trial(tmp_path: Path) -> None
         path.write_text(f'Failure #1\nray::ImplicitFunc.train()\n  File "trial.py", line 1\n{last}\n')
         assert _cause(SimpleNamespace(error_file=str(path))) == cause
         assert _raised(SimpleNamespace(error_file=str(path))) == last
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_trial_that_another_run_goes_on_with_is_not_ended(tmp_path: Path, busy: bool) -> None:
+    ended: list[str] = []
+    access = SimpleNamespace(is_busy=lambda _: busy, end=lambda fingerprint, *_: ended.append(fingerprint))
+    live = {"t": SimpleNamespace(config=SimpleNamespace(fingerprint="f"))}
+    (tmp_path / "error.txt").write_text(f"Failure # 1\n{MEMORY}\n")
+    trial = SimpleNamespace(trial_id="t", error_file=str(tmp_path / "error.txt"))
+    _Losses(SimpleNamespace(live=live, access=access)).on_trial_recover(1, [], trial)  # type: ignore[arg-type]
+    assert ended == ([] if busy else ["f"])
 
 
 @pytest.mark.parametrize(
