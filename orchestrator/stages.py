@@ -210,6 +210,7 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
     studies = Studies(session.services.studies_uri or session.run.studies_url, plan, make_config, session.run)
     for combination, told, trial in studies.told():  # also what another run of this search had come to
         session.roles.add(trial, combination=combination.id, role="search", number=told.number, params=told.params)
+    session.home.pull_trials()
     steps = {combination.id: combination.train.steps for combination in plan.combinations}
     with bar(
         "search", sum(combination.trials * steps[combination.id] for combination in plan.combinations), "step"

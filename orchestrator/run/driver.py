@@ -91,6 +91,11 @@ class Home(ABC):
     def push(self, *, sometimes: bool = False) -> None:
         """Carry what the driver wrote to the storage; `sometimes`: only if the last time is long ago."""
 
+    def pull_trials(self) -> None:
+        """Bring here how the run's trials stand, also those that other runs began."""
+        names = {trial_name(role.fingerprint).rpartition("/")[2] for role in read_roles(self.run)}
+        self.access.pull(f"{SHARED}/trials", [f"{name}/{file}" for name in names for file in (TRIAL, JOURNAL)])
+
     def pull_weights(self, fingerprint: str) -> None:
         """Bring a finished trial's journal and weights into the run folder."""
         self.access.pull(trial_name(fingerprint), [JOURNAL, TRIAL, "model/*", "model_ema/*"])
@@ -131,9 +136,7 @@ class StoredHome(Home):
     @contextmanager
     def driven(self) -> Iterator[None]:
         self.storage.check()
-        own_id = (
-            self.run.driver_id
-        )  # whoever drives from this folder holds its lock: a sign with this id is of the dead
+        own_id = self.run.driver_id  # whoever drives from here holds the folder's lock: a sign with it is of the dead
         if lease.wait_until_free(self.storage, own_id).id not in (own_id, None):
             for path in self.run.path.glob(f"{_STUDIES}*"):
                 path.unlink()  # what this machine knew is older
@@ -148,6 +151,7 @@ class StoredHome(Home):
             return
         self._pushed = time.monotonic()
         self.access.push("", _OWN)
+        self.access.pull(_SEARCHES, ["*"])  # another machine may have gone further; what is ours is written again
         self.access.push(_SEARCHES, ["*"])
         if (studies := self.run.path / _STUDIES).exists():
             copy = self.run.path / ".studies.copy"
@@ -160,8 +164,7 @@ class StoredHome(Home):
         """Bring here what drivers wrote, and what came out."""
         self.access.pull("", [*own, _RESULTS])
         self.access.pull(_SEARCHES, ["*"])
-        names = {trial_name(role.fingerprint).rpartition("/")[2] for role in read_roles(self.run)}
-        self.access.pull(f"{SHARED}/trials", [f"{name}/{file}" for name in names for file in (TRIAL, JOURNAL)])
+        self.pull_trials()
 
 
 def home_of(run: RunDir, root: str | None) -> Home:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import load
 from orchestrator.run import lease
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import JOURNAL, Journal, read, steps
+from orchestrator.run.records import Roles, begin_trial
 from sr_models.command import interrupt_on_sigterm
 from sr_models.errors import InputError
 from sr_models.files import write_json
@@ -58,6 +62,35 @@ def test_a_run_moves_from_machine_to_machine_and_back(tmp_path):
     assert told(first) == [1]
     with first.driven():
         assert told(first) == [1, 2], "what this machine knew is older"
+
+
+def test_trials_that_another_run_began_come_too(tmp_path):
+    """As those of a search that was taken over from its record: their roles come when the run is driven already."""
+    home, other = machine(tmp_path, "first"), machine(tmp_path, "other")
+    trial = make_plan(load("quick")).teacher_trial(2, "d" * 64)
+    with home.driven():
+        folder = other.run.trial(trial.fingerprint)
+        folder.mkdir(parents=True)
+        begin_trial(folder, trial, run="other", steered=True)
+        Journal(folder / JOURNAL).step(5, 10, {"psnr_y": 30.0})
+        other.access.push_trial(trial.fingerprint)
+        Roles(home.run).add(trial, combination=None, role="teacher")
+        assert not (home.run.trial(trial.fingerprint) / JOURNAL).exists()
+        home.pull_trials()
+        assert steps(read(home.run.trial(trial.fingerprint) / JOURNAL))[0]["step"] == 5
+
+
+def test_the_longer_record_of_a_search_stays(tmp_path):
+    first, second = machine(tmp_path, "first"), machine(tmp_path, "second")
+    for home, text in ((first, "short"), (second, "shorter, then longer")):
+        (home.run.output / "shared" / "searches").mkdir(parents=True)
+        (home.run.output / "shared" / "searches" / "a.json").write_text(text)
+    with second.driven():
+        second.push()
+    stored = tmp_path / "bucket" / "shared" / "searches" / "a.json"
+    assert stored.read_text() == "shorter, then longer"
+    first.push()
+    assert stored.read_text() == "shorter, then longer"
 
 
 def signed(tmp_path: Path) -> Path:
