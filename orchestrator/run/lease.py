@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from orchestrator.run.folder import SHARED
+from orchestrator.run.outage import weathered
 from orchestrator.run.progress import say
 from orchestrator.storage.uri import Storage
 from sr_models.command import signal_main
@@ -83,11 +84,11 @@ class Watch:
     """A look from outside at the signs of one storage."""
 
     def __init__(self, storage: Storage) -> None:
-        self.storage, self.last, self.since = storage, read(storage), time.monotonic()
+        self.storage, self.last, self.since = storage, weathered(lambda: read(storage)), time.monotonic()
 
     def is_new(self) -> bool:
         """Look again: whether somebody has left another sign meanwhile, and no farewell."""
-        now = read(self.storage)
+        now = weathered(lambda: read(self.storage))
         changed = now != self.last
         if changed:
             self.last, self.since = now, time.monotonic()
@@ -130,7 +131,7 @@ def wait_until_free(storage: Storage, own_id: str) -> Sign:
     Raises:
         InputError: another one is at work.
     """
-    last = read(storage)
+    last = weathered(lambda: read(storage))
     if last.id != own_id and (other := first_at_work([storage])):
         raise InputError(f"--storage: {other.last.owner} drives this run, and has just given a sign of life; stop it")
     return last
@@ -153,10 +154,10 @@ def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
         InputError: another one has begun at the same time.
     """
     began = time.monotonic()
-    sign(storage, owner, own_id)
+    weathered(lambda: sign(storage, owner, own_id))
     slow = time.monotonic() - began > TIE_SECONDS  # then it may lie over the sign of one that had looked already
     time.sleep(2 * BEAT_SECONDS if slow else TIE_SECONDS)  # and that one must have time to find it
-    if other := _of_another(storage, own_id):
+    if other := weathered(lambda: _of_another(storage, own_id)):
         raise InputError(f"--storage: {other.owner} has just begun to work there")
     done = threading.Event()
 
