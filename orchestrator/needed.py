@@ -49,6 +49,8 @@ _THINGS: dict[Kind, str] = {  # what each file's name begins with; what matches 
     "half-built store": rf"{SHARED}/store/\.building/[^/]+(?=/)",
     "leftover": rf"{SHARED}/.*?\.part(?=/|$)",
 }
+_MADE_OF_TRIALS = ("studies.db", "winners.json", "evaluation")
+"""What a sweep leaves in its folder once there are trials, and so roles."""
 _CHECKPOINTS = ("checkpoint*.pt", "checkpoint*.sha256")
 
 
@@ -136,7 +138,13 @@ def needed(output: Path) -> Needed:
             if _is_earlier(run):
                 earlier.add(run.name)
             else:
-                fingerprints |= {role.fingerprint for role in read_roles(run)}
+                roles = read_roles(run)
+                if not roles and run.plan.exists() and any(run.at(name).exists() for name in _MADE_OF_TRIALS):
+                    raise InputError(
+                        f"{run.roles} names no trial, so what {run.name} needs is not known; run the same sweep again, "
+                        "which writes it, or delete that folder"
+                    )
+                fingerprints |= {role.fingerprint for role in roles}
                 if run.plan.exists():
                     hashes |= _Ingredients.parse(read_json(run.plan), str(run.plan)).hashes
             if run.evaluation.exists():

@@ -74,14 +74,15 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
     home, shared = home_of(run_dir, services.storage), run_dir.at(SHARED)
     new = [path for path in (run_dir.path, shared) if not path.exists()]
     with ExitStack() as stack:
+        make_folders(run_dir, group=group)
+        run_dir.refuse_links()
+        stack.enter_context(lock.held(run_dir.path, lock.DRIVER_LOCK, "--output", "another sweep is running in"))
         try:
-            make_folders(run_dir, group=group)
-            run_dir.refuse_links()
-            stack.enter_context(lock.held(run_dir.path, lock.DRIVER_LOCK, "--output", "another sweep is running in"))
             lock.refuse_while_cleaned(run_dir.output, "--output")
             home.bind()
             stack.enter_context(home.driven())
             write_config(run_dir, plan.config)
+            roles = Roles(run_dir)
             mlflow_store.check(services.tracking_uri)
             if services.studies_uri:
                 open_storage(services.studies_uri).engine.dispose()  # its tables are made before any worker starts
@@ -103,7 +104,7 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             plan=plan,
             services=services,
             home=home,
-            roles=Roles(run_dir),
+            roles=roles,
             inputs=inputs,
             cluster=cluster,
             trials_at_a_time=trials_at_a_time,

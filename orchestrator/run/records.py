@@ -6,6 +6,7 @@ MLflow, Optuna nor torch; only `write_plan` builds networks, to count their para
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -304,6 +305,8 @@ class Roles:
 
     def __init__(self, run: RunDir) -> None:
         self.path = run.roles
+        if self.path.exists():
+            read_roles(run)  # what is damaged is named before anything runs
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
@@ -332,6 +335,8 @@ class Roles:
             self._there.add(line)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a trial whose role is lost is one that nobody needs, to `clean`
 
 
 def read_roles(run: RunDir) -> list[RoleRecord]:
@@ -349,7 +354,7 @@ def read_roles(run: RunDir) -> list[RoleRecord]:
             found.append(RoleRecord.model_validate_json(line))
         except ValueError:
             raise InputError(
-                f"{run.roles}, line {number}, is damaged; delete the file, the same sweep writes it again"
+                f"{run.roles}, line {number}, is damaged; delete it, and run the same sweep, which writes it again"
             ) from None
     return found
 

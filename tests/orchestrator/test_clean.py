@@ -191,6 +191,17 @@ def test_a_run_less_makes_its_own_trials_and_searches_unneeded(made, run_clean):
     assert run_clean(made.output).listed == made.left | made.states | only
 
 
+@pytest.mark.parametrize("left", [None, "", '{"finger'])
+def test_a_run_whose_roles_are_lost_needs_no_one_knows_what(made, run_clean, left):
+    """Its trials would all be taken, its winners' weights too."""
+    made.run.roles.unlink()
+    if left is not None:
+        made.run.roles.write_text(left)
+    refused = run_clean(made.output, "--remove")
+    assert (refused.code, refused.err.count("\n"), refused.listed) == (EXIT_INPUT, 1, set())
+    assert "roles.jsonl names no trial, so what first-01234567 needs is not known; run the same sweep" in refused.err
+
+
 @pytest.mark.parametrize("data_hash", [KEPT, {"x2": KEPT}, {"x2": LEFT, "x3": KEPT}])
 def test_a_store_is_needed_by_the_hash_of_its_scale(tmp_path, run_clean, data_hash):
     run = begin_run(tmp_path, "a", data_hash=data_hash)

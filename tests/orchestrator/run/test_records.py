@@ -395,7 +395,13 @@ def test_roles_are_kept_once_and_in_order(tmp_path: Path) -> None:
     Roles(run).add(trial, combination="x2/edsr/l1", role="final")
     assert [role.role for role in read_roles(run)] == ["teacher", "search", "final"]
     run.roles.write_text(run.roles.read_text().replace("search", "serach"))
-    with pytest.raises(InputError, match=r"roles\.jsonl, line 2, is damaged; delete the file"):
+    with pytest.raises(InputError, match="line 2, is damaged"):
+        Roles(run)
+    run.roles.write_bytes(b"\xff\n" + run.roles.read_bytes())
+    with pytest.raises(InputError, match=r"roles\.jsonl"):
+        Roles(run)
+    run.roles.write_bytes(run.roles.read_bytes()[2:])
+    with pytest.raises(InputError, match=r"roles\.jsonl, line 2, is damaged; delete it, and run the same sweep"):
         read_roles(run)
 
 
