@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -226,22 +225,15 @@ class _Trial:
         return TrialResult("complete", self.step, metrics)
 
     def _export(self) -> None:
-        """Leave the weights; those of a trial that was begun anew must be what it came to before.
-
-        Raises:
-            TrialFailure: they are not.
-        """
-        if not (self.attempt and (self.out_dir / "model" / "model.json").exists()):
-            export(self.out_dir, self.net, self.config, self.ema, self.store)
-            return
-        again = self.out_dir / "again"
-        export(again, self.net, self.config, self.ema, self.store)
-        was, now = (CheckpointInfo.read(folder / "model").weights_sha256 for folder in (self.out_dir, again))
-        shutil.rmtree(again)
-        if was != now:
-            raise TrialFailure(
-                "trained again for validations that it lacked, and came out with other weights than before; bits "
-                "repeat only on the same kind of machine with the same cpus_per_worker and workers_per_trial"
+        """Leave the weights; of a trial that was begun anew they are what it came to before, or a note says so."""
+        model = self.out_dir / "model"
+        before = CheckpointInfo.read(model).weights_sha256 if (model / "model.json").exists() else None
+        export(self.out_dir, self.net, self.config, self.ema, self.store)
+        if before not in (None, CheckpointInfo.read(model).weights_sha256):
+            self.journal.note(
+                f"{self.out_dir.name} was trained again for what its validations lacked, and came out with other "
+                "weights, which are scored anew; bits repeat only on the same kind of machine with the same "
+                "cpus_per_worker and workers_per_trial"
             )
 
     def _train_step(self) -> None:

@@ -33,7 +33,7 @@ from orchestrator.training.loop import run_trial
 from orchestrator.training.optimisers import lr_factor
 from orchestrator.training.ranks import Ranks
 from sr_models import MODELS
-from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
 from sr_models.images.files import sha256_file
 from sr_models.inference.bound import Bound
@@ -418,6 +418,42 @@ def test_a_finished_trial_is_told_again_and_not_trained_again(plan, store, tmp_p
     replayed = run_trial(plan(), store, lambda *heard: again.append(heard) or "stop", out_dir=tmp_path)
     assert replayed == done and again == first[-1:]
     assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+def test_a_trial_that_is_begun_anew_for_its_validations_comes_out_the_same(plan, store, tmp_path):
+    """Another run's search steers by what the first did not measure; weights and earlier values are what they were."""
+    first = plan()
+    run_trial(first, store, go_on, out_dir=tmp_path)
+    before = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("model", "model_ema")}
+    values = {entry["step"]: entry["metrics"]["psnr_y"] for entry in journal.steps(entries(tmp_path))}
+    asked = plan(validate_every=4).model_copy(update={"metrics": ("ssim_y",)})
+    told: list[int] = []
+    result = run_trial(asked, store, lambda step, _: told.append(step) or "continue", steered=False, out_dir=tmp_path)
+    assert (result.status, told) == ("complete", [12]), "weights alone are asked for, and they are there"
+    result = run_trial(asked, store, lambda step, _: told.append(step) or "continue", out_dir=tmp_path)
+    assert result.status == "complete" and set(told) >= {4, 8, 12}
+    now = {entry["step"]: entry["metrics"] for entry in journal.steps(entries(tmp_path))}
+    assert {step: now[step]["psnr_y"] for step in values} == values and all("ssim_y" in now[step] for step in now)
+    assert {name: (tmp_path / name / "model.safetensors").read_bytes() for name in before} == before
+    assert all("is of before the trial was begun anew" in note for note in journal.notes(entries(tmp_path)))
+
+
+def test_another_machines_weights_take_the_place_of_the_first_ones_and_are_told(plan, store, tmp_path):
+    run_trial(plan(), store, go_on, out_dir=tmp_path)
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    net, info = load_checkpoint(tmp_path / "elsewhere")
+    with torch.no_grad():
+        next(net.parameters()).add_(1e-7)
+    save_checkpoint(
+        tmp_path / "model", net, model=info.model, scale=2, hyper=info.hyper, sigma=None, ema=False,
+        fingerprint=info.fingerprint,
+    )  # fmt: skip
+    result = run_trial(plan().model_copy(update={"metrics": ("ssim_y",)}), store, go_on, out_dir=tmp_path)
+    assert result.status == "complete"
+    *_, note = journal.notes(entries(tmp_path))
+    assert "came out with other weights, which are scored anew" in note
+    files = [tmp_path / name / "model.safetensors" for name in ("model", "elsewhere")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_stopped_trial_stays_stopped_until_it_is_told_to_go_on(plan, store, tmp_path):
