@@ -97,6 +97,7 @@ def _cluster_file(raw: dict[str, Any]) -> Iterator[str]:
         yield f"Ray's schema: {'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message.splitlines()[0]}"
         return
     except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        # what Ray's own reading raises of a file that its schema lets through: a finding about the file, which is said
         yield f"Ray's check: {type(error).__name__}: {' '.join(str(error).split())}"
         return
     if raw.get("cluster_name", "default") == "default":

@@ -76,7 +76,17 @@ def teach(
     centroids = teacher.centroids(info.model, info.weights_sha256)
     if not home.access.open_store(data_hash).has_centroids(centroids):
         with bar(f"centroids x{scale}", 1):
-            make_centroids(name, home.access, teacher, centroids, data_hash, resources, device)
+            cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
+            task = ray.remote(make_centroids).options(num_cpus=cpus, num_gpus=gpus)
+            made = task.remote(name, home.access.for_workers(), teacher, centroids, data_hash, resources, device)
+            try:
+                with user_errors():
+                    ray.get(made)
+            except ray.exceptions.OutOfMemoryError:
+                raise InputError(
+                    f"centroids: {NODE_OUT_OF_MEMORY}; set resources.max_concurrent lower, then run the same command "
+                    "again"
+                ) from None
     return centroids
 
 
@@ -128,27 +138,7 @@ def make_centroids(
     resources: ResourceConfig,
     device: str,
 ) -> None:
-    """Fill a store with mu and D(mu) of a teacher, on one worker; `checkpoint` names its folder, `centroids` them."""
-    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
-    task = ray.remote(_make_centroids).options(num_cpus=cpus, num_gpus=gpus)
-    try:
-        with user_errors():
-            ray.get(task.remote(checkpoint, access.for_workers(), teacher, centroids, data_hash, resources, device))
-    except ray.exceptions.OutOfMemoryError:
-        raise InputError(
-            f"centroids: {NODE_OUT_OF_MEMORY}; set resources.max_concurrent lower, then run the same command again"
-        ) from None
-
-
-def _make_centroids(
-    checkpoint: str,
-    access: Access,
-    teacher: TeacherConfig,
-    centroids: str,
-    data_hash: str,
-    resources: ResourceConfig,
-    device: str,
-) -> None:
+    """Fill a store with mu and D(mu) of a teacher; `checkpoint` names its folder in the run, `centroids` them."""
     import torch
 
     from sr_models.checkpoints.folder import load_checkpoint

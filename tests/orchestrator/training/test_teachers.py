@@ -41,7 +41,7 @@ def test_centroids_are_made_by_a_worker_and_found_by_the_next_run(
     )  # fmt: skip
     first.push("teacher", ["*"])
     sha, data_hash = load_checkpoint(first.run.path / "teacher")[1].weights_sha256, stores[2].data_hash
-    teachers._make_centroids("teacher", first.for_workers(), TeacherConfig(), sha, data_hash, ResourceConfig(), "cpu")
+    teachers.make_centroids("teacher", first.for_workers(), TeacherConfig(), sha, data_hash, ResourceConfig(), "cpu")
     second = access("second")
     for other in (first, second, second.for_workers()):
         assert other.open_store(data_hash).has_centroids(sha)
@@ -62,7 +62,7 @@ def test_tiles_of_a_network_that_they_leave_unchanged_see_as_far_as_it_does(tmp_
         folder / "teacher", net, model="edsr_baseline", scale=4, hyper=HYPER, sigma=None, ema=False, fingerprint=None
     )
     for name, teacher in (("aa" * 32, TeacherConfig()), ("bb" * 32, TeacherConfig(tile=40, tile_overlap=0))):
-        teachers._make_centroids("teacher", access, teacher, name, store.data_hash, ResourceConfig(), "cpu")
+        teachers.make_centroids("teacher", access, teacher, name, store.data_hash, ResourceConfig(), "cpu")
     made = access.open_store(store.data_hash)
     whole, tiled = (made.batch(seed=0, step=0, batch_size=8, patch=48, teacher=name * 32).mu for name in ("aa", "bb"))
     assert whole is not None and tiled is not None
