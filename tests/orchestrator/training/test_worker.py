@@ -25,7 +25,6 @@ def test_a_full_disk_is_named_and_no_outcome(tmp_path: Path, monkeypatch: pytest
     folder = access.trial_folder(config.fingerprint)
 
     def run_trial(*_: Any, **__: Any) -> None:
-        folder.mkdir(parents=True)
         Journal(folder / JOURNAL).step(1, 2, {"loss": 0.5})
         try:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "checkpoint.pt"))
