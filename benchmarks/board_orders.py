@@ -132,7 +132,9 @@ def main() -> None:
     )
     given = made.parse_args()
     boards, began = 500 if given.quick else given.boards, time.perf_counter()
-    lines, inside, outside = [], [], []
+    lines: list[list[object]] = []
+    inside: list[dict[str, float]] = []
+    outside: list[dict[str, float]] = []
     for m, layouts in LAYOUTS.items():
         for sizes, spread, common in product(layouts, SPREADS, (True, False)):
             one = len(sizes) == 1
@@ -150,12 +152,12 @@ def main() -> None:
     print(f"{boards} boards a cell, {time.perf_counter() - began:.0f} s. Per cent: coverage / false; power inside (t);")
     print("power across (t). * outside the model: ×3 in one row of a network, or two seeds across networks.\n")
     print(markdown(["M", "rows of networks", "spread", "seed effects", *(f"n = {n}" for n in SEEDS)], lines))
-    for name, cells in (("Inside", inside), ("Outside", outside)):
-        least, most = min(one["coverage"] for one in cells), max(one["coverage"] for one in cells)
-        missed = sum(one["coverage"] < COVERAGE or one["false"] > FALSE for one in cells)
+    for name, judged in (("Inside", inside), ("Outside", outside)):
+        least, most = min(one["coverage"] for one in judged), max(one["coverage"] for one in judged)
+        beyond = sum(one["coverage"] < COVERAGE or one["false"] > FALSE for one in judged)
         print(
-            f"{name} the model: {len(cells)} cells, coverage {least:.1f} to {most:.1f} %, false at most "
-            f"{max(one['false'] for one in cells):.1f} %; {missed} beyond {COVERAGE:.0f} or {FALSE:.0f} %."
+            f"{name} the model: {len(judged)} cells, coverage {least:.1f} to {most:.1f} %, false at most "
+            f"{max(one['false'] for one in judged):.1f} %; {beyond} beyond {COVERAGE:.0f} or {FALSE:.0f} %."
         )
 
 

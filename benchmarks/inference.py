@@ -23,7 +23,8 @@ from eval.metrics.fidelity import psnr
 from eval.metrics.scorer import Scorer
 from eval.score import score_image
 from sr_models.checkpoints.published import load_weights
-from sr_models.inference.super_resolve import Options, super_resolve, tile_for
+from sr_models.inference.bound import Bound
+from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import SRNetwork
 
 SCALE = 4
@@ -92,7 +93,7 @@ def _one_picture(height: int, width: int, bound: int | None, threads: int) -> tu
     """(tile, peak bytes of resident memory that were added, picture aside, seconds)."""
     torch.set_num_threads(threads)
     net, lr = sr_models.build("imdn", SCALE), torch.rand(1, 3, height, width)
-    tile = None if bound is None else tile_for(net, bound)
+    tile = None if bound is None else Bound.of(net, bound, tile_exact=False).tile(Options.overlap)
     super_resolve(net, lr[..., :16, :16])  # what libraries set up once
     before, start = _status("VmRSS"), time.perf_counter()
     sr = super_resolve(net, lr, options=Options(tile=tile)).sr

@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -70,7 +71,7 @@ def planned(folder: Path, images: Path, count: int, access: Access) -> list[Unit
         weights_dir=None,
     )
     [planned_job] = work.plan([job], {(bench.name, SCALE): bench}, access)
-    return planned_job.units({})
+    return planned_job.units({}, {})
 
 
 def main() -> None:
@@ -86,7 +87,7 @@ def main() -> None:
         access = LocalAccess(run.path)
         units = planned(Path(scratch) / "net", given.data / "BSD80", count, access)
         with ray_runtime.connect(None, cpus=4):
-            bare = ray.remote(Bare).options(num_cpus=1).remote(access, given.threads, "cpu")
+            bare: Any = ray.remote(Bare).options(num_cpus=1).remote(access, given.threads, "cpu")
             workforce = scoring.Workforce(workers=2, cpus=1)
             pools = [Pool(scoring.starter(access, workforce, size), size, 0, lambda unit: unit) for size in (1, 2)]
             competitors = {
