@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import sr_models
-from orchestrator.plan.config import TILE_OVERLAP, EvaluationConfig, TeacherConfig
+from orchestrator.plan.config import EvaluationConfig, TeacherConfig
 from orchestrator.plan.plan import Combination
 from orchestrator.plan.read import expand
 from sr_models.checkpoints.folder import CheckpointInfo
@@ -91,7 +91,7 @@ def check(
         else f"tiles that change nothing would see {bound.overlap} pixels further, which does not fit either"
     )
     try:
-        tile = bound.tile(TILE_OVERLAP)
+        tile = bound.tile(tiles.tile_overlap)
     except InputError as error:
         raise InputError(f"resources.max_bytes: {network.name} at x{network.scale}: {error}") from None
     raise InputError(

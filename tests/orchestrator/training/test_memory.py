@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import sr_models
-from orchestrator.plan.config import EvaluationConfig, TeacherConfig
+from orchestrator.plan.config import TILE_OVERLAP, EvaluationConfig, TeacherConfig
 from orchestrator.training.memory import Network, check
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError
+from sr_models.inference.super_resolve import Options
 
 SIZES = {"small": (20, 30), "large": (150, 200)}
 EDSR = Network(name="edsr_baseline", scale=2, hyper='{"channels": 8, "blocks": 1}')
@@ -38,6 +39,20 @@ def test_a_picture_that_only_other_numbers_would_fit_is_refused_with_the_tile_to
     checked(IMDN, 8_000_000, tile=int(named[1]))
     with pytest.raises(InputError, match="a tile of 150 pixels takes about"):
         checked(IMDN, 8_000_000, tile=150)
+
+
+def test_the_tile_to_declare_fits_with_the_overlap_that_is_declared() -> None:
+    with pytest.raises(InputError, match="a tile of 100 pixels takes about") as refused:
+        checked(IMDN, 16_000_000, tile=100, overlap=50)
+    named = re.search(r"declare evaluation\.tile=(\d+)$", str(refused.value))
+    assert named
+    checked(IMDN, 16_000_000, tile=int(named[1]), overlap=50)
+    with pytest.raises(InputError, match=f"a tile of {int(named[1]) + 1} pixels"):
+        checked(IMDN, 16_000_000, tile=int(named[1]) + 1, overlap=50)
+
+
+def test_an_overlap_that_nobody_declared_is_that_of_the_command_that_scores_one_network() -> None:
+    assert TILE_OVERLAP == Options.overlap == EvaluationConfig().tile_overlap == TeacherConfig().tile_overlap
 
 
 @pytest.mark.parametrize("network", [EDSR, IMDN])
