@@ -11,8 +11,8 @@ SECRET_VALUE = re.compile(r"(?i)([?&;][^=&;\s]*(?:pass|pwd|secret|token|key|sig|
 """A query value that goes by the name of a secret; group 1 ends before the value."""
 
 _SHOWN_KEYS = frozenset(
-    {"region", "endpoint_override", "scheme", "anonymous", "mode", "uri", "timeout", "connect_timeout", "sslmode",
-     "charset", "driver", "application_name", "target_session_attrs"}
+    {"region", "endpoint_override", "scheme", "project_id", "anonymous", "mode", "uri", "timeout", "connect_timeout",
+     "host", "port", "sslmode", "sslrootcert", "charset", "driver", "application_name", "target_session_attrs"}
 )  # fmt: skip
 """Of a URI's query, what is shown; a secret may go by any other name."""
 

@@ -45,6 +45,14 @@ from cluster.secrets import PASSWORD, shown, without_login
             "s3://b/x?region=eu&endpoint_override=http://h:9&scheme=http",
         ),
         ("postgresql://sr:p/w@host/db?sslmode=require", "postgresql://***@host/db?sslmode=require"),
+        (
+            "postgresql+psycopg:///optuna?host=/var/run/postgresql&port=5433",
+            "postgresql+psycopg:///optuna?host=/var/run/postgresql&port=5433",
+        ),
+        (
+            "postgresql://sr@host/db?sslrootcert=/etc/ca.pem&sslkey=/home/me/key",
+            "postgresql://***@host/db?sslrootcert=/etc/ca.pem&sslkey=***",
+        ),
         ("what? a=b & c=d", "what? a=b & c=d"),
         ("sqlite:////home/me@here/x.db", "sqlite:////home/me@here/x.db"),
         ("", ""),

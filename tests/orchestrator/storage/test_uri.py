@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cluster.secrets import shown
 from orchestrator.storage import uri as storage
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
@@ -85,6 +86,12 @@ def test_a_uri_is_shown_without_its_credentials_everywhere(s3, login):
     assert pickle.loads(pickle.dumps(store)) == store and store.child("x").name == "x"
     assert Storage.parse("gs://b/p", "x").shown == "gs://b/p"
     assert store._hide(f"bad key {key}: {secret}!") == "bad key ***: ***!"
+
+
+def test_a_text_that_names_a_storage_shows_every_key_that_it_may_have():
+    for scheme, keys in storage._QUERY.items():
+        text = f"{scheme}://bucket/x?" + "&".join(f"{key}=http" for key in keys)
+        assert shown(text) == text
 
 
 def test_a_path_is_a_storage_too(tmp_path, monkeypatch):
