@@ -1,6 +1,7 @@
 """Plain YAML (https://yaml.org/spec/1.1) and JSON that a user wrote, read as it looks: no code, nothing without bounds.
 
-A key that comes twice is refused. `0120` and `2:30`, octal and base 60 in YAML 1.1, and dates stay the text they are.
+A key that comes twice is refused, and so is a tag (`!!int`): what a value is, its looks say. `0120` and `2:30`, octal
+and base 60 in YAML 1.1, and dates stay the text they are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 import stat
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -36,7 +37,7 @@ _LEFT_OUT = {*_NUMBERS, "tag:yaml.org,2002:timestamp"}
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key that comes twice is an error, and octal and base 60 numbers are text."""
+    """PyYAML's safe loader, but a key that comes twice or a tag is an error, and octal and base 60 numbers are text."""
 
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[tuple[str, str], Node] = {}
@@ -53,6 +54,10 @@ class _Loader(yaml.SafeLoader):
     def add_indent(self, column: int) -> bool:
         self._check_levels(len(self.indents))
         return super().add_indent(column)
+
+    def fetch_tag(self) -> NoReturn:
+        problem = "tags (!, !!int, ...) are not read; a text that begins with '!' needs quotes"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
 
     def _check_levels(self, levels: int) -> None:
         """Here, and not only afterwards: PyYAML needs minutes for a text of a million brackets."""

@@ -15,6 +15,11 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9)
 )
 CHAIN = "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}]\n" for i in range(3000))
+TAGS = "tags (!, !!int, ...) are not read; a text that begins with '!' needs quotes"
+TAGGED = (
+    "!!bool x", '!!int ""', "!!timestamp x", "!!set {a}", "!!binary YQ==", "!!omap [a: 1]", "!!int 0120", "!!str 1",
+    "! x", "!<tag:yaml.org,2002:int> 1", "&c !!float 1", "!png",
+)  # fmt: skip
 DEEP = f"more than {MOST_LEVELS} values inside each other"
 
 
@@ -25,6 +30,7 @@ DEEP = f"more than {MOST_LEVELS} values inside each other"
         ("[0, -5, +3, 1_000, 0x1f, 0b11]", [0, -5, 3, 1000, 31, 3]),
         ("[1.5, -0.5, .5, 1.5e-3, 1., .inf, 1e-3]", [1.5, -0.5, 0.5, 0.0015, 1.0, float("inf"), "1e-3"]),
         ("[0120, 007, 00, 2:30, 1:30.5, 2024-01-01]", ["0120", "007", "00", "2:30", "1:30.5", "2024-01-01"]),
+        ("[a!, '!!int 1', \"!png\", x ! y, '[!a]*']", ["a!", "!!int 1", "!png", "x ! y", "[!a]*"]),
         ("[true, no, null, ~, '']", [True, False, None, None, ""]),
         ("1: a\n'1': b", {1: "a", "1": "b"}),
         ("a: &x {p: 1, q: 3}\nb: {<<: *x, p: 2}", {"a": {"p": 1, "q": 3}, "b": {"p": 2, "q": 3}}),
@@ -58,10 +64,12 @@ def test_a_text_is_read_as_it_looks(text: str, value: Any) -> None:
         ("name: " + "x" * (MOST_LETTERS + 1), "f: a text of 4,097 letters, 'xxxxxxxxxxxxxxxxxxxx'...; at most 4,096"),
         ("? " + "x" * (MOST_LETTERS + 1), "a text of 4,097 letters"),
         ("'" * (MOST_BYTES + 1), f"f: 1,048,577 letters, more than the allowed {MOST_BYTES:,}"),
-        ("!" * 100_000, "not plain YAML: could not determine a constructor for the tag"),
+        ("!" * 100_000, "f, line 1: not plain YAML: tags (!, !!int, ...) are not read"),
         ("? [a]\n: 1", "found unhashable key"),
         ("- 1\n---\n- 2", "but found another document"),
-        ("!!python/object/apply:os.getpid []", "could not determine a constructor"),
+        ("!!python/object/apply:os.getpid []", "line 1: not plain YAML: tags (!, !!int, ...) are not read"),
+        *((f"a: 1\nb: {tagged}", f"f, line 2: not plain YAML: {TAGS}") for tagged in TAGGED),
+        ('{"a": 1,\n b: [!!int 0120]}', f"f, line 2: not plain YAML: {TAGS}"),
         ("a: *b", "found undefined alias 'b'"),
         ("\ta: 1", "line 1: not plain YAML: found character '\\t'"),
     ],

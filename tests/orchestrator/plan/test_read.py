@@ -101,7 +101,7 @@ def test_octal_is_read_as_written(write):
     [
         ("- a\n- b", "sweep.yaml: a sweep is a mapping of keys to values, got list"),
         ("", "sweep.yaml: a sweep is a mapping of keys to values, got NoneType"),
-        ("name: !!python/object/apply:os.getpid []", "sweep.yaml, line 1: not plain YAML: could not determine"),
+        ("name: !!python/object/apply:os.getpid []", "sweep.yaml, line 1: not plain YAML: tags"),
         ("name: [", "sweep.yaml, line 1: not plain YAML: "),
         ("name: only", "required, and not given"),
     ],
