@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,25 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error})") from None
+
+
+def unreadable(path: Path | str) -> str | None:
+    """Why a file of someone's must not even be opened, None if it may be.
+
+    Reading a pipe could wait for ever, and a name that is not UTF-8 can be written nowhere.
+    """
+    try:
+        str(path).encode()
+        regular = stat.S_ISREG(Path(path).stat().st_mode)
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    except FileNotFoundError:
+        return "no such file, or a link to none"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError as error:  # a path that no file can have
+        return f"cannot be read: {error}"
+    return None if regular else "cannot be read: not a regular file"
 
 
 def full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFullError | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sr_models.errors import InputError
+from sr_models.files import unreadable
 
 MOST_BYTES = 2**20
 MOST_VALUES = 100_000
@@ -84,19 +84,16 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: it cannot be read, is no regular file, no UTF-8 text or over `MOST_BYTES`.
     """
+    if fault := unreadable(path):
+        raise InputError(f"{path}: {fault}")
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path}: cannot be read (not a regular file)")
-        if found.st_size > MOST_BYTES:
-            raise InputError(f"{path}: {found.st_size:,} bytes, more than the allowed {MOST_BYTES:,}")
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise InputError(f"{path}: {size:,} bytes, more than the allowed {MOST_BYTES:,}")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text") from None
-    except ValueError as error:  # a path that no file can have
-        raise InputError(f"{str(path)!r}: cannot be read ({error})") from None
 
 
 def parse(text: str, where: str) -> Any:

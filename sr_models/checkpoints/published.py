@@ -25,6 +25,7 @@ import sr_models
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.command import say
 from sr_models.errors import InputError
+from sr_models.files import unreadable
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
 
@@ -350,8 +351,8 @@ def _listed(names: Sequence[Any]) -> str:
 
 def _load(path: Path, where: str) -> Any:
     """What a safetensors or PyTorch file holds; nothing in it is executed."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{where}: not a regular file")  # opening a pipe would wait for ever
+    if fault := unreadable(path):
+        raise InputError(f"{where}: {fault}")
     try:
         with path.open("rb") as stream:
             head = stream.read(16)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-import stat
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sr_models.errors import InputError
+from sr_models.files import unreadable
 
 FORMATS = "PNG, JPEG, BMP, TIFF, WebP or PPM"
 SUFFIXES = frozenset(
@@ -143,7 +143,7 @@ def _read(path: Path | str, max_pixels: int) -> np.ndarray:
     def refuse(reason: str) -> InputError:
         return InputError(f"image {str(path)!r}: {reason}")
 
-    if fault := _fault(path):
+    if fault := unreadable(path):
         raise refuse(fault)
     try:
         with Image.open(path, formats=_DECODERS) as probe:
@@ -185,7 +185,7 @@ def shorter_side(path: Path | str) -> int:
     Raises:
         InputError: as `read_image` of a header.
     """
-    if fault := _fault(path):
+    if fault := unreadable(path):
         raise InputError(f"image {str(path)!r}: {fault}")
     try:
         with warnings.catch_warnings(), Image.open(path, formats=_DECODERS) as opened:
@@ -202,27 +202,13 @@ def sha256_file(path: Path | str) -> str:
     Raises:
         InputError: missing, unreadable, no regular file, or a name that is not UTF-8.
     """
-    if fault := _fault(path):
+    if fault := unreadable(path):
         raise InputError(f"file {str(path)!r}: {fault}")
     try:
         with Path(path).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"file {str(path)!r}: cannot be read: {error.strerror}") from error
-
-
-def _fault(path: Path | str) -> str | None:
-    """Why a file must not even be opened: reading a pipe could wait for ever, such a name can be written nowhere."""
-    try:
-        str(path).encode()
-        regular = stat.S_ISREG(Path(path).stat().st_mode)
-    except UnicodeEncodeError:
-        return "its name is not UTF-8; rename it"
-    except FileNotFoundError:
-        return "no such file, or a link to none"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return None if regular else "cannot be read: not a regular file"
 
 
 def pixels_sha256(image: np.ndarray) -> str:

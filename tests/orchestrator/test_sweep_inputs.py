@@ -226,7 +226,7 @@ def test_an_override_of_a_file_without_equals(case: Case) -> None:
         ("models: &m {a: *m}\n", "line 1: not plain YAML: a value contains itself"),
         ("1: 2\n", "name: required, and not given"),
         (b"name: \xff\n", "is not UTF-8 text"),
-        (None, "cannot be read (No such file or directory)"),
+        (None, "no such file, or a link to none"),
     ],
 )
 def test_the_file(case: Case, monkeypatch: pytest.MonkeyPatch, text: str | bytes | None, expected: str) -> None:

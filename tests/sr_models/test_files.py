@@ -3,14 +3,17 @@
 import errno
 import os
 import threading
+from functools import partial
 from pathlib import Path
 
 import filelock
 import pytest
 
-from sr_models import files
+from sr_models import files, yaml_text
+from sr_models.checkpoints.published import load_weights
 from sr_models.errors import InputError
-from sr_models.files import LOCK, full_disk, locked, read_json, replacing, write_json, write_text
+from sr_models.files import LOCK, full_disk, locked, read_json, replacing, unreadable, write_json, write_text
+from sr_models.images.files import read_image, sha256_file
 
 
 def names(folder: Path) -> list[str]:
@@ -108,6 +111,35 @@ def test_what_is_not_json_is_one_line_with_the_files_name(tmp_path, content):
     with pytest.raises(InputError) as caught:
         read_json(path)
     assert str(caught.value).startswith(f"{path} is not JSON (") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("pipe", "cannot be read: not a regular file"),
+        ("folder", "cannot be read: not a regular file"),
+        ("gone", "no such file, or a link to none"),
+        ("link", "no such file, or a link to none"),
+        ("caf\udce9", "its name is not UTF-8; rename it"),
+        ("a\0b", "cannot be read: embedded null byte"),
+    ],
+)
+def test_what_must_not_be_opened_is_refused_in_one_word_by_whoever_reads_files_of_others(tmp_path, name, why):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    path = tmp_path / name
+    assert unreadable(path) == why
+    readers = [yaml_text.read, read_image, sha256_file]
+    if name != "folder":  # one of ours, of which more is said
+        readers.append(partial(load_weights, model="imdn", scale=2, hyper={}))
+    for reader in readers:
+        with pytest.raises(InputError) as caught:
+            reader(path)
+        assert str(caught.value).endswith(f": {why}")
+    path = tmp_path / "file"
+    path.touch()
+    assert unreadable(path) is None
 
 
 def test_text_is_utf8(tmp_path):

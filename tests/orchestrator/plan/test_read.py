@@ -113,7 +113,7 @@ def test_a_bad_file_is_one_line(write, text, said):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match=r"no\.yaml: cannot be read \(No such file or directory\)"):
+    with pytest.raises(InputError, match=r"no\.yaml: no such file, or a link to none$"):
         load(tmp_path / "no.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: \xff\xfe\xe9")
     with pytest.raises(InputError, match=r"latin\.yaml: is not UTF-8 text"):
@@ -155,7 +155,7 @@ def test_json_is_read(write, tmp_path, indent):
     plain = load(write())
     (tmp_path / "sweep.json").write_text(json.dumps(yaml.safe_load(write().read_text()), indent=indent))
     assert load(tmp_path / "sweep.json") == plain
-    with pytest.raises(InputError, match=r"gone\.json: cannot be read \(No such file or directory\)"):
+    with pytest.raises(InputError, match=r"gone\.json: no such file, or a link to none$"):
         load(tmp_path / "gone.json")
 
 

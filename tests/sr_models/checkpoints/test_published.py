@@ -449,8 +449,8 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         ("other pickle", "damaged, or no state dict"),
         ("cut safetensors", "damaged, or no state dict"),
         ("script", "no PyTorch or safetensors file"),
-        ("gone", "cannot be read: No such file"),
-        ("pipe", "not a regular file"),
+        ("gone", "no such file, or a link to none"),
+        ("pipe", "cannot be read: not a regular file"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, how: str, message: str) -> None:
