@@ -12,7 +12,7 @@ from orchestrator.data.manifest import FILES, SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images.files import pixels_sha256, read_image, sha256_file, shorter_side
+from sr_models.images.files import image_size, pixels_sha256, read_image, sha256_file
 from sr_models.images.operators import downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes
 
@@ -102,7 +102,7 @@ def _lacks(item: Item, scale: int, patch: int) -> str | None:
 def lr_side(hr: Path, lr: Path | None, scale: int) -> int | None:
     """The shorter side of an image's LR in pixels, by a header; None if that is damaged, which reading will tell."""
     try:
-        return shorter_side(lr) if lr is not None else shorter_side(hr) // scale
+        return min(image_size(hr)) // scale if lr is None else min(image_size(lr))
     except InputError:
         return None
 

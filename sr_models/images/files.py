@@ -124,19 +124,22 @@ def read_image(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """Height and width that a picture's header says, before EXIF orientation; nothing is decoded or checked.
+    """Height and width that a picture's header says, of one to be turned maybe in the other order; nothing is decoded.
 
     Raises:
-        InputError: there is no such header.
+        InputError: as `read_image` of a header.
     """
+    if fault := unreadable(path):
+        raise InputError(f"image {str(path)!r}: {fault}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=_DECODERS) as opened:
                 width, height = opened.size
                 return height, width
-    except OSError as error:
-        raise InputError(f"image {str(path)!r}: {error.strerror or 'its header is damaged'}") from None
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"image {str(path)!r}: its header cannot be read ({cause})") from error
 
 
 def _read(path: Path | str, max_pixels: int) -> np.ndarray:
@@ -177,23 +180,6 @@ def _read(path: Path | str, max_pixels: int) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         cause = " ".join(str(error).split()) or type(error).__name__
         raise refuse(f"cannot be read, truncated or corrupt ({cause})") from error
-
-
-def shorter_side(path: Path | str) -> int:
-    """The smaller of a picture's height and width, however it is turned, from its header alone.
-
-    Raises:
-        InputError: as `read_image` of a header.
-    """
-    if fault := unreadable(path):
-        raise InputError(f"image {str(path)!r}: {fault}")
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=_DECODERS) as opened:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return min(opened.size)
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"image {str(path)!r}: its header cannot be read ({cause})") from error
 
 
 def sha256_file(path: Path | str) -> str:
