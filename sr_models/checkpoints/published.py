@@ -126,6 +126,11 @@ _OTHER_KINDS = {
     ".onnx": "an ONNX model", ".pb": "a TensorFlow graph", ".h5": "a Keras file", ".keras": "a Keras file",
     ".tflite": "a TensorFlow Lite model", ".mat": "a MATLAB file", ".npz": "a file of NumPy arrays",
 }  # fmt: skip
+_DTYPES = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
+"""Of tensors that hold the values themselves; those of float8 need a factor, which has a key of no common name."""
 _RECOMPUTED = re.compile(r"(.+\.)?layers\.\d+\..*\.(attn\.relative_position_index|attn_mask)$")
 _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # what depends on the scale
 
@@ -307,8 +312,11 @@ def _tensors(path: Path | str, key: str | None = None) -> State:
                 f"{where}: no state dict: its key {name!r} holds no tensor, but {type(value).__name__} "
                 f"(its keys: {_brief(', '.join(map(str, loaded)))})"
             )
-        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
-            raise InputError(f"{where}: its key {name!r} holds no dense tensor of real numbers")
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise InputError(f"{where}: its key {name!r} holds no dense tensor")
+        if value.dtype not in _DTYPES:
+            allowed = ", ".join(map(str, _DTYPES))
+            raise InputError(f"{where}: its key {name!r} holds {value.dtype} (allowed: {allowed})")
         if not value.isfinite().all():
             raise InputError(f"{where}: its key {name!r} holds inf or nan: a training that diverged")
     return kept

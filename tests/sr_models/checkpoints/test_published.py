@@ -391,6 +391,10 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         "number keys": {3: torch.zeros(1)},
         "sparse": state | {"c.0.bias": torch.zeros(16).to_sparse()},
         "diverged": state | {"c.0.bias": torch.full((16,), float("nan"))},
+        "float8": state | {"c.0.bias": torch.zeros(16, dtype=torch.float8_e4m3fn)},
+        "finite float8": state | {"c.0.bias": torch.zeros(16, dtype=torch.float8_e5m2)},
+        "four bits": state | {"c.0.bias": torch.empty(16, dtype=torch.float4_e2m1fn_x2)},
+        "complex": state | {"c.0.bias": torch.zeros(16, dtype=torch.complex64)},
         "no numbers": state | {"c.0.bias": torch.zeros(16, device="meta")},
     }
     files: dict[str, bytes] = {
@@ -439,6 +443,10 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         ("text", "its key 'fea_conv.weight' holds no tensor, but str"),
         ("number keys", "its key 3 holds no tensor"),
         ("sparse", "its key 'c.0.bias' holds no dense tensor"),
+        ("float8", r"its key 'c\.0\.bias' holds torch\.float8_e4m3fn \(allowed: torch\.float64, .*torch\.bool\)$"),
+        ("finite float8", r"its key 'c\.0\.bias' holds torch\.float8_e5m2 \(allowed: "),
+        ("four bits", r"its key 'c\.0\.bias' holds torch\.float4_e2m1fn_x2 \(allowed: "),
+        ("complex", r"its key 'c\.0\.bias' holds torch\.complex64 \(allowed: "),
         ("no numbers", "its key 'c.0.bias' holds no dense tensor"),
         ("web page", "no PyTorch or safetensors file; it begins with b'<!DOCTYPE html>.*a saved web page"),
         ("empty", "the file is empty"),
