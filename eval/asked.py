@@ -61,6 +61,8 @@ def load(request: ModelRequest) -> Asked:
     else:
         model = load_weights(request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key)
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
+        if request.weights_key is not None:  # other weights of the same file have another name
+            sha256 += f":{request.weights_key}"
         if request.weights.is_dir():
             info = CheckpointInfo.read(request.weights)
             weights, fingerprint, complete = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper

@@ -61,7 +61,7 @@ def score_model(
     """Super-resolve and score every image of a test set, on the device that holds the model.
 
     Args:
-        name, weights_sha256: what the model is called, and the hash of the file its weights came from, for the report.
+        name, weights_sha256: what the model is called, and which its weights are (`Subject.weights_sha256`), to report.
         scorer: its protocol says how many draws a stochastic network gets.
         metrics: what is reported; of a stochastic network also the spread of each, and L-STD.
         seed: of the noise.

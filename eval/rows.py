@@ -64,7 +64,7 @@ class Subject:
 
     identity: Identity
     weights_sha256: str | None
-    """Hash of the file that holds the weights; None for a network without any."""
+    """Hash of the file that holds the weights, and `:KEY` if a part of it was asked for; None for a network without."""
     hyper: str
     """The network's hyperparameters, as JSON."""
     benchmark: str

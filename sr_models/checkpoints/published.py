@@ -145,7 +145,7 @@ def load_weights(
         model, scale: the network; a folder must hold the same one.
         hyper: its hyperparameters, those left out are as published, in a folder as they were saved.
         key: where in the file the network's state dict is; None finds it under the names that training codes use,
-            averaged weights first, and says which of several it took.
+            averaged weights first, and says which of several it took. Given, it belongs to the name of the weights.
 
     Raises:
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key

@@ -62,6 +62,25 @@ def test_released_weights_are_named_by_their_file_and_hyperparameters_are_comple
     assert all(torch.equal(a, b) for a, b in zip(asked.model.parameters(), net.parameters(), strict=True))
 
 
+def test_weights_of_one_file_that_are_asked_for_by_their_keys_have_keys_of_their_own(hr: Path, tmp_path: Path) -> None:
+    nets, path = {key: sr_models.build("imdn", 2, **HYPER) for key in ("params", "params_ema")}, tmp_path / "net.pth"
+    torch.save({key: net.state_dict() for key, net in nets.items()}, path)
+    subjects = {}
+    for key in (None, *nets):
+        asked = load(request_of(hr, model="imdn", weights=path, weights_key=key, hyper=HYPER))
+        subjects[key] = asked.subject
+        taken = nets[key or "params_ema"].state_dict()
+        assert all(torch.equal(taken[name], value) for name, value in asked.model.state_dict().items())
+    sha256 = sha256_file(path)
+    assert [subject.weights_sha256 for subject in subjects.values()] == [
+        sha256,
+        f"{sha256}:params",
+        f"{sha256}:params_ema",
+    ]
+    for name in (lambda one: one.key("a", "c" * 64, "d" * 64, ["psnr_y"]), lambda one: one.content):
+        assert len({name(subject) for subject in subjects.values()}) == 3
+
+
 @pytest.mark.parametrize(("ema", "weights"), [(False, "raw"), (True, "ema")])
 def test_a_folder_of_ours_says_itself_what_it_holds(hr: Path, tmp_path: Path, ema: bool, weights: str) -> None:
     about = {"model": "imdn", "scale": 2, "hyper": HYPER, "sigma": None, "ema": ema, "fingerprint": "f" * 64}
