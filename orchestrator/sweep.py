@@ -123,7 +123,7 @@ def _run(argv: Sequence[str]) -> int:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # Ray and libraries wrap what ends in one line; a defect goes on with its traceback
         again = f"go on with: {_resume_line(folder, arguments)}"
         if lost := innermost(error, LostError):
             raise LostError(f"{lost}; {again}") from None

@@ -57,7 +57,7 @@ def execute(
                 pull=functools.partial(access.pull_trial, config.fingerprint, rank),
                 kept=functools.partial(access.push_trial, config.fingerprint),
             )
-    except Exception as error:
+    except Exception as error:  # libraries wrap a full disk in errors of their own; all others go on as they are
         if full := full_disk(error, (folder,)):  # known here: what travels to the driver is less
             raise full from None
         raise

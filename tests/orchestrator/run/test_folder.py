@@ -139,5 +139,10 @@ def test_links_that_stay_inside_and_a_linked_run_folder_are_none_of_our_business
     run.refuse_links()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "mine-01234567").symlink_to(run.path)
-    RunDir(tmp_path / "elsewhere" / "mine-01234567").refuse_links()
+    linked = RunDir(tmp_path / "elsewhere" / "mine-01234567")
+    linked.refuse_links()
     RunDir(tmp_path / "not" / "there").refuse_links()
+    (run.path / "a" / "out").symlink_to(tmp_path / "elsewhere")
+    for place in (run, linked):
+        with pytest.raises(InputError, match=r"a/out is a link that leads out"):
+            place.refuse_links()

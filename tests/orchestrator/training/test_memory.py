@@ -22,10 +22,16 @@ def checked(network: Network, max_bytes: int, tile: int | None = None, overlap: 
     check(network, SIZES, EvaluationConfig(tile=tile, tile_overlap=overlap), "evaluation", max_bytes)
 
 
-def test_what_fits_whole_or_in_tiles_that_change_nothing_is_taken() -> None:
-    checked(EDSR, 10**9)
-    checked(IMDN, 10**9)
-    checked(EDSR, 2_000_000)
+@pytest.mark.parametrize(
+    ("network", "max_bytes", "whole"), [(EDSR, 10**9, True), (IMDN, 10**9, True), (EDSR, 2 * 10**6, False)]
+)
+def test_what_fits_whole_or_in_tiles_that_change_nothing_is_taken(
+    network: Network, max_bytes: int, whole: bool
+) -> None:
+    bound = network.bound(max_bytes)
+    assert (bound.takes(*SIZES["large"], Options()) <= max_bytes) == whole
+    assert (bound.options(*SIZES["large"], Options()) == Options()) == whole
+    checked(network, max_bytes)
 
 
 def test_a_picture_that_only_other_numbers_would_fit_is_refused_with_the_tile_to_declare() -> None:
