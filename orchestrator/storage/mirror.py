@@ -210,7 +210,7 @@ def private(folder: Path) -> Path:
         found = folder.stat()
     except OSError as error:
         raise InputError(f"cache folder {folder} cannot be made: {error.strerror}; set SR_CACHE to another") from None
-    if found.st_uid != os.geteuid() or found.st_mode & 0o002:
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:  # --group lets read, and an output, not a cache
         raise InputError(f"cache folder {folder} must be yours and closed to others; chmod it, or set SR_CACHE")
     return folder
 

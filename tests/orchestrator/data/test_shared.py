@@ -249,9 +249,10 @@ def test_a_cache_is_closed_to_others(built, tmp_path):
     finally:
         os.umask(mask)
     assert (tmp_path / "cache" / "stores").stat().st_mode & 0o777 == 0o700
-    (tmp_path / "cache" / "stores").chmod(0o707)
-    with pytest.raises(InputError, match=r"cache/stores must be yours and closed to others"):
-        fetch_store(place, built.data_hash, tmp_path / "cache")
+    for mode in (0o707, 0o770, 0o720):
+        (tmp_path / "cache" / "stores").chmod(mode)
+        with pytest.raises(InputError, match=r"cache/stores must be yours and closed to others"):
+            fetch_store(place, built.data_hash, tmp_path / "cache")
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/stores cannot be made: .*; set SR_CACHE to another"):
         fetch_store(place, built.data_hash, tmp_path / "file")
