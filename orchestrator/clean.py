@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -20,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command
+from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command, say, tell
 from sr_models.errors import InputError
 from sr_models.text_table import aligned
 
@@ -80,22 +79,20 @@ def _clean(place: _Place, needs: Needed, given: argparse.Namespace) -> int:
     files, now = place.files(), time.time()
     found = unneeded(place.folder, files, needs, now)
     states = finished_checkpoints(place.folder, files, needs, now)
-    print(f"{place.shown}: {len(needs.runs)} run folders need {len(needs.trials)} trials" + _earlier(needs))
-    print(_listing("needed by none of them", found, now))
-    print(
-        _listing("checkpoints of finished trials (an audit, snapshots or a longer search may want them)", states, now)
-    )
+    tell(f"{place.shown}: {len(needs.runs)} run folders need {len(needs.trials)} trials" + _earlier(needs))
+    tell(_listing("needed by none of them", found, now))
+    tell(_listing("checkpoints of finished trials (an audit, snapshots or a longer search may want them)", states, now))
     if not given.remove:
-        print("nothing was removed; --remove does it" + (", --remove --checkpoints both" if states else ""))
+        tell("nothing was removed; --remove does it" + (", --remove --checkpoints both" if states else ""))
         return EXIT_DONE
     going = found + states if given.checkpoints else found
     for thing in going:
         try:
             place.remove(thing)
         except OSError as error:
-            print(f"{PROG}: {thing.name} cannot be removed ({error}); what is listed after it stays", file=sys.stderr)
+            say(f"{PROG}: {thing.name} cannot be removed ({error}); what is listed after it stays")
             return EXIT_FAILED
-    print(f"removed {len(going)}, {_bytes(sum(thing.size for thing in going))}")
+    tell(f"removed {len(going)}, {_bytes(sum(thing.size for thing in going))}")
     return EXIT_DONE
 
 

@@ -369,6 +369,13 @@ def test_a_folder_that_is_no_output(made, run_clean, tmp_path):
     assert names(tmp_path) == before and not (empty / "shared").exists()
 
 
+def test_nothing_that_a_terminal_would_obey_is_printed(made, run_clean):
+    write_text(path := made.output / "shared/searches/.\x1b]0;a.json.7-b.part", "half")
+    old(path)
+    said = run_clean(made.output)
+    assert "\x1b" not in said.out and r"shared/searches/.\x1b]0;a.json.7-b.part" in said.listed
+
+
 def test_what_cannot_be_removed_is_named(made, run_clean, monkeypatch):
     def fail(_self: Path, _target: Path) -> None:
         raise PermissionError(13, "Permission denied")
