@@ -79,7 +79,7 @@ def parser() -> Parser:
     cluster.add_argument(
         "--as-job",
         action="store_true",
-        help="end with 0 where sending the same job again cannot help (2, 4, 5); the last line says why it ended",
+        help="end with 0 instead of 2, 4 or 5, so that nothing sends the job again; the last line says why it ended",
     )
     made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
     return made

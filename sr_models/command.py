@@ -29,7 +29,7 @@ EXIT_INTERRUPTED = 130
 EXIT_CODES = {
     EXIT_DONE: "done; of a sweep: every planned row has its score",
     EXIT_FAILED: "a defect (as Python ends after a traceback), or faults, of a command that looks for some",
-    EXIT_INPUT: "something that the user gave cannot be used",
+    EXIT_INPUT: "something that the user gave cannot be used, or a disk is full",
     EXIT_LOST: "the connection to a cluster or a storage was lost; what runs there may go on",
     EXIT_UNSCORED: "planned rows have no score",
     EXIT_BUDGET: "stopped by a budget (no command has one yet)",
@@ -37,7 +37,11 @@ EXIT_CODES = {
 }
 
 NO_CURE_IN_REPETITION = frozenset({EXIT_INPUT, EXIT_UNSCORED, EXIT_BUDGET})
-"""The codes that a second run of the same command, with nothing changed, would come to again."""
+"""What `--as-job` calls finished, so that nothing sends the job again at once.
+
+While nothing is changed, 2 and 5 would come again, and so would 4 of trials that failed by their own numbers. A 4 of
+trials that lost their nodes or memory may be cured by the same command, which is left to whoever reads the last line.
+"""
 
 _STDOUT = 1
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
