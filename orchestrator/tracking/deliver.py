@@ -54,8 +54,6 @@ class Tracker:
         self.lock = FileLock(run_folder / "tracking.lock")
         self.stopping = False
         self._live = self._away = False
-        self._asked: set[str] = set()
-        """Runs whose state in MLflow this process has looked up, and from then on knows."""
         self._unreadable: set[str] = set()
         self._refused = 0
         """How much of what is left alone this process has spoken of."""
@@ -104,7 +102,7 @@ class Tracker:
                 resume = time.monotonic() + interval_s
                 while time.monotonic() < resume and not self._last_call(parent_pid):
                     time.sleep(min(0.1, interval_s))
-            self._asked.discard("parent")
+            self.store.asked.discard("parent")
             for attempt in range(LAST_ATTEMPTS):
                 if attempt:
                     time.sleep(interval_s)
@@ -124,8 +122,7 @@ class Tracker:
                 where = shown(self.store.uri)
                 _log.warning("tracking store %s is away, trying again until it is back: %s", where, text)
             self._away = True
-            self._asked.clear()  # it may have stored what it did not live to confirm
-            self.store.doubt()
+            self.store.doubt()  # it may have stored what it did not live to confirm
             return False
         if self._away:
             _log.warning("tracking store %s is back", shown(self.store.uri))
@@ -151,9 +148,10 @@ class Tracker:
         return 0
 
     def _say_refused(self) -> None:
-        if len(self.store.state.refused) > self._refused:
-            self._refused = len(self.store.state.refused)
+        refused = len(self.store.state.refused)
+        if refused > self._refused:
             _log.warning(mlflow_store.left_alone(self.folder))
+        self._refused = refused
 
     def _parent(self) -> tuple[str, int]:
         """The sweep's own run."""
@@ -164,17 +162,20 @@ class Tracker:
         }  # fmt: skip
         about = ("parent", plan.name, plan.run, tags, _mtime(self.run_dir.plan))
         run, new = self.store.run(*about)
-        if "parent" not in self._asked and not self.store.is_there(run):
-            _log.warning("the sweep's own run was deleted in MLflow; it is made anew")
-            state = self.store.state
-            del state.runs["parent"]
-            state.refused.pop("parent", None)
-            state.files.clear()
+        stage = "active" if "parent" in self.store.asked else self.store.stage(run)
+        if stage != "active":
+            if stage == "lost":
+                self.store.forget()
+            else:
+                _log.warning("the sweep's own run was deleted in MLflow; it is made anew")
+                self.store.state.runs.pop("parent")
+                self.store.state.refused.pop("parent", None)
+                self.store.state.files.clear()
             run, new = self.store.run(*about)
-            for key, child in state.runs.items():
+            for key, child in self.store.state.runs.items():
                 if key.startswith(("trial/", "scores/")):
                     self._each(key, functools.partial(self.store.hang, child, run.id))
-        self._asked.add("parent")
+        self.store.asked.add("parent")
         if run.status != "running" and self._live:
             self.store.set_status(run, "running", None)
         return run.id, new
@@ -205,10 +206,10 @@ class Tracker:
         own |= {"fingerprint": role.fingerprint, "role": role.role, "seed": role.seed}
         own |= {"trained_in": trial.trained_in, "weights": kept, "mlflow.parentRunId": parent}
         run, new = self.store.run(key, self.plan.name, title, own, _mtime(folder / TRIAL))
-        if key not in self._asked:
+        if key not in self.store.asked:
             self.store.log_params(run.id, {**flatten(config), **role.params})
             run.step = max(run.step, self.store.last_step(run.id))
-            self._asked.add(key)
+            self.store.asked.add(key)
 
         entries = journal.read(path)
         fresh = [entry for entry in journal.steps(entries) if entry["step"] > run.step]

@@ -218,8 +218,10 @@ class Store:
         self.state = TrackingRecord(uri=shown(self.uri))
         self._client: Any = None
         self._folder_id = ""
-        self._asked: set[str] = set()
+        self._listed: set[str] = set()
         """Experiments whose runs this process has looked up, and from then on knows."""
+        self.asked: set[str] = set()
+        """Keys of runs whose state in MLflow this process has looked up, and from then on knows."""
 
     def open(self) -> None:
         """Connect and recall what was delivered; after this, only this process writes."""
@@ -235,7 +237,14 @@ class Store:
 
     def doubt(self) -> None:
         """Look up again what the store has, before anything is made in it."""
-        self._asked.clear()
+        self._listed.clear()
+        self.asked.clear()
+
+    def forget(self) -> None:
+        """Begin again with a store that has lost what it was sent; what it still has of this folder is found by tag."""
+        _log.warning("tracking store %s no longer knows what it was sent: all is sent again", shown(self.uri))
+        self.state = TrackingRecord(uri=self.state.uri)
+        self.doubt()
 
     def save(self) -> None:
         """Remember `state`."""
@@ -248,20 +257,18 @@ class Store:
 
     def _experiment(self, name: str) -> str:
         """The id of an experiment, made or restored where it is not there; its runs of this folder are then known."""
-        known = self.state.experiments
-        if name not in self._asked:
+        if name not in self._listed:
             found = self._client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
             place = self._artifacts(name)
             there = found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
-            if known.get(name, there) != there:
-                _log.warning("tracking store %s no longer knows what it was sent: all is sent again", shown(self.uri))
-                self.state = TrackingRecord(uri=self.state.uri)
-                self._asked.clear()
+            known = self.state.experiments.get(name)
+            if known is not None and (found is None or known != there):  # an emptied store gives the same ids again
+                self.forget()
             self.state.experiments[name] = there
             self._recall(there)  # a process killed after making a run left one that only MLflow knows
-            self._asked.add(name)
+            self._listed.add(name)
         return self.state.experiments[name]
 
     def _artifacts(self, name: str) -> str | None:
@@ -303,16 +310,16 @@ class Store:
         self.save()
         return runs[key], 1
 
-    def is_there(self, run: DeliveredRun) -> bool:
-        """Whether nobody has deleted a run in MLflow."""
+    def stage(self, run: DeliveredRun) -> str:
+        """A run's in MLflow: "active", "deleted" (as its UI does), or "lost" where the store knows it no longer."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return bool(self._client.get_run(run.id).info.lifecycle_stage == "active")
+            return str(self._client.get_run(run.id).info.lifecycle_stage)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return False
+            return "lost"
 
     def hang(self, run: DeliveredRun, parent: str) -> None:
         """Show a run below another parent."""

@@ -3,11 +3,13 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -375,21 +377,57 @@ def test_a_value_that_is_refused_holds_up_nothing_else(
     assert unread.startswith("trial/cccccccccccccccc is not delivered: ") and "Got invalid value" in refused
 
 
-def test_a_store_that_has_lost_everything_is_sent_it_again(run: Path, tmp_path: Path) -> None:
+def purge(uri: str, condition: str, *values: str) -> None:
+    """Take runs out of MLflow's tables for good, as `mlflow gc` does."""
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
+        gone = f"(SELECT run_uuid FROM runs WHERE {condition})"
+        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            database.execute(f"DELETE FROM {table} WHERE run_uuid IN {gone}", values)
+
+
+@pytest.mark.parametrize("other", ["none", "one of its name", "another one"])
+def test_a_store_that_has_lost_everything_is_sent_it_again(
+    other: str, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a new database ids start again at 1; what another folder has made in it meanwhile may move them, or not."""
+    name, board = run.parent.name, f"{run.parent.name} leaderboard"
     step(add_trial(run, "a"), 50)
     add_scores(run, bicubic=30.0, seed0=31.0)
     uri = f"sqlite:///{tmp_path}/own.db"
     check(uri)
     Tracker(run, uri).sync()
-    names = {r.data.tags["sr.key"] for r in runs(uri, run.parent.name)}
-    client(uri).create_experiment("another one")  # so that ids differ
-    mlflow = client(uri)
-    for name in (run.parent.name, f"{run.parent.name} leaderboard"):
-        mlflow.rename_experiment(mlflow.get_experiment_by_name(name).experiment_id, f"old {name}")
+    keys = {r.data.tags["sr.key"] for r in runs(uri, name)}
+    purge(uri, "true")
+    with closing(sqlite3.connect(tmp_path / "own.db")) as database, database:
+        database.execute("DELETE FROM experiments WHERE experiment_id != 0")
+    for made in {"none": [], "one of its name": [name, board], "another one": ["first"]}[other]:
+        client(uri).create_experiment(made, artifact_location=(tmp_path / made).as_uri())
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    tracker.finish()
+    assert ["no longer knows what it was sent" in record.message for record in caplog.records] == [True]
+    assert {r.data.tags["sr.key"] for r in runs(uri, name)} == keys and tracker.store.state.refused == {}
+    assert len(runs(uri, name)) == len(keys) and len(runs(uri, board)) == 2
+    parent = one(uri, run, role="sweep").info.run_id
+    found = one(uri, run, role="search")
+    assert points(uri, found.info.run_id, "psnr_y") == [(50, 30.5)] and found.data.params["model"] == "edsr_baseline"
+    assert found.data.tags["mlflow.parentRunId"] == parent
+    assert "leaderboard.json" in {file.path for file in client(uri).list_artifacts(parent)}
+    assert Tracker(run, uri).sync() == 0
+
+
+def test_what_is_still_there_of_a_lost_parent_is_found_and_hung_below_a_new_one(uri: str, run: Path) -> None:
+    step(add_trial(run, "a"), 50)
+    add_scores(run, bicubic=30.0, seed0=31.0)
     Tracker(run, uri).sync()
-    assert {r.data.tags["sr.key"] for r in runs(uri, run.parent.name)} == names
-    assert len(runs(uri, run.parent.name)) == len(names) and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
-    assert points(uri, one(uri, run, role="search").info.run_id, "psnr_y") == [(50, 30.5)]
+    before = {r.info.run_id: r.data.tags["role"] for r in runs(uri, run.parent.name)}
+    purge(uri, "run_uuid = ?", deleted(uri, run, role="sweep"))
+    Tracker(run, uri).sync()
+    after = {r.info.run_id: r.data.tags["role"] for r in runs(uri, run.parent.name)}
+    assert {i: role for i, role in before.items() if role != "sweep"}.items() < after.items()
+    assert Counter(after.values()) == Counter(before.values()) and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
+    children = [r for r in runs(uri, run.parent.name) if r.data.tags["role"] != "sweep"]
+    assert {r.data.tags["mlflow.parentRunId"] for r in children} == {one(uri, run, role="sweep").info.run_id}
 
 
 def test_the_cause_of_a_failure_goes_as_the_trial_goes_on(uri: str, run: Path) -> None:
