@@ -19,6 +19,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from orchestrator.leaderboard.write import write
+from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import (
@@ -428,6 +429,58 @@ def test_what_is_still_there_of_a_lost_parent_is_found_and_hung_below_a_new_one(
     assert Counter(after.values()) == Counter(before.values()) and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
     children = [r for r in runs(uri, run.parent.name) if r.data.tags["role"] != "sweep"]
     assert {r.data.tags["mlflow.parentRunId"] for r in children} == {one(uri, run, role="sweep").info.run_id}
+
+
+def begin_anew(trial: Path) -> None:
+    """As `begin_trial` does for a search that steers by what the trial's validations lacked."""
+    journal.begin_anew(trial / JOURNAL)
+    found = TrialRecord.read(trial / "trial.json")
+    found.model_copy(update={"attempt": found.attempt + 1}).write(trial / "trial.json")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_trial_that_is_begun_anew_is_sent_anew(seen: bool, uri: str, run: Path) -> None:
+    """By the tracker that sent it before, or by another one; with a metric in steps that were sent without it."""
+    trial = add_trial(run, "a")
+    for number in (50, 100, 150):
+        step(trial, number)
+    end(trial, "complete")
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    before = one(uri, run, role="search").info.run_id
+    for lpips in (0.4, 0.3):
+        begin_anew(trial)
+        step(trial, 50, lpips_alex=lpips)
+        tracker = tracker if seen else Tracker(run, uri)
+        tracker.sync()
+    step(trial, 100, lpips_alex=0.2)
+    tracker.sync()
+    found = one(uri, run, role="search")
+    assert points(uri, found.info.run_id, "lpips_alex") == [(50, 0.3), (100, 0.2)]
+    assert points(uri, found.info.run_id, "psnr_y") == [(50, 30.5), (100, 31.0)], "once"
+    assert found.info.status == "RUNNING" and found.data.params["model"] == "edsr_baseline"
+    assert found.data.tags["mlflow.parentRunId"] == one(uri, run, role="sweep").info.run_id
+    assert client(uri).get_run(before).info.lifecycle_stage == "deleted"
+    assert Tracker(run, uri).sync() == 0
+
+
+def test_a_trial_begun_anew_does_not_double_where_its_new_run_was_not_noted(
+    uri: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = add_trial(run, "a")
+    step(trial, 50)
+    Tracker(run, uri).sync()
+    begin_anew(trial)
+    step(trial, 50, lpips_alex=0.4)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_store.Store, "log_params", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Tracker(run, uri).sync()
+    state = json.loads((run / "tracking.json").read_text())
+    state["runs"].pop("trial/aaaaaaaaaaaaaaaa", None)  # killed between making and noting it
+    (run / "tracking.json").write_text(json.dumps(state))
+    Tracker(run, uri).sync()
+    assert points(uri, one(uri, run, role="search").info.run_id, "lpips_alex") == [(50, 0.4)]
 
 
 def test_the_cause_of_a_failure_goes_as_the_trial_goes_on(uri: str, run: Path) -> None:
