@@ -151,14 +151,20 @@ _OF_THE_STORE = {401, 403, 407, 408, 429}
 def is_outage(error: Exception) -> bool:
     """Whether one of `failures()` is the store's (connection, 5xx, database), and not that of what was sent to it."""
     from mlflow.exceptions import MlflowException
+    from requests import HTTPError
     from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-    if not isinstance(error, MlflowException):
+    if isinstance(error, HTTPError) and error.response is not None:  # as which a server answers an artifact
+        status = error.response.status_code
+    elif not isinstance(error, MlflowException):
         return True
-    if isinstance(error.__cause__, SQLAlchemyError):
+    elif isinstance(error.__cause__, SQLAlchemyError):
         return not isinstance(error.__cause__, DataError | IntegrityError)
-    status = error.get_http_status_code()
-    return status >= 500 or status in _OF_THE_STORE or error.error_code == "ENDPOINT_NOT_FOUND"
+    elif error.error_code == "ENDPOINT_NOT_FOUND":
+        return True
+    else:
+        status = error.get_http_status_code()
+    return status >= 500 or status in _OF_THE_STORE
 
 
 def _set_environment() -> None:
@@ -261,8 +267,7 @@ class Store:
             found = self._client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
-            place = self._artifacts(name)
-            there = found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
+            there = found.experiment_id if found else self._create_experiment(name)
             known = self.state.experiments.get(name)
             if known is not None and (found is None or known != there):  # an emptied store gives the same ids again
                 self.forget()
@@ -270,6 +275,17 @@ class Store:
             self._recall(there)  # a process killed after making a run left one that only MLflow knows
             self._listed.add(name)
         return self.state.experiments[name]
+
+    def _create_experiment(self, name: str) -> str:
+        """The id of a new experiment, or of the one that another sweep of its name has made at this moment."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.create_experiment(name, artifact_location=self._artifacts(name)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(self._client.get_experiment_by_name(name).experiment_id)
 
     def _artifacts(self, name: str) -> str | None:
         """Beside an SQLite file, beside the run folder for another database, and wherever a server puts them."""

@@ -310,6 +310,26 @@ def test_ranks_are_metrics_and_gone_when_there_are_none_any_more(uri: str, run: 
     assert tracker.sync() == 0
 
 
+def test_an_experiment_that_another_sweep_makes_at_the_same_moment_is_shared(
+    uri: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found none, and the other one was first."""
+    step(add_trial(run, "a"), 50)
+    add_scores(run, bicubic=30.0, seed0=31.0)
+    tracker = Tracker(run, uri)
+    tracker.store.open()
+    make = tracker.store._client.create_experiment
+
+    def second(name: str, **place: str) -> str:
+        client(uri).create_experiment(name)
+        return str(make(name, **place))
+
+    monkeypatch.setattr(tracker.store._client, "create_experiment", second)
+    tracker.sync()
+    assert tracker.store.state.refused == {}
+    assert one(uri, run, role="search") and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
+
+
 def deleted(uri: str, run: Path, **tags: str) -> str:
     """The id of a run that somebody has deleted in the UI."""
     found = one(uri, run, **tags).info.run_id

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 from sqlalchemy.exc import DatabaseError, DataError, OperationalError
 
 from orchestrator.run.records import MetricRecord, PlanRecord, TrackingRecord
@@ -73,6 +74,13 @@ def refusal(code: str, cause: Exception | None = None) -> Exception:
     return error
 
 
+def answer(status: int) -> Exception:
+    """As which a server's answer to an artifact is raised."""
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(f"{status} error", response=response)
+
+
 @pytest.mark.parametrize(
     ("error", "outage"),
     [
@@ -87,6 +95,10 @@ def refusal(code: str, cause: Exception | None = None) -> Exception:
         (refusal("ENDPOINT_NOT_FOUND"), True),
         (refusal("RESOURCE_DOES_NOT_EXIST"), False),
         (refusal("INVALID_PARAMETER_VALUE"), False),  # a deleted run is one
+        *((answer(status), True) for status in (500, 502, 503, 504, 401, 403, 407, 408, 429)),
+        *((answer(status), False) for status in (400, 404, 405, 409, 413, 415, 422)),
+        (requests.HTTPError("no answer"), True),
+        (requests.ConnectionError("refused"), True),
     ],
 )
 def test_an_outage_is_the_stores_and_not_that_of_what_was_sent(error: Exception, outage: bool) -> None:
