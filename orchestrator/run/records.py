@@ -458,6 +458,8 @@ class DeliveredRun(Params):
     """The last one delivered."""
     size: int = -1
     """The journal's when it was read (bytes)."""
+    attempt: int = 0
+    """Of the trial whose steps it holds; 0 in files of earlier versions."""
 
 
 class TrackingRecord(Record):

@@ -6,7 +6,8 @@ RUN --tracking-uri URI` delivers whatever is missing, at any time. A metric goes
 journal's, and before an interrupted delivery goes on, MLflow is asked how far it came.
 
 What the store refuses (a value, a run that somebody deleted) is left alone from then on, and the rest arrives; only the
-sweep's own run is made anew where it was deleted, because all others are shown below it.
+sweep's own run is made anew where it was deleted, because all others are shown below it. A trial that is begun anew is
+sent anew: MLflow's run of the attempt before is deleted.
 """
 
 from __future__ import annotations
@@ -198,20 +199,22 @@ class Tracker:
         known = self.store.state.runs.get(key)
         if known and known.size == size:
             return 0
-        trial = TrialRecord.read(folder / TRIAL)
+        trial, entries = TrialRecord.read(folder / TRIAL), journal.read(path)
+        if known and known.attempt != trial.attempt:  # begun anew: steps that MLflow has come again, with more metrics
+            self.store.drop(key)
         config, own = trial.config, self._tags(role.combination, trial.config)
         title = f"{own['model']} × {own['objective']}" if role.combination else f"teacher {own['model']}"
         title += f" ×{own['scale']} " + (f"seed {role.seed}" if role.number is None else f"#{role.number}")
         kept = "raw, ema" if (config.get("train") or {}).get("ema") else "raw"
         own |= {"fingerprint": role.fingerprint, "role": role.role, "seed": role.seed}
         own |= {"trained_in": trial.trained_in, "weights": kept, "mlflow.parentRunId": parent}
+        own |= {mlflow_store.ATTEMPT: trial.attempt}
         run, new = self.store.run(key, self.plan.name, title, own, _mtime(folder / TRIAL))
         if key not in self.store.asked:
             self.store.log_params(run.id, {**flatten(config), **role.params})
             run.step = max(run.step, self.store.last_step(run.id))
             self.store.asked.add(key)
 
-        entries = journal.read(path)
         fresh = [entry for entry in journal.steps(entries) if entry["step"] > run.step]
         if fresh and run.status != "running":  # goes on after an interruption
             self.store.set_status(run, "running", None)

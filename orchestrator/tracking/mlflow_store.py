@@ -46,6 +46,9 @@ _log = logging.getLogger("orchestrator.tracking")
 
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 
+ATTEMPT = "sr.attempt"
+"""Tag of a trial's run: how often the trial had been begun anew."""
+
 _STATUS = {
     "running": "RUNNING", "complete": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED",
 }  # fmt: skip
@@ -302,9 +305,9 @@ class Store:
                 [experiment], f"tags.`sr.folder` = '{self._folder_id}'", max_results=1000, page_token=token
             )
             for run in page:
-                status = run.data.tags.get("status", "running")
-                made = DeliveredRun(id=run.info.run_id, status=status)
-                self.state.runs.setdefault(run.data.tags["sr.key"], made)
+                tags = run.data.tags
+                made = DeliveredRun(id=run.info.run_id, status=tags.get("status", "running"), attempt=_attempt(tags))
+                self.state.runs.setdefault(tags["sr.key"], made)
             token = page.token
             if not token:
                 return
@@ -322,9 +325,21 @@ class Store:
             every["mlflow.source.git.commit"] = tags["git_commit"]
         short = {tag: str(value)[:5000] for tag, value in every.items() if value is not None}
         made = self._client.create_run(own, start_time=int(start * 1000), tags=short, run_name=name)
-        runs[key] = DeliveredRun(id=made.info.run_id, status="running")
+        runs[key] = DeliveredRun(id=made.info.run_id, status="running", attempt=_attempt(tags))
         self.save()
         return runs[key], 1
+
+    def drop(self, key: str) -> None:
+        """Delete a run, for `run` to make it anew.
+
+        It is deleted first and forgotten then: whoever is killed in between leaves none, or one, and never two.
+        """
+        run = self.state.runs[key]
+        if self.stage(run) == "active":
+            self._client.delete_run(run.id)
+        del self.state.runs[key]
+        self.asked.discard(key)
+        self.save()
 
     def stage(self, run: DeliveredRun) -> str:
         """A run's in MLflow: "active", "deleted" (as its UI does), or "lost" where the store knows it no longer."""
@@ -398,8 +413,7 @@ class Store:
         now = metric_rows(scores, 0, when)
         gone = {_safe(score)[:250] for score in scores} - {value.key for value in now}
         if gone & there.metrics.keys():
-            self._client.delete_run(run.id)
-            del self.state.runs[key]
+            self.drop(key)
             run, new = self.run(key, experiment, name, tags, when)
             there = self._client.get_run(run.id).data
         values = [value for value in now if there.metrics.get(value.key) != value.value]
@@ -413,6 +427,11 @@ class Store:
         if values:
             self.save()
         return new + len(values)
+
+
+def _attempt(tags: Mapping[str, Any]) -> int:
+    """The attempt of the trial that a run with these tags shows."""
+    return int(tags.get(ATTEMPT, 0))
 
 
 def metric_rows(values: Mapping[str, Any], step: int, when: float) -> list[Any]:

@@ -173,7 +173,8 @@ TRACKING_TEXT = """{
    "id": "r",
    "status": "running",
    "step": -1,
-   "size": -1
+   "size": -1,
+   "attempt": 0
   }
  },
  "files": {

@@ -484,6 +484,22 @@ def test_a_trial_that_is_begun_anew_is_sent_anew(seen: bool, uri: str, run: Path
     assert Tracker(run, uri).sync() == 0
 
 
+def test_a_trial_begun_anew_is_sent_anew_where_its_run_is_lost_or_was_not_yet_forgotten(uri: str, run: Path) -> None:
+    """`mlflow gc` has taken the old run; or a tracker was killed after deleting it and before anything else."""
+    for number, take in enumerate((lambda i: client(uri).delete_run(i), lambda i: purge(uri, "run_uuid = ?", i))):
+        trial = add_trial(run, "ab"[number], number=number)
+        step(trial, 50)
+        Tracker(run, uri).sync()
+        take(one(uri, run, fingerprint="ab"[number] * 64).info.run_id)
+        begin_anew(trial)
+        step(trial, 50, lpips_alex=0.4)
+        tracker = Tracker(run, uri)
+        tracker.sync()
+        assert tracker.store.state.refused == {}
+        found = one(uri, run, fingerprint="ab"[number] * 64).info.run_id
+        assert points(uri, found, "lpips_alex") == [(50, 0.4)]
+
+
 def test_a_trial_begun_anew_does_not_double_where_its_new_run_was_not_noted(
     uri: str, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
