@@ -23,7 +23,13 @@ PROG = "python -m orchestrator.tracking"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Deliver a run folder; 0 when all is delivered, 1 when the store stayed away, 2 for a wrong folder or URI."""
+    """Deliver a run folder.
+
+    Returns:
+        0: all is delivered. 1: the store stayed away, and the same command goes on; or something is left that it does
+        not take, or that cannot be read, and a line says what. 2: a wrong folder or URI. With `--follow`, 0 is that
+        nothing is left which could be delivered.
+    """
     return run_command(PROG, _run, argv)
 
 
@@ -58,7 +64,7 @@ def _run(argv: Sequence[str]) -> int:
         say(f"{PROG}: interrupted, the same command delivers the rest: {said}")
         return EXIT_FAILED
     print(f"delivered {delivered} new values, runs and files to {shown(uri)}")
-    return EXIT_DONE
+    return EXIT_DONE if tracker.complete else EXIT_FAILED
 
 
 if __name__ == "__main__":

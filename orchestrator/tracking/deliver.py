@@ -59,6 +59,11 @@ class Tracker:
         self._refused = 0
         """How much of what is left alone this process has spoken of."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing had to be left out: the store has taken all, and every file could be read."""
+        return not self.store.state.refused and not self._unreadable
+
     def sync(self) -> int:
         """Deliver what is new; how many metric values, runs and files that was, 0 if nothing.
 

@@ -34,6 +34,7 @@ from orchestrator.run.records import (
     read_winners,
     write_winners,
 )
+from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.deliver import Tracker, mlflow_store
 from orchestrator.tracking.mlflow_store import check, client
 
@@ -321,7 +322,7 @@ def test_an_experiment_that_another_sweep_makes_at_the_same_moment_is_shared(
     make = tracker.store._client.create_experiment
 
     def second(name: str, **place: str) -> str:
-        client(uri).create_experiment(name)
+        client(uri).create_experiment(name, **place)
         return str(make(name, **place))
 
     monkeypatch.setattr(tracker.store._client, "create_experiment", second)
@@ -358,6 +359,11 @@ def test_a_run_deleted_in_mlflow_is_left_alone_and_the_rest_arrives(
     assert one(uri, run, role="sweep").info.status == "FINISHED" and runs(uri, f"{run.parent.name} leaderboard")
     step(gone, 150)
     assert Tracker(run, uri).sync() == 0 and client(uri).get_run(identifier).info.lifecycle_stage == "deleted"
+    caplog.clear()
+    assert main([str(run), "--tracking-uri", uri]) == 1, "as long as it does not take all"
+    assert "does not take 1 run(s) or file(s)" in caplog.text
+    (run / "tracking.stop").touch()
+    assert main([str(run), "--tracking-uri", uri, "--follow", str(os.getppid())]) == 0, "what could go has gone"
 
 
 def test_the_sweeps_own_run_is_made_anew_where_it_was_deleted(uri: str, run: Path) -> None:
@@ -394,6 +400,7 @@ def test_a_value_that_is_refused_holds_up_nothing_else(
     assert tracker.sync() == 0
     assert points(uri, one(uri, run, fingerprint="b" * 64).info.run_id, "psnr_y") == [(50, 30.5)]
     assert tracker.store.state.refused == {"trial/aaaaaaaaaaaaaaaa": "Got invalid value"}
+    assert not tracker.complete
     unread, refused = [record.message for record in caplog.records]
     assert unread.startswith("trial/cccccccccccccccc is not delivered: ") and "Got invalid value" in refused
 
