@@ -30,7 +30,7 @@ from orchestrator.leaderboard.board import Board, Entry
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, RoleRecord, TrialRecord, read_plan, read_roles
-from orchestrator.tracking import mlflow_store
+from orchestrator.tracking import address, mlflow_store
 from orchestrator.tracking.mlflow_store import Store
 from sr_models.errors import InputError
 
@@ -122,9 +122,9 @@ class Tracker:
     def _attempt(self, deliver: Callable[[], object]) -> bool:
         try:
             deliver()
-        except mlflow_store.failures() as error:
+        except address.failures() as error:
             if not self._away:
-                text = mlflow_store.one_line(error)
+                text = address.one_line(error)
                 where = shown(self.store.uri)
                 _log.warning("tracking store %s is away, trying again until it is back: %s", where, text)
             self._away = True
@@ -143,8 +143,8 @@ class Tracker:
             return 0
         try:
             return deliver() or 0
-        except mlflow_store.failures() as error:
-            if mlflow_store.is_outage(error):
+        except address.failures() as error:
+            if address.is_outage(error):
                 raise
             self.store.refuse(key, error)
         except InputError as error:  # a damaged file, which may be mended

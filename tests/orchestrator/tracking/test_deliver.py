@@ -35,8 +35,8 @@ from orchestrator.run.records import (
     write_winners,
 )
 from orchestrator.tracking.__main__ import main
+from orchestrator.tracking.address import check, client
 from orchestrator.tracking.deliver import Tracker, mlflow_store
-from orchestrator.tracking.mlflow_store import check, client
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(120)
