@@ -177,6 +177,7 @@ class Tracker:
                 self.store.state.runs.pop("parent")
                 self.store.state.refused.pop("parent", None)
                 self.store.state.files.clear()
+                self.store.save()
             run, new = self.store.run(*about)
             for key, child in self.store.state.runs.items():
                 if key.startswith(("trial/", "scores/")):
@@ -184,6 +185,7 @@ class Tracker:
         self.store.asked.add("parent")
         if run.status != "running" and self._live:
             self.store.set_status(run, "running", None)
+            self.store.note("runs", "parent")
         return run.id, new
 
     def _roles(self) -> list[RoleRecord]:
@@ -223,13 +225,13 @@ class Tracker:
         fresh = [entry for entry in journal.steps(entries) if entry["step"] > run.step]
         if fresh and run.status != "running":  # goes on after an interruption
             self.store.set_status(run, "running", None)
-        new += self.store.log_steps(run, fresh)
+        new += self.store.log_steps(key, fresh)
         end = journal.end(entries)
         if end and entries[-1] is end and run.status != end["status"]:
             self.store.set_status(run, end["status"], end["time"], cause=end["cause"])
             new += 1
         run.size = size
-        self.store.save()
+        self.store.note("runs", key)
         return new
 
     def _tags(self, combination: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,7 +321,7 @@ class Tracker:
         stamp = _stamp(path)
         self.store.log_file(parent, path, "pictures" if path.suffix == ".png" else None)
         self.store.state.files[path.name] = stamp
-        self.store.save()
+        self.store.note("files", path.name)
         return 1
 
 

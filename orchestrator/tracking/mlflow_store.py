@@ -19,7 +19,7 @@ from eval.protocol import get_metric
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_evaluation, read_plan
 from orchestrator.tracking.address import absolute, client, one_line, sqlite_file
-from orchestrator.tracking.record import DeliveredRun, TrackingRecord
+from orchestrator.tracking.record import DeliveredRun, Part, TrackingRecord
 from sr_models.errors import InputError
 
 BATCH = 1000
@@ -67,6 +67,8 @@ class Store:
     def __init__(self, run_folder: Path, uri: str) -> None:
         self.folder, self.uri = run_folder, absolute(uri)
         self.state = TrackingRecord(uri=shown(self.uri))
+        self._appends = False
+        """Whether tracking.json is there and `state` but for what is noted."""
         self._client: Any = None
         self._folder_id = ""
         self._listed: set[str] = set()
@@ -98,13 +100,24 @@ class Store:
         self.doubt()
 
     def save(self) -> None:
-        """Remember `state`."""
+        """Remember `state`, whole."""
         self.state.write(RunDir(self.folder).tracking)
+        self._appends = True
+
+    def note(self, part: Part, key: str) -> None:
+        """Remember one entry of `state`, or that it is no more."""
+        path = RunDir(self.folder).tracking
+        if not (self._appends and path.exists()):
+            self.save()
+            return
+        self._appends = False  # a full disk may leave half a line, which nothing may follow
+        self.state.append(path, part, key)
+        self._appends = True
 
     def refuse(self, key: str, error: Exception) -> None:
         """Leave a run or file alone from now on."""
         self.state.refused[key] = one_line(error)
-        self.save()
+        self.note("refused", key)
 
     def _experiment(self, name: str) -> str:
         """The id of an experiment, made or restored where it is not there; its runs of this folder are then known."""
@@ -118,6 +131,7 @@ class Store:
                 self.forget()
             self.state.experiments[name] = there
             self._recall(there)  # a process killed after making a run left one that only MLflow knows
+            self.save()
             self._listed.add(name)
         return self.state.experiments[name]
 
@@ -168,7 +182,7 @@ class Store:
         short = {tag: str(value)[:5000] for tag, value in every.items() if value is not None}
         made = self._client.create_run(own, start_time=int(start * 1000), tags=short, run_name=name)
         runs[key] = DeliveredRun(id=made.info.run_id, status="running", attempt=_attempt(tags))
-        self.save()
+        self.note("runs", key)
         return runs[key], 1
 
     def drop(self, key: str) -> None:
@@ -181,7 +195,7 @@ class Store:
             self._client.delete_run(run.id)
         del self.state.runs[key]
         self.asked.discard(key)
-        self.save()
+        self.note("runs", key)
 
     def stage(self, run: DeliveredRun) -> str:
         """A run's in MLflow: "active", "deleted" (as its UI does), or "lost" where the store knows it no longer."""
@@ -222,12 +236,12 @@ class Store:
         for start in range(0, len(params), 100):
             self._client.log_batch(run_id, params=params[start : start + 100])
 
-    def log_steps(self, run: DeliveredRun, entries: Sequence[dict[str, Any]]) -> int:
+    def log_steps(self, key: str, entries: Sequence[dict[str, Any]]) -> int:
         """Send journal steps in as few calls as `BATCH` allows; how many values that was."""
-        new = 0
+        run, new = self.state.runs[key], 0
         for batch in _batches(entries):
             if new:
-                self.save()  # who waits for the delivery sees by it that it goes on
+                self.note("runs", key)  # who waits for the delivery sees by it that it goes on
             values = [row for entry in batch for row in metric_rows(entry["metrics"], entry["step"], entry["time"])]
             self._client.log_batch(run.id, metrics=values)
             run.step = batch[-1]["step"]
@@ -267,7 +281,7 @@ class Store:
         if run.status != "complete":
             self.set_status(run, "complete", when)
         if values:
-            self.save()
+            self.note("runs", key)
         return new + len(values)
 
 

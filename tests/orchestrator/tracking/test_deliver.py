@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +39,7 @@ from orchestrator.run.records import (
 from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.address import check, client
 from orchestrator.tracking.deliver import Tracker, mlflow_store
+from orchestrator.tracking.record import TrackingRecord
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(120)
@@ -190,7 +193,7 @@ def test_each_value_once_when_killed_between_delivery_and_memory(
 
     killed = Tracker(run, uri)
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(mlflow_store.Store, "note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             killed.sync()
     # the whole machine went down: the trial goes on from step 50 and writes its later steps again, at another time
@@ -202,6 +205,107 @@ def test_each_value_once_when_killed_between_delivery_and_memory(
     found = one(uri, run, role="search")
     for key in ("psnr_y", "train.loss"):
         assert [s for s, _ in points(uri, found.info.run_id, key)] == [50, 100, 150, 200]
+
+
+@pytest.mark.parametrize("lost", ["half a line", "all lines"])
+def test_each_value_once_where_the_last_lines_of_the_memory_are_lost(lost: str, uri: str, run: Path) -> None:
+    trials = [add_trial(run, "a"), add_trial(run, "b", number=4)]
+    tracker, memory = Tracker(run, uri), run / "tracking.json"
+    tracker.sync()
+    begun = memory.read_text()
+    for number in (50, 100):
+        for trial in trials:
+            step(trial, number)
+        tracker.sync()
+    lines = memory.read_text()
+    whole = lines[: lines.index("\n}\n") + 3]
+    assert lines.startswith(begun) and len(lines.removeprefix(begun).splitlines()) == 4, "one a point"
+    memory.write_text(lines[:-20] if lost == "half a line" else whole)
+    for trial in trials:
+        step(trial, 150)
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    tracker.finish()
+    for digit in "ab":
+        found = one(uri, run, fingerprint=digit * 64).info.run_id
+        assert points(uri, found, "psnr_y") == [(50, 30.5), (100, 31.0), (150, 31.5)]
+    runs_made = [r.data.tags["sr.key"] for r in runs(uri, run.parent.name)]
+    assert len(runs_made) == len(set(runs_made)) == 3
+    assert json.loads(memory.read_text())["runs"].keys() == set(runs_made), "at the end one JSON value again"
+
+
+class Mute:
+    """An MLflow client that takes everything and keeps what a tracker asks for: the runs."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+
+    def get_experiment_by_name(self, _name: str) -> None:
+        return None
+
+    def create_experiment(self, name: str, **_place: str) -> str:
+        return name
+
+    def search_runs(self, *_: Any, **_page: Any) -> Any:
+        from mlflow.store.entities import PagedList
+
+        return PagedList([], None)
+
+    def create_run(self, _experiment: str, **_about: Any) -> Any:
+        info = SimpleNamespace(run_id=f"{len(self.made):032x}", lifecycle_stage="active")
+        self.made[info.run_id] = SimpleNamespace(info=info, data=SimpleNamespace(params={}, metrics={}))
+        return self.made[info.run_id]
+
+    def get_run(self, identifier: str) -> Any:
+        return self.made[identifier]
+
+    def ignored(self, *_: Any, **_more: Any) -> None: ...
+
+    log_batch = set_tag = update_run = set_terminated = log_artifact = ignored
+
+
+def written(run: Path, trials: int, points: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How often a tracker writes all of tracking.json, and how many bytes in all, for trials that validate in turn."""
+    whole, sizes, path = [], [0], run / "tracking.json"
+    write, append = TrackingRecord.write, TrackingRecord.append
+
+    def counted_write(state: TrackingRecord, path: Path) -> None:
+        write(state, path)
+        whole.append(path.stat().st_size)
+
+    def counted_append(state: TrackingRecord, path: Path, *what: Any) -> None:
+        before = path.stat().st_size
+        append(state, path, *what)
+        sizes.append(path.stat().st_size - before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_store, "client", lambda _: Mute())
+        patch.setattr(TrackingRecord, "write", counted_write)
+        patch.setattr(TrackingRecord, "append", counted_append)
+        folders = [add_trial(run, f"{number:x}", number=number) for number in range(trials)]
+        tracker = Tracker(run, "http://mute:1")
+        for number in range(1, points + 1):
+            for folder in folders:
+                step(folder, 50 * number)
+            tracker.sync()
+        tracker.finish()
+    assert path.stat().st_size == whole[-1]
+    return len(whole), sum(whole) + sum(sizes)
+
+
+def test_what_a_tracker_writes_down_grows_with_what_is_new(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with trials times points of a file of all trials."""
+    found = {}
+    for trials, points in ((4, 4), (16, 4), (4, 16)):
+        folder = tmp_path / f"{trials}-{points}"
+        shutil.copytree(run, folder)
+        found[trials, points] = written(folder, trials, points, monkeypatch)
+    assert {times for times, _ in found.values()} == {2}, "at the start and at the end"
+    per_point = {size: total / (size[0] * size[1]) for size, (_, total) in found.items()}
+    assert max(per_point.values()) < 400, "bytes: a line a point, two for a new run, and the file at the end"
+    assert per_point[16, 4] < per_point[4, 4] and per_point[4, 16] < per_point[4, 4]
 
 
 def test_mlflow_itself_stores_a_repeated_batch_once(uri: str, run: Path) -> None:
@@ -223,7 +327,7 @@ def test_runs_are_found_again(killed: bool, uri: str, run: Path, monkeypatch: py
     end(trial, "complete")
     if killed:
         with monkeypatch.context() as patch:
-            patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(mlflow_store.Store, "note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 Tracker(run, uri).sync()
     else:
@@ -386,10 +490,10 @@ def test_a_value_that_is_refused_holds_up_nothing_else(
         step(trial, 50)
     log = mlflow_store.Store.log_steps
 
-    def refusing(store: Any, found: Any, entries: Any) -> int:
-        if found is store.state.runs["trial/aaaaaaaaaaaaaaaa"]:
+    def refusing(store: Any, key: str, entries: Any) -> int:
+        if key == "trial/aaaaaaaaaaaaaaaa":
             raise MlflowException.invalid_parameter_value("Got invalid value")
-        return log(store, found, entries)
+        return log(store, key, entries)
 
     monkeypatch.setattr(mlflow_store.Store, "log_steps", refusing)
     damaged = add_trial(run, "c", number=5)
@@ -519,9 +623,9 @@ def test_a_trial_begun_anew_does_not_double_where_its_new_run_was_not_noted(
         patch.setattr(mlflow_store.Store, "log_params", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Tracker(run, uri).sync()
-    state = json.loads((run / "tracking.json").read_text())
-    state["runs"].pop("trial/aaaaaaaaaaaaaaaa", None)  # killed between making and noting it
-    (run / "tracking.json").write_text(json.dumps(state))
+    state = TrackingRecord.read(run / "tracking.json")
+    del state.runs["trial/aaaaaaaaaaaaaaaa"]  # killed between making and noting it
+    state.write(run / "tracking.json")
     Tracker(run, uri).sync()
     assert points(uri, one(uri, run, role="search").info.run_id, "lpips_alex") == [(50, 0.4)]
 

@@ -1,5 +1,6 @@
 """The MLflow side alone: where its board is, and what it makes of journals' numbers."""
 
+import errno
 import math
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import pytest
 
 from orchestrator.run.records import MetricRecord, PlanRecord
 from orchestrator.tracking import mlflow_store
-from orchestrator.tracking.mlflow_store import board_link, metric_rows, text
-from orchestrator.tracking.record import TrackingRecord
+from orchestrator.tracking.mlflow_store import Store, board_link, metric_rows, text
+from orchestrator.tracking.record import DeliveredRun, TrackingRecord
 
 
 @pytest.fixture
@@ -32,6 +33,32 @@ def test_the_boards_page_is_sorted_by_its_leading_metric(run: Path) -> None:
     assert board_link(run, "https://me:pass@host/mlflow/") == f"https://host/mlflow{page}"
     (run / "config.yaml").write_text("evaluation: {metrics: [lpips_alex]}\n")
     assert board_link(run, "http://host:1").endswith("metrics.%60lpips_alex%60&orderByAsc=true"), "less is better"
+
+
+def test_after_a_line_that_a_full_disk_cut_the_memory_is_written_whole(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, path = Store(run, "sqlite:///x.db"), run / "tracking.json"
+    store.save()
+    store.state.runs["parent"] = DeliveredRun(id="r", status="running")
+
+    def half(_state: TrackingRecord, path: Path, *_what: str) -> None:
+        with path.open("a") as file:
+            file.write('["runs", "par')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(TrackingRecord, "append", half)
+        with pytest.raises(OSError, match="No space"):
+            store.note("runs", "parent")
+    assert TrackingRecord.read(path).runs == {}
+    for status in ("complete", "failed"):
+        store.state.runs["parent"].status = status
+        store.note("runs", "parent")
+        assert TrackingRecord.read(path) == store.state
+    path.unlink()
+    store.note("runs", "parent")
+    assert TrackingRecord.read(path) == store.state
 
 
 def test_rows_are_numbers_under_names_that_mlflow_takes() -> None:

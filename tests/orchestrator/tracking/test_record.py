@@ -53,12 +53,44 @@ def test_what_is_written_to_the_byte_and_comes_back(record: TrackingRecord, text
     assert TrackingRecord.read(path) == record
 
 
+def test_what_has_changed_since_it_was_written_stands_below_it(tmp_path: Path) -> None:
+    path = tmp_path / "tracking.json"
+    now = TRACKING.model_copy(deep=True)
+    now.write(path)
+    now.runs["trial/a"] = DeliveredRun(id="a", status="running")
+    now.append(path, "runs", "trial/a")
+    now.runs["trial/a"].step = 50
+    now.append(path, "runs", "trial/a")
+    now.files["plan.json"] = ("plan.json", 2813, 1795857882565853475)
+    now.append(path, "files", "plan.json")
+    now.refused["file/plan.json"] = "too\nlarge"
+    now.append(path, "refused", "file/plan.json")
+    assert path.read_text().startswith(TRACKING_TEXT) and TrackingRecord.read(path) == now
+    del now.runs["trial/a"]
+    now.append(path, "runs", "trial/a")
+    assert TrackingRecord.read(path) == now
+    whole = path.read_text()
+    now.runs["trial/b"] = DeliveredRun(id="b", status="running")
+    now.append(path, "runs", "trial/b")
+    added = path.read_text().removeprefix(whole)
+    for size in range(len(added)):
+        path.write_text(whole + added[:size])
+        assert "trial/b" not in TrackingRecord.read(path).runs, "half a line that a crash left"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         *((text, "is not JSON") for text in ("", '{"name": ', "\x00")),
         ("[]", "expected a mapping"),
         (TRACKING_TEXT.replace('"id": "r",', ""), "tracking.json.runs.parent.id: required"),
+        (TRACKING_TEXT[:-1] + "{}\n", "is not JSON ('{}' follows it)"),
+        *(
+            (f'{TRACKING_TEXT}["files", "a", ["a", 1, 2]]\n{line}\n', "tracking.json: line 2 below the record")
+            for line in ('["runs", "tri', "", "3", '["runs", "a"]', '["uri", "a", {}]', '["uri", "a", null]')
+        ),
+        (f'{TRACKING_TEXT}["runs", "trial/a", {{"id": "r"}}]\n', "tracking.json.runs.trial/a.status: required"),
+        (f'{TRACKING_TEXT}["run", "trial/a", {{}}]\n', "unknown key 'run'"),
         (TRACKING_TEXT.replace("files", "file"), "unknown key 'file'; did you mean 'files'?"),
     ],
 )
