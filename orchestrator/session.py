@@ -23,7 +23,7 @@ from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import SHARED, RunDir
 from orchestrator.run.records import Roles
 from orchestrator.search.studies import open_storage
-from orchestrator.tracking import mlflow_store
+from orchestrator.tracking import address
 from orchestrator.tracking.follower import Follower
 from sr_models.errors import InputError
 from sr_models.files import write_text
@@ -83,7 +83,7 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             stack.enter_context(home.driven())
             write_config(run_dir, plan.config)
             roles = Roles(run_dir)
-            mlflow_store.check(services.tracking_uri)
+            address.check(services.tracking_uri)
             if services.studies_uri:
                 open_storage(services.studies_uri).engine.dispose()  # its tables are made before any worker starts
             cluster = stack.enter_context(

@@ -28,7 +28,7 @@ from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.there import There, there
-from orchestrator.tracking import mlflow_store
+from orchestrator.tracking import address, mlflow_store
 from orchestrator.training import teachers
 from sr_models.command import tell
 
@@ -403,7 +403,7 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     if audited:
         tell(audit_text(audited, session.config.search.metric))
     tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
-    tell(f"all runs and curves: {mlflow_store.ui_command(uri)}")
+    tell(f"all runs and curves: {address.ui_command(uri)}")
     if not uri.startswith("http"):
         tell("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")
     link = mlflow_store.board_link(folder, uri)

@@ -49,8 +49,8 @@ ROOT_FILES = {  # files at the root of a package that its wings stand on: rooms 
 }
 ONLY_IN = {  # library -> the files (or folders) that may import it
     "ray": ("cluster/", "orchestrator/search/tune.py", "orchestrator/training/", "orchestrator/evaluate/"),
-    "mlflow": ("orchestrator/tracking/mlflow_store.py",),
-    "sqlalchemy": ("orchestrator/tracking/mlflow_store.py", "orchestrator/search/studies.py"),
+    "mlflow": ("orchestrator/tracking/address.py", "orchestrator/tracking/mlflow_store.py"),
+    "sqlalchemy": ("orchestrator/tracking/address.py", "orchestrator/search/studies.py"),
     "optuna": ("orchestrator/search/", "orchestrator/plan/space.py"),
     "pyarrow": ("orchestrator/", "eval/rows.py"),
     "matplotlib": ("eval/pictures/",),

@@ -1,4 +1,4 @@
-"""The JSON files of a run folder, typed: plan, trials, winners, home, tracking; each reader beside its writer.
+"""The JSON files of a run folder, typed: plan, trials, winners, home; each reader beside its writer.
 
 A record that lacks a key, has another one or is not JSON is refused in one line that names the file. Needs neither Ray,
 MLflow, Optuna nor torch; only `write_plan` builds networks, to count their parameters.
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from orchestrator.plan.config import (
     NUMERICS_VERSION,
@@ -442,41 +442,3 @@ class HomeRecord(Record):
 
     def write(self, path: Path) -> None:
         write_json(path, self.storage)
-
-
-# ---- tracking.json ---------------------------------------------------------------------------------------------------
-
-
-class DeliveredRun(Params):
-    """What is remembered of a run in MLflow; kept up to date as its journal is delivered."""
-
-    model_config = ConfigDict(frozen=False)
-
-    id: str
-    status: str
-    step: int = -1
-    """The last one delivered."""
-    size: int = -1
-    """The journal's when it was read (bytes)."""
-
-
-class TrackingRecord(Record):
-    """`tracking.json`: what was delivered to one tracking store; the tracker's memory, so not frozen."""
-
-    model_config = ConfigDict(frozen=False)
-
-    uri: str
-    """As it may be shown, without a password."""
-    experiments: dict[str, str] = Field(default_factory=dict)
-    """Name -> MLflow's id."""
-    runs: dict[str, DeliveredRun] = Field(default_factory=dict)
-    files: dict[str, tuple[str, int, int]] = Field(default_factory=dict)
-    """Name -> (name, bytes, mtime in ns) as it was sent."""
-    scores: str | None = None
-    """Stamp of the board and rows that were sent; not in the file before there are any."""
-    refused: dict[str, str] = Field(default_factory=dict)
-    """What the store does not take, a run that somebody deleted for one -> why; not in the file while it takes all."""
-
-    def write(self, path: Path) -> None:
-        without = set() if self.refused else {"refused"}
-        write_json(path, self.model_dump(mode="json", exclude_none=True, exclude=without))

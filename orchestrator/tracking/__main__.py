@@ -13,9 +13,8 @@ from cluster.secrets import shown
 from orchestrator.plan.services import from_environment
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_plan
-from orchestrator.tracking import mlflow_store
+from orchestrator.tracking import address
 from orchestrator.tracking.deliver import Tracker
-from orchestrator.tracking.mlflow_store import check
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, run_command, say
 from sr_models.errors import InputError
 
@@ -23,7 +22,13 @@ PROG = "python -m orchestrator.tracking"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Deliver a run folder; 0 when all is delivered, 1 when the store stayed away, 2 for a wrong folder or URI."""
+    """Deliver a run folder.
+
+    Returns:
+        0: all is delivered. 1: the store stayed away, and the same command goes on; or something is left that it does
+        not take, or that cannot be read, and a line says what. 2: a wrong folder or URI. With `--follow`, 0 is that
+        nothing is left which could be delivered.
+    """
     return run_command(PROG, _run, argv)
 
 
@@ -47,18 +52,18 @@ def _run(argv: Sequence[str]) -> int:
             signal.signal(signal.SIGTERM, lambda *_: setattr(tracker, "stopping", True))
             return EXIT_DONE if tracker.follow(arguments.follow) else EXIT_FAILED
         read_plan(arguments.run)
-        check(uri)
+        address.check(uri)
         delivered = tracker.sync()
         tracker.finish()
     except Timeout:
         say(f"{PROG}: another process is delivering {arguments.run}")
         return EXIT_FAILED
-    except mlflow_store.failures() as error:
-        said = mlflow_store.one_line(error)
+    except address.failures() as error:
+        said = address.one_line(error)
         say(f"{PROG}: interrupted, the same command delivers the rest: {said}")
         return EXIT_FAILED
     print(f"delivered {delivered} new values, runs and files to {shown(uri)}")
-    return EXIT_DONE
+    return EXIT_DONE if tracker.complete else EXIT_FAILED
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ RUN --tracking-uri URI` delivers whatever is missing, at any time. A metric goes
 journal's, and before an interrupted delivery goes on, MLflow is asked how far it came.
 
 What the store refuses (a value, a run that somebody deleted) is left alone from then on, and the rest arrives; only the
-sweep's own run is made anew where it was deleted, because all others are shown below it.
+sweep's own run is made anew where it was deleted, because all others are shown below it. A trial that is begun anew is
+sent anew: MLflow's run of the attempt before is deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from orchestrator.leaderboard.board import Board, Entry
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, RoleRecord, TrialRecord, read_plan, read_roles
-from orchestrator.tracking import mlflow_store
+from orchestrator.tracking import address, mlflow_store
 from orchestrator.tracking.mlflow_store import Store
 from sr_models.errors import InputError
 
@@ -54,11 +55,14 @@ class Tracker:
         self.lock = FileLock(run_folder / "tracking.lock")
         self.stopping = False
         self._live = self._away = False
-        self._asked: set[str] = set()
-        """Runs whose state in MLflow this process has looked up, and from then on knows."""
         self._unreadable: set[str] = set()
         self._refused = 0
         """How much of what is left alone this process has spoken of."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing had to be left out: the store has taken all, and every file could be read."""
+        return not self.store.state.refused and not self._unreadable
 
     def sync(self) -> int:
         """Deliver what is new; how many metric values, runs and files that was, 0 if nothing.
@@ -104,7 +108,7 @@ class Tracker:
                 resume = time.monotonic() + interval_s
                 while time.monotonic() < resume and not self._last_call(parent_pid):
                     time.sleep(min(0.1, interval_s))
-            self._asked.discard("parent")
+            self.store.asked.discard("parent")
             for attempt in range(LAST_ATTEMPTS):
                 if attempt:
                     time.sleep(interval_s)
@@ -118,14 +122,13 @@ class Tracker:
     def _attempt(self, deliver: Callable[[], object]) -> bool:
         try:
             deliver()
-        except mlflow_store.failures() as error:
+        except address.failures() as error:
             if not self._away:
-                text = mlflow_store.one_line(error)
+                text = address.one_line(error)
                 where = shown(self.store.uri)
                 _log.warning("tracking store %s is away, trying again until it is back: %s", where, text)
             self._away = True
-            self._asked.clear()  # it may have stored what it did not live to confirm
-            self.store.doubt()
+            self.store.doubt()  # it may have stored what it did not live to confirm
             return False
         if self._away:
             _log.warning("tracking store %s is back", shown(self.store.uri))
@@ -140,8 +143,8 @@ class Tracker:
             return 0
         try:
             return deliver() or 0
-        except mlflow_store.failures() as error:
-            if mlflow_store.is_outage(error):
+        except address.failures() as error:
+            if address.is_outage(error):
                 raise
             self.store.refuse(key, error)
         except InputError as error:  # a damaged file, which may be mended
@@ -151,9 +154,10 @@ class Tracker:
         return 0
 
     def _say_refused(self) -> None:
-        if len(self.store.state.refused) > self._refused:
-            self._refused = len(self.store.state.refused)
+        refused = len(self.store.state.refused)
+        if refused > self._refused:
             _log.warning(mlflow_store.left_alone(self.folder))
+        self._refused = refused
 
     def _parent(self) -> tuple[str, int]:
         """The sweep's own run."""
@@ -164,19 +168,24 @@ class Tracker:
         }  # fmt: skip
         about = ("parent", plan.name, plan.run, tags, _mtime(self.run_dir.plan))
         run, new = self.store.run(*about)
-        if "parent" not in self._asked and not self.store.is_there(run):
-            _log.warning("the sweep's own run was deleted in MLflow; it is made anew")
-            state = self.store.state
-            del state.runs["parent"]
-            state.refused.pop("parent", None)
-            state.files.clear()
+        stage = "active" if "parent" in self.store.asked else self.store.stage(run)
+        if stage != "active":
+            if stage == "lost":
+                self.store.forget()
+            else:
+                _log.warning("the sweep's own run was deleted in MLflow; it is made anew")
+                self.store.state.runs.pop("parent")
+                self.store.state.refused.pop("parent", None)
+                self.store.state.files.clear()
+                self.store.save()
             run, new = self.store.run(*about)
-            for key, child in state.runs.items():
+            for key, child in self.store.state.runs.items():
                 if key.startswith(("trial/", "scores/")):
                     self._each(key, functools.partial(self.store.hang, child, run.id))
-        self._asked.add("parent")
+        self.store.asked.add("parent")
         if run.status != "running" and self._live:
             self.store.set_status(run, "running", None)
+            self.store.note("runs", "parent")
         return run.id, new
 
     def _roles(self) -> list[RoleRecord]:
@@ -197,30 +206,32 @@ class Tracker:
         known = self.store.state.runs.get(key)
         if known and known.size == size:
             return 0
-        trial = TrialRecord.read(folder / TRIAL)
+        trial, entries = TrialRecord.read(folder / TRIAL), journal.read(path)
+        if known and known.attempt != trial.attempt:  # begun anew: steps that MLflow has come again, with more metrics
+            self.store.drop(key)
         config, own = trial.config, self._tags(role.combination, trial.config)
         title = f"{own['model']} × {own['objective']}" if role.combination else f"teacher {own['model']}"
         title += f" ×{own['scale']} " + (f"seed {role.seed}" if role.number is None else f"#{role.number}")
         kept = "raw, ema" if (config.get("train") or {}).get("ema") else "raw"
         own |= {"fingerprint": role.fingerprint, "role": role.role, "seed": role.seed}
         own |= {"trained_in": trial.trained_in, "weights": kept, "mlflow.parentRunId": parent}
+        own |= {mlflow_store.ATTEMPT: trial.attempt}
         run, new = self.store.run(key, self.plan.name, title, own, _mtime(folder / TRIAL))
-        if key not in self._asked:
+        if key not in self.store.asked:
             self.store.log_params(run.id, {**flatten(config), **role.params})
             run.step = max(run.step, self.store.last_step(run.id))
-            self._asked.add(key)
+            self.store.asked.add(key)
 
-        entries = journal.read(path)
         fresh = [entry for entry in journal.steps(entries) if entry["step"] > run.step]
         if fresh and run.status != "running":  # goes on after an interruption
             self.store.set_status(run, "running", None)
-        new += self.store.log_steps(run, fresh)
+        new += self.store.log_steps(key, fresh)
         end = journal.end(entries)
         if end and entries[-1] is end and run.status != end["status"]:
             self.store.set_status(run, end["status"], end["time"], cause=end["cause"])
             new += 1
         run.size = size
-        self.store.save()
+        self.store.note("runs", key)
         return new
 
     def _tags(self, combination: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,7 +321,7 @@ class Tracker:
         stamp = _stamp(path)
         self.store.log_file(parent, path, "pictures" if path.suffix == ".png" else None)
         self.store.state.files[path.name] = stamp
-        self.store.save()
+        self.store.note("files", path.name)
         return 1
 
 

@@ -1,6 +1,7 @@
 """The MLflow side of tracking: experiments, runs, metrics, params and artifacts of one run folder in one store.
 
-The only module that imports MLflow (https://mlflow.org/docs/latest/ml/tracking/), and only when a store is opened.
+MLflow (https://mlflow.org/docs/latest/ml/tracking/) is imported here and in `address.py` alone, and only when a store
+is opened.
 """
 
 from __future__ import annotations
@@ -8,180 +9,30 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
-import shlex
-import shutil
-import sqlite3
-import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from cluster.secrets import shown, without_login
 from eval.protocol import get_metric
 from orchestrator.run.folder import RunDir
-from orchestrator.run.progress import say
-from orchestrator.run.records import DeliveredRun, TrackingRecord, read_evaluation, read_plan
+from orchestrator.run.records import read_evaluation, read_plan
+from orchestrator.tracking.address import absolute, client, one_line, sqlite_file
+from orchestrator.tracking.record import DeliveredRun, Part, TrackingRecord
 from sr_models.errors import InputError
-
-CHECK_TIMEOUT_S = 10.0
-"""How long a tracking server may take to answer at the start."""
-
-TABLES_TIMEOUT_S = 120.0
-"""How long a database may take at the start: MLflow makes its tables the first time, slowly on a busy machine."""
-
-LOCKED_S = 300.0
-"""How long a locked SQLite file is waited for at the start."""
 
 BATCH = 1000
 """MLflow's limit of metrics in one call."""
 
 _log = logging.getLogger("orchestrator.tracking")
 
-SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+ATTEMPT = "sr.attempt"
+"""Tag of a trial's run: how often the trial had been begun anew."""
 
 _STATUS = {
     "running": "RUNNING", "complete": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED",
 }  # fmt: skip
-
-
-def check(uri: str) -> None:
-    """Open the tracking store once, creating an SQLite database that is not there (two at a time would break it).
-
-    Raises:
-        InputError: a URI of an unknown kind, a database that cannot be opened or stays locked, no answer in time.
-    """
-    scheme = uri.split(":", 1)[0].split("+", 1)[0]
-    if ":" not in uri or scheme not in SCHEMES or (scheme == "sqlite" and _sqlite_file(uri) is None):
-        raise InputError(
-            f"tracking URI {shown(uri)!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a postgresql or mysql URI"
-        )
-    if file := _sqlite_file(uri):
-        _await_unlocked(file)
-    failure: list[Exception] = []
-
-    def probe() -> None:
-        try:
-            if file := _sqlite_file(uri):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with FileLock(f"{file}.lock"):
-                    client(uri).search_experiments(max_results=1)
-                return
-            if not uri.startswith("http"):
-                _connect(uri)
-            client(uri).search_experiments(max_results=1)
-        except Exception as error:  # handed to the caller's thread, which raises it
-            failure.append(error)
-
-    thread = threading.Thread(target=probe, daemon=True)  # a server may accept and stay silent; give up on it
-    thread.start()
-    patience = CHECK_TIMEOUT_S if uri.startswith("http") else TABLES_TIMEOUT_S
-    thread.join(patience)
-    if thread.is_alive():
-        raise InputError(f"tracking URI {shown(uri)!r}: no answer within {patience:.0f} s")
-    if failure:
-        raise InputError(f"tracking URI {shown(uri)!r}: {one_line(failure[0])}") from failure[0]
-
-
-def _await_unlocked(file: Path) -> None:
-    """Wait, and say so once, while another program holds an SQLite file locked."""
-    until, said = time.monotonic() + LOCKED_S, False
-    while _is_locked(file):
-        if time.monotonic() > until:
-            raise InputError(f"{file} is locked by another program, for {LOCKED_S:.0f} s now")
-        if not said:
-            say(f"{file} is locked by another program; waiting for it")
-            said = True
-        time.sleep(0.5)
-
-
-def _is_locked(file: Path) -> bool:
-    """Whether an SQLite file is there and cannot be written because another program does, or forbids it."""
-    if not file.exists():
-        return False
-    try:
-        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as database:
-            database.execute("BEGIN IMMEDIATE")
-    except sqlite3.DatabaseError as error:
-        return error.sqlite_errorcode == sqlite3.SQLITE_BUSY  # MLflow will say what else is wrong with it
-    return False
-
-
-def _connect(uri: str) -> None:
-    """Raise at once what MLflow would only warn of, and try again for many minutes: a wrong password, a closed port."""
-    import sqlalchemy
-
-    engine = sqlalchemy.create_engine(uri)
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()
-
-
-def client(uri: str) -> Any:
-    """An MLflow client for `uri`: quiet, without telemetry, and without retries that last minutes."""
-    _set_environment()
-    from mlflow.tracking import MlflowClient
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # else a traceback beside every exception
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else a line for every try of a long outage
-    return MlflowClient(uri)
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What MLflow raises where something is not delivered: the store is away (`is_outage`), or refuses it."""
-    _set_environment()
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, OSError
-
-
-_OF_THE_STORE = {401, 403, 407, 408, 429}
-"""Answers below 500 that say nothing of what was sent: log in, not now, too often."""
-
-
-def is_outage(error: Exception) -> bool:
-    """Whether one of `failures()` is the store's (connection, 5xx, database), and not that of what was sent to it."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
-
-    if not isinstance(error, MlflowException):
-        return True
-    if isinstance(error.__cause__, SQLAlchemyError):
-        return not isinstance(error.__cause__, DataError | IntegrityError)
-    status = error.get_http_status_code()
-    return status >= 500 or status in _OF_THE_STORE or error.error_code == "ENDPOINT_NOT_FOUND"
-
-
-def _set_environment() -> None:
-    """MLflow reads some of these when it is imported."""
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    quiet = {"LOGGING_LEVEL": "WARNING", "HTTP_REQUEST_MAX_RETRIES": "1", "HTTP_REQUEST_TIMEOUT": "30"}
-    for name, value in quiet.items():
-        os.environ.setdefault(f"MLFLOW_{name}", value)
-
-
-def ui_command(uri: str) -> str:
-    """The command that shows the runs in a browser at http://127.0.0.1:5000; a server is its own, so its address.
-
-    The default server keeps MLflow's host and cross-origin checks on.
-    """
-    if uri.startswith("http"):
-        return without_login(uri)
-    beside = Path(sys.executable).parent / "mlflow"
-    found = shutil.which("mlflow")
-    program = "mlflow" if found and Path(found).resolve() == beside.resolve() else str(beside)
-    flags = ["--backend-store-uri", shown(_absolute(uri)), "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
-    return shlex.join([program, "ui", *flags])
 
 
 def board_link(run_folder: Path, uri: str) -> str:
@@ -214,12 +65,16 @@ class Store:
     """
 
     def __init__(self, run_folder: Path, uri: str) -> None:
-        self.folder, self.uri = run_folder, _absolute(uri)
+        self.folder, self.uri = run_folder, absolute(uri)
         self.state = TrackingRecord(uri=shown(self.uri))
+        self._appends = False
+        """Whether tracking.json is there and `state` but for what is noted."""
         self._client: Any = None
         self._folder_id = ""
-        self._asked: set[str] = set()
+        self._listed: set[str] = set()
         """Experiments whose runs this process has looked up, and from then on knows."""
+        self.asked: set[str] = set()
+        """Keys of runs whose state in MLflow this process has looked up, and from then on knows."""
 
     def open(self) -> None:
         """Connect and recall what was delivered; after this, only this process writes."""
@@ -235,40 +90,67 @@ class Store:
 
     def doubt(self) -> None:
         """Look up again what the store has, before anything is made in it."""
-        self._asked.clear()
+        self._listed.clear()
+        self.asked.clear()
+
+    def forget(self) -> None:
+        """Begin again with a store that has lost what it was sent; what it still has of this folder is found by tag."""
+        _log.warning("tracking store %s no longer knows what it was sent: all is sent again", shown(self.uri))
+        self.state = TrackingRecord(uri=self.state.uri)
+        self.doubt()
 
     def save(self) -> None:
-        """Remember `state`."""
+        """Remember `state`, whole."""
         self.state.write(RunDir(self.folder).tracking)
+        self._appends = True
+
+    def note(self, part: Part, key: str) -> None:
+        """Remember one entry of `state`, or that it is no more."""
+        path = RunDir(self.folder).tracking
+        if not (self._appends and path.exists()):
+            self.save()
+            return
+        self._appends = False  # a full disk may leave half a line, which nothing may follow
+        self.state.append(path, part, key)
+        self._appends = True
 
     def refuse(self, key: str, error: Exception) -> None:
         """Leave a run or file alone from now on."""
         self.state.refused[key] = one_line(error)
-        self.save()
+        self.note("refused", key)
 
     def _experiment(self, name: str) -> str:
         """The id of an experiment, made or restored where it is not there; its runs of this folder are then known."""
-        known = self.state.experiments
-        if name not in self._asked:
+        if name not in self._listed:
             found = self._client.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
-            place = self._artifacts(name)
-            there = found.experiment_id if found else self._client.create_experiment(name, artifact_location=place)
-            if known.get(name, there) != there:
-                _log.warning("tracking store %s no longer knows what it was sent: all is sent again", shown(self.uri))
-                self.state = TrackingRecord(uri=self.state.uri)
-                self._asked.clear()
+            there = found.experiment_id if found else self._create_experiment(name)
+            known = self.state.experiments.get(name)
+            if known is not None and (found is None or known != there):  # an emptied store gives the same ids again
+                self.forget()
             self.state.experiments[name] = there
             self._recall(there)  # a process killed after making a run left one that only MLflow knows
-            self._asked.add(name)
+            self.save()
+            self._listed.add(name)
         return self.state.experiments[name]
+
+    def _create_experiment(self, name: str) -> str:
+        """The id of a new experiment, or of the one that another sweep of its name has made at this moment."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.create_experiment(name, artifact_location=self._artifacts(name)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(self._client.get_experiment_by_name(name).experiment_id)
 
     def _artifacts(self, name: str) -> str | None:
         """Beside an SQLite file, beside the run folder for another database, and wherever a server puts them."""
         if self.uri.startswith("http"):
             return None
-        file = _sqlite_file(self.uri) or self.folder.absolute().parent / "mlflow.db"
+        file = sqlite_file(self.uri) or self.folder.absolute().parent / "mlflow.db"
         return (file.parent / f"{file.stem}-artifacts" / _safe(name).replace("/", "_")).as_uri()
 
     def _recall(self, experiment: str) -> None:
@@ -279,9 +161,9 @@ class Store:
                 [experiment], f"tags.`sr.folder` = '{self._folder_id}'", max_results=1000, page_token=token
             )
             for run in page:
-                status = run.data.tags.get("status", "running")
-                made = DeliveredRun(id=run.info.run_id, status=status)
-                self.state.runs.setdefault(run.data.tags["sr.key"], made)
+                tags = run.data.tags
+                made = DeliveredRun(id=run.info.run_id, status=tags.get("status", "running"), attempt=_attempt(tags))
+                self.state.runs.setdefault(tags["sr.key"], made)
             token = page.token
             if not token:
                 return
@@ -299,20 +181,32 @@ class Store:
             every["mlflow.source.git.commit"] = tags["git_commit"]
         short = {tag: str(value)[:5000] for tag, value in every.items() if value is not None}
         made = self._client.create_run(own, start_time=int(start * 1000), tags=short, run_name=name)
-        runs[key] = DeliveredRun(id=made.info.run_id, status="running")
-        self.save()
+        runs[key] = DeliveredRun(id=made.info.run_id, status="running", attempt=_attempt(tags))
+        self.note("runs", key)
         return runs[key], 1
 
-    def is_there(self, run: DeliveredRun) -> bool:
-        """Whether nobody has deleted a run in MLflow."""
+    def drop(self, key: str) -> None:
+        """Delete a run, for `run` to make it anew.
+
+        It is deleted first and forgotten then: whoever is killed in between leaves none, or one, and never two.
+        """
+        run = self.state.runs[key]
+        if self.stage(run) == "active":
+            self._client.delete_run(run.id)
+        del self.state.runs[key]
+        self.asked.discard(key)
+        self.note("runs", key)
+
+    def stage(self, run: DeliveredRun) -> str:
+        """A run's in MLflow: "active", "deleted" (as its UI does), or "lost" where the store knows it no longer."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return bool(self._client.get_run(run.id).info.lifecycle_stage == "active")
+            return str(self._client.get_run(run.id).info.lifecycle_stage)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return False
+            return "lost"
 
     def hang(self, run: DeliveredRun, parent: str) -> None:
         """Show a run below another parent."""
@@ -342,12 +236,12 @@ class Store:
         for start in range(0, len(params), 100):
             self._client.log_batch(run_id, params=params[start : start + 100])
 
-    def log_steps(self, run: DeliveredRun, entries: Sequence[dict[str, Any]]) -> int:
+    def log_steps(self, key: str, entries: Sequence[dict[str, Any]]) -> int:
         """Send journal steps in as few calls as `BATCH` allows; how many values that was."""
-        new = 0
+        run, new = self.state.runs[key], 0
         for batch in _batches(entries):
             if new:
-                self.save()  # who waits for the delivery sees by it that it goes on
+                self.note("runs", key)  # who waits for the delivery sees by it that it goes on
             values = [row for entry in batch for row in metric_rows(entry["metrics"], entry["step"], entry["time"])]
             self._client.log_batch(run.id, metrics=values)
             run.step = batch[-1]["step"]
@@ -375,8 +269,7 @@ class Store:
         now = metric_rows(scores, 0, when)
         gone = {_safe(score)[:250] for score in scores} - {value.key for value in now}
         if gone & there.metrics.keys():
-            self._client.delete_run(run.id)
-            del self.state.runs[key]
+            self.drop(key)
             run, new = self.run(key, experiment, name, tags, when)
             there = self._client.get_run(run.id).data
         values = [value for value in now if there.metrics.get(value.key) != value.value]
@@ -388,8 +281,13 @@ class Store:
         if run.status != "complete":
             self.set_status(run, "complete", when)
         if values:
-            self.save()
+            self.note("runs", key)
         return new + len(values)
+
+
+def _attempt(tags: Mapping[str, Any]) -> int:
+    """The attempt of the trial that a run with these tags shows."""
+    return int(tags.get(ATTEMPT, 0))
 
 
 def metric_rows(values: Mapping[str, Any], step: int, when: float) -> list[Any]:
@@ -422,20 +320,3 @@ def _safe(name: str) -> str:
 
 def text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def one_line(error: BaseException) -> str:
-    said = str(error).partition("[SQL:")[0]  # SQLAlchemy adds the statement and a link
-    return shown(" ".join(said.split()))[:300] or type(error).__name__
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite URI; None for other URIs and for a database in memory."""
-    path = uri.removeprefix("sqlite:///").partition("?")[0]
-    return Path(path).absolute() if uri.startswith("sqlite:///") and path not in ("", ":memory:") else None
-
-
-def _absolute(uri: str) -> str:
-    """An SQLite URI whose file does not depend on the working directory; others unchanged."""
-    file = _sqlite_file(uri)
-    return f"sqlite:///{file}" if file else uri

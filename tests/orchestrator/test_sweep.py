@@ -34,7 +34,7 @@ from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
 from orchestrator.run.records import read_roles
-from orchestrator.tracking.deliver import mlflow_store
+from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
 from sr_models.files import read_json
 
@@ -290,7 +290,7 @@ def test_the_board_is_printed_and_tracked_in_its_order(finished: Finished) -> No
     assert places == sorted(places)
     assert "mlflow ui --backend-store-uri" in finished.output
 
-    client = mlflow_store.client(finished.uri)
+    client = address.client(finished.uri)
     experiments = {one.name: one.experiment_id for one in client.search_experiments()}
     metric = "psnr_y"
     rows = client.search_runs([experiments["tiny leaderboard"]], order_by=[f"metrics.{metric} DESC"])
@@ -306,7 +306,7 @@ def test_the_board_is_printed_and_tracked_in_its_order(finished: Finished) -> No
 
 def test_the_same_command_again_does_nothing_new(finished: Finished, launch: Launcher) -> None:
     before = files(finished.run.parent / "shared") | files(finished.run / "evaluation")
-    client = mlflow_store.client(finished.uri)
+    client = address.client(finished.uri)
     experiments = [one.experiment_id for one in client.search_experiments()]
     runs = {one.info.run_id: one.data.metrics for one in client.search_runs(experiments)}
     again = launch(*finished.command)

@@ -26,7 +26,7 @@ from orchestrator import session, stages
 from orchestrator.data import rows
 from orchestrator.data.store import PatchStore
 from orchestrator.sweep import main
-from orchestrator.tracking.deliver import mlflow_store
+from orchestrator.tracking import address as tracking
 from sr_models.command import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST
 from sr_models.errors import LostError
 
@@ -135,7 +135,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = Resources(cpus=2, gpus=0, nodes=(Node(address="127.0.0.1", cpus=2, gpus=0),))
     monkeypatch.setattr(session.ray_runtime, "connect", lambda _address, **_options: nullcontext(found))
-    monkeypatch.setattr(session.mlflow_store, "check", lambda _uri: None)
+    monkeypatch.setattr(session.address, "check", lambda _uri: None)
     monkeypatch.setattr(session, "Follower", lambda _run, _uri: nullcontext())
     monkeypatch.setattr(stages, "search", interrupt)
 
@@ -197,7 +197,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_command_line(case: Case, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str) -> None:
-    monkeypatch.setattr(session.mlflow_store, "check", lambda _uri: None)
+    monkeypatch.setattr(session.address, "check", lambda _uri: None)
     if "--address" in arguments:  # known only after the run folder was claimed; it is taken back
         assert expected in case.refused(*arguments)
         assert list(case.output.iterdir()) == []
@@ -434,7 +434,7 @@ def test_a_run_folder_in_use(case: Case) -> None:
 
 
 def test_nobody_at_the_ray_address(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session.mlflow_store, "check", lambda _uri: None)
+    monkeypatch.setattr(session.address, "check", lambda _uri: None)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     line = case.refused(str(case.config), "--address", address)
@@ -446,7 +446,7 @@ def test_nobody_at_the_ray_address(case: Case, monkeypatch: pytest.MonkeyPatch) 
 def test_nobody_at_the_tracking_server(case: Case, monkeypatch: pytest.MonkeyPatch, silent: bool) -> None:
     import mlflow.tracking  # noqa: F401  # not within the second that the server has
 
-    monkeypatch.setattr(mlflow_store, "CHECK_TIMEOUT_S", 1.0 if silent else 10.0)
+    monkeypatch.setattr(tracking, "CHECK_TIMEOUT_S", 1.0 if silent else 10.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         if not silent:

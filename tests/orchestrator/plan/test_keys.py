@@ -47,6 +47,7 @@ def test_no_set_of_hyperparameters_is_forgotten():
         "orchestrator.run.records",
         "orchestrator.search.record",
         "orchestrator.needed",
+        "orchestrator.tracking.record",
         "eval.protocol",
     ):
         importlib.import_module(module)

@@ -16,13 +16,11 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import (
     CombinationRecord,
-    DeliveredRun,
     HomeRecord,
     MetricRecord,
     PlanRecord,
     Roles,
     SearchCounts,
-    TrackingRecord,
     TrialRecord,
     WinnerRecord,
     begin_trial,
@@ -159,41 +157,11 @@ WINNERS_TEXT = """{
 }
 """
 
-TRACKING = TrackingRecord(
-    uri="sqlite:///mlflow.db", experiments={"quick": "1"}, runs={"parent": DeliveredRun(id="r", status="running")},
-    files={"plan.json": ("plan.json", 2812, 1795857882565853474)},
-)  # fmt: skip
-TRACKING_TEXT = """{
- "uri": "sqlite:///mlflow.db",
- "experiments": {
-  "quick": "1"
- },
- "runs": {
-  "parent": {
-   "id": "r",
-   "status": "running",
-   "step": -1,
-   "size": -1
-  }
- },
- "files": {
-  "plan.json": [
-   "plan.json",
-   2812,
-   1795857882565853474
-  ]
- }
-}
-"""
-REFUSED_TEXT = TRACKING_TEXT[: -len("\n}\n")] + ',\n "refused": {\n  "trial/a": "deleted"\n }\n}\n'
-SCORED_TEXT = TRACKING_TEXT[: -len("\n}\n")] + ',\n "scores": "s"\n}\n'
-
 READERS: dict[str, Callable[[Path], Any]] = {
     "plan.json": PlanRecord.read,
     "trial.json": TrialRecord.read,
     "winners.json": read_winners,
     "home.json": HomeRecord.read,
-    "tracking.json": TrackingRecord.read,
 }
 
 
@@ -205,9 +173,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
         ("winners.json", WINNERS, WINNERS_TEXT),
         ("home.json", HomeRecord(storage="s3://bucket/runs"), '"s3://bucket/runs"\n'),
         ("home.json", HomeRecord(storage=None), "null\n"),
-        ("tracking.json", TRACKING, TRACKING_TEXT),
-        ("tracking.json", TRACKING.model_copy(update={"scores": "s"}), SCORED_TEXT),
-        ("tracking.json", TRACKING.model_copy(update={"refused": {"trial/a": "deleted"}}), REFUSED_TEXT),
     ],
 )
 def test_what_is_written_to_the_byte_and_comes_back(name: str, record: Any, text: str, tmp_path: Path) -> None:
@@ -245,8 +210,6 @@ def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
         ("trial.json", TRIAL_TEXT.replace('"attempt"', '"attempts"'), "trial.json"),
         ("winners.json", WINNERS_TEXT.replace("pruned", "stopped"), "winners.json: x2/edsr/eco.search"),
         ("winners.json", '{"x2/edsr/eco": 3}', "winners.json: x2/edsr/eco: expected a mapping"),
-        ("tracking.json", TRACKING_TEXT.replace('"id": "r",', ""), "tracking.json.runs.parent.id: required"),
-        ("tracking.json", TRACKING_TEXT.replace("files", "file"), "unknown key 'file'; did you mean 'files'?"),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_one_line_with_its_name(name: str, text: str, said: str, tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +21,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from orchestrator.leaderboard.write import write
+from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import (
@@ -31,8 +36,10 @@ from orchestrator.run.records import (
     read_winners,
     write_winners,
 )
+from orchestrator.tracking.__main__ import main
+from orchestrator.tracking.address import check, client
 from orchestrator.tracking.deliver import Tracker, mlflow_store
-from orchestrator.tracking.mlflow_store import check, client
+from orchestrator.tracking.record import TrackingRecord
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(120)
@@ -186,7 +193,7 @@ def test_each_value_once_when_killed_between_delivery_and_memory(
 
     killed = Tracker(run, uri)
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(mlflow_store.Store, "note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             killed.sync()
     # the whole machine went down: the trial goes on from step 50 and writes its later steps again, at another time
@@ -198,6 +205,107 @@ def test_each_value_once_when_killed_between_delivery_and_memory(
     found = one(uri, run, role="search")
     for key in ("psnr_y", "train.loss"):
         assert [s for s, _ in points(uri, found.info.run_id, key)] == [50, 100, 150, 200]
+
+
+@pytest.mark.parametrize("lost", ["half a line", "all lines"])
+def test_each_value_once_where_the_last_lines_of_the_memory_are_lost(lost: str, uri: str, run: Path) -> None:
+    trials = [add_trial(run, "a"), add_trial(run, "b", number=4)]
+    tracker, memory = Tracker(run, uri), run / "tracking.json"
+    tracker.sync()
+    begun = memory.read_text()
+    for number in (50, 100):
+        for trial in trials:
+            step(trial, number)
+        tracker.sync()
+    lines = memory.read_text()
+    whole = lines[: lines.index("\n}\n") + 3]
+    assert lines.startswith(begun) and len(lines.removeprefix(begun).splitlines()) == 4, "one a point"
+    memory.write_text(lines[:-20] if lost == "half a line" else whole)
+    for trial in trials:
+        step(trial, 150)
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    tracker.finish()
+    for digit in "ab":
+        found = one(uri, run, fingerprint=digit * 64).info.run_id
+        assert points(uri, found, "psnr_y") == [(50, 30.5), (100, 31.0), (150, 31.5)]
+    runs_made = [r.data.tags["sr.key"] for r in runs(uri, run.parent.name)]
+    assert len(runs_made) == len(set(runs_made)) == 3
+    assert json.loads(memory.read_text())["runs"].keys() == set(runs_made), "at the end one JSON value again"
+
+
+class Mute:
+    """An MLflow client that takes everything and keeps what a tracker asks for: the runs."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+
+    def get_experiment_by_name(self, _name: str) -> None:
+        return None
+
+    def create_experiment(self, name: str, **_place: str) -> str:
+        return name
+
+    def search_runs(self, *_: Any, **_page: Any) -> Any:
+        from mlflow.store.entities import PagedList
+
+        return PagedList([], None)
+
+    def create_run(self, _experiment: str, **_about: Any) -> Any:
+        info = SimpleNamespace(run_id=f"{len(self.made):032x}", lifecycle_stage="active")
+        self.made[info.run_id] = SimpleNamespace(info=info, data=SimpleNamespace(params={}, metrics={}))
+        return self.made[info.run_id]
+
+    def get_run(self, identifier: str) -> Any:
+        return self.made[identifier]
+
+    def ignored(self, *_: Any, **_more: Any) -> None: ...
+
+    log_batch = set_tag = update_run = set_terminated = log_artifact = ignored
+
+
+def written(run: Path, trials: int, points: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How often a tracker writes all of tracking.json, and how many bytes in all, for trials that validate in turn."""
+    whole, sizes, path = [], [0], run / "tracking.json"
+    write, append = TrackingRecord.write, TrackingRecord.append
+
+    def counted_write(state: TrackingRecord, path: Path) -> None:
+        write(state, path)
+        whole.append(path.stat().st_size)
+
+    def counted_append(state: TrackingRecord, path: Path, *what: Any) -> None:
+        before = path.stat().st_size
+        append(state, path, *what)
+        sizes.append(path.stat().st_size - before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_store, "client", lambda _: Mute())
+        patch.setattr(TrackingRecord, "write", counted_write)
+        patch.setattr(TrackingRecord, "append", counted_append)
+        folders = [add_trial(run, f"{number:x}", number=number) for number in range(trials)]
+        tracker = Tracker(run, "http://mute:1")
+        for number in range(1, points + 1):
+            for folder in folders:
+                step(folder, 50 * number)
+            tracker.sync()
+        tracker.finish()
+    assert path.stat().st_size == whole[-1]
+    return len(whole), sum(whole) + sum(sizes)
+
+
+def test_what_a_tracker_writes_down_grows_with_what_is_new(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with trials times points of a file of all trials."""
+    found = {}
+    for trials, points in ((4, 4), (16, 4), (4, 16)):
+        folder = tmp_path / f"{trials}-{points}"
+        shutil.copytree(run, folder)
+        found[trials, points] = written(folder, trials, points, monkeypatch)
+    assert {times for times, _ in found.values()} == {2}, "at the start and at the end"
+    per_point = {size: total / (size[0] * size[1]) for size, (_, total) in found.items()}
+    assert max(per_point.values()) < 400, "bytes: a line a point, two for a new run, and the file at the end"
+    assert per_point[16, 4] < per_point[4, 4] and per_point[4, 16] < per_point[4, 4]
 
 
 def test_mlflow_itself_stores_a_repeated_batch_once(uri: str, run: Path) -> None:
@@ -219,7 +327,7 @@ def test_runs_are_found_again(killed: bool, uri: str, run: Path, monkeypatch: py
     end(trial, "complete")
     if killed:
         with monkeypatch.context() as patch:
-            patch.setattr(mlflow_store.Store, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(mlflow_store.Store, "note", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 Tracker(run, uri).sync()
     else:
@@ -307,6 +415,26 @@ def test_ranks_are_metrics_and_gone_when_there_are_none_any_more(uri: str, run: 
     assert tracker.sync() == 0
 
 
+def test_an_experiment_that_another_sweep_makes_at_the_same_moment_is_shared(
+    uri: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found none, and the other one was first."""
+    step(add_trial(run, "a"), 50)
+    add_scores(run, bicubic=30.0, seed0=31.0)
+    tracker = Tracker(run, uri)
+    tracker.store.open()
+    make = tracker.store._client.create_experiment
+
+    def second(name: str, **place: str) -> str:
+        client(uri).create_experiment(name, **place)
+        return str(make(name, **place))
+
+    monkeypatch.setattr(tracker.store._client, "create_experiment", second)
+    tracker.sync()
+    assert tracker.store.state.refused == {}
+    assert one(uri, run, role="search") and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
+
+
 def deleted(uri: str, run: Path, **tags: str) -> str:
     """The id of a run that somebody has deleted in the UI."""
     found = one(uri, run, **tags).info.run_id
@@ -335,6 +463,11 @@ def test_a_run_deleted_in_mlflow_is_left_alone_and_the_rest_arrives(
     assert one(uri, run, role="sweep").info.status == "FINISHED" and runs(uri, f"{run.parent.name} leaderboard")
     step(gone, 150)
     assert Tracker(run, uri).sync() == 0 and client(uri).get_run(identifier).info.lifecycle_stage == "deleted"
+    caplog.clear()
+    assert main([str(run), "--tracking-uri", uri]) == 1, "as long as it does not take all"
+    assert "does not take 1 run(s) or file(s)" in caplog.text
+    (run / "tracking.stop").touch()
+    assert main([str(run), "--tracking-uri", uri, "--follow", str(os.getppid())]) == 0, "what could go has gone"
 
 
 def test_the_sweeps_own_run_is_made_anew_where_it_was_deleted(uri: str, run: Path) -> None:
@@ -357,10 +490,10 @@ def test_a_value_that_is_refused_holds_up_nothing_else(
         step(trial, 50)
     log = mlflow_store.Store.log_steps
 
-    def refusing(store: Any, found: Any, entries: Any) -> int:
-        if found is store.state.runs["trial/aaaaaaaaaaaaaaaa"]:
+    def refusing(store: Any, key: str, entries: Any) -> int:
+        if key == "trial/aaaaaaaaaaaaaaaa":
             raise MlflowException.invalid_parameter_value("Got invalid value")
-        return log(store, found, entries)
+        return log(store, key, entries)
 
     monkeypatch.setattr(mlflow_store.Store, "log_steps", refusing)
     damaged = add_trial(run, "c", number=5)
@@ -371,25 +504,130 @@ def test_a_value_that_is_refused_holds_up_nothing_else(
     assert tracker.sync() == 0
     assert points(uri, one(uri, run, fingerprint="b" * 64).info.run_id, "psnr_y") == [(50, 30.5)]
     assert tracker.store.state.refused == {"trial/aaaaaaaaaaaaaaaa": "Got invalid value"}
+    assert not tracker.complete
     unread, refused = [record.message for record in caplog.records]
     assert unread.startswith("trial/cccccccccccccccc is not delivered: ") and "Got invalid value" in refused
 
 
-def test_a_store_that_has_lost_everything_is_sent_it_again(run: Path, tmp_path: Path) -> None:
+def purge(uri: str, condition: str, *values: str) -> None:
+    """Take runs out of MLflow's tables for good, as `mlflow gc` does."""
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
+        gone = f"(SELECT run_uuid FROM runs WHERE {condition})"
+        for table in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            database.execute(f"DELETE FROM {table} WHERE run_uuid IN {gone}", values)
+
+
+@pytest.mark.parametrize("other", ["none", "one of its name", "another one"])
+def test_a_store_that_has_lost_everything_is_sent_it_again(
+    other: str, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a new database ids start again at 1; what another folder has made in it meanwhile may move them, or not."""
+    name, board = run.parent.name, f"{run.parent.name} leaderboard"
     step(add_trial(run, "a"), 50)
     add_scores(run, bicubic=30.0, seed0=31.0)
     uri = f"sqlite:///{tmp_path}/own.db"
     check(uri)
     Tracker(run, uri).sync()
-    names = {r.data.tags["sr.key"] for r in runs(uri, run.parent.name)}
-    client(uri).create_experiment("another one")  # so that ids differ
-    mlflow = client(uri)
-    for name in (run.parent.name, f"{run.parent.name} leaderboard"):
-        mlflow.rename_experiment(mlflow.get_experiment_by_name(name).experiment_id, f"old {name}")
+    keys = {r.data.tags["sr.key"] for r in runs(uri, name)}
+    purge(uri, "true")
+    with closing(sqlite3.connect(tmp_path / "own.db")) as database, database:
+        database.execute("DELETE FROM experiments WHERE experiment_id != 0")
+    for made in {"none": [], "one of its name": [name, board], "another one": ["first"]}[other]:
+        client(uri).create_experiment(made, artifact_location=(tmp_path / made).as_uri())
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    tracker.finish()
+    assert ["no longer knows what it was sent" in record.message for record in caplog.records] == [True]
+    assert {r.data.tags["sr.key"] for r in runs(uri, name)} == keys and tracker.store.state.refused == {}
+    assert len(runs(uri, name)) == len(keys) and len(runs(uri, board)) == 2
+    parent = one(uri, run, role="sweep").info.run_id
+    found = one(uri, run, role="search")
+    assert points(uri, found.info.run_id, "psnr_y") == [(50, 30.5)] and found.data.params["model"] == "edsr_baseline"
+    assert found.data.tags["mlflow.parentRunId"] == parent
+    assert "leaderboard.json" in {file.path for file in client(uri).list_artifacts(parent)}
+    assert Tracker(run, uri).sync() == 0
+
+
+def test_what_is_still_there_of_a_lost_parent_is_found_and_hung_below_a_new_one(uri: str, run: Path) -> None:
+    step(add_trial(run, "a"), 50)
+    add_scores(run, bicubic=30.0, seed0=31.0)
     Tracker(run, uri).sync()
-    assert {r.data.tags["sr.key"] for r in runs(uri, run.parent.name)} == names
-    assert len(runs(uri, run.parent.name)) == len(names) and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
-    assert points(uri, one(uri, run, role="search").info.run_id, "psnr_y") == [(50, 30.5)]
+    before = {r.info.run_id: r.data.tags["role"] for r in runs(uri, run.parent.name)}
+    purge(uri, "run_uuid = ?", deleted(uri, run, role="sweep"))
+    Tracker(run, uri).sync()
+    after = {r.info.run_id: r.data.tags["role"] for r in runs(uri, run.parent.name)}
+    assert {i: role for i, role in before.items() if role != "sweep"}.items() < after.items()
+    assert Counter(after.values()) == Counter(before.values()) and len(runs(uri, f"{run.parent.name} leaderboard")) == 2
+    children = [r for r in runs(uri, run.parent.name) if r.data.tags["role"] != "sweep"]
+    assert {r.data.tags["mlflow.parentRunId"] for r in children} == {one(uri, run, role="sweep").info.run_id}
+
+
+def begin_anew(trial: Path) -> None:
+    """As `begin_trial` does for a search that steers by what the trial's validations lacked."""
+    journal.begin_anew(trial / JOURNAL)
+    found = TrialRecord.read(trial / "trial.json")
+    found.model_copy(update={"attempt": found.attempt + 1}).write(trial / "trial.json")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_trial_that_is_begun_anew_is_sent_anew(seen: bool, uri: str, run: Path) -> None:
+    """By the tracker that sent it before, or by another one; with a metric in steps that were sent without it."""
+    trial = add_trial(run, "a")
+    for number in (50, 100, 150):
+        step(trial, number)
+    end(trial, "complete")
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    before = one(uri, run, role="search").info.run_id
+    for lpips in (0.4, 0.3):
+        begin_anew(trial)
+        step(trial, 50, lpips_alex=lpips)
+        tracker = tracker if seen else Tracker(run, uri)
+        tracker.sync()
+    step(trial, 100, lpips_alex=0.2)
+    tracker.sync()
+    found = one(uri, run, role="search")
+    assert points(uri, found.info.run_id, "lpips_alex") == [(50, 0.3), (100, 0.2)]
+    assert points(uri, found.info.run_id, "psnr_y") == [(50, 30.5), (100, 31.0)], "once"
+    assert found.info.status == "RUNNING" and found.data.params["model"] == "edsr_baseline"
+    assert found.data.tags["mlflow.parentRunId"] == one(uri, run, role="sweep").info.run_id
+    assert client(uri).get_run(before).info.lifecycle_stage == "deleted"
+    assert Tracker(run, uri).sync() == 0
+
+
+def test_a_trial_begun_anew_is_sent_anew_where_its_run_is_lost_or_was_not_yet_forgotten(uri: str, run: Path) -> None:
+    """`mlflow gc` has taken the old run; or a tracker was killed after deleting it and before anything else."""
+    for number, take in enumerate((lambda i: client(uri).delete_run(i), lambda i: purge(uri, "run_uuid = ?", i))):
+        trial = add_trial(run, "ab"[number], number=number)
+        step(trial, 50)
+        Tracker(run, uri).sync()
+        take(one(uri, run, fingerprint="ab"[number] * 64).info.run_id)
+        begin_anew(trial)
+        step(trial, 50, lpips_alex=0.4)
+        tracker = Tracker(run, uri)
+        tracker.sync()
+        assert tracker.store.state.refused == {}
+        found = one(uri, run, fingerprint="ab"[number] * 64).info.run_id
+        assert points(uri, found, "lpips_alex") == [(50, 0.4)]
+
+
+def test_a_trial_begun_anew_does_not_double_where_its_new_run_was_not_noted(
+    uri: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = add_trial(run, "a")
+    step(trial, 50)
+    Tracker(run, uri).sync()
+    begin_anew(trial)
+    step(trial, 50, lpips_alex=0.4)
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_store.Store, "log_params", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Tracker(run, uri).sync()
+    state = TrackingRecord.read(run / "tracking.json")
+    del state.runs["trial/aaaaaaaaaaaaaaaa"]  # killed between making and noting it
+    state.write(run / "tracking.json")
+    Tracker(run, uri).sync()
+    assert points(uri, one(uri, run, role="search").info.run_id, "lpips_alex") == [(50, 0.4)]
 
 
 def test_the_cause_of_a_failure_goes_as_the_trial_goes_on(uri: str, run: Path) -> None:

@@ -37,6 +37,7 @@ from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import MetricRecord, PlanRecord, read_roles
 from orchestrator.search.studies import Studies
 from orchestrator.tracking import __main__ as command
+from orchestrator.tracking import address
 from orchestrator.tracking.deliver import Tracker, mlflow_store
 from sr_models.errors import InputError
 from sr_models.files import read_json
@@ -492,10 +493,10 @@ def test_a_wrong_password_is_refused_at_once_in_one_line(tmp_path: Path, postgre
     uri = postgres.uri("mlflow").replace(postgres.password, wrong)
     start = time.monotonic()
     with pytest.raises(InputError, match=r"tracking URI .*password authentication failed") as tracking_error:
-        mlflow_store.check(uri)
+        address.check(uri)
     with pytest.raises(InputError, match=r"--studies-uri .*password authentication failed") as studies_error:
         Studies(uri, make_plan(config), lambda *_: pytest.fail("asked for a trial"), RunDir(tmp_path / "run"))
-    assert time.monotonic() - start < mlflow_store.CHECK_TIMEOUT_S
+    assert time.monotonic() - start < address.CHECK_TIMEOUT_S
     for said in (str(tracking_error.value), str(studies_error.value)):
         assert wrong not in said and len(said.splitlines()) == 1
 
@@ -585,8 +586,8 @@ def test_a_run_that_a_dying_server_made_without_saying_so_is_found_again(
     from mlflow.exceptions import MlflowException
 
     uri = f"sqlite:///{planned.parent}/mlflow.db"
-    mlflow_store.check(uri)
-    real = mlflow_store.client(uri)
+    address.check(uri)
+    real = address.client(uri)
     make, calls = real.create_run, []
 
     def mute(*args: Any, **kwargs: Any) -> Any:
@@ -606,7 +607,7 @@ def test_a_run_that_a_dying_server_made_without_saying_so_is_found_again(
 def test_a_command_whose_server_goes_away_says_so_in_a_line(
     planned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "check", lambda _: None)
+    monkeypatch.setattr(address, "check", lambda _: None)
     uri = f"http://me:pass@127.0.0.1:{free_port()}"
     assert command.main([str(planned), "--tracking-uri", uri]) == 1
     said = capsys.readouterr().err
