@@ -212,7 +212,7 @@ def test_a_store_is_needed_by_the_hash_of_its_scale(tmp_path, run_clean, data_ha
 
 def test_what_a_kill_left_goes_after_a_day(made, run_clean):
     shared, own = made.output / "shared", made.run.trial(trial(1).fingerprint)
-    removed = shared / "store" / f".{LEFT[:16]}.0a1b.part" / "hr.arrow"  # by a clean that was killed
+    removed = shared / "store" / f".{LEFT[:16]}.0a1b.part" / "manifest.json"  # by a clean that was killed
     leftovers = [own / f".{CHECKPOINT}.7-a.part", shared / "searches/.a.json.7-b.part", removed]
     leftovers += [shared / "store" / KEPT[:16] / "mu_x2_0.arrow.part"]
     halves = [shared / "store/.building/ab/store/hr.arrow.part", shared / "store/.building/ab/.lock"]

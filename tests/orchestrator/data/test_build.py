@@ -101,6 +101,42 @@ def test_where_files_cannot_be_linked_or_the_other_one_is_damaged_a_store_keeps_
     assert (x4.folder / "val_hr.arrow").stat().st_nlink == 2
 
 
+def test_what_a_killed_clean_left_is_no_store(folder, reads):
+    """It renames a store before it deletes that, the manifest not first."""
+    store = build(folder)
+    left = store.folder.rename(store.folder.with_name(f".{store.folder.name}.0a1b2c3d.part"))
+    (left / "hr.arrow").unlink()
+    assert build(folder).folder == store.folder and len(reads) == 6 + 6
+    x4 = build(folder, scale=4)
+    assert (x4.folder / "hr.arrow").stat().st_ino == (store.folder / "hr.arrow").stat().st_ino
+    assert (left / "lr_x2.arrow").stat().st_nlink == 1 and (left / "val_hr.arrow").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": "sr-patch-store", "version": 1, "scales": [2]}', None])
+def test_a_store_that_cannot_be_read_stops_no_build_of_another(folder, capsys, text):
+    x2 = build(folder)
+    manifest = x2.folder / "manifest.json"
+    manifest.unlink()
+    manifest.write_text(text) if text else manifest.mkdir()
+    x4 = build(folder, scale=4)
+    said = capsys.readouterr().err
+    assert str(x2.folder) in said and said.count("\n") == 1 and said.endswith("; passed over\n")
+    assert {path.stat().st_nlink for path in x4.folder.glob("*.arrow")} == {1}
+    assert build(folder, scale=4).folder == x4.folder
+
+
+def test_a_store_that_cannot_be_read_is_named_once_its_own_images_are_built(folder, reads, capsys):
+    store = build(folder)
+    text = (store.folder / "manifest.json").read_text()
+    (store.folder / "manifest.json").write_text(text[:100])
+    for _ in range(2):
+        with pytest.raises(InputError, match=rf"store {store.folder} is damaged: .*; delete it and build again"):
+            build(folder)
+        assert len(reads) == 6 + 6, "what was built waits"
+    store.folder.rename(folder / "deleted")
+    assert build(folder).data_hash == store.data_hash and len(reads) == 6 + 6
+
+
 def test_the_same_images_under_other_names_are_the_same_store(folder, reads):
     store = build(folder)
     store.add_centroids("a" * 16, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
