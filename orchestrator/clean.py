@@ -79,7 +79,7 @@ def _clean(place: _Place, needs: Needed, given: argparse.Namespace) -> int:
 
     files, now = place.files(), time.time()
     found = unneeded(place.folder, files, needs, now)
-    states = finished_checkpoints(place.folder, files, needs, now)
+    states = finished_checkpoints(place.folder, files, needs)
     print(f"{place.shown}: {len(needs.runs)} run folders need {len(needs.trials)} trials" + _earlier(needs))
     print(_listing("needed by none of them", found, now))
     print(

@@ -108,6 +108,11 @@ def table_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.arrow"
 
 
+def stored_name(name: str, product: Product) -> str:
+    """What a table is called on a storage, where those of all stores lie in one folder."""
+    return f"{name}-{product.sha256[:16]}.arrow"
+
+
 def finished(stores: Path) -> list[Path]:
     """The folders of finished stores; one whose name begins with a dot is being built, or being removed."""
     return sorted(path.parent for path in stores.glob(f"[!.]*/{MANIFEST}"))

@@ -9,20 +9,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from eval.rows import Identity, Subject, write_rows
 from orchestrator import clean, session
+from orchestrator.data.build import build_store
+from orchestrator.data.shared import fetch_store, publish_store
+from orchestrator.data.store import PatchStore
 from orchestrator.evaluate.on_cluster import one_at_a_time
 from orchestrator.needed import DAY
 from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.services import Services
+from orchestrator.plan.sources import ImageSource
 from orchestrator.run import lease
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.lock import CLEAN_LOCK, DRIVER_LOCK, EVALUATE_LOCK, held
 from orchestrator.run.records import TRIAL, Roles, begin_trial
@@ -332,7 +338,7 @@ def test_a_run_that_cannot_be_read_stops_everything(made, run_clean, name, text)
     assert str(path) in refused.err
 
 
-@pytest.mark.parametrize("name", [record_name(LEFT), "shared/rows/22/a.parquet"])
+@pytest.mark.parametrize("name", [record_name(LEFT), "shared/rows/22/a.parquet", f"{STORES}/{LEFT[:16]}.json"])
 def test_what_cannot_be_judged_stops_everything(made, run_clean, name):
     write(made.output / name, "{")
     before, refused = names(made.output), run_clean(made.output, "--remove")
@@ -399,6 +405,69 @@ def test_a_storage_is_cleaned_and_the_copies_here_stay(made, place, run_clean):
     assert stored(place) == before - below(before, *left) - made.states
     assert names(made.output) == here
     assert not lease.read(place.child("shared")).counts
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> dict[int, PatchStore]:
+    """Scale -> a store of the same images, with the centroids of one teacher."""
+    folder = tmp_path_factory.mktemp("published")
+    for seed, split in enumerate(("train", "val")):
+        (folder / split).mkdir()
+        pixels = np.random.default_rng(seed).integers(256, size=(36, 42, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / split / "0.png")
+    train, validation = ([ImageSource(hr=str(folder / split))] for split in ("train", "val"))
+    made = {}
+    for scale in (2, 3):
+        made[scale] = build_store(folder / "stores", train=train, validation=validation, scale=scale)
+        made[scale].add_centroids(
+            "a" * 16, lambda lr, scale=scale: lr.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        )
+    return made
+
+
+def tables(names: set[str]) -> set[str]:
+    """What stores on a storage consist of: the names of tables without their hashes, listings as they are."""
+    files = {name.rpartition("/")[2] for name in names}
+    return {name.rpartition("-")[0] if name.endswith(".arrow") else name for name in files}
+
+
+def test_of_a_store_on_a_storage_what_no_other_one_lists_goes(published, place, run_clean, tmp_path):
+    """In the shape in which it is published there: flat, HR once for all scales."""
+    run, shelf = begin_run(tmp_path / "runs", "mine-01234567", data_hash={"x2": published[2].data_hash}), STORES
+    for store in published.values():
+        publish_store(store, place.child(shelf))
+    push_tree(run.output, place, ["*"])
+    before, key = stored(place), published[3].data_hash[:16]
+    listed = run_clean(run.output, "--storage", place.uri)
+    own = {"lr_x3", "val_lr_x3", f"mu_x3_{'a' * 16}", f"mu_lr_x3_{'a' * 16}"}
+    assert tables(listed.listed) == own | {f"{key}.json", f"{key}-{'a' * 16}.json"}
+    assert tables(before - listed.listed) >= {"hr", "val_hr", "lr_x2", "val_lr_x2"}
+
+    removed = run_clean(run.output, "--storage", place.uri, "--remove")
+    assert removed.code == EXIT_DONE and stored(place) == before - listed.listed
+    assert "needed by none of them: nothing" in run_clean(run.output, "--storage", place.uri).out
+    there = fetch_store(place.child(shelf), published[2].data_hash, tmp_path / "cache")
+    assert there.has_centroids("a" * 16)
+    with pytest.raises(InputError, match="holds no patch store"):
+        fetch_store(place.child(shelf), published[3].data_hash, tmp_path / "cache")
+    publish_store(published[3], place.child(shelf))
+    assert stored(place) == before
+
+
+def test_tables_that_nothing_lists_go_after_a_day(published, run_clean, tmp_path):
+    """They are of a publication, or a clean, that was killed: the first goes on with them."""
+    root = Storage.parse(str(tmp_path / "bucket"), "x")
+    output = begin_run(tmp_path / "runs", "mine-01234567").output
+    publish_store(published[2], root.child(STORES))
+    for listing in (root.folder / STORES).glob("*.json"):
+        listing.unlink()
+    arrows = list((root.folder / STORES).glob("*.arrow"))
+    assert len(arrows) == 6 and not run_clean(output, "--storage", root.uri).listed
+    for path in arrows[:4]:
+        old(path)
+    assert len(run_clean(output, "--storage", root.uri).listed) == 4
+    assert run_clean(output, "--storage", root.uri, "--remove").code == EXIT_DONE
+    assert {*(root.folder / STORES).glob("*.arrow")} == {*arrows[4:]}
 
 
 def test_what_only_a_run_here_knows_to_need_stays_on_the_storage(made, place, run_clean):
