@@ -24,24 +24,10 @@ from sr_models.images.operators import KERNEL, downscale
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared" / "data"
-SIZES = [(41, 50), (60, 37), (33, 33), (48, 64)]  # not multiples of the scales
-
-
-def pixels(seed: int, height: int, width: int) -> np.ndarray:
-    """A picture whose every pixel tells its place: red = row, green = column, blue = which picture."""
-    image = np.empty((height, width, 3), np.uint8)
-    image[..., 0], image[..., 1], image[..., 2] = np.arange(height)[:, None], np.arange(width), seed
-    return image
-
-
-def write_images(folder: Path, seeds: range) -> None:
-    folder.mkdir(parents=True)
-    for seed in seeds:
-        Image.fromarray(pixels(seed, *SIZES[seed % 4])).save(folder / f"{seed:02}.png")
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path, write_images) -> Path:
     write_images(tmp_path / "train", range(4))
     write_images(tmp_path / "val", range(4, 6))
     return tmp_path
@@ -153,11 +139,11 @@ def test_the_same_images_under_other_names_are_the_same_store(folder, reads):
     assert not list(folder.glob("stores/.building/*/store"))
 
 
-def test_data_hash_follows_pixels_not_paths_files_or_teachers(folder):
+def test_data_hash_follows_pixels_not_paths_files_or_teachers(folder, pixels):
     store, copy = build(folder), folder / "elsewhere"
     copy.mkdir()
     for seed in range(4):
-        Image.fromarray(pixels(seed, *SIZES[seed])).save(copy / f"{seed}.bmp")
+        Image.fromarray(pixels(seed)).save(copy / f"{seed}.bmp")
     own = build_store(
         folder / "other", train=[ImageSource(hr=str(copy))], validation=[ImageSource(hr=str(folder / "val"))], scale=2
     )
@@ -336,23 +322,23 @@ def test_a_store_without_a_usable_training_image_is_refused(folder):
             build(folder, on_bad="skip")
 
 
-def test_lr_files_are_used_and_must_fit_their_hr(folder):
+def test_lr_files_are_used_and_must_fit_their_hr(folder, pixels):
     (folder / "lr").mkdir()
     for seed in range(4):
-        lr = 255 - downscale(pixels(seed, *SIZES[seed]), 2)
+        lr = 255 - downscale(pixels(seed), 2)
         Image.fromarray(lr).save(folder / "lr" / f"{seed:02}x2.png")
     paired = [ImageSource(hr=str(folder / "train"), lr={2: str(folder / "lr")})]
     store = build(folder, train=paired)
     assert store.manifest.kernels == [FILES, KERNEL]
-    assert np.array_equal(255 - store._table("lr_x2").images[3], downscale(pixels(3, *SIZES[3]), 2))
+    assert np.array_equal(255 - store._table("lr_x2").images[3], downscale(pixels(3), 2))
     Image.fromarray(lr[1:]).save(folder / "lr/03x2.png")
     with pytest.raises(InputError, match=r"train/03\.png.*23x32"):
         build(folder, train=paired)
     build(folder, train=paired, scale=3)  # where LR is made, what its file is does not matter
 
 
-def test_a_training_image_among_the_validation_images_is_a_leak(folder):
-    Image.fromarray(pixels(1, *SIZES[1])).save(folder / "val/06.bmp")  # other name and format, same pixels
+def test_a_training_image_among_the_validation_images_is_a_leak(folder, pixels):
+    Image.fromarray(pixels(1)).save(folder / "val/06.bmp")  # other name and format, same pixels
     with pytest.raises(InputError, match=r"val/06\.bmp is a training image too \(train/01\.png\)"):
         build(folder, on_bad="skip")
     assert not list(folder.glob("stores/*"))[1:], "only who builds holds a folder there"
