@@ -76,7 +76,8 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             inputs = Inputs(config)
             jobs = entrants.jobs(scored, evaluation, inputs, home.access)
             planned = work.plan(jobs, inputs.benchmarks, home.access, strict=request.strict)
-            refused = bring_rows(planned, home.access, pool, strict=request.strict)
+            most = config.resources.max_bytes
+            refused = bring_rows(planned, home.access, pool, strict=request.strict, max_bytes=most)
         finally:
             home.access.remove(entrants.SNAPSHOTS)
         mine = {entrant.identity for entrant in own}

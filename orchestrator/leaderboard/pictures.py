@@ -28,6 +28,7 @@ from orchestrator.run.records import WinnerRecord, read_winners
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.files import write_text
 from sr_models.hashing import digest
+from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
@@ -40,7 +41,8 @@ PANELS = 6
 
 _SCORES = 3  # a panel's label holds no more
 
-Network = SRNetwork | WithSigma
+Network = tuple[SRNetwork | WithSigma, Bound | None]
+"""With what a picture may take of it, as for workers."""
 
 
 def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark]) -> None:
@@ -87,11 +89,17 @@ def _digest(
 
 def _networks(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> dict[str, Network]:
     """Bicubic and each winner's first seed, by the label that pictures give them."""
-    nets: dict[str, Network] = {"bicubic": sr_models.build("bicubic", scale)}
+    most = plan.config.resources.bound
+
+    def bounded(net: SRNetwork | WithSigma, name: str) -> Network:
+        return net, None if most is None else Bound.of(net, most, tile_exact=sr_models.spec(name).tile_exact)
+
+    nets = {"bicubic": bounded(sr_models.build("bicubic", scale), "bicubic")}
     for combination in plan.combinations:
         if combination.scale == scale and combination.id in winners:
             folder = run.trial(winners[combination.id].fingerprints[0]) / "model"
-            nets[f"{combination.label}\n× {combination.objective_label}"] = load_checkpoint(folder)[0]
+            net, info = load_checkpoint(folder)
+            nets[f"{combination.label}\n× {combination.objective_label}"] = bounded(net, info.model)
     return nets
 
 
@@ -108,9 +116,16 @@ def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchma
     scorer = Scorer(protocol, [*metrics, *UNCERTAINTY], scale=bench.scale, kernel=bench.kernel)
     scored = {
         label: score_image(
-            net, bench, 0, scorer=scorer, draws=protocol.draws, seed=plan.config.evaluation.seed, options=options
+            net,
+            bench,
+            0,
+            scorer=scorer,
+            draws=protocol.draws,
+            seed=plan.config.evaluation.seed,
+            options=options,
+            bound=bound,
         )
-        for label, net in nets.items()
+        for label, (net, bound) in nets.items()
     }
     base, name = scored["bicubic"], f"{bench.name}_x{bench.scale}"
     title = f"{bench.name} ×{bench.scale}: {bench.pairs[0].name}{seeds}"
