@@ -1,9 +1,9 @@
 """What the runs of an output need of all that they share, and what is left over.
 
 A run needs the trials of its roles and the stores that its plan is computed from; a search is needed for any trial of
-its proposals, a measurement for the weights that a run's own rows name, a table of stores on a storage
-(`orchestrator.data.shared`) for any of these that lists it. What lies on a storage is read in a copy: `RECORDS` are all
-the files that are opened here.
+its proposals, a measurement for the weights that those trials have left or that a run's own rows name, a table of
+stores on a storage (`orchestrator.data.shared`) for any of these that lists it. What lies on a storage is read in a
+copy: `RECORDS` are all the files that are opened here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -23,7 +23,7 @@ from pydantic import ConfigDict
 
 from orchestrator.data.manifest import Manifest, stored_name
 from orchestrator.run import journal
-from orchestrator.run.folder import SHARED, STORES, RunDir
+from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import read_roles
 from orchestrator.search.record import SearchRecord
@@ -34,12 +34,13 @@ from sr_models.params import Params
 
 RECORDS = (
     "*/config.yaml", "*/plan.json", "*/roles.jsonl", "*/store/manifest.json", "*/evaluation/*.parquet",
-    f"{SHARED}/trials/*/{JOURNAL}", f"{SHARED}/searches/*.json", f"{SHARED}/rows/*.parquet", f"{STORES}/*.json",
+    f"{SHARED}/trials/*/{JOURNAL}", f"{SHARED}/trials/*/model.json", f"{SHARED}/searches/*.json",
+    f"{SHARED}/rows/*.parquet", f"{STORES}/*.json",
 )  # fmt: skip
 """Patterns as of `orchestrator.storage.mirror`."""
 
 DAY = 86400.0
-"""Half of something, untouched for so long (seconds), was left by a kill."""
+"""Half of something, untouched for so long (seconds), was left by a kill; so were measurements that no run knows of."""
 
 Kind = Literal["trial", "search", "store", "table", "rows", "half-built store", "leftover", "checkpoint"]
 
@@ -123,6 +124,14 @@ class _Ingredients(Params):
         return {self.data_hash} if isinstance(self.data_hash, str) else set(self.data_hash.values())
 
 
+class _Export(Params):
+    """Of `model.json`, what its weights are known by."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    weights_sha256: str
+
+
 def run_folders(output: Path) -> list[RunDir]:
     """The folders of sweeps, and of evaluations that keep their rows. Raises InputError: one that cannot be read."""
     with _readable():
@@ -175,8 +184,11 @@ def unneeded(output: Path, files: Mapping[str, Listed], needs: Needed, now: floa
         now: seconds since 1970.
 
     Raises:
-        InputError: searches, rows or stores on a storage that cannot be read.
+        InputError: searches, rows, what a trial has left, or stores on a storage, that cannot be read.
     """
+    with _readable():
+        left = {sha256 for name in needs.trials for sha256 in _exported(output / trial_name(name))}
+    needs = replace(needs, weights=needs.weights | left)
     things = _things(files)
     listed = _listed(output, things)
     found = [thing for thing in things if not _is_needed(thing, output, needs, listed, now)]
@@ -226,8 +238,9 @@ def _is_needed(thing: Thing, output: Path, needs: Needed, listed: Mapping[str, C
             return any(proposal.fingerprint[:16] in needs.trials for proposal in proposals)
         case "rows":
             tables = [output / name for name in thing.files if name.endswith(".parquet")]
-            if tables:
-                return None in (own := _weights(tables)) or not needs.weights.isdisjoint(own)
+            own = _weights(tables)
+            if None in own or not needs.weights.isdisjoint(own):
+                return True
     return now - thing.touched <= DAY
 
 
@@ -260,6 +273,12 @@ def _grouped(files: Mapping[str, Listed], kinds: Iterable[Kind]) -> list[Thing]:
 
 def _is_checkpoint(name: str) -> bool:
     return name.count("/") == 3 and any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in _CHECKPOINTS)
+
+
+def _exported(trial: Path) -> Iterator[str]:
+    """The hashes of the weights that a trial has left so far, those along its training too."""
+    for path in trial.rglob("model.json"):
+        yield _Export.parse(read_json(path), str(path)).weights_sha256
 
 
 def _weights(tables: Iterable[Path]) -> set[str | None]:

@@ -38,6 +38,7 @@ from orchestrator.storage.uri import Storage
 from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT
 from sr_models.errors import InputError
 from sr_models.files import write_json, write_text
+from sr_models.hashing import digest
 from sr_models.inference.super_resolve import Options
 
 pytestmark = pytest.mark.usefixtures("quick_lease")
@@ -75,7 +76,14 @@ def train(run: RunDir, seed: int, status: str | None) -> str:
     weights = ("model/model.safetensors", "snapshots/1/model/model.safetensors")
     for name in (CHECKPOINT, "checkpoint.before.pt", f"{CHECKPOINT}.sha256", *weights):
         write_text(folder / name, "0123456789")
+    for name in ("model", "snapshots/1/model"):
+        write_json(folder / name / "model.json", {"weights_sha256": weights_of(seed, name), "model": "edsr"})
     return run.name_of(folder)
+
+
+def weights_of(seed: int, name: str) -> str:
+    """The hash of what `train` leaves in this folder of a trial."""
+    return digest([seed, name])
 
 
 def search(run: RunDir, key: str, *seeds: int) -> str:
@@ -143,6 +151,12 @@ def run_clean(capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespa
 
 
 @pytest.fixture
+def after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean comes later: nobody can make a file on a bucket older."""
+    monkeypatch.setattr(clean, "time", SimpleNamespace(time=lambda: time.time() + 2 * DAY))
+
+
+@pytest.fixture
 def made(tmp_path: Path) -> SimpleNamespace:
     """An output of two runs: `kept` is what they need, `left` is not, `states` are checkpoints of a finished trial."""
     output = tmp_path / "runs"
@@ -156,6 +170,8 @@ def made(tmp_path: Path) -> SimpleNamespace:
     for name, sha256 in (("11", KEPT), ("22", LEFT), ("33", None)):
         rows(first, f"shared/rows/{name}/a.parquet", sha256)
         write_text(first.at(f"shared/rows/{name}/a.npz"), "features")
+        for path in first.at(f"shared/rows/{name}").iterdir():
+            old(path)
     kept |= {"shared/rows/11", "shared/rows/33"}
     left |= {"shared/rows/22"}
     ended = first.name_of(first.trial(trial(1).fingerprint))
@@ -238,6 +254,18 @@ def test_what_a_kill_left_goes_after_a_day(made, run_clean):
     assert run_clean(made.output, "--remove").code == EXIT_DONE
     assert not any(path.exists() for path in [*leftovers, *halves])
     assert (own / TRIAL).exists() and (shared / "store" / KEPT[:16] / "hr.arrow").exists()
+
+
+def test_measurements_whose_rows_are_still_to_be_written_stay(made, run_clean):
+    """An evaluation that was interrupted goes on with them; of weights that no trial has left, for a day."""
+    whose = {"44": weights_of(1, "model"), "55": weights_of(3, "snapshots/1/model"), "66": weights_of(4, "model"),
+             "77": "7" * 64}  # fmt: skip
+    for name, sha256 in whose.items():
+        rows(made.run, f"shared/rows/{name}/a.parquet", sha256)
+    assert run_clean(made.output).listed == made.left | made.states
+    for name in whose:
+        old(made.output / f"shared/rows/{name}/a.parquet")
+    assert run_clean(made.output).listed == made.left | made.states | {"shared/rows/66", "shared/rows/77"}
 
 
 def test_links_are_not_followed_out_of_the_output(made, run_clean, tmp_path):
@@ -338,7 +366,15 @@ def test_a_run_that_cannot_be_read_stops_everything(made, run_clean, name, text)
     assert str(path) in refused.err
 
 
-@pytest.mark.parametrize("name", [record_name(LEFT), "shared/rows/22/a.parquet", f"{STORES}/{LEFT[:16]}.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        record_name(LEFT),
+        "shared/rows/22/a.parquet",
+        f"{STORES}/{LEFT[:16]}.json",
+        f"shared/trials/{trial(1).fingerprint[:16]}/model/model.json",
+    ],
+)
 def test_what_cannot_be_judged_stops_everything(made, run_clean, name):
     write(made.output / name, "{")
     before, refused = names(made.output), run_clean(made.output, "--remove")
@@ -391,7 +427,7 @@ def stored(place: Storage) -> set[str]:
     return set(place.names()) - {f"shared/{lease.DRIVER}"}
 
 
-def test_a_storage_is_cleaned_and_the_copies_here_stay(made, place, run_clean):
+def test_a_storage_is_cleaned_and_the_copies_here_stay(made, place, run_clean, after_a_day):
     push_tree(made.output, place, ["*"])
     extra = begin_run(made.output.parent / "elsewhere", "third-01234567", 5)  # a run that another machine drove
     push_tree(extra.output, place, ["*"])
@@ -470,8 +506,9 @@ def test_tables_that_nothing_lists_go_after_a_day(published, run_clean, tmp_path
     assert {*(root.folder / STORES).glob("*.arrow")} == {*arrows[4:]}
 
 
-def test_what_only_a_run_here_knows_to_need_stays_on_the_storage(made, place, run_clean):
+def test_what_only_a_run_here_knows_to_need_stays_on_the_storage(made, place, run_clean, after_a_day):
     """A driver that was killed had not brought its last roles there."""
+    rows(made.run, "shared/rows/44/a.parquet", weights_of(3, "model"))
     push_tree(made.output, place, ["*"])
     place.delete(f"{made.second.name}/roles.jsonl")
     assert run_clean(made.output, "--storage", place.uri).listed == made.left | made.states
