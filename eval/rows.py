@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 SET = ""
 """`image` in the row of a whole set."""
 
+MEASUREMENT_VERSION = 1
+"""In the name of every measurement, so that none of an earlier meaning is found: it moves whenever the same weights on
+the same images would get another value, by a change of ours or by a release of what computes perceptual ones (lpips,
+dists-pytorch, torch-fidelity, pyiqa). A run's own rows are named without it, and stay as they were scored."""
+
 FEATURES = "features"
 """In the `details` of an image's measurement: the file, without suffix, of what metrics of a whole set see of it."""
 
@@ -100,7 +105,8 @@ class Subject:
         """What all measurements of these weights, made in this way, have in common, as hex: no label, no test set."""
         who = self.identity
         weights = [who.network, who.scale, self.hyper, self.sigma, self.weights_sha256]
-        return digest([*weights, self.kernel, self.protocol, self.seed, asdict(self.options)])[:24]
+        how = [self.kernel, self.protocol, self.seed, asdict(self.options), MEASUREMENT_VERSION]
+        return digest([*weights, *how])[:24]
 
     def measured(self, lr_sha256: str, hr_sha256: str) -> str:
         """Names the measurement of one image by the hashes of its pixels."""
