@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -39,17 +39,18 @@ class PoolOptions:
 def report(
     planned_job: Planned,
     access: Access,
+    there: Mapping[str, str],
     metrics: Sequence[str],
     name: str,
     parameters: int,
     refused: Sequence[str],
     lr_sha256: str | None,
 ) -> Evaluation:
-    """What `python -m eval` says of the same rows."""
+    """What `python -m eval` says of the same rows; `there`: `read_keys` of the run's."""
     from eval.report import model_report
     from orchestrator.evaluate.work import lacking_set, rows_of
 
-    rows, subject = rows_of(planned_job, access), planned_job.job.subject
+    rows, subject = rows_of(planned_job, access, there), planned_job.job.subject
     if not rows:
         more = f" (and {len(refused) - 1} more refused; nothing was scored)" if len(refused) > 1 else ""
         raise InputError((refused[0] if refused else f"no image of {subject.benchmark} was scored") + more)
