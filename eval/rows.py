@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 SET = ""
 """`image` in the row of a whole set."""
+
+MEASUREMENT_VERSION = 1
+"""In the name of every measurement, so that none of an earlier meaning is found: it moves whenever the same weights on
+the same images would get another value, by a change of ours or by a release of what computes perceptual ones (lpips,
+dists-pytorch, torch-fidelity, pyiqa). A run's own rows are named without it, and stay as they were scored."""
 
 FEATURES = "features"
 """In the `details` of an image's measurement: the file, without suffix, of what metrics of a whole set see of it."""
@@ -100,7 +105,8 @@ class Subject:
         """What all measurements of these weights, made in this way, have in common, as hex: no label, no test set."""
         who = self.identity
         weights = [who.network, who.scale, self.hyper, self.sigma, self.weights_sha256]
-        return digest([*weights, self.kernel, self.protocol, self.seed, asdict(self.options)])[:24]
+        how = [self.kernel, self.protocol, self.seed, asdict(self.options), MEASUREMENT_VERSION]
+        return digest([*weights, *how])[:24]
 
     def measured(self, lr_sha256: str, hr_sha256: str) -> str:
         """Names the measurement of one image by the hashes of its pixels."""
@@ -175,23 +181,6 @@ def write_rows(path: Path, subject: Subject, rows: Sequence[Mapping[str, Any]], 
         pq.write_table(table, part, write_page_checksum=True)
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Every row below `folder` (*.parquet), as it was written; columns that a file lacks are absent.
-
-    Rows with one key are one row. Of rows of one measurement the first, by time of writing, gets what the others know
-    of further metrics.
-
-    Raises:
-        InputError: a file cannot be read, or is damaged.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
-        for number, row in enumerate(read_file(path)):
-            known = measurement(row.get("key") or "") or f"{path}:{number}"
-            found[known] = _merged(found[known], row) if known in found else row
-    return list(found.values())
-
-
 def read_file(path: Path) -> list[dict[str, Any]]:
     """The rows of one file, as they were written. Raises InputError as `read_rows`."""
     rows = _rows(path)
@@ -200,6 +189,26 @@ def read_file(path: Path) -> list[dict[str, Any]]:
         for name in ("not_computed", "details"):
             row[name] = json.loads(row.get(name) or "{}")
     return rows
+
+
+def read_rows(folder: Path, read: Callable[[Path], list[dict[str, Any]]] = read_file) -> list[dict[str, Any]]:
+    """Every row below `folder` (*.parquet), as it was written; columns that a file lacks are absent.
+
+    Rows with one key are one row. Of rows of one measurement the first, by time of writing, gets what the others know
+    of further metrics.
+
+    Args:
+        read: `read_file`, or what remembers the files that it has read.
+
+    Raises:
+        InputError: a file cannot be read, or is damaged.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
+        for number, row in enumerate(read(path)):
+            known = measurement(row.get("key") or "") or f"{path}:{number}"
+            found[known] = _merged(found[known], row) if known in found else row
+    return list(found.values())
 
 
 def read_keys(folder: Path) -> dict[str, str]:

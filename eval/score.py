@@ -152,6 +152,7 @@ def score_image(
     draws: int,
     seed: int = 0,
     options: Options = _DEFAULTS,
+    bound: Bound | None = None,
     save_in: Path | None = None,
 ) -> Scored:
     """Super-resolve one image of a benchmark and score it, on the device that holds the model (`bicubic` is a model).
@@ -160,7 +161,7 @@ def score_image(
 
     Args:
         draws: samples of a stochastic network; the protocol's id says so. A deterministic one is run once.
-        seed: of the noise (`sample`).
+        seed, bound: as for `sample`.
         save_in: folder to write SR to: `<image>.png`, of a stochastic network `draw_<n>/<image>.png`.
 
     Returns:
@@ -170,7 +171,7 @@ def score_image(
         InputError: as `Benchmark.read` and `Scorer.image`, or SR that is not finite, naming the image.
     """
     return score_draws(
-        lambda lr: sample(model, lr, draws=draws, seed=seed, options=options),
+        lambda lr: sample(model, lr, draws=draws, seed=seed, options=options, bound=bound),
         benchmark,
         index,
         scorer=scorer,

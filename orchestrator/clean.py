@@ -78,7 +78,7 @@ def _clean(place: _Place, needs: Needed, given: argparse.Namespace) -> int:
 
     files, now = place.files(), time.time()
     found = unneeded(place.folder, files, needs, now)
-    states = finished_checkpoints(place.folder, files, needs, now)
+    states = finished_checkpoints(place.folder, files, needs)
     tell(f"{place.shown}: {len(needs.runs)} run folders need {len(needs.trials)} trials" + _earlier(needs))
     tell(_listing("needed by none of them", found, now))
     tell(_listing("checkpoints of finished trials (an audit, snapshots or a longer search may want them)", states, now))

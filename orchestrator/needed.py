@@ -1,17 +1,18 @@
 """What the runs of an output need of all that they share, and what is left over.
 
 A run needs the trials of its roles and the stores that its plan is computed from; a search is needed for any trial of
-its proposals, a measurement for the weights that a run's own rows name. What lies on a storage is read in a copy:
-`RECORDS` are all the files that are opened here.
+its proposals, a measurement for the weights that those trials have left or that a run's own rows name, a table of
+stores on a storage (`orchestrator.data.shared`) for any of these that lists it. What lies on a storage is read in a
+copy: `RECORDS` are all the files that are opened here.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -20,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict
 
+from orchestrator.data.manifest import Manifest, stored_name
 from orchestrator.run import journal
-from orchestrator.run.folder import SHARED, RunDir
+from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import read_roles
 from orchestrator.search.record import SearchRecord
@@ -32,21 +34,23 @@ from sr_models.params import Params
 
 RECORDS = (
     "*/config.yaml", "*/plan.json", "*/roles.jsonl", "*/store/manifest.json", "*/evaluation/*.parquet",
-    f"{SHARED}/trials/*/{JOURNAL}", f"{SHARED}/searches/*.json", f"{SHARED}/rows/*.parquet",
+    f"{SHARED}/trials/*/{JOURNAL}", f"{SHARED}/trials/*/model.json", f"{SHARED}/searches/*.json",
+    f"{SHARED}/rows/*.parquet", f"{STORES}/*.json",
 )  # fmt: skip
 """Patterns as of `orchestrator.storage.mirror`."""
 
 DAY = 86400.0
-"""Half of something, untouched for so long (seconds), was left by a kill."""
+"""Half of something, untouched for so long (seconds), was left by a kill; so were measurements that no run knows of."""
 
-Kind = Literal["trial", "search", "store", "rows", "half-built store", "leftover", "checkpoint"]
+Kind = Literal["trial", "search", "store", "table", "rows", "half-built store", "leftover", "checkpoint"]
 
 _THINGS: dict[Kind, str] = {  # what each file's name begins with; what matches none is not ours to remove
     "trial": rf"{SHARED}/trials/[0-9a-f]+(?=/)",
     "search": rf"{SHARED}/searches/[0-9a-f]+\.json$",
-    "store": rf"{SHARED}/store/[0-9a-f]+(?=/)",
+    "store": rf"{STORES}/[0-9a-f]+((?=/)|(-[0-9a-f]+)?\.json$)",  # a folder, or on a storage what lists its tables
+    "table": rf"{STORES}/[a-z0-9_]+-[0-9a-f]+\.arrow$",
     "rows": rf"{SHARED}/rows/[0-9a-f]+(?=/)",
-    "half-built store": rf"{SHARED}/store/\.building/[^/]+(?=/)",
+    "half-built store": rf"{STORES}/\.building/[^/]+(?=/)",
     "leftover": rf"{SHARED}/.*?\.part(?=/|$)",
 }
 _MADE_OF_TRIALS = ("studies.db", "winners.json", "evaluation")
@@ -92,6 +96,11 @@ class Thing:
     touched: float
     """When a file of it was last written, seconds since 1970."""
 
+    @property
+    def own_name(self) -> str:
+        """The last part of its name."""
+        return self.name.rpartition("/")[2]
+
     @classmethod
     def of(cls, kind: Kind, name: str, files: Mapping[str, Listed]) -> Thing:
         return cls(
@@ -113,6 +122,14 @@ class _Ingredients(Params):
     @property
     def hashes(self) -> set[str]:
         return {self.data_hash} if isinstance(self.data_hash, str) else set(self.data_hash.values())
+
+
+class _Export(Params):
+    """Of `model.json`, what its weights are known by."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    weights_sha256: str
 
 
 def run_folders(output: Path) -> list[RunDir]:
@@ -159,7 +176,7 @@ def needed(output: Path) -> Needed:
 
 
 def unneeded(output: Path, files: Mapping[str, Listed], needs: Needed, now: float) -> list[Thing]:
-    """What no run needs, in the order of `_THINGS`.
+    """What no run needs, in the order of `_THINGS`, which leaves no store without a table that it lists.
 
     Args:
         output: where the `RECORDS` are.
@@ -167,22 +184,26 @@ def unneeded(output: Path, files: Mapping[str, Listed], needs: Needed, now: floa
         now: seconds since 1970.
 
     Raises:
-        InputError: searches or rows that cannot be read.
+        InputError: searches, rows, what a trial has left, or stores on a storage, that cannot be read.
     """
+    with _readable():
+        left = {sha256 for name in needs.trials for sha256 in _exported(output / trial_name(name))}
+    needs = replace(needs, weights=needs.weights | left)
     things = _things(files)
-    found = [thing for thing in things if not _is_needed(thing, output, needs, now)]
+    listed = _listed(output, things)
+    found = [thing for thing in things if not _is_needed(thing, output, needs, listed, now)]
     going = {name for thing in found for name in thing.files}
     building = {name for thing in things if thing.kind == "half-built store" for name in thing.files}
     parts = _grouped({name: files[name] for name in files.keys() - going - building}, ("leftover",))
     return found + [thing for thing in parts if now - thing.touched > DAY]
 
 
-def finished_checkpoints(output: Path, files: Mapping[str, Listed], needs: Needed, now: float) -> list[Thing]:
+def finished_checkpoints(output: Path, files: Mapping[str, Listed], needs: Needed) -> list[Thing]:
     """The checkpoints of trials that are needed and have come to their end; arguments as for `unneeded`."""
     found = []
     for thing in _things(files):
         states = {name: files[name] for name in thing.files if _is_checkpoint(name)}
-        if thing.kind != "trial" or not states or not _is_needed(thing, output, needs, now):
+        if thing.kind != "trial" or not states or thing.own_name not in needs.trials:
             continue
         result = journal.outcome(journal.read(output / thing.name / JOURNAL))
         if result is not None and result.status == "complete":
@@ -202,21 +223,36 @@ def _is_earlier(run: RunDir) -> bool:
     return not run.roles.exists() and ((run.path / "trials").exists() or (run.path / "store").exists())
 
 
-def _is_needed(thing: Thing, output: Path, needs: Needed, now: float) -> bool:
-    name = thing.name.rpartition("/")[2]
+def _is_needed(thing: Thing, output: Path, needs: Needed, listed: Mapping[str, Collection[str]], now: float) -> bool:
+    """Arguments as for `unneeded`; `listed` is what `_listed` found."""
     match thing.kind:
         case "trial":
-            return name in needs.trials
+            return thing.own_name in needs.trials
         case "store":
-            return name in needs.stores
+            return thing.own_name[:16] in needs.stores
+        case "table":
+            if of := listed.get(thing.own_name):
+                return not needs.stores.isdisjoint(of)
         case "search":
             proposals = SearchRecord.read(output / thing.name).proposals
             return any(proposal.fingerprint[:16] in needs.trials for proposal in proposals)
         case "rows":
             tables = [output / name for name in thing.files if name.endswith(".parquet")]
-            if tables:
-                return None in (own := _weights(tables)) or not needs.weights.isdisjoint(own)
+            own = _weights(tables)
+            if None in own or not needs.weights.isdisjoint(own):
+                return True
     return now - thing.touched <= DAY
+
+
+def _listed(output: Path, things: Iterable[Thing]) -> dict[str, set[str]]:
+    """Name of a table on a storage -> names of the stores that it is listed for."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for thing in things:
+        if thing.kind == "store" and thing.name.endswith(".json"):
+            path = output / thing.name
+            for name, product in Manifest.parse(read_json(path), str(path)).products.items():
+                found[stored_name(name, product)].add(thing.own_name[:16])
+    return found
 
 
 def _things(files: Mapping[str, Listed]) -> list[Thing]:
@@ -237,6 +273,12 @@ def _grouped(files: Mapping[str, Listed], kinds: Iterable[Kind]) -> list[Thing]:
 
 def _is_checkpoint(name: str) -> bool:
     return name.count("/") == 3 and any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in _CHECKPOINTS)
+
+
+def _exported(trial: Path) -> Iterator[str]:
+    """The hashes of the weights that a trial has left so far, those along its training too."""
+    for path in trial.rglob("model.json"):
+        yield _Export.parse(read_json(path), str(path)).weights_sha256
 
 
 def _weights(tables: Iterable[Path]) -> set[str | None]:

@@ -147,14 +147,11 @@ def bounded(config: SweepConfig, cluster: Resources) -> SweepConfig:
     Raises:
         InputError: no node that is up says its memory.
     """
+    from orchestrator.training.memory import most_bytes
+
     resources = config.resources
-    if resources.max_bytes != "auto":
-        return config
-    cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
-    found = ray_runtime.gpu_bytes(gpus) if gpus else capacity.bytes_of_worker(cluster, cpus, gpus)
-    if not found:
-        raise InputError("resources.max_bytes: no node that is up says its memory; give a number of bytes, or null")
-    return config.model_copy(update={"resources": resources.model_copy(update={"max_bytes": found})})
+    most = most_bytes(resources.max_bytes, cluster, resources.cpus_per_worker, resources.gpus_per_worker)
+    return config.model_copy(update={"resources": resources.model_copy(update={"max_bytes": most})})
 
 
 def check_reach(home: Home, cluster: Resources) -> None:

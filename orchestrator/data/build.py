@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.data.manifest import (
-    MANIFEST,
     PREFIXES,
     Manifest,
     Split,
     begin,
+    finished,
     link_twin,
     list_products,
     read_manifest,
@@ -31,6 +31,7 @@ from orchestrator.data.rows import Item, large_enough, list_items, make_rows
 from orchestrator.data.store import BuildProgress, PatchStore, some, ticker
 from orchestrator.data.table import ImageTable, replace_durably, write_tables
 from orchestrator.plan.sources import ImageSource
+from sr_models.command import say
 from sr_models.errors import InputError
 from sr_models.files import locked
 
@@ -55,7 +56,8 @@ def build_store(
 
     Raises:
         InputError: a source that cannot be used, a training image among the validation images, a split of which
-            nothing is left, a folder that cannot be written, a store that is damaged or of another version.
+            nothing is left, a folder that cannot be written, a store of these images that is damaged or of another
+            version.
     """
     if not train:
         raise InputError("a store needs at least one source of training images, got none")
@@ -121,10 +123,16 @@ def _listed(
 
 
 def _find(stores: Path, key: str) -> Path | None:
-    """The finished store of the files and scale that have this key."""
-    for path in sorted(stores.glob(f"*/{MANIFEST}")):
-        if read_manifest(path.parent).skipped_of(key) is not None:
-            return path.parent
+    """The finished store of the files and scale that have this key.
+
+    One that cannot be read is passed over: if it holds the same images, the new store finds it in its place.
+    """
+    for folder in finished(stores):
+        try:
+            if read_manifest(folder).skipped_of(key) is not None:
+                return folder
+        except (InputError, OSError) as error:
+            say(f"{error}; passed over")
     return None
 
 

@@ -108,6 +108,16 @@ def table_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.arrow"
 
 
+def stored_name(name: str, product: Product) -> str:
+    """What a table is called on a storage, where those of all stores lie in one folder."""
+    return f"{name}-{product.sha256[:16]}.arrow"
+
+
+def finished(stores: Path) -> list[Path]:
+    """The folders of finished stores; one whose name begins with a dot is being built, or being removed."""
+    return sorted(path.parent for path in stores.glob(f"[!.]*/{MANIFEST}"))
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Raises InputError: no manifest, damaged, or of another version."""
     path = folder / MANIFEST
@@ -151,11 +161,11 @@ def link_twin(stores: Path, folder: Path, name: str, product: Product) -> bool:
     Returns:
         Whether the table now is a link; False too where files cannot be linked.
     """
-    for path in sorted(stores.glob(f"*/{MANIFEST}")):
-        twin = table_path(path.parent, name)
-        if path.parent == folder or read_manifest(path.parent).products.get(name) != product:
-            continue
+    for other in finished(stores):
+        twin = table_path(other, name)
         try:
+            if other == folder or read_manifest(other).products.get(name) != product:
+                continue
             if sha256_file(twin) == product.sha256:
                 with replacing(table_path(folder, name)) as part:
                     os.link(twin, part)

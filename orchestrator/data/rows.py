@@ -30,9 +30,6 @@ class Item(NamedTuple):
 def list_items(sources: Sequence[ImageSource], scale: int, on_bad: Literal["fail", "skip"] = "fail") -> list[Item]:
     """Every image of the sources with the hashes of its files at one scale.
 
-    Args:
-        patches: (scale, LR patch) that each image must hold; with "skip", a smaller one has a fault.
-
     Raises:
         InputError: a source that cannot be used, or (unless `on_bad` is "skip") a file that cannot be read.
     """
@@ -88,8 +85,14 @@ def make_rows(
 
 def large_enough(items: Sequence[Item], scale: int, patch: int) -> tuple[list[Item], dict[str, str]]:
     """The images that an LR patch can be cut from, by their headers, and name -> why of the others."""
-    small = {item.file.name: why for item in items if (why := _lacks(item, scale, patch))}
-    return [item for item in items if item.file.name not in small], small
+    kept: list[Item] = []
+    small: dict[str, str] = {}
+    for item in items:
+        if why := _lacks(item, scale, patch):
+            small[item.file.name] = why
+        else:  # whatever another source calls by the same name
+            kept.append(item)
+    return kept, small
 
 
 def _lacks(item: Item, scale: int, patch: int) -> str | None:

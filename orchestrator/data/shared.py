@@ -15,6 +15,7 @@ from orchestrator.data.manifest import (
     Manifest,
     Product,
     link_twin,
+    stored_name,
     table_path,
     write_manifest,
 )
@@ -52,15 +53,15 @@ def publish_store(store: PatchStore, storage: Storage) -> None:
             sizes |= {name: product.bytes for name, product in part.products.items()}
             data = storage.read(listing)
             listed = _manifest(data, f"{storage.shown}/{listing}").products if data is not None else {}
-            if listed and all((_stored(name, product), product.bytes) in there for name, product in listed.items()):
+            if listed and all((stored_name(name, product), product.bytes) in there for name, product in listed.items()):
                 continue  # the same images or centroids, maybe under other names
             for name, product in part.products.items():
-                if (_stored(name, product), product.bytes) in there:
+                if (stored_name(name, product), product.bytes) in there:
                     continue
                 path = table_path(store.folder, name)
                 if sha256_file(path) != product.sha256:  # every node would refuse it, and a rebuild change nothing
                     raise InputError(f"store {store.folder} is damaged: {path.name} has changed since it was sealed")
-                storage.upload(path, _stored(name, product))
+                storage.upload(path, stored_name(name, product))
                 due.append(name)
             storage.write(listing, part.model_dump_json(indent=1).encode())
     log_transfer(f"published to {storage.shown}", sizes, due, began)
@@ -94,7 +95,7 @@ def fetch_store(storage: Storage, data_hash: str, cache: Path) -> PatchStore:
         due = [name for name in lacking if not link_twin(stores, folder, name, products[name])]
 
         def fetch(name: str) -> None:
-            stored = _stored(name, products[name])
+            stored = stored_name(name, products[name])
             if not storage.download(stored, table_path(folder, name), sha256=products[name].sha256):
                 raise InputError(f"store {storage.shown}/{key} is damaged: {stored} is missing; publish it again")
 
@@ -134,10 +135,6 @@ def _manifest(data: bytes, where: str) -> Manifest:
         if not re.fullmatch("[a-z0-9_]+", name) or not re.fullmatch("[0-9a-f]{64}", product.sha256):
             raise InputError(f"{where} lists {name!r} with sha256 {product.sha256!r}, which no store of ours does")
     return manifest
-
-
-def _stored(name: str, product: Product) -> str:
-    return f"{name}-{product.sha256[:16]}.arrow"
 
 
 def _stamp(folder: Path, name: str, product: Product) -> list[Any]:

@@ -133,7 +133,7 @@ def snapshots(home: Home, entrant: Entrant) -> Iterator[Entrant]:
         raise InputError(
             f"--snapshots: {fingerprint[:16]} has kept none; run the sweep again with train.snapshots=[0.25,0.5,0.75]"
         )
-    reached = max((entry["step"] for entry in journal.steps(journal.read(folder / JOURNAL))), default=0)
+    reached = journal.last_step(journal.read(folder / JOURNAL))
     for step in steps:
         at = folder / SNAPSHOTS / str(step)
         own = [at / kind for kind in KINDS if (at / kind / "model.json").exists()]

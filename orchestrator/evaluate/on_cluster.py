@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator.run.folder import RunDir
 from orchestrator.run.lock import EVALUATE_LOCK, held, refuse_while_cleaned
@@ -39,17 +39,18 @@ class PoolOptions:
 def report(
     planned_job: Planned,
     access: Access,
+    there: Mapping[str, str],
     metrics: Sequence[str],
     name: str,
     parameters: int,
     refused: Sequence[str],
     lr_sha256: str | None,
 ) -> Evaluation:
-    """What `python -m eval` says of the same rows."""
+    """What `python -m eval` says of the same rows; `there`: `read_keys` of the run's."""
     from eval.report import model_report
     from orchestrator.evaluate.work import lacking_set, rows_of
 
-    rows, subject = rows_of(planned_job, access), planned_job.job.subject
+    rows, subject = rows_of(planned_job, access, there), planned_job.job.subject
     if not rows:
         more = f" (and {len(refused) - 1} more refused; nothing was scored)" if len(refused) > 1 else ""
         raise InputError((refused[0] if refused else f"no image of {subject.benchmark} was scored") + more)
@@ -67,11 +68,23 @@ def report(
     return replace(result, rows=rows)
 
 
-def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *, strict: bool) -> list[str]:
-    """Bring the rows that lack, on a cluster that is joined only if there are any; what was refused."""
+def bring_rows(
+    planned: Sequence[Planned],
+    access: Access,
+    pool: PoolOptions,
+    *,
+    strict: bool,
+    max_bytes: Literal["auto"] | int | None = None,
+) -> list[str]:
+    """Bring the rows that lack, on a cluster that is joined only if there are any; what was refused.
+
+    Args:
+        max_bytes: `resources.max_bytes` of the run.
+    """
     from cluster import capacity, ray_runtime
     from orchestrator.evaluate import service as scoring
     from orchestrator.run.progress import bar, moves, say
+    from orchestrator.training.memory import most_bytes
 
     for metric, why in dict.fromkeys(lacking for planned_job in planned for lacking in planned_job.job.lacking):
         say(f"{metric} not computed: {why}")
@@ -86,7 +99,13 @@ def bring_rows(planned: Sequence[Planned], access: Access, pool: PoolOptions, *,
                 f"--cpus-per-worker, --gpus-per-worker: no node has {pool.cpus} CPUs and {pool.gpus:g} GPUs; the "
                 f"{len(cluster.may_have)} nodes have {capacity.shapes(cluster)}"
             )
-        workforce = scoring.Workforce(workers=pool.workers or fit, cpus=pool.cpus, gpus=pool.gpus, apart=pool.gpus > 0)
+        workforce = scoring.Workforce(
+            workers=pool.workers or fit,
+            cpus=pool.cpus,
+            gpus=pool.gpus,
+            apart=pool.gpus > 0,
+            max_bytes=most_bytes(max_bytes, cluster, pool.cpus, pool.gpus),
+        )
         with bar("evaluation", sum(len(planned_job.pictures) for planned_job in planned)) as made:
             refused = scoring.evaluate(planned, access, workforce, moves(made))
     if strict and refused:

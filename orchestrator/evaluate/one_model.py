@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eval import command
 from eval.request import ModelRequest
+from eval.rows import read_keys
 from orchestrator.evaluate.on_cluster import PROG, PoolOptions, bring_rows, one_at_a_time, report
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.services import output_folder
@@ -65,5 +66,6 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
         planned = plan([job], {(bench.name, request.scale): bench}, access, strict=request.strict)
         refused = bring_rows(planned, access, pool, strict=request.strict)
         lr_sha256 = None if planned[0].refused else bench.lr_hash
-        result = report(planned[0], access, request.metrics, request.model, parameters(asked.model), refused, lr_sha256)
+        there, size = read_keys(run.evaluation), parameters(asked.model)
+        result = report(planned[0], access, there, request.metrics, request.model, size, refused, lr_sha256)
     command.show(request, result, subject)

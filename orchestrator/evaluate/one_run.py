@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import sr_models
 from eval import command
 from eval.protocol import get_protocol
 from eval.report_text import table
+from eval.rows import read_keys
 from orchestrator.evaluate.on_cluster import PoolOptions, bring_rows, one_at_a_time, report
 from orchestrator.plan.config import EvaluationConfig
 from orchestrator.plan.plan import make_plan
@@ -76,12 +77,14 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             inputs = Inputs(config)
             jobs = entrants.jobs(scored, evaluation, inputs, home.access)
             planned = work.plan(jobs, inputs.benchmarks, home.access, strict=request.strict)
-            refused = bring_rows(planned, home.access, pool, strict=request.strict)
+            most = config.resources.max_bytes
+            refused = bring_rows(planned, home.access, pool, strict=request.strict, max_bytes=most)
         finally:
             home.access.remove(entrants.SNAPSHOTS)
         mine = {entrant.identity for entrant in own}
+        there = read_keys(run.evaluation)
         tables = [
-            _trial_table(planned_job, home.access, evaluation.metrics)
+            _trial_table(planned_job, home.access, there, evaluation.metrics)
             for planned_job in planned
             if planned_job.job.subject.identity in mine
         ]
@@ -98,7 +101,7 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
         tell(f"refused: {line}")
 
 
-def _trial_table(planned_job: Planned, access: Access, metrics: Sequence[str]) -> str:
+def _trial_table(planned_job: Planned, access: Access, there: Mapping[str, str], metrics: Sequence[str]) -> str:
     import json
 
     from sr_models.networks.base import parameters
@@ -107,7 +110,7 @@ def _trial_table(planned_job: Planned, access: Access, metrics: Sequence[str]) -
     net = sr_models.build(who.network, who.scale, **json.loads(planned_job.job.subject.hyper))
     _, at, step = who.fingerprint.partition("@")
     name = f"{who.model} × {who.objective} {who.fingerprint[:16]} ({who.weights}{f', step {step}' if at else ''})"
-    return table(report(planned_job, access, metrics, name, parameters(net), [], None).report, per_image=False)
+    return table(report(planned_job, access, there, metrics, name, parameters(net), [], None).report, per_image=False)
 
 
 def _changed(evaluation: EvaluationConfig, request: RunRequest) -> EvaluationConfig:

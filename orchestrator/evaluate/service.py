@@ -8,8 +8,8 @@ a GPU samples, and actors without one pull draws from it and score them, so that
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import ray
 from eval.rows import Subject, knows
 from orchestrator.evaluate import actors
 from orchestrator.evaluate.pool import Pool
-from orchestrator.evaluate.work import Known, Planned, Unit, bring, exchange, measurements, rows_there
+from orchestrator.evaluate.work import Known, Measured, Planned, Unit, bring, exchange, rows_there
 from orchestrator.run.access import Access
 
 
@@ -59,11 +59,13 @@ def evaluate(
     there = rows_there(access)
     refused = list(dict.fromkeys(line for planned_job in planned for line in planned_job.refused))
     ended = sum(len(planned_job.pictures) for planned_job in planned)
-    jobs = {planned_job.job.subject: planned_job for planned_job in planned if not planned_job.is_there(there)}
+    groups = _of_same_weights(planned_job for planned_job in planned if not planned_job.is_there(there))
+    jobs = {planned_job.job.subject: planned_job for group in groups.values() for planned_job in group}
+    measured = Measured(access)
     tried: dict[Subject, set[str]] = {subject: set() for subject in jobs}
     left: Counter[Subject] = Counter()
-    for subject in jobs:
-        exchange(subject, access)
+    for group in groups.values():
+        exchange(group[0].job.subject, access)
 
     def due() -> list[Unit]:
         """The units that are to be tried next: each measurement once, for whichever job comes first."""
@@ -73,12 +75,12 @@ def evaluate(
         for subject, planned_job in jobs.items():
             if planned_job.is_there(there):
                 continue
-            known = measurements(subject, access)
+            known = measured.of(subject)
             close(planned_job, known)
             for unit in planned_job.units(there, known, handed | tried[subject]):
-                measured = [planned_job.set_measured] if unit.files else [picture.measured for picture in unit.pictures]
-                tried[subject] |= {*measured}
-                handed |= {*measured}
+                names = [planned_job.set_measured] if unit.files else [picture.measured for picture in unit.pictures]
+                tried[subject] |= {*names}
+                handed |= {*names}
                 left[subject] += len(unit.pictures)
                 ended -= 0 if unit.files else len(unit.pictures)
                 units.append(unit)
@@ -88,20 +90,23 @@ def evaluate(
     def close(planned_job: Planned, known: Known) -> None:
         if not planned_job.units(there, known):
             bring(planned_job, there, known, access)
+        subject = planned_job.job.subject
+        if all(other.is_there(there) for other in groups[subject.content]):
+            measured.forget(subject)
 
     def done(unit: Unit) -> None:
         nonlocal ended
         subject = unit.job.subject
         left[subject] -= len(unit.pictures)
         if not left[subject]:
-            close(jobs[subject], measurements(subject, access))
+            close(jobs[subject], measured.of(subject))
         if not unit.files:
             ended += len(unit.pictures)
             progress(ended)
 
     def unfinished(unit: Unit) -> Unit | None:
         """A process may die after its rows are on disk and before it says so."""
-        known = measurements(unit.job.subject, access)
+        known = measured.of(unit.job.subject)
         lacking = tuple(
             picture for picture in unit.pictures if not knows(known.get(picture.measured), unit.job.metrics)
         )
@@ -115,7 +120,7 @@ def evaluate(
                 units = due()
     for subject, planned_job in jobs.items():
         if not planned_job.is_there(there):
-            bring(planned_job, there, measurements(subject, access), access)
+            bring(planned_job, there, measured.of(subject), access)
         if planned_job.set_key is not None and planned_job.set_key not in there:
             lost = sum(picture.key not in there for picture in planned_job.pictures)
             refused.append(
@@ -127,11 +132,23 @@ def evaluate(
 
 def is_done(planned: Sequence[Planned], access: Access) -> bool:
     """Whether `evaluate` would find nothing to compute."""
-    there = rows_there(access)
-    return all(
-        planned_job.is_there(there) or not planned_job.units(there, measurements(planned_job.job.subject, access))
-        for planned_job in planned
-    )
+    there, measured = rows_there(access), Measured(access)
+    groups = _of_same_weights(planned_job for planned_job in planned if not planned_job.is_there(there))
+    for group in groups.values():
+        subject = group[0].job.subject
+        known = measured.of(subject)
+        measured.forget(subject)
+        if any(planned_job.units(there, known) for planned_job in group):
+            return False
+    return True
+
+
+def _of_same_weights(planned: Iterable[Planned]) -> dict[str, list[Planned]]:
+    """Jobs by the folder of measurements that they share (`Subject.content`): one after the other they read it once."""
+    groups: dict[str, list[Planned]] = defaultdict(list)
+    for planned_job in planned:
+        groups[planned_job.job.subject.content].append(planned_job)
+    return groups
 
 
 def starter(access: Access, workforce: Workforce, size: int) -> Callable[[int], Any]:

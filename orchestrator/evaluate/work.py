@@ -144,7 +144,7 @@ class Planned:
 
         Args:
             there: keys of the run's rows.
-            known: what is measured (`measurements`).
+            known: what is measured (`Measured.of`).
             but: measurements that are not asked for.
         """
         due = defaultdict(list)
@@ -250,12 +250,12 @@ def plan(
     return made
 
 
-def rows_of(planned_job: Planned, access: Access) -> list[dict[str, Any]]:
-    """The rows that are there of what was planned: of images in the set's order, then of the whole set."""
+def rows_of(planned_job: Planned, access: Access, there: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of what was planned: of images in the set's order, then of the whole set; `there`: `read_keys`."""
     folder = access.run.evaluation
-    there = read_keys(folder)
-    wanted = [key for key in (*(picture.key for picture in planned_job.pictures), planned_job.set_key) if key in there]
-    files = {there[key]: read_file(folder / f"{there[key]}.parquet") for key in wanted}
+    keys = (*(picture.key for picture in planned_job.pictures), planned_job.set_key)
+    wanted = [key for key in keys if key is not None and key in there]
+    files = {name: read_file(folder / f"{name}.parquet") for name in {there[key] for key in wanted}}
     return [next(row for row in files[there[key]] if row["key"] == key) for key in wanted]
 
 
@@ -286,14 +286,34 @@ def rows_folder(subject: Subject) -> str:
     return f"{SHARED}/rows/{subject.content}"
 
 
-def measurements(subject: Subject, access: Access) -> dict[str, dict[str, Any]]:
-    """Name -> row of each measurement in `rows_folder`, after those that others wrote have come here.
+class Measured:
+    """What is measured: each file is read once, however many jobs of the same weights ask, and asked often."""
 
-    Of two that measured the same the first keeps its numbers, and gains the metrics that only the other has.
-    """
-    folder = rows_folder(subject)
-    access.pull(folder, ["*.parquet"])
-    return {measurement(row["key"]): row for row in read_rows(access.run.at(folder))}
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._files: dict[str, dict[tuple[str, int, int], list[dict[str, Any]]]] = {}
+
+    def of(self, subject: Subject) -> dict[str, dict[str, Any]]:
+        """Name -> row of each measurement in `rows_folder`, after those that others wrote have come here.
+
+        Of two that measured the same the first keeps its numbers, and gains the metrics that only the other has.
+        """
+        folder = rows_folder(subject)
+        self.access.pull(folder, ["*.parquet"])
+        files = self._files.setdefault(folder, {})
+
+        def read(path: Path) -> list[dict[str, Any]]:
+            seen = path.stat()
+            version = (path.name, seen.st_size, seen.st_mtime_ns)
+            if version not in files:
+                files[version] = read_file(path)
+            return files[version]
+
+        return {measurement(row["key"]): row for row in read_rows(self.access.run.at(folder), read)}
+
+    def forget(self, subject: Subject) -> None:
+        """Let go of what no job needs any more."""
+        self._files.pop(rows_folder(subject), None)
 
 
 def exchange(subject: Subject, access: Access) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from orchestrator.run.records import WinnerRecord, read_winners
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.files import write_text
 from sr_models.hashing import digest
+from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
@@ -40,7 +42,8 @@ PANELS = 6
 
 _SCORES = 3  # a panel's label holds no more
 
-Network = SRNetwork | WithSigma
+Network = tuple[SRNetwork | WithSigma, Bound | None]
+"""With what a picture may take of it, as for workers."""
 
 
 def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark]) -> None:
@@ -56,16 +59,19 @@ def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchma
     if mark.exists() and mark.read_text(encoding="utf-8") == shown:
         return
 
+    scores = read_rows(run.evaluation)  # once: a run may have a thousand files of them
+    seeds = _seeds(scores, winners)
+
     def one_image(bench: Benchmark) -> None:
-        _one_image(run, plan, _networks(run, plan, winners, bench.scale), bench, _seeds(run, winners))
+        _one_image(run, plan, _networks(run, plan, winners, bench.scale), bench, seeds)
 
     whole = [
         attempt(f"comparison of {name} x{scale}", partial(one_image, bench))
         for (name, scale), bench in benchmarks.items()
     ]
     for scale in plan.config.scales:
-        whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale)))
-        whole.append(attempt(f"violins of x{scale}", partial(_violins, run, plan, winners, scale)))
+        whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale, seeds)))
+        whole.append(attempt(f"violins of x{scale}", partial(_violins, run, plan, winners, scale, scores, seeds)))
     whole.append(attempt("the board", partial(_bars, run, plan)))
     if all(whole):
         write_text(mark, shown)
@@ -87,18 +93,24 @@ def _digest(
 
 def _networks(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> dict[str, Network]:
     """Bicubic and each winner's first seed, by the label that pictures give them."""
-    nets: dict[str, Network] = {"bicubic": sr_models.build("bicubic", scale)}
+    most = plan.config.resources.bound
+
+    def bounded(net: SRNetwork | WithSigma, name: str) -> Network:
+        return net, None if most is None else Bound.of(net, most, tile_exact=sr_models.spec(name).tile_exact)
+
+    nets = {"bicubic": bounded(sr_models.build("bicubic", scale), "bicubic")}
     for combination in plan.combinations:
         if combination.scale == scale and combination.id in winners:
             folder = run.trial(winners[combination.id].fingerprints[0]) / "model"
-            nets[f"{combination.label}\n× {combination.objective_label}"] = load_checkpoint(folder)[0]
+            net, info = load_checkpoint(folder)
+            nets[f"{combination.label}\n× {combination.objective_label}"] = bounded(net, info.model)
     return nets
 
 
-def _seeds(run: RunDir, winners: dict[str, WinnerRecord]) -> str:
+def _seeds(scores: Sequence[Mapping[str, Any]], winners: dict[str, WinnerRecord]) -> str:
     """Says in a title which seeds are drawn: each winner's first."""
     drawn = {winner.fingerprints[0] for winner in winners.values()}
-    seeds = sorted({row["seed"] for row in read_rows(run.evaluation) if row["fingerprint"] in drawn})
+    seeds = sorted({row["seed"] for row in scores if row["fingerprint"] in drawn})
     return f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
 
 
@@ -108,9 +120,16 @@ def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchma
     scorer = Scorer(protocol, [*metrics, *UNCERTAINTY], scale=bench.scale, kernel=bench.kernel)
     scored = {
         label: score_image(
-            net, bench, 0, scorer=scorer, draws=protocol.draws, seed=plan.config.evaluation.seed, options=options
+            net,
+            bench,
+            0,
+            scorer=scorer,
+            draws=protocol.draws,
+            seed=plan.config.evaluation.seed,
+            options=options,
+            bound=bound,
         )
-        for label, net in nets.items()
+        for label, (net, bound) in nets.items()
     }
     base, name = scored["bicubic"], f"{bench.name}_x{bench.scale}"
     title = f"{bench.name} ×{bench.scale}: {bench.pairs[0].name}{seeds}"
@@ -158,7 +177,7 @@ def _shown(plan: Plan) -> list[str]:
     return [name for name in plan.config.evaluation.metrics if name in FIDELITY][:_SCORES] or ["psnr_y"]
 
 
-def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> None:
+def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int, seeds: str) -> None:
     """What each validation measured over training, one line a winner; of averaged weights beside the raw ones."""
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = defaultdict(dict)
     for combination in plan.combinations:
@@ -175,19 +194,26 @@ def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: 
             run.pictures / f"validation_x{scale}.png",
             panels,
             xlabel="optimiser steps",
-            title=f"Validation of the winners, ×{scale}{_seeds(run, winners)}",
+            title=f"Validation of the winners, ×{scale}{seeds}",
             protocol=get_protocol(plan.config.evaluation.protocol).id(scale) + _options(plan).marks,
         )
 
 
-def _violins(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> None:
+def _violins(
+    run: RunDir,
+    plan: Plan,
+    winners: dict[str, WinnerRecord],
+    scale: int,
+    scores: Sequence[Mapping[str, Any]],
+    seeds: str,
+) -> None:
     """Each metric over the images of each set: bicubic and the best winners' first seeds."""
     stamp, base = _stamp(plan, scale), f"x{scale}/bicubic/-"
     label = {c.id: f"{c.label} × {c.objective_label}" for c in plan.combinations} | {base: "bicubic"}
     first = {name: winner.fingerprints[0] for name, winner in winners.items()} | {base: ""}
     rows = [
         row
-        for row in read_rows(run.evaluation)
+        for row in scores
         if (row["protocol"], row["scale"], row["weights"] != "ema") == (stamp, scale, True)
         and row["image"] != SET
         and first.get(row["combination"]) == row["fingerprint"]
@@ -196,18 +222,18 @@ def _violins(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: i
     order = [row["combination"] for row in leaderboard.rows(run.path) if row["lead"]]
     kept = [base, *[name for name in dict.fromkeys(order) if name in first and name != base][:PANELS]]
     for metric in [name for name in plan.config.evaluation.metrics if get_metric(name).level != "set"]:
-        scores: dict[str, dict[str, list[float]]] = defaultdict(dict)
+        shown: dict[str, dict[str, list[float]]] = defaultdict(dict)
         for name in plan.config.data.test:
             for combination in kept:
                 own = [row[metric] for row in rows if (row["benchmark"], row["combination"]) == (name, combination)]
                 if any(value is not None and math.isfinite(value) for value in own):
-                    scores[name][label[combination]] = [value for value in own if value is not None]
-        if scores:
+                    shown[name][label[combination]] = [value for value in own if value is not None]
+        if shown:
             violins(
                 run.pictures / f"violin_{metric}_x{scale}.png",
-                scores,
+                shown,
                 metric=metric,
-                title=f"×{scale}: {get_metric(metric).description}{_seeds(run, winners)}",
+                title=f"×{scale}: {get_metric(metric).description}{seeds}",
                 protocol=stamp,
             )
 

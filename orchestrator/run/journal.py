@@ -47,6 +47,11 @@ def steps(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry for entry in entries if entry["kind"] == "step"]
 
 
+def last_step(entries: list[dict[str, Any]]) -> int:
+    """The highest step that has an entry, 0 if none."""
+    return max((entry["step"] for entry in steps(entries)), default=0)
+
+
 def end(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The entry that says how the trial ended; None while it is under way, or again after it was stopped."""
     return entries[-1] if entries and entries[-1]["kind"] == "end" else None
@@ -137,7 +142,7 @@ class Journal:
     @property
     def last_step(self) -> int:
         """The highest step that has an entry, 0 if none."""
-        return max((entry["step"] for entry in steps(self.entries)), default=0)
+        return last_step(self.entries)
 
     def step(self, step: int, of: int, metrics: dict[str, float]) -> None:
         """Record the metrics of a finished step."""

@@ -33,7 +33,7 @@ def run_in_full(
     steered: bool = False,
     until: Mapping[str, int] = MappingProxyType({}),
 ) -> list[TrialResult]:
-    """Run trials to their end; `progress` gets the finished steps of all of them together.
+    """Run trials to their end; `progress` gets the finished steps of all of them together, at once and then as they go.
 
     A trial that its environment ended, here or in a run of its group, is a failed result; the others go on.
 
@@ -48,6 +48,11 @@ def run_in_full(
     results = [_ended(access, config, step, steered) for config, step in zip(configs, last, strict=True)]
     todo = [i for i, result in enumerate(results) if result is None]
     running: dict[Any, int] = {}
+
+    def tell() -> None:
+        progress(sum(journal.last_step(access.read_journal(config.fingerprint)) for config in configs))
+
+    tell()  # an earlier invocation may have left nothing to wait for
     try:
         while todo or running:
             while todo and len(running) < at_a_time:
@@ -55,7 +60,7 @@ def run_in_full(
                 trial = configs[i].model_dump(mode="json")
                 running[task.remote(trial, workers, resources, device, steered, last[i])] = i
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-            progress(sum(_step(access, config) for config in configs))
+            tell()
             for ref in done:
                 i = running.pop(ref)
                 results[i] = _result(ref, access, configs[i].fingerprint)
@@ -119,10 +124,6 @@ def _ended(access: Access, config: TrialConfig, until: int, steered: bool) -> Tr
     if not access.measures(config, steered):
         return None
     return None if result is None or (result.status == "stopped" and result.step < until) else result
-
-
-def _step(access: Access, config: TrialConfig) -> int:
-    return max((entry["step"] for entry in journal.steps(access.read_journal(config.fingerprint))), default=0)
 
 
 @contextmanager

@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 import sr_models
+from cluster import capacity, ray_runtime
+from cluster.ray_runtime import Resources
 from orchestrator.plan.config import EvaluationConfig, TeacherConfig
 from orchestrator.plan.plan import Combination
 from orchestrator.plan.read import expand
@@ -19,6 +22,20 @@ from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
+
+
+def most_bytes(asked: Literal["auto"] | int | None, cluster: Resources, cpus: int, gpus: float) -> int | None:
+    """`resources.max_bytes` as a number: for auto what a worker of so many CPUs and GPUs has of its node or GPU.
+
+    Raises:
+        InputError: no node that is up says its memory.
+    """
+    if asked != "auto":
+        return asked
+    found = ray_runtime.gpu_bytes(gpus) if gpus else capacity.bytes_of_worker(cluster, cpus, gpus)
+    if not found:
+        raise InputError("resources.max_bytes: no node that is up says its memory; give a number of bytes, or null")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

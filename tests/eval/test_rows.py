@@ -16,6 +16,7 @@ from eval.rows import SCHEMA, Identity, Subject, keyed, measurement, read_file, 
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options
 
+CONSTRAINTS = Path(__file__).resolve().parents[2] / "constraints.txt"
 WHO = Identity("x2/edsr/l1", "edsr", "l1", "hr", "l1", 2, "ab" * 32, 5, "ema", "edsr_baseline")
 SUBJECT = Subject(
     identity=WHO, weights_sha256="e" * 64, hyper='{"channels": 8}', benchmark="Set5", kernel="files",
@@ -121,6 +122,20 @@ def test_the_content_key_names_the_same_rows_as_before() -> None:
     """A run folder that was begun earlier goes on, so a key may not change."""
     assert KEY == "a8a06de8de4947fd4c259ca7-0c1e4cc1"
     assert SUBJECT.key("baby", "c" * 64, "d" * 64, ["ssim_y", "psnr_y"]) == KEY, "the order of metrics is no content"
+
+
+def test_a_measurements_name_moves_with_what_is_measured_and_with_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured already would all be measured again, or what was measured otherwise would be taken for it."""
+    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
+    of_values = {name: pinned[name] for name in ("lpips", "dists-pytorch", "torch_fidelity")}
+    assert eval.rows.MEASUREMENT_VERSION == 1, "these are golden: other values than of these releases are another one"
+    assert of_values == {"lpips": "0.1.4", "dists-pytorch": "0.1", "torch_fidelity": "0.4.0"}
+    assert SUBJECT.content == "e8e93b5d869fe133ac920fb6"
+    assert SUBJECT.measured("c" * 64, "d" * 64) == "6d813756d60035063342dc32"
+    assert SUBJECT.measured_set(["b", "a"]) == "b5f22de3c3c17efadc192a12"
+    monkeypatch.setattr(eval.rows, "MEASUREMENT_VERSION", 2)
+    other = replace(SUBJECT)
+    assert other.content != SUBJECT.content and other.key("baby", "c" * 64, "d" * 64, ["psnr_y", "ssim_y"]) == KEY
 
 
 @pytest.mark.parametrize(

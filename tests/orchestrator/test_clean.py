@@ -9,20 +9,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from eval.rows import Identity, Subject, write_rows
 from orchestrator import clean, session
+from orchestrator.data.build import build_store
+from orchestrator.data.shared import fetch_store, publish_store
+from orchestrator.data.store import PatchStore
 from orchestrator.evaluate.on_cluster import one_at_a_time
 from orchestrator.needed import DAY
 from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.services import Services
+from orchestrator.plan.sources import ImageSource
 from orchestrator.run import lease
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.lock import CLEAN_LOCK, DRIVER_LOCK, EVALUATE_LOCK, held
 from orchestrator.run.records import TRIAL, Roles, begin_trial
@@ -32,6 +38,7 @@ from orchestrator.storage.uri import Storage
 from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT
 from sr_models.errors import InputError
 from sr_models.files import write_json, write_text
+from sr_models.hashing import digest
 from sr_models.inference.super_resolve import Options
 
 pytestmark = pytest.mark.usefixtures("quick_lease")
@@ -69,7 +76,14 @@ def train(run: RunDir, seed: int, status: str | None) -> str:
     weights = ("model/model.safetensors", "snapshots/1/model/model.safetensors")
     for name in (CHECKPOINT, "checkpoint.before.pt", f"{CHECKPOINT}.sha256", *weights):
         write_text(folder / name, "0123456789")
+    for name in ("model", "snapshots/1/model"):
+        write_json(folder / name / "model.json", {"weights_sha256": weights_of(seed, name), "model": "edsr"})
     return run.name_of(folder)
+
+
+def weights_of(seed: int, name: str) -> str:
+    """The hash of what `train` leaves in this folder of a trial."""
+    return digest([seed, name])
 
 
 def search(run: RunDir, key: str, *seeds: int) -> str:
@@ -137,6 +151,12 @@ def run_clean(capsys: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespa
 
 
 @pytest.fixture
+def after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean comes later: nobody can make a file on a bucket older."""
+    monkeypatch.setattr(clean, "time", SimpleNamespace(time=lambda: time.time() + 2 * DAY))
+
+
+@pytest.fixture
 def made(tmp_path: Path) -> SimpleNamespace:
     """An output of two runs: `kept` is what they need, `left` is not, `states` are checkpoints of a finished trial."""
     output = tmp_path / "runs"
@@ -150,6 +170,8 @@ def made(tmp_path: Path) -> SimpleNamespace:
     for name, sha256 in (("11", KEPT), ("22", LEFT), ("33", None)):
         rows(first, f"shared/rows/{name}/a.parquet", sha256)
         write_text(first.at(f"shared/rows/{name}/a.npz"), "features")
+        for path in first.at(f"shared/rows/{name}").iterdir():
+            old(path)
     kept |= {"shared/rows/11", "shared/rows/33"}
     left |= {"shared/rows/22"}
     ended = first.name_of(first.trial(trial(1).fingerprint))
@@ -212,7 +234,7 @@ def test_a_store_is_needed_by_the_hash_of_its_scale(tmp_path, run_clean, data_ha
 
 def test_what_a_kill_left_goes_after_a_day(made, run_clean):
     shared, own = made.output / "shared", made.run.trial(trial(1).fingerprint)
-    removed = shared / "store" / f".{LEFT[:16]}.0a1b.part" / "hr.arrow"  # by a clean that was killed
+    removed = shared / "store" / f".{LEFT[:16]}.0a1b.part" / "manifest.json"  # by a clean that was killed
     leftovers = [own / f".{CHECKPOINT}.7-a.part", shared / "searches/.a.json.7-b.part", removed]
     leftovers += [shared / "store" / KEPT[:16] / "mu_x2_0.arrow.part"]
     halves = [shared / "store/.building/ab/store/hr.arrow.part", shared / "store/.building/ab/.lock"]
@@ -232,6 +254,18 @@ def test_what_a_kill_left_goes_after_a_day(made, run_clean):
     assert run_clean(made.output, "--remove").code == EXIT_DONE
     assert not any(path.exists() for path in [*leftovers, *halves])
     assert (own / TRIAL).exists() and (shared / "store" / KEPT[:16] / "hr.arrow").exists()
+
+
+def test_measurements_whose_rows_are_still_to_be_written_stay(made, run_clean):
+    """An evaluation that was interrupted goes on with them; of weights that no trial has left, for a day."""
+    whose = {"44": weights_of(1, "model"), "55": weights_of(3, "snapshots/1/model"), "66": weights_of(4, "model"),
+             "77": "7" * 64}  # fmt: skip
+    for name, sha256 in whose.items():
+        rows(made.run, f"shared/rows/{name}/a.parquet", sha256)
+    assert run_clean(made.output).listed == made.left | made.states
+    for name in whose:
+        old(made.output / f"shared/rows/{name}/a.parquet")
+    assert run_clean(made.output).listed == made.left | made.states | {"shared/rows/66", "shared/rows/77"}
 
 
 def test_links_are_not_followed_out_of_the_output(made, run_clean, tmp_path):
@@ -332,7 +366,15 @@ def test_a_run_that_cannot_be_read_stops_everything(made, run_clean, name, text)
     assert str(path) in refused.err
 
 
-@pytest.mark.parametrize("name", [record_name(LEFT), "shared/rows/22/a.parquet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        record_name(LEFT),
+        "shared/rows/22/a.parquet",
+        f"{STORES}/{LEFT[:16]}.json",
+        f"shared/trials/{trial(1).fingerprint[:16]}/model/model.json",
+    ],
+)
 def test_what_cannot_be_judged_stops_everything(made, run_clean, name):
     write(made.output / name, "{")
     before, refused = names(made.output), run_clean(made.output, "--remove")
@@ -392,7 +434,7 @@ def stored(place: Storage) -> set[str]:
     return set(place.names()) - {f"shared/{lease.DRIVER}"}
 
 
-def test_a_storage_is_cleaned_and_the_copies_here_stay(made, place, run_clean):
+def test_a_storage_is_cleaned_and_the_copies_here_stay(made, place, run_clean, after_a_day):
     push_tree(made.output, place, ["*"])
     extra = begin_run(made.output.parent / "elsewhere", "third-01234567", 5)  # a run that another machine drove
     push_tree(extra.output, place, ["*"])
@@ -408,8 +450,72 @@ def test_a_storage_is_cleaned_and_the_copies_here_stay(made, place, run_clean):
     assert not lease.read(place.child("shared")).counts
 
 
-def test_what_only_a_run_here_knows_to_need_stays_on_the_storage(made, place, run_clean):
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> dict[int, PatchStore]:
+    """Scale -> a store of the same images, with the centroids of one teacher."""
+    folder = tmp_path_factory.mktemp("published")
+    for seed, split in enumerate(("train", "val")):
+        (folder / split).mkdir()
+        pixels = np.random.default_rng(seed).integers(256, size=(36, 42, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / split / "0.png")
+    train, validation = ([ImageSource(hr=str(folder / split))] for split in ("train", "val"))
+    made = {}
+    for scale in (2, 3):
+        made[scale] = build_store(folder / "stores", train=train, validation=validation, scale=scale)
+        made[scale].add_centroids(
+            "a" * 16, lambda lr, scale=scale: lr.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        )
+    return made
+
+
+def tables(names: set[str]) -> set[str]:
+    """What stores on a storage consist of: the names of tables without their hashes, listings as they are."""
+    files = {name.rpartition("/")[2] for name in names}
+    return {name.rpartition("-")[0] if name.endswith(".arrow") else name for name in files}
+
+
+def test_of_a_store_on_a_storage_what_no_other_one_lists_goes(published, place, run_clean, tmp_path):
+    """In the shape in which it is published there: flat, HR once for all scales."""
+    run, shelf = begin_run(tmp_path / "runs", "mine-01234567", data_hash={"x2": published[2].data_hash}), STORES
+    for store in published.values():
+        publish_store(store, place.child(shelf))
+    push_tree(run.output, place, ["*"])
+    before, key = stored(place), published[3].data_hash[:16]
+    listed = run_clean(run.output, "--storage", place.uri)
+    own = {"lr_x3", "val_lr_x3", f"mu_x3_{'a' * 16}", f"mu_lr_x3_{'a' * 16}"}
+    assert tables(listed.listed) == own | {f"{key}.json", f"{key}-{'a' * 16}.json"}
+    assert tables(before - listed.listed) >= {"hr", "val_hr", "lr_x2", "val_lr_x2"}
+
+    removed = run_clean(run.output, "--storage", place.uri, "--remove")
+    assert removed.code == EXIT_DONE and stored(place) == before - listed.listed
+    assert "needed by none of them: nothing" in run_clean(run.output, "--storage", place.uri).out
+    there = fetch_store(place.child(shelf), published[2].data_hash, tmp_path / "cache")
+    assert there.has_centroids("a" * 16)
+    with pytest.raises(InputError, match="holds no patch store"):
+        fetch_store(place.child(shelf), published[3].data_hash, tmp_path / "cache")
+    publish_store(published[3], place.child(shelf))
+    assert stored(place) == before
+
+
+def test_tables_that_nothing_lists_go_after_a_day(published, run_clean, tmp_path):
+    """They are of a publication, or a clean, that was killed: the first goes on with them."""
+    root = Storage.parse(str(tmp_path / "bucket"), "x")
+    output = begin_run(tmp_path / "runs", "mine-01234567").output
+    publish_store(published[2], root.child(STORES))
+    for listing in (root.folder / STORES).glob("*.json"):
+        listing.unlink()
+    arrows = list((root.folder / STORES).glob("*.arrow"))
+    assert len(arrows) == 6 and not run_clean(output, "--storage", root.uri).listed
+    for path in arrows[:4]:
+        old(path)
+    assert len(run_clean(output, "--storage", root.uri).listed) == 4
+    assert run_clean(output, "--storage", root.uri, "--remove").code == EXIT_DONE
+    assert {*(root.folder / STORES).glob("*.arrow")} == {*arrows[4:]}
+
+
+def test_what_only_a_run_here_knows_to_need_stays_on_the_storage(made, place, run_clean, after_a_day):
     """A driver that was killed had not brought its last roles there."""
+    rows(made.run, "shared/rows/44/a.parquet", weights_of(3, "model"))
     push_tree(made.output, place, ["*"])
     place.delete(f"{made.second.name}/roles.jsonl")
     assert run_clean(made.output, "--storage", place.uri).listed == made.left | made.states

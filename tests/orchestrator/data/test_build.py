@@ -24,24 +24,10 @@ from sr_models.images.operators import KERNEL, downscale
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared" / "data"
-SIZES = [(41, 50), (60, 37), (33, 33), (48, 64)]  # not multiples of the scales
-
-
-def pixels(seed: int, height: int, width: int) -> np.ndarray:
-    """A picture whose every pixel tells its place: red = row, green = column, blue = which picture."""
-    image = np.empty((height, width, 3), np.uint8)
-    image[..., 0], image[..., 1], image[..., 2] = np.arange(height)[:, None], np.arange(width), seed
-    return image
-
-
-def write_images(folder: Path, seeds: range) -> None:
-    folder.mkdir(parents=True)
-    for seed in seeds:
-        Image.fromarray(pixels(seed, *SIZES[seed % 4])).save(folder / f"{seed:02}.png")
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path, write_images) -> Path:
     write_images(tmp_path / "train", range(4))
     write_images(tmp_path / "val", range(4, 6))
     return tmp_path
@@ -101,6 +87,42 @@ def test_where_files_cannot_be_linked_or_the_other_one_is_damaged_a_store_keeps_
     assert (x4.folder / "val_hr.arrow").stat().st_nlink == 2
 
 
+def test_what_a_killed_clean_left_is_no_store(folder, reads):
+    """It renames a store before it deletes that, the manifest not first."""
+    store = build(folder)
+    left = store.folder.rename(store.folder.with_name(f".{store.folder.name}.0a1b2c3d.part"))
+    (left / "hr.arrow").unlink()
+    assert build(folder).folder == store.folder and len(reads) == 6 + 6
+    x4 = build(folder, scale=4)
+    assert (x4.folder / "hr.arrow").stat().st_ino == (store.folder / "hr.arrow").stat().st_ino
+    assert (left / "lr_x2.arrow").stat().st_nlink == 1 and (left / "val_hr.arrow").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": "sr-patch-store", "version": 1, "scales": [2]}', None])
+def test_a_store_that_cannot_be_read_stops_no_build_of_another(folder, capsys, text):
+    x2 = build(folder)
+    manifest = x2.folder / "manifest.json"
+    manifest.unlink()
+    manifest.write_text(text) if text else manifest.mkdir()
+    x4 = build(folder, scale=4)
+    said = capsys.readouterr().err
+    assert str(x2.folder) in said and said.count("\n") == 1 and said.endswith("; passed over\n")
+    assert {path.stat().st_nlink for path in x4.folder.glob("*.arrow")} == {1}
+    assert build(folder, scale=4).folder == x4.folder
+
+
+def test_a_store_that_cannot_be_read_is_named_once_its_own_images_are_built(folder, reads, capsys):
+    store = build(folder)
+    text = (store.folder / "manifest.json").read_text()
+    (store.folder / "manifest.json").write_text(text[:100])
+    for _ in range(2):
+        with pytest.raises(InputError, match=rf"store {store.folder} is damaged: .*; delete it and build again"):
+            build(folder)
+        assert len(reads) == 6 + 6, "what was built waits"
+    store.folder.rename(folder / "deleted")
+    assert build(folder).data_hash == store.data_hash and len(reads) == 6 + 6
+
+
 def test_the_same_images_under_other_names_are_the_same_store(folder, reads):
     store = build(folder)
     store.add_centroids("a" * 16, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
@@ -117,11 +139,11 @@ def test_the_same_images_under_other_names_are_the_same_store(folder, reads):
     assert not list(folder.glob("stores/.building/*/store"))
 
 
-def test_data_hash_follows_pixels_not_paths_files_or_teachers(folder):
+def test_data_hash_follows_pixels_not_paths_files_or_teachers(folder, pixels):
     store, copy = build(folder), folder / "elsewhere"
     copy.mkdir()
     for seed in range(4):
-        Image.fromarray(pixels(seed, *SIZES[seed])).save(copy / f"{seed}.bmp")
+        Image.fromarray(pixels(seed)).save(copy / f"{seed}.bmp")
     own = build_store(
         folder / "other", train=[ImageSource(hr=str(copy))], validation=[ImageSource(hr=str(folder / "val"))], scale=2
     )
@@ -300,23 +322,23 @@ def test_a_store_without_a_usable_training_image_is_refused(folder):
             build(folder, on_bad="skip")
 
 
-def test_lr_files_are_used_and_must_fit_their_hr(folder):
+def test_lr_files_are_used_and_must_fit_their_hr(folder, pixels):
     (folder / "lr").mkdir()
     for seed in range(4):
-        lr = 255 - downscale(pixels(seed, *SIZES[seed]), 2)
+        lr = 255 - downscale(pixels(seed), 2)
         Image.fromarray(lr).save(folder / "lr" / f"{seed:02}x2.png")
     paired = [ImageSource(hr=str(folder / "train"), lr={2: str(folder / "lr")})]
     store = build(folder, train=paired)
     assert store.manifest.kernels == [FILES, KERNEL]
-    assert np.array_equal(255 - store._table("lr_x2").images[3], downscale(pixels(3, *SIZES[3]), 2))
+    assert np.array_equal(255 - store._table("lr_x2").images[3], downscale(pixels(3), 2))
     Image.fromarray(lr[1:]).save(folder / "lr/03x2.png")
     with pytest.raises(InputError, match=r"train/03\.png.*23x32"):
         build(folder, train=paired)
     build(folder, train=paired, scale=3)  # where LR is made, what its file is does not matter
 
 
-def test_a_training_image_among_the_validation_images_is_a_leak(folder):
-    Image.fromarray(pixels(1, *SIZES[1])).save(folder / "val/06.bmp")  # other name and format, same pixels
+def test_a_training_image_among_the_validation_images_is_a_leak(folder, pixels):
+    Image.fromarray(pixels(1)).save(folder / "val/06.bmp")  # other name and format, same pixels
     with pytest.raises(InputError, match=r"val/06\.bmp is a training image too \(train/01\.png\)"):
         build(folder, on_bad="skip")
     assert not list(folder.glob("stores/*"))[1:], "only who builds holds a folder there"

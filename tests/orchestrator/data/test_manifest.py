@@ -142,6 +142,16 @@ def test_a_table_that_another_store_has_is_linked(tmp_path):
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["hr.arrow", "manifest.json"]
 
 
+@pytest.mark.parametrize("text", ["{", '{"format": "sr-patch-store", "version": 1}', None])
+def test_a_link_is_not_worth_a_fault_of_another_store(tmp_path, text):
+    for name in ("one", "other"):
+        sealed(tmp_path / name, "hr")
+    damaged = tmp_path / "a store" / "manifest.json"
+    damaged.parent.mkdir()
+    damaged.write_text(text) if text else damaged.mkdir()
+    assert link_twin(tmp_path, tmp_path / "one", "hr", read_manifest(tmp_path / "one").products["hr"])
+
+
 def test_numbers_of_the_format_are_written(tmp_path):
     begin(tmp_path, manifest())
     values = json.loads((tmp_path / "manifest.json").read_text())

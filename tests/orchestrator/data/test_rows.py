@@ -91,6 +91,17 @@ def test_images_smaller_than_a_patch_are_told_from_the_others(tmp_path, hr):
     assert large_enough(items, 4, 6) == (items, {}), "reading it will tell"
 
 
+def test_a_small_image_takes_no_larger_namesake_with_it(tmp_path):
+    sources = []
+    for place, side in (("first", 20), ("second", 40)):
+        save(tmp_path / place / "hr" / "a.png", RANDOM.integers(0, 256, (side, side, 3), np.uint8))
+        sources.append(ImageSource(hr=str(tmp_path / place / "hr")))
+    small, large = list_items(sources, 2)
+    assert small.file.name == large.file.name == "hr/a.png"
+    kept, why = large_enough([small, large], 2, 12)
+    assert kept == [large] and list(why) == ["hr/a.png"]
+
+
 def test_one_colour_is_refused_where_it_is_scored(tmp_path):
     save(tmp_path / "hr" / "a.png", np.full((20, 20, 3), 7, np.uint8))
     items = items_of(tmp_path)

@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,21 +16,6 @@ from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
 
 TEACHER = "0123456789abcdef" * 4
-SIZES = [(41, 50), (60, 37), (33, 33), (48, 64)]  # not multiples of the scales
-
-
-def pixels(seed: int, height: int, width: int) -> np.ndarray:
-    """A picture whose every pixel tells its place: red = row, green = column, blue = which picture."""
-    image = np.empty((height, width, 3), np.uint8)
-    image[..., 0], image[..., 1], image[..., 2] = np.arange(height)[:, None], np.arange(width), seed
-    return image
-
-
-def write_images(folder: Path, seeds: range) -> ImageSource:
-    folder.mkdir(parents=True)
-    for seed in seeds:
-        Image.fromarray(pixels(seed, *SIZES[seed % 4])).save(folder / f"{seed:02}.png")
-    return ImageSource(hr=str(folder))
 
 
 def nearest(lr: torch.Tensor) -> torch.Tensor:
@@ -39,7 +23,7 @@ def nearest(lr: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> PatchStore:
+def store(tmp_path_factory, write_images) -> PatchStore:
     """Four training and two validation images at x2; mu is a teacher's that repeats pixels."""
     folder = tmp_path_factory.mktemp("patches")
     train, validation = write_images(folder / "train", range(4)), write_images(folder / "val", range(4, 6))
@@ -89,7 +73,7 @@ def test_more_ranks_than_samples_are_refused(store):
         draw(store, world=13)
 
 
-def test_the_four_images_of_a_sample_are_cut_and_turned_alike(store):
+def test_the_four_images_of_a_sample_are_cut_and_turned_alike(store, pixels):
     """The HR crop names its picture, place and code; the other three must be the same cut of their own tables."""
     mu = [to_uint8(nearest(to_float(store._table("lr_x2").images[i])))[0] for i in range(4)]
     codes_seen, pictures_seen = set(), set()
@@ -99,12 +83,10 @@ def test_the_four_images_of_a_sample_are_cut_and_turned_alike(store):
         for i in range(12):
             rows, columns, picture = hr[i, 0].int(), hr[i, 1].int(), int(hr[i, 2, 0, 0])
             top, left = int(rows.min()), int(columns.min())
-            upright = torch.from_numpy(pixels(picture, *SIZES[picture])[top : top + 16, left : left + 16]).permute(
-                2, 0, 1
-            )
+            upright = torch.from_numpy(pixels(picture)[top : top + 16, left : left + 16]).permute(2, 0, 1)
             (code,) = [code for code in range(8) if torch.equal(dihedral(upright, code), hr[i])]
             assert top % 2 == left % 2 == 0
-            lr = downscale(pixels(picture, *SIZES[picture]), 2)
+            lr = downscale(pixels(picture), 2)
             for name, image, s in (
                 ("lr", lr, 1),
                 ("mu", mu[picture], 2),
@@ -126,11 +108,11 @@ def test_dihedral_codes_are_the_eight_symmetries_of_a_square():
     assert torch.equal(turned[5], torch.rot90(x[0], 1))  # flipped left-right, then transposed
 
 
-def test_validation_pairs_align_and_carry_their_names(x4):
+def test_validation_pairs_align_and_carry_their_names(x4, pixels):
     pairs = x4.validation()
     assert [name for name, _, _ in pairs] == ["val/04.png", "val/05.png"]
     for seed, (_, lr, hr) in zip((4, 5), pairs, strict=True):
-        whole = pixels(seed, *SIZES[seed % 4])
+        whole = pixels(seed)
         assert np.array_equal(hr, modcrop(whole, 4)) and np.array_equal(lr, downscale(whole, 4))
 
 
@@ -217,9 +199,9 @@ def test_an_image_smaller_than_the_patch_is_named(x4):
 
 
 @pytest.mark.parametrize(("seed", "split"), [(1, "training|train"), (4, "validation")])
-def test_test_images_are_found_whole_and_as_cropped_for_the_scale(x4, seed, split):
-    whole = pixels(seed, *SIZES[seed % 4])
-    check_leaks(x4, {"clean": pixels_sha256(pixels(9, 41, 50))})
+def test_test_images_are_found_whole_and_as_cropped_for_the_scale(x4, seed, split, pixels):
+    whole = pixels(seed)
+    check_leaks(x4, {"clean": pixels_sha256(pixels(9))})
     for test in (whole, modcrop(whole, 4)):
         with pytest.raises(InputError, match=rf"among the ({split}) images: Set0/x \(= (train|val)/0{seed}\.png\)"):
             check_leaks(x4, {"Set0/x": pixels_sha256(test)})

@@ -93,7 +93,7 @@ class Bench:
         assert service.is_done(planned, access) or refused
         if not refused:
             assert moved[-1] == sum(len(planned_job.pictures) for planned_job in planned)
-        rows = [row for planned_job in planned for row in work.rows_of(planned_job, access)]
+        rows = [row for planned_job in planned for row in work.rows_of(planned_job, access, work.rows_there(access))]
         return rows, refused
 
 
@@ -247,6 +247,27 @@ def test_jobs_of_one_evaluation_share_what_they_have_in_common(bench: Bench) -> 
     rows, refused = bench.evaluate("one", *jobs)
     assert refused == [] and len(bench.asked) == 7 and numbers(rows[:7]) == numbers(rows[7:])
     assert len(list((bench.folder / "runs" / "one" / "evaluation").iterdir())) == 2
+
+
+def test_however_many_jobs_share_weights_a_file_of_measurements_is_read_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(work, "read_file", lambda path: read.append(path) or read_file(path))
+    metrics, again = ["psnr_y", "fid", "kid"], replace(WHO, combination="x2/mine/ours", fingerprint="0" * 64)
+    jobs = [bench.job(metrics), bench.job(metrics, images="b", name="other"), bench.job(metrics, who=again)]
+    planned = work.plan(
+        [job for job, _ in jobs], {("toy", 2): jobs[0][1], ("other", 2): jobs[1][1]}, bench.access("one")
+    )
+    workforce = service.Workforce(workers=1)
+    service.evaluate(planned, bench.access("one"), workforce, lambda _: None)
+    shared = sorted((bench.folder / "runs" / "shared" / "rows").glob("*/*.parquet"))
+    assert len(bench.asked) == 6 + 2 + 2 and sorted(read) == shared, "those that it wrote itself"
+    read.clear()
+    assert service.is_done(planned, bench.access("two")) and sorted(read) == shared
+    read.clear()
+    service.evaluate(planned, bench.access("two"), workforce, lambda _: None)
+    assert sorted(read) == shared and service.is_done(planned, bench.access("two"))
 
 
 def test_a_refused_image_is_named_by_each_job_and_the_rest_come(bench: Bench) -> None:

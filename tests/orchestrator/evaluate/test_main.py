@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -16,6 +17,7 @@ import yaml
 from PIL import Image
 
 import sr_models
+from cluster import ray_runtime
 from eval import PROTOCOLS, benchmarks
 from eval.metrics import backbones
 from eval.metrics.scorer import Scorer
@@ -23,7 +25,7 @@ from eval.rows import read_file, read_rows
 from eval.score import score_image
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.evaluate import entrants
+from orchestrator.evaluate import entrants, service
 from orchestrator.evaluate.__main__ import main
 from orchestrator.plan import config
 from orchestrator.plan.plan import make_plan
@@ -235,6 +237,33 @@ def test_a_trial_is_scored_while_it_trains(
     board = json.loads((folder.path / "leaderboard.json").read_text())
     assert {row["weights"] for row in board["rows"]} == {"raw", "ema", "none"}
     assert all(row["images"] == row["of_images"] == 3 for row in board["rows"])
+
+
+@pytest.mark.parametrize(("asked", "number"), [("auto", 600), (1000, 1000), (None, None)])
+def test_a_picture_takes_no_more_of_a_worker_than_in_the_sweep(
+    training: tuple[RunDir, dict[str, Any]],
+    asked: str | int | None,
+    number: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, made = training
+    trial, found = made["trial"], list[service.Workforce]()
+    text = yaml.safe_load(folder.config.read_text())
+    folder.config.write_text(yaml.safe_dump(text | {"resources": text["resources"] | {"max_bytes": asked}}))
+    run_trial(trial, made["store"], lambda *_: "continue", out_dir=folder.trial(trial.fingerprint))
+    node = ray_runtime.Node(address="a", cpus=4, gpus=0, memory=1200)
+    cluster = ray_runtime.Resources(cpus=4, gpus=0, nodes=(node,))
+
+    def evaluate(_planned: object, _access: object, workforce: service.Workforce, _progress: object) -> list[str]:
+        found.append(workforce)
+        raise InputError("seen")
+
+    monkeypatch.setattr(ray_runtime, "connect", lambda *_, **__: nullcontext(cluster))
+    monkeypatch.setattr(service, "evaluate", evaluate)
+    command = ["--run", folder.path, "--trial", trial.fingerprint[:6], "--cpus-per-worker", 2]
+    assert "seen" in run_here(capsys, *command, code=2)[1]
+    assert [workforce.max_bytes for workforce in found] == [number]
 
 
 def test_the_weights_along_training_are_entrants_by_step(training: tuple[RunDir, dict[str, Any]]) -> None:

@@ -230,7 +230,8 @@ for file in files.iterdir():
     file.unlink()  # workers can only have them from the storage
 with ray_runtime.connect(None, cpus=2):
     refused = scoring.evaluate(planned, access, scoring.Workforce(workers=2), lambda _: None)
-print(json.dumps({"refused": refused, "rows": work.rows_of(planned[0], access), "alone": alone.rows}))
+rows = work.rows_of(planned[0], access, work.rows_there(access))
+print(json.dumps({"refused": refused, "rows": rows, "alone": alone.rows}))
 """
 
 

@@ -18,6 +18,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.inference.bound import reach
 
 PLAIN, NOISY, SIGMA = "x2/edsr_baseline/l1", "x2/noisy_edsr/l1", "x2/edsr_baseline/expectation"
 
@@ -32,7 +33,7 @@ def plan() -> Plan:
                 "name": "s", "models": {"edsr_baseline": small, "noisy_edsr": {**small, "noise": 30.0}},
                 "objectives": ["l1", "expectation"], "teacher": {},
                 "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"toy": {"hr": "c"}}},
-                "evaluation": {"metrics": ["psnr_y", "ssim_y"], "draws": 2},
+                "evaluation": {"metrics": ["psnr_y", "ssim_y"], "draws": 2}, "resources": {"max_bytes": 10_000_000},
             },
             "test",
         )
@@ -114,6 +115,13 @@ def test_pictures_are_drawn_again_only_when_something_changed_and_never_end_a_sw
     monkeypatch.setattr(report, "read_winners", lambda _: 1 / 0)
     report.pictures(run, plan, one)
     assert capsys.readouterr().err == "pictures was not drawn: ZeroDivisionError: division by zero\n"
+
+
+def test_networks_take_no_more_of_a_picture_than_workers_may(run, plan, drawn):
+    nets = report._networks(run, plan, report.read_winners(run.winners), 2)
+    assert len(nets) == 4
+    for net, bound in nets.values():
+        assert bound is not None and bound.max_bytes == 10_000_000 and bound.overlap == reach(net)
 
 
 def test_what_there_is_to_show(drawn):
