@@ -12,9 +12,11 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from sr_models.command import EXIT_LOST, flush_output
 
 ITEMS_AHEAD = "_generator_backpressure_num_objects"
 """Option of a streaming actor method: how many items it may make before the first is taken."""
@@ -99,13 +101,38 @@ def _answers(family: int, address: Any) -> bool:
     return True
 
 
+def hush() -> None:
+    """Let what Ray's processes tell this one stay in their logs: it comes as errors that we report, or as a dump."""
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+
+
 def abandon() -> None:
-    """Leave a Ray that is gone without a word to it, which would wait for an answer; what it started here is ended."""
+    """Leave a Ray that is gone without a word to it, which would wait for an answer; what it started here is ended.
+
+    The process then ends without the interpreter's own last steps, which take Ray's connection apart and crash on it.
+    """
+    import psutil  # Ray's own, which it puts on the path
     from ray._private import worker
 
     atexit.unregister(worker.shutdown)
-    if worker._global_node is not None:
-        worker._global_node.kill_all_processes(check_alive=False)
+    if (node := worker._global_node) is not None:
+        below: list[psutil.Process] = []  # a raylet without a head leaves agents that wait for one for ever
+        for info in node.all_processes.get("raylet", ()):
+            with suppress(psutil.NoSuchProcess):
+                below += psutil.Process(info.process.pid).children(recursive=True)
+        node.kill_all_processes(check_alive=False)
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    atexit.register(leave_lost)  # the last registered is the first that is called
+
+
+def leave_lost() -> NoReturn:
+    """End this process at once, with the code of a lost connection."""
+    flush_output()
+    os._exit(EXIT_LOST)
 
 
 def read_auth_mode_again() -> None:

@@ -29,11 +29,13 @@ from cluster.ray_private import (
     SESSION_FOLDER,
     TUNE_WORKER,
     abandon,
+    hush,
+    leave_lost,
     lost_part,
     on_loopback,
     read_auth_mode_again,
 )
-from sr_models.command import EXIT_LOST, interrupt_on_sigterm, signal_main
+from sr_models.command import interrupt_on_sigterm, say, signal_main
 from sr_models.errors import InputError, LostError
 
 CONNECT_TIMEOUT_S = 15.0
@@ -183,6 +185,7 @@ def connect(
         except (ray.exceptions.RayError, OSError, RuntimeError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise LostError(f"Ray {f'at {address} ' if address else ''}did not start: {said}") from None
+        hush()
         interrupt_on_sigterm()  # Ray has put a handler of its own there, which aborts
         stack.enter_context(watch)
         found = resources()
@@ -233,9 +236,9 @@ class _Watch:
             if self.lost is not None:
                 signal_main(signal.SIGUSR1)
                 if not self._heard.wait(HEAR_SECONDS):
-                    print(f"{self.lost_line}; the same command goes on", file=sys.stderr, flush=True)
+                    say(f"{self.lost_line}; go on with the same command")
                     abandon()
-                    os._exit(EXIT_LOST)
+                    leave_lost()
                 return
 
     def _hear(self, _signal: int, _frame: object) -> None:
@@ -254,7 +257,7 @@ def private_folder() -> Iterator[str]:
         InputError: there is none to be had.
     """
     given = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    longest = _SOCKET_BYTES - SESSION_BYTES - len("/ray-01234567")
+    longest = _SOCKET_BYTES - SESSION_BYTES - len("/ray-01234567/r")
     fit = [parent for parent in (given, *_SHORT_FOLDERS) if len(os.fsencode(parent)) <= longest]
     parent = next((parent for parent in fit if os.access(parent, os.W_OK)), None)
     if parent is None:
@@ -264,7 +267,7 @@ def private_folder() -> Iterator[str]:
         )
     folder = tempfile.mkdtemp(prefix="ray-", dir=parent)  # mode 0700
     try:
-        yield folder
+        yield f"{folder}/r"  # Ray opens the folder it is given to everyone, and cannot open the one above
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # a process of Ray's may still be writing its last line
 

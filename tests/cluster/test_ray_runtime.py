@@ -38,7 +38,8 @@ with ray_runtime.connect(None, cpus=2, object_store_bytes=80 * 2**20) as found:
     assert "OMP_NUM_THREADS" not in os.environ, "the driver's own environment is left alone"
 
     address = ray.get_runtime_context().gcs_address
-    ray_runtime._probe(address)  # a driver with our token is let in
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # a driver that takes 127.0.0.1 for its node, as ours does
+    ray_runtime._probe(address)  # one with our token is let in
     os.environ.update(RAY_AUTH_TOKEN="0" * 64)
     ray_runtime.CONNECT_TIMEOUT_S = 4.0
     try:
@@ -92,7 +93,7 @@ from cluster import ray_runtime
 with ray_runtime.connect(None, cpus=1, object_store_bytes=80 * 2**20):
     import ray
     folder = Path(ray._private.worker._global_node.get_temp_dir_path())
-    print(folder, oct(folder.stat().st_mode & 0o777))
+    print(folder, oct(folder.parent.stat().st_mode & 0o777))
 """
 
 
@@ -104,22 +105,24 @@ def test_a_long_temporary_folder_is_no_hindrance_and_nothing_is_left(tmp_path: P
     done = run(FOLDER, tmp_path, TMPDIR=str(long))
     assert (done.returncode, done.stderr) == (0, "")
     name, mode = done.stdout.split()
-    assert Path(name).parent == Path("/tmp") and Path(name).name.startswith("ray-") and not Path(name).exists()
+    private = Path(name).parent
+    assert private.parent == Path("/tmp") and private.name.startswith("ray-") and not private.exists()
     assert mode == "0o700", "another user would read logs there"
 
 
 def test_a_private_folder_is_short_enough_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_runtime, "_SHORT_FOLDERS", ("/not there", str(tmp_path)))
-    monkeypatch.setattr(ray_runtime, "_SOCKET_BYTES", 66 + 13 + len(str(tmp_path)))
+    monkeypatch.setattr(ray_runtime, "_SOCKET_BYTES", 66 + 15 + len(str(tmp_path)))
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     with ray_runtime.private_folder() as folder:
-        assert Path(folder).parent == tmp_path and Path(folder).stat().st_mode & 0o777 == 0o700
+        private = Path(folder).parent
+        assert private.parent == tmp_path and private.stat().st_mode & 0o777 == 0o700
         assert len(folder) + ray_runtime.SESSION_BYTES <= ray_runtime._SOCKET_BYTES
-    assert not Path(folder).exists()
+    assert not private.exists()
     (tmp_path / "x").mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "x"))
     with ray_runtime.private_folder() as folder:
-        assert Path(folder).parent == tmp_path, "the one that was given is too long"
+        assert Path(folder).parent.parent == tmp_path, "the one that was given is too long"
     monkeypatch.setattr(ray_runtime, "_SHORT_FOLDERS", ("/not there",))
     with pytest.raises(InputError, match="cannot be written; set RAY_TMPDIR"), ray_runtime.private_folder():
         pass
@@ -174,13 +177,14 @@ def test_a_ray_that_is_gone_is_noticed_soon_in_one_line(tmp_path: Path, part: st
     finally:
         process.kill()
     assert process.returncode == EXIT_LOST
-    assert said == f"prog: the connection to Ray was lost: {name} is gone\n"
+    lost = f"the connection to Ray was lost: {name} is gone"
+    assert said in (f"prog: {lost}\n", f"{lost}; go on with the same command\n"), "the latter where a call is stuck"
     assert not left_behind(tmp_path), "workers and the other part end too"
 
 
 def left_behind(home: Path) -> list[str]:
     """Processes that were started with this home, once they have had time to end."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 40  # Ray's agents look for their raylet every so often
     while True:
         found = []
         for process in Path("/proc").glob("[0-9]*"):
@@ -236,12 +240,13 @@ def test_a_local_cluster_listens_on_loopback(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     new = set(listening(done.stdout)) - before
     assert new
-    assert not [line for line in new if not line.startswith(("127.0.0.1:", "[::1]:"))], sorted(new)
+    assert not [line for line in new if not line.startswith(("127.0.0.1:", "[127.0.0.1]:", "[::1]:"))], sorted(new)
 
 
 def listening(text: str) -> list[str]:
     """`address:port process` of each listening socket."""
-    return [f"{parts[3]} {parts[5] if len(parts) > 5 else ''}" for line in text.splitlines() if (parts := line.split())]
+    rows = [line.split() for line in text.splitlines() if line]
+    return [f"{row[3].replace('::ffff:', '')} {' '.join(row[5:])}" for row in rows]
 
 
 TALK = """
@@ -254,7 +259,8 @@ x = torch.ones(1)
 dist.all_reduce(x)
 assert x.item() == 2
 found = subprocess.run(["ss", "-tnpH"], capture_output=True, text=True).stdout.splitlines()
-print(*{line.split()[3].rpartition(":")[0] for line in found if f"pid={os.getpid()}," in line})
+own = {line.split()[3].rpartition(":")[0] for line in found if f"pid={os.getpid()}," in line}
+print("".join(f"{address}\\n" for address in own), end="", flush=True)
 dist.barrier()
 """
 
