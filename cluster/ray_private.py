@@ -5,14 +5,18 @@ Written against Ray 2.60; what pyproject.toml allows of `ray` ends where nobody 
 
 from __future__ import annotations
 
+import atexit
 import io
 import logging
 import os
+import socket
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from sr_models.command import EXIT_LOST, flush_output
 
 ITEMS_AHEAD = "_generator_backpressure_num_objects"
 """Option of a streaming actor method: how many items it may make before the first is taken."""
@@ -44,9 +48,91 @@ TUNE_WORKER = {
 """Environment of a process that runs trials."""
 
 
-def session_folder() -> str:
-    """Where a local cluster would keep its sockets and logs by itself."""
-    return str(Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray")
+PATIENT_DRIVER = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",  # after which a driver without a head aborts, with a stack trace
+}
+"""Environment of a process that connects to Ray, before it imports it."""
+
+_PARTS = {"raylet": "its raylet", "gcs_server": "its head"}
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Have the cluster that is started in the `with` block take 127.0.0.1 for its node, as Ray does on macOS."""
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def lost_part() -> str | None:
+    """What is gone of the Ray that this process is connected to, None if all is there; answers at once."""
+    from ray._private import worker
+
+    node = worker._global_node
+    if node is None:
+        return None
+    for kind, name in _PARTS.items():  # of a local cluster
+        for info in node.all_processes.get(kind, ()):
+            if info.process.poll() is not None:
+                return name
+    if not node.all_processes:
+        if not _answers(socket.AF_UNIX, node.raylet_socket_name):
+            return "this machine's raylet"
+        host, _, port = node.gcs_address.rpartition(":")
+        if not _answers(socket.AF_INET6 if ":" in host else socket.AF_INET, (host.strip("[]"), int(port))):
+            return "its head"
+    return None
+
+
+def _answers(family: int, address: Any) -> bool:
+    """Whether something listens there; a network that is silent for long is no refusal."""
+    with socket.socket(family) as made:
+        made.settimeout(2)
+        try:
+            made.connect(address)
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def hush() -> None:
+    """Let what Ray's processes tell this one stay in their logs: it comes as errors that we report, or as a dump."""
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+
+
+def abandon() -> None:
+    """Leave a Ray that is gone without a word to it, which would wait for an answer; what it started here is ended.
+
+    The process then ends without the interpreter's own last steps, which take Ray's connection apart and crash on it.
+    """
+    import psutil  # Ray's own, which it puts on the path
+    from ray._private import worker
+
+    atexit.unregister(worker.shutdown)
+    if (node := worker._global_node) is not None:
+        below: list[psutil.Process] = []  # a raylet without a head leaves agents that wait for one for ever
+        for info in node.all_processes.get("raylet", ()):
+            with suppress(psutil.NoSuchProcess):
+                below += psutil.Process(info.process.pid).children(recursive=True)
+        node.kill_all_processes(check_alive=False)
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    atexit.register(leave_lost)  # the last registered is the first that is called
+
+
+def leave_lost() -> NoReturn:
+    """End this process at once, with the code of a lost connection."""
+    flush_output()
+    os._exit(EXIT_LOST)
 
 
 def read_auth_mode_again() -> None:

@@ -12,17 +12,31 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.ray_private import SESSION_BYTES, SESSION_FOLDER, TUNE_WORKER, read_auth_mode_again, session_folder
-from sr_models.errors import InputError
+from cluster.ray_private import (
+    PATIENT_DRIVER,
+    SESSION_BYTES,
+    SESSION_FOLDER,
+    TUNE_WORKER,
+    abandon,
+    hush,
+    leave_lost,
+    lost_part,
+    on_loopback,
+    read_auth_mode_again,
+)
+from sr_models.command import interrupt_on_sigterm, say, signal_main
+from sr_models.errors import InputError, LostError
 
 CONNECT_TIMEOUT_S = 15.0
 """How long an address may take to let a driver in before it counts as unreachable."""
@@ -38,6 +52,12 @@ TO_COME = "to come"
 
 LOCAL_SLOTS = 64
 """Slots of a local cluster: more than it can ever run at a time."""
+
+WATCH_SECONDS = 2.0
+"""Time between two looks at whether Ray is there."""
+
+HEAR_SECONDS = 10.0
+"""How long a call into a Ray that is gone may keep the main thread from hearing of that."""
 
 _SOCKET_BYTES = 107
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -121,6 +141,7 @@ def connect(
     Raises:
         InputError: an address of the wrong form, one that does not let us in within `CONNECT_TIMEOUT_S` or lets in
             anyone who reaches it, bad `cpus`.
+        LostError: Ray did not start, or its head or this machine's raylet is gone while the block runs.
     """
     if address is not None:
         _check_form(address)
@@ -138,56 +159,122 @@ def connect(
                 f"Ray address {address!r}: the cluster at {gcs} runs code for anyone who reaches it; start its nodes "
                 "with RAY_AUTH_MODE=token (docs/cluster.md), or say --allow-anonymous if its network is closed"
             )
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", **PATIENT_DRIVER}
     import ray
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     environment = worker_environment(threads)
     with ExitStack() as stack:
-        if address is None and (folder := stack.enter_context(short_folder())):
-            quiet[SESSION_FOLDER] = folder
-        stack.callback(ray.shutdown)  # before its folder goes
-        if address is None:  # "local": a plain init() would join whatever cluster this machine already runs
-            with _environment(environment):
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    object_store_memory=object_store_bytes,
-                    include_dashboard=False,
-                    resources={TRIAL_SLOT: LOCAL_SLOTS},
-                    **quiet,
-                )
-        else:
-            ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
+        if address is None:
+            quiet[SESSION_FOLDER] = stack.enter_context(private_folder())
+        watch = _Watch()
+        stack.callback(watch.leave)
+        try:
+            if address is None:  # "local": a plain init() would join whatever cluster this machine already runs
+                with on_loopback(), _environment(environment | {"GLOO_SOCKET_IFNAME": loopback_interface()}):
+                    ray.init(
+                        address="local",
+                        num_cpus=cpus,
+                        object_store_memory=object_store_bytes,
+                        include_dashboard=False,
+                        resources={TRIAL_SLOT: LOCAL_SLOTS},
+                        **quiet,
+                    )
+            else:
+                ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
+        except (ray.exceptions.RayError, OSError, RuntimeError) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise LostError(f"Ray {f'at {address} ' if address else ''}did not start: {said}") from None
+        hush()
+        interrupt_on_sigterm()  # Ray has put a handler of its own there, which aborts
+        stack.enter_context(watch)
         found = resources()
         yield replace(found, may_add=still_to_come(growth, found.nodes))
 
 
-@contextmanager
-def short_folder() -> Iterator[str | None]:
-    """A private folder for a local cluster's sockets where `TMPDIR` is too long for them; None where Ray's own will do.
+class _Watch:
+    """Whether Ray is there, for the length of a `with` block.
 
-    The path of a socket has at most 107 bytes (https://man7.org/linux/man-pages/man7/unix.7.html). The folder is gone
-    after the `with` block.
+    When it is gone the main thread is interrupted, and whatever the block then raises becomes a LostError. Ray's own
+    calls would take minutes to notice, and end in a traceback. A main thread that hears nothing is not waited for.
+    """
+
+    def __init__(self) -> None:
+        self.lost: str | None = None
+        self._ended, self._heard = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGUSR1, self._hear)
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        signal.signal(signal.SIGUSR1, self._before)
+        if isinstance(error, Exception) and not isinstance(error, InputError | LostError):
+            self.lost = self.lost or lost_part()  # it may have told before we looked
+        if error is not None and self.lost is not None:
+            raise LostError(self.lost_line) from None
+
+    @property
+    def lost_line(self) -> str:
+        return f"the connection to Ray was lost: {self.lost} is gone"
+
+    def leave(self) -> None:
+        """End what `ray.init` began."""
+        import ray
+
+        if self.lost is None:
+            ray.shutdown()
+        else:
+            abandon()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(WATCH_SECONDS):
+            self.lost = lost_part()
+            if self.lost is not None:
+                signal_main(signal.SIGUSR1)
+                if not self._heard.wait(HEAR_SECONDS):
+                    say(f"{self.lost_line}; go on with the same command")
+                    abandon()
+                    leave_lost()
+                return
+
+    def _hear(self, _signal: int, _frame: object) -> None:
+        self._heard.set()
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def private_folder() -> Iterator[str]:
+    """A folder for a local cluster's sockets and logs, which nobody else may look into; gone after the `with` block.
+
+    Ray's own is open to everyone. The path of a socket has at most 107 bytes
+    (https://man7.org/linux/man-pages/man7/unix.7.html), so a long `TMPDIR` is passed over.
 
     Raises:
         InputError: there is none to be had.
     """
-    own = session_folder()
-    if len(os.fsencode(own)) + SESSION_BYTES <= _SOCKET_BYTES:
-        yield None
-        return
-    parent = next((parent for parent in _SHORT_FOLDERS if os.access(parent, os.W_OK)), None)
+    given = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    longest = _SOCKET_BYTES - SESSION_BYTES - len("/ray-01234567/r")
+    fit = [parent for parent in (given, *_SHORT_FOLDERS) if len(os.fsencode(parent)) <= longest]
+    parent = next((parent for parent in fit if os.access(parent, os.W_OK)), None)
     if parent is None:
         raise InputError(
-            f"TMPDIR: Ray's sockets need {SESSION_BYTES} bytes more than {own!r}, {_SOCKET_BYTES} in all, and "
-            f"{' and '.join(_SHORT_FOLDERS)} cannot be written; set RAY_TMPDIR to a shorter folder"
+            f"TMPDIR: Ray's sockets take a folder of at most {longest} bytes, not {given!r}, and "
+            f"{' and '.join(_SHORT_FOLDERS)} cannot be written; set RAY_TMPDIR to a shorter one"
         )
     folder = tempfile.mkdtemp(prefix="ray-", dir=parent)  # mode 0700
     try:
-        yield folder
+        yield f"{folder}/r"  # Ray opens the folder it is given to everyone, and cannot open the one above
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # a process of Ray's may still be writing its last line
+
+
+def loopback_interface() -> str:
+    """The name of the network interface of 127.0.0.1: `lo`, or `lo0` on macOS."""
+    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
 
 
 def resources() -> Resources:

@@ -117,7 +117,6 @@ def _run(argv: Sequence[str]) -> int:
     try:
         interrupt_on_sigterm()
         with opened(plan, folder, _services(arguments, folder), group=arguments.group) as session:
-            interrupt_on_sigterm()  # again: Ray put one of its own there
             unscored = stages.run(session)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None

@@ -92,7 +92,6 @@ def bring_rows(
         return scoring.evaluate(planned, access, scoring.Workforce(workers=1), lambda _: None)
     interrupt_on_sigterm()
     with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
-        interrupt_on_sigterm()  # again: Ray put one of its own there
         fit = capacity.workers_that_fit(cluster, pool.cpus, pool.gpus)
         if not fit:
             raise InputError(

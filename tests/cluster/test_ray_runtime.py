@@ -1,6 +1,8 @@
 """A local cluster is closed, quiet and gone afterwards; an address nobody answers is one line, soon."""
 
+import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster import ray_runtime
+from sr_models.command import EXIT_LOST
 from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +32,14 @@ with ray_runtime.connect(None, cpus=2, object_store_bytes=80 * 2**20) as found:
     environment = dict(entry.split("=", 1) for entry in started_with if "=" in entry)
     assert environment["MALLOC_TRIM_THRESHOLD_"] == str(2**30) and environment["OMP_NUM_THREADS"] == "1"
     assert environment["RAY_CHDIR_TO_TRIAL_DIR"] == "0" and environment["RAY_AUTH_MODE"] == "token"
+    assert environment["GLOO_SOCKET_IFNAME"] == ray_runtime.loopback_interface()
     assert folder == os.getcwd()
+    assert found.nodes[0].address == "127.0.0.1"
     assert "OMP_NUM_THREADS" not in os.environ, "the driver's own environment is left alone"
 
     address = ray.get_runtime_context().gcs_address
-    ray_runtime._probe(address)  # a driver with our token is let in
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # a driver that takes 127.0.0.1 for its node, as ours does
+    ray_runtime._probe(address)  # one with our token is let in
     os.environ.update(RAY_AUTH_TOKEN="0" * 64)
     ray_runtime.CONNECT_TIMEOUT_S = 4.0
     try:
@@ -80,40 +86,205 @@ def test_shut_down_on_an_error_and_with_ray_imported_too_early(tmp_path: Path) -
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-LONG_TMPDIR = """
+FOLDER = """
+import os
+from pathlib import Path
 from cluster import ray_runtime
 with ray_runtime.connect(None, cpus=1, object_store_bytes=80 * 2**20):
     import ray
-    print(ray._private.worker._global_node.get_temp_dir_path())
+    folder = Path(ray._private.worker._global_node.get_temp_dir_path())
+    print(folder, oct(folder.parent.stat().st_mode & 0o777))
 """
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(90)
-def test_a_long_temporary_folder_is_no_hindrance_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_long_temporary_folder_is_no_hindrance_and_nothing_is_left(tmp_path: Path) -> None:
     long = tmp_path / ("a" * 60) / ("b" * 40)
     long.mkdir(parents=True)
-    done = run(LONG_TMPDIR, tmp_path, TMPDIR=str(long))
+    done = run(FOLDER, tmp_path, TMPDIR=str(long))
     assert (done.returncode, done.stderr) == (0, "")
-    used = Path(done.stdout.strip())
-    assert used.parts[:2] == ("/", "tmp") and used.name.startswith("ray-") and not used.exists()
+    name, mode = done.stdout.split()
+    private = Path(name).parent
+    assert private.parent == Path("/tmp") and private.name.startswith("ray-") and not private.exists()
+    assert mode == "0o700", "another user would read logs there"
 
 
-def test_a_short_private_folder_is_taken_only_where_sockets_do_not_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setenv("TMPDIR", "/tmp/" + "x" * (107 - 66 - len("/tmp/" + "/ray")))
-    with ray_runtime.short_folder() as folder:
-        assert folder is None
-    monkeypatch.setenv("TMPDIR", os.environ["TMPDIR"] + "y")
+def test_a_private_folder_is_short_enough_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_runtime, "_SHORT_FOLDERS", ("/not there", str(tmp_path)))
-    with ray_runtime.short_folder() as folder:
-        assert folder is not None and Path(folder).parent == tmp_path and Path(folder).stat().st_mode & 0o777 == 0o700
-    assert not Path(folder).exists()
+    monkeypatch.setattr(ray_runtime, "_SOCKET_BYTES", 66 + 15 + len(str(tmp_path)))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with ray_runtime.private_folder() as folder:
+        private = Path(folder).parent
+        assert private.parent == tmp_path and private.stat().st_mode & 0o777 == 0o700
+        assert len(folder) + ray_runtime.SESSION_BYTES <= ray_runtime._SOCKET_BYTES
+    assert not private.exists()
+    (tmp_path / "x").mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "x"))
+    with ray_runtime.private_folder() as folder:
+        assert Path(folder).parent.parent == tmp_path, "the one that was given is too long"
     monkeypatch.setattr(ray_runtime, "_SHORT_FOLDERS", ("/not there",))
-    with pytest.raises(InputError, match="cannot be written; set RAY_TMPDIR"), ray_runtime.short_folder():
+    with pytest.raises(InputError, match="cannot be written; set RAY_TMPDIR"), ray_runtime.private_folder():
         pass
+
+
+LOSE = """
+import os, signal, sys
+from cluster import ray_runtime
+from sr_models.command import run_command
+
+def body(_):
+    with ray_runtime.connect(None, cpus=1, object_store_bytes=80 * 2**20):
+        import ray
+        [lost] = ray._private.worker._global_node.all_processes[sys.argv[1]]
+
+        @ray.remote
+        def work():
+            import time
+            time.sleep(600)
+
+        ref = work.remote()
+        ray.wait([ref], timeout=3)
+        os.kill(lost.process.pid, signal.SIGKILL)
+        print("killed", flush=True)
+        if sys.argv[2] == "get":
+            ray.get(ref)
+        while True:
+            ray.wait([ref], timeout=0.5)
+            ray.nodes()
+    return 0
+
+sys.exit(run_command("prog", body, []))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("how", ["get", "poll"])
+@pytest.mark.parametrize(("part", "name"), [("raylet", "its raylet"), ("gcs_server", "its head")])
+def test_a_ray_that_is_gone_is_noticed_soon_in_one_line(tmp_path: Path, part: str, name: str, how: str) -> None:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOSE, part, how], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**inherited, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "killed\n"
+        began = time.monotonic()
+        _, said = process.communicate(timeout=60)
+        assert time.monotonic() - began < 30
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_LOST
+    lost = f"the connection to Ray was lost: {name} is gone"
+    assert said in (f"prog: {lost}\n", f"{lost}; go on with the same command\n"), "the latter where a call is stuck"
+    assert not left_behind(tmp_path), "workers and the other part end too"
+
+
+def left_behind(home: Path) -> list[str]:
+    """Processes that were started with this home, once they have had time to end."""
+    until = time.monotonic() + 40  # Ray's agents look for their raylet every so often
+    while True:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"HOME={home}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                    found.append((process / "cmdline").read_bytes().decode().replace("\0", " "))
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.5)
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = """
+import sys
+from cluster import ray_runtime
+from sr_models.command import run_command
+import ray
+
+def init(**_):
+    raise RuntimeError("The current node timed out during startup.\\nThis could happen because ...")
+
+def body(_):
+    ray.init = init
+    with ray_runtime.connect(None, cpus=1):
+        pass
+
+sys.exit(run_command("prog", body, []))
+"""
+    done = run(code, tmp_path)
+    assert (done.returncode, done.stdout) == (EXIT_LOST, "")
+    assert (
+        done.stderr
+        == "prog: Ray did not start: The current node timed out during startup. This could happen because ...\n"
+    )
+
+
+LISTENING = """
+import subprocess, sys
+from cluster import ray_runtime
+with ray_runtime.connect(None, cpus=2, object_store_bytes=80 * 2**20):
+    import ray
+    ray.get([ray.remote(lambda: None).remote() for _ in range(4)])
+    print(subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(90)
+@pytest.mark.skipif(shutil.which("ss") is None, reason="ss is not installed")
+def test_a_local_cluster_listens_on_loopback(tmp_path: Path) -> None:
+    before = set(listening(subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout))
+    done = run(LISTENING, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    new = set(listening(done.stdout)) - before
+    assert new
+    assert not [line for line in new if not line.startswith(("127.0.0.1:", "[127.0.0.1]:", "[::1]:"))], sorted(new)
+
+
+def listening(text: str) -> list[str]:
+    """`address:port process` of each listening socket."""
+    rows = [line.split() for line in text.splitlines() if line]
+    return [f"{row[3].replace('::ffff:', '')} {' '.join(row[5:])}" for row in rows]
+
+
+TALK = """
+import datetime, os, subprocess, sys
+import torch
+import torch.distributed as dist
+dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{sys.argv[2]}", rank=int(sys.argv[1]), world_size=2,
+                        timeout=datetime.timedelta(seconds=20))
+x = torch.ones(1)
+dist.all_reduce(x)
+assert x.item() == 2
+found = subprocess.run(["ss", "-tnpH"], capture_output=True, text=True).stdout.splitlines()
+own = {line.split()[3].rpartition(":")[0] for line in found if f"pid={os.getpid()}," in line}
+print("".join(f"{address}\\n" for address in own), end="", flush=True)
+dist.barrier()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_workers_of_a_trial_talk_on_loopback_whatever_the_hosts_name_leads_to(tmp_path: Path) -> None:
+    other = next((ip for ip in addresses() if not ip.startswith("127.")), None)
+    allowed = subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False).returncode == 0
+    if other is None or not allowed or shutil.which("ss") is None:
+        pytest.skip("no second interface, or no right to another host name")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    talk = f'{sys.executable} -c "$0" {{}} {port}'
+    done = subprocess.run(
+        ["unshare", "--uts", "sh", "-c", f"hostname {other}; {talk.format(0)} & {talk.format(1)}; wait", TALK],
+        env=os.environ | {"GLOO_SOCKET_IFNAME": ray_runtime.loopback_interface()},
+        capture_output=True, text=True, timeout=50, check=True,
+    )  # fmt: skip
+    assert {*done.stdout.split()} == {"127.0.0.1", "[::ffff:127.0.0.1]"}, done.stderr
+
+
+def addresses() -> list[str]:
+    return subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
 
 
 @pytest.mark.timeout(40)
