@@ -20,7 +20,8 @@ PREFIXED = [
 NOT_KEYS = {
     "CheckpointInfo", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
     "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "RoleRecord", "WinnerRecord",
-    "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal", "_Ingredients", "_Export",
+    "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
+    "_Ingredients", "_Export",  # parts of files, as `clean` reads them
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
