@@ -18,8 +18,8 @@ from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
-from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import STORES
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import bar, moves, say

@@ -8,8 +8,8 @@ from typing import Any
 
 from orchestrator.data.build import find_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.search.record import SearchRecord, record_name, search_key

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import sr_models
-from orchestrator.plan.config import TrainConfig
+from orchestrator.plan.trial import TrainConfig
 
 CPU_FLOPS = 100e9
 """Floating-point operations per second that one core sustains on small 3x3 convolutions in fp32, forward and backward;

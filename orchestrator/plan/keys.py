@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from objectives import DESCRIPTIONS, LOSSES, TARGETS
 from objectives.spec import SigmaBranch
-from orchestrator.plan import config
+from orchestrator.plan import config, trial
 from sr_models import MODELS
 from sr_models.params import Params, search_range
 
@@ -20,8 +20,8 @@ SECTIONS: dict[str, type[Params]] = {
     "data.": config.DataConfig,
     "data.test.NAME.": config.BenchmarkSource,
     "data.train[].": config.ImageSource,
-    "train.": config.TrainConfig,
-    "train.groups.NAME.": config.GroupConfig,
+    "train.": trial.TrainConfig,
+    "train.groups.NAME.": trial.GroupConfig,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
     "evaluation.": config.EvaluationConfig,

@@ -13,9 +13,10 @@ from typing import Any
 import sr_models
 from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal
-from orchestrator.plan.config import SearchConfig, SweepConfig, TrainConfig, TrialConfig
+from orchestrator.plan.config import SearchConfig, SweepConfig
 from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
+from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.errors import InputError
 
 TEACHER_OBJECTIVE = RECIPES["l1"]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from objectives import ObjectiveSpec, search_ranges, with_values
-from orchestrator.plan.config import SweepConfig, TrainConfig
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.trial import TrainConfig
 from sr_models.errors import InputError
 from sr_models.params import SearchRange, nearest
 

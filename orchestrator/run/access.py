@@ -23,7 +23,8 @@ from orchestrator.data.inputs import Inputs
 from orchestrator.data.manifest import MANIFEST
 from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import BenchmarkSource, TrialConfig
+from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.folder import SHARED, SNAPSHOTS, STORES, RunDir, trial_name

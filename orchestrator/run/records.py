@@ -16,15 +16,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from orchestrator.plan.config import (
-    NUMERICS_VERSION,
-    SIGMA_NUMERICS_VERSION,
-    BoardConfig,
-    EvaluationConfig,
-    TrialConfig,
-)
+from orchestrator.plan.config import BoardConfig, EvaluationConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
+from orchestrator.plan.trial import NUMERICS_VERSION, SIGMA_NUMERICS_VERSION, TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
 from sr_models.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from optuna.trial import TrialState
 
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.folder import RunDir

@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.secrets import shown
-from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import Combination, Plan, first_rung, higher_is_better
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
 from orchestrator.search.halving import AsynchronousHalving

@@ -21,7 +21,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from cluster.ray_private import QUICK_TRAIN
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.journal import TrialResult
 from orchestrator.training.failure import LOST, NODE_OUT_OF_MEMORY, failure_cause, failure_why
 from orchestrator.training.worker import Crew

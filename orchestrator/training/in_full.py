@@ -9,7 +9,8 @@ from typing import Any
 
 import ray
 
-from orchestrator.plan.config import ResourceConfig, TrialConfig
+from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult, outcome

@@ -30,7 +30,7 @@ from eval.protocol import AVERAGED
 from objectives.batch import Batch
 from objectives.compose import Objective
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import SNAPSHOTS

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import sr_models
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.errors import InputError

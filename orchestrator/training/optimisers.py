@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from objectives.compose import Update
-from orchestrator.plan.config import TrainConfig
+from orchestrator.plan.trial import TrainConfig
 
 
 class Stepper:

@@ -9,7 +9,7 @@ import torch
 from eval.metrics.fidelity import score
 from eval.protocol import PROTOCOLS
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.training.failure import TrialFailure
 from orchestrator.training.ranks import Ranks
 from sr_models.images.operators import to_float

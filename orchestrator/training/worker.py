@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.ray_runtime import TRIAL_SLOT
-from orchestrator.plan.config import ResourceConfig, TrialConfig
+from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult
 from orchestrator.training.loop import Reporter, run_trial

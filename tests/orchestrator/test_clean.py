@@ -20,11 +20,11 @@ from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore
 from orchestrator.evaluate.on_cluster import one_at_a_time
 from orchestrator.needed import DAY
-from orchestrator.plan.config import TrialConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.services import Services
 from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import lease
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator import stages
-from orchestrator.plan.config import SweepConfig, TrialConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Combination, make_plan
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.records import Roles, SearchCounts, WinnerRecord, read_roles, read_winners

@@ -28,7 +28,7 @@ from PIL import Image
 
 from orchestrator.data.store import PatchStore
 from orchestrator.leaderboard import compare as leaderboard
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir

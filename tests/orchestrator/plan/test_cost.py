@@ -3,8 +3,8 @@
 import pytest
 
 import sr_models
-from orchestrator.plan.config import TrainConfig
 from orchestrator.plan.cost import CPU_FLOPS, trial_seconds
+from orchestrator.plan.trial import TrainConfig
 
 HYPER = {"channels": 32, "blocks": 4}
 TRAIN = TrainConfig(steps=100, batch_size=4, patch=16, validate_every=50)

@@ -7,8 +7,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from objectives import RECIPES
-from orchestrator.plan.config import SweepConfig, TrainConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
+from orchestrator.plan.trial import TrainConfig
 from sr_models.errors import InputError
 from sr_models.params import SearchRange
 

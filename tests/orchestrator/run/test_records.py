@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.plan.config import NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
+from orchestrator.plan.trial import NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 from orchestrator.run import journal, records
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from orchestrator.plan.config import SweepConfig, TrialConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import Roles, begin_trial, read_roles

@@ -20,8 +20,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from objectives import resolve
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.folder import SNAPSHOTS
@@ -145,7 +145,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.data.store import PatchStore
 from orchestrator.training.loop import run_trial
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from objectives import RECIPES
-from orchestrator.plan.config import TrainConfig, TrialConfig
+from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.training.network import build_network, other_weights
 from sr_models.networks.sigma import WithSigma
 

@@ -13,8 +13,8 @@ from PIL import Image
 from objectives import resolve
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL
@@ -29,7 +29,7 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 import torch
-from orchestrator.plan.config import TrialConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.data.store import PatchStore
 from orchestrator.training.loop import run_trial
 

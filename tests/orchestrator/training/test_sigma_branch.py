@@ -9,8 +9,8 @@ from eval.metrics.uncertainty import is_constant, psnr_sigma, sigma_r
 from objectives import resolve
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.images.operators import to_float

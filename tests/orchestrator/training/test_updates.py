@@ -23,8 +23,8 @@ from objectives import RECIPES, ObjectiveSpec
 from objectives.compose import LossTerms, Objective, Update, trainable
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.config import TrainConfig, TrialConfig
 from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL, TrialResult

@@ -1,0 +1,220 @@
+"""What one training run computes: frozen, typed, and known by its fingerprint.
+
+A trial's fingerprint is the sha256 of everything that moves its numbers (data hash included) and of nothing else: not
+workers, paths or tracking.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from objectives import ObjectiveSpec
+from sr_models.errors import InputError
+from sr_models.hashing import digest
+from sr_models.params import Params, SearchRange, nearest, searchable
+
+MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 1e6
+"""Beyond any run that a machine could finish or hold, or any rate that trains: more is a slip of the keyboard."""
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+NUMERICS_VERSION = 1
+"""Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
+
+SIGMA_NUMERICS_VERSION = 2
+"""The same of objectives with a sigma branch, whose head starts and reads features otherwise since 2."""
+
+TILE_OVERLAP = 32
+"""As in `sr_models.inference.super_resolve.Options`, which is behind torch."""
+
+
+def tile_field(what: str) -> Any:
+    """A side of tiles; left out of dumps where there are none, so that hashes are what they were before the choice."""
+    return Field(default=None, ge=1, exclude_if=lambda tile: tile is None, description=what)
+
+
+def overlap_field() -> Any:
+    """What goes with a side of tiles, and is left out of dumps like it."""
+    what = "LR pixels that a tile sees beyond its part, on each side"
+    return Field(default=TILE_OVERLAP, ge=0, exclude_if=lambda overlap: overlap == TILE_OVERLAP, description=what)
+
+
+def check_tiles(tile: int | None, overlap: int) -> None:
+    """Raises ValueError: an overlap of no tiles."""
+    if tile is None and overlap != TILE_OVERLAP:
+        raise ValueError(f"tile_overlap {overlap} has no effect without tile")
+
+
+class GroupConfig(Params):
+    """What one update of an objective does otherwise than `train` says; null: as there."""
+
+    optimizer: Literal["adam", "adamw"] | None = Field(default=None, description="update rule")
+    lr: float | None = Field(default=None, gt=0, le=MOST_RATE, description="peak learning rate")
+    weight_decay: float | None = Field(
+        default=None, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
+    )
+    schedule: Literal["constant", "cosine", "step"] | None = Field(
+        default=None, description="learning rate after the warm-up"
+    )
+    lr_floor: float | None = Field(default=None, ge=0, le=1, description="cosine ends at this fraction of lr")
+    decay_at: tuple[Fraction, ...] | None = Field(default=None, description="step schedule: where lr decays")
+    decay: float | None = Field(default=None, gt=0, le=1, description="step schedule: factor at each of decay_at")
+    warmup: float | None = Field(default=None, ge=0, lt=1, description="fraction of the run over which lr rises")
+    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of this update's gradient")
+
+
+class TrainConfig(Params):
+    """How one network is trained; every length is in optimiser steps or a fraction of the whole run."""
+
+    steps: int = Field(default=1000, ge=2, le=MOST_STEPS, description="optimiser steps of a full run")
+    batch_size: int = Field(
+        default=16, ge=1, le=MOST_BATCH, description="LR patches per step, over all workers together"
+    )
+    patch: int = Field(
+        default=48, ge=4, le=MOST_PATCH, description="side of an LR patch in pixels; the HR patch is scale times larger"
+    )
+    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="update rule; betas 0.9, 0.999, eps 1e-8")
+    lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0, le=MOST_RATE)
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
+    )
+    schedule: Literal["constant", "cosine", "step"] = Field(
+        default="cosine", description="learning rate after the warm-up"
+    )
+    lr_floor: float = Field(default=0.0, ge=0, le=1, description="cosine ends at this fraction of lr")
+    decay_at: tuple[Fraction, ...] = Field(
+        default=(0.5,), description="step schedule: fractions of the run at which lr decays"
+    )
+    decay: float = Field(default=0.5, gt=0, le=1, description="step schedule: factor applied at each of decay_at")
+    warmup: float = Field(
+        default=0.0, ge=0, lt=1, description="fraction of the run over which lr rises linearly from 0"
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest gradient norm of an update, or null for no clipping"
+    )
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of the weight average per step, or null for none"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="autocast type of the forward pass; losses are fp32"
+    )
+    validate_every: int = Field(
+        default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
+    )
+    checkpoint_every: int = Field(
+        default=100, ge=1, le=MOST_STEPS, description="steps between checkpoints (not a part of the fingerprint)"
+    )
+    snapshots: tuple[Fraction, ...] = Field(
+        default=(),
+        exclude_if=lambda fractions: not fractions,
+        description="fractions of a full run after which weights, raw and averaged, are kept for good, in runs that "
+        "are scored and not in the search's (not a part of the fingerprint)",
+    )
+    groups: dict[str, GroupConfig] = Field(
+        default={},
+        exclude_if=lambda groups: not groups,  # so that runs keep the fingerprints they had before there was a choice
+        description="name of an update -> what is its own, where an objective has several (one alone is `model`)",
+    )
+
+    @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """The steps, before the last, after which weights are kept."""
+        return tuple(sorted({min(max(round(part * self.steps), 1), self.steps - 1) for part in self.snapshots}))
+
+    def group(self, name: str) -> TrainConfig:
+        """How the update of that name is trained: `groups` laid over the rest."""
+        own = self.groups.get(name, GroupConfig())
+        return self.model_copy(update=own.model_dump(exclude_none=True) | {"groups": {}})
+
+    def check_groups(self, spec: ObjectiveSpec, where: str) -> None:
+        """Raises InputError: `groups` names an update that the objective does not have; it starts with `where`."""
+        for name in self.groups:
+            if name not in spec.update_names:
+                raise InputError(f"{where}.groups: no update {name!r}{nearest(name, spec.update_names)}")
+
+    def changed(self, values: Mapping[str, Any], where: str) -> TrainConfig:
+        """The same training with some fields replaced.
+
+        Raises:
+            InputError: an unknown field or an illegal value; the message starts with `where`.
+        """
+        if not isinstance(values, Mapping):
+            raise InputError(f"{where}: expected a mapping of keys to values, got {values!r}")
+        return TrainConfig.parse({**self.model_dump(), **values}, where)
+
+
+class TrialConfig(Params):
+    """Everything that decides what one training run computes."""
+
+    model: str
+    scale: int
+    hyper: dict[str, Any]
+    objective: ObjectiveSpec
+    train: TrainConfig
+    seed: int
+    protocol: str
+    metrics: tuple[str, ...]
+    data_hash: str
+    teacher: str | None = Field(
+        default=None, description="name of the teacher's centroids (`TeacherConfig.centroids`), where mu is needed"
+    )
+    init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
+    tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
+    tile_overlap: int = overlap_field()
+    numerics_version: int = Field(
+        default_factory=lambda fields: SIGMA_NUMERICS_VERSION if fields["objective"].sigma else NUMERICS_VERSION
+    )
+
+    @model_validator(mode="after")
+    def _groups_of_the_objective(self) -> TrialConfig:
+        self.train.check_groups(self.objective, "train")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON of all fields that move weights: not of what validations measure, or when."""
+        beside: dict[str, Any] = dict.fromkeys(("protocol", "metrics", "tile", "tile_overlap"), True)
+        beside["train"] = {"checkpoint_every", "validate_every", "snapshots"}
+        fields = self.model_dump(mode="json", exclude=beside)
+        if self.init is None:
+            del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
+        return digest(fields)
+
+    @property
+    def scored_by(self) -> tuple[str, int | None, int]:
+        """What makes validations comparable: protocol, tile and overlap."""
+        return self.protocol, self.tile, self.tile_overlap
+
+    def measures(self, other: TrialConfig) -> bool:
+        """Whether the validations of this one hold all that those of another one of the same weights would."""
+        often = other.train.validate_every % self.train.validate_every == 0
+        return often and self.scored_by == other.scored_by and set(other.metrics) <= set(self.metrics)
+
+    def keeps(self, other: TrialConfig) -> bool:
+        """Whether this one keeps all the snapshots that another one of the same weights would."""
+        return set(other.train.snapshot_steps) <= set(self.train.snapshot_steps)
+
+    def measured_as(self, other: TrialConfig) -> TrialConfig:
+        """The same weights, validated and kept as another one's are."""
+        own = {name: getattr(other.train, name) for name in ("validate_every", "snapshots")}
+        train = self.train.model_copy(update=own)
+        names = ("protocol", "metrics", "tile", "tile_overlap")
+        return self.model_copy(update={"train": train, **{name: getattr(other, name) for name in names}})
+
+    def measured_too_as(self, other: TrialConfig) -> TrialConfig:
+        """The same weights, validated so that it measures what another one does, and still what it did if it can be.
+
+        It keeps the snapshots of both. What one protocol or tiles of one size measure is not what others do: if they
+        differ, the other's alone.
+        """
+        snapshots = tuple(sorted({*self.train.snapshots, *other.train.snapshots}))
+        every, metrics = other.train.validate_every, other.metrics
+        if self.scored_by == other.scored_by:
+            every = math.gcd(self.train.validate_every, every)
+            metrics = tuple(dict.fromkeys([*metrics, *self.metrics]))
+        train = self.train.model_copy(update={"validate_every": every, "snapshots": snapshots})
+        return self.measured_as(other).model_copy(update={"train": train, "metrics": metrics})
