@@ -25,7 +25,7 @@ from orchestrator.data.manifest import Manifest, stored_name
 from orchestrator.run import journal
 from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import read_roles
+from orchestrator.run.roles import read_roles
 from orchestrator.search.record import SearchRecord
 from orchestrator.storage.uri import Listed
 from sr_models.errors import InputError

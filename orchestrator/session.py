@@ -21,7 +21,7 @@ from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import SHARED, RunDir
-from orchestrator.run.records import Roles
+from orchestrator.run.roles import Roles
 from orchestrator.search.studies import open_storage
 from orchestrator.tracking import address
 from orchestrator.tracking.follower import Follower

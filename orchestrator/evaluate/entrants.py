@@ -25,7 +25,8 @@ from orchestrator.run.driver import Home
 from orchestrator.run.folder import SNAPSHOTS, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, TrialRecord, read_roles, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from orchestrator.run.roles import read_roles
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError

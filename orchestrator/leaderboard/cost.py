@@ -11,7 +11,8 @@ from typing import Any
 from orchestrator.leaderboard.board import Training
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, WinnerRecord, read_roles
+from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, WinnerRecord
+from orchestrator.run.roles import read_roles
 
 
 @dataclass(frozen=True)

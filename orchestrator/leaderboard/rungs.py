@@ -11,7 +11,8 @@ import numpy as np
 
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_plan, read_roles
+from orchestrator.run.records import read_plan
+from orchestrator.run.roles import read_roles
 
 
 def rung_correlation(folder: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import SHARED, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.outage import weathered
-from orchestrator.run.records import TRIAL, HomeRecord, read_roles
+from orchestrator.run.records import TRIAL, HomeRecord
+from orchestrator.run.roles import read_roles
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 

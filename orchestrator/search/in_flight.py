@@ -12,7 +12,8 @@ from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, Roles, TrialRecord
+from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.roles import Roles
 from orchestrator.search.studies import Assignment, Studies
 
 Answer = Literal["continue", "stop"]

@@ -26,7 +26,7 @@ from cluster.ray_private import QUIET_TUNE
 from orchestrator.plan.config import ResourceConfig
 from orchestrator.run.access import Access
 from orchestrator.run.progress import say
-from orchestrator.run.records import Roles
+from orchestrator.run.roles import Roles
 from orchestrator.search.in_flight import InFlight, SearchProgress, lost
 from orchestrator.search.studies import Studies
 from orchestrator.training.failure import LOST

@@ -29,7 +29,8 @@ from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.leaderboard.board import Board, Entry
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TRIAL, RoleRecord, TrialRecord, read_plan, read_roles
+from orchestrator.run.records import TRIAL, TrialRecord, read_plan
+from orchestrator.run.roles import RoleRecord, read_roles
 from orchestrator.tracking import address, mlflow_store
 from orchestrator.tracking.mlflow_store import Store
 from sr_models.errors import InputError

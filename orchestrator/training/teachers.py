@@ -16,7 +16,7 @@ from orchestrator.plan.read import expand
 from orchestrator.run.access import Access
 from orchestrator.run.driver import Home
 from orchestrator.run.progress import bar, moves
-from orchestrator.run.records import Roles
+from orchestrator.run.roles import Roles
 from orchestrator.training import in_full as workers
 from orchestrator.training.failure import NODE_OUT_OF_MEMORY
 from orchestrator.training.in_full import user_errors

@@ -18,7 +18,7 @@ from PIL import Image
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import read_roles
+from orchestrator.run.roles import read_roles
 from sr_models.files import read_json
 
 SWEEP_SECONDS = 300

@@ -31,7 +31,8 @@ from orchestrator.run.driver import home_of
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.lock import CLEAN_LOCK, DRIVER_LOCK, EVALUATE_LOCK, held
-from orchestrator.run.records import TRIAL, Roles, begin_trial
+from orchestrator.run.records import TRIAL, begin_trial
+from orchestrator.run.roles import Roles
 from orchestrator.search.record import Proposal, SearchRecord, record_name
 from orchestrator.storage.mirror import push_tree
 from orchestrator.storage.uri import Storage

@@ -14,7 +14,8 @@ from orchestrator.plan.plan import Combination, make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
-from orchestrator.run.records import Roles, SearchCounts, WinnerRecord, read_roles, read_winners
+from orchestrator.run.records import SearchCounts, WinnerRecord, read_winners
+from orchestrator.run.roles import Roles, read_roles
 from orchestrator.stages import Ingredients
 from orchestrator.training import in_full
 

@@ -33,7 +33,7 @@ from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
-from orchestrator.run.records import read_roles
+from orchestrator.run.roles import read_roles
 from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
 from sr_models.files import read_json

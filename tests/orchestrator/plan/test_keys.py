@@ -46,6 +46,7 @@ def test_no_set_of_hyperparameters_is_forgotten():
         "sr_models.checkpoints.folder",
         "orchestrator.data.manifest",
         "orchestrator.run.records",
+        "orchestrator.run.roles",
         "orchestrator.search.record",
         "orchestrator.needed",
         "orchestrator.tracking.record",

@@ -18,7 +18,8 @@ from orchestrator.run.access import LocalAccess
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal, read, steps
-from orchestrator.run.records import Roles, begin_trial
+from orchestrator.run.records import begin_trial
+from orchestrator.run.roles import Roles
 from sr_models.command import interrupt_on_sigterm
 from sr_models.errors import InputError
 from sr_models.files import write_json

@@ -19,12 +19,10 @@ from orchestrator.run.records import (
     HomeRecord,
     MetricRecord,
     PlanRecord,
-    Roles,
     SearchCounts,
     TrialRecord,
     WinnerRecord,
     begin_trial,
-    read_roles,
     read_winners,
     write_winners,
 )
@@ -307,7 +305,7 @@ def test_a_plan_is_kept_unless_what_it_is_made_of_changes(tmp_path: Path) -> Non
     assert run.plan.read_bytes() == kept
 
 
-# ---- trials and roles ------------------------------------------------------------------------------------------------
+# ---- trials ----------------------------------------------------------------------------------------------------------
 
 
 def steps_of(folder: Path) -> list[dict[str, Any]]:
@@ -341,39 +339,6 @@ def test_a_trial_whose_validations_lack_something_is_begun_anew(tmp_path: Path) 
     assert now.train.validate_every == 10 and now.metrics == ("ssim_y", *trial.metrics)
     assert now.measures(asked) and now.measures(trial) and now.fingerprint == trial.fingerprint
     assert begin_trial(tmp_path, asked, run="second", steered=True) == anew, "once"
-
-
-def test_roles_are_kept_once_and_in_order(tmp_path: Path) -> None:
-    run, trial = RunDir(tmp_path), make_plan(load("quick")).teacher_trial(2, "d" * 64)
-    assert read_roles(run) == []
-    for _ in range(2):  # a driver that starts over says it all again
-        roles = Roles(run)
-        roles.add(trial, combination=None, role="teacher")
-        roles.add(trial, combination="x2/edsr/l1", role="search", number=3, params={"a": 1})
-    with run.roles.open("a") as file:
-        file.write('{"fingerp')  # a kill
-    teacher, search = read_roles(run)
-    assert (teacher.role, teacher.combination, teacher.fingerprint) == ("teacher", None, trial.fingerprint)
-    assert (search.role, search.number, search.params, search.seed) == ("search", 3, {"a": 1}, trial.seed)
-    Roles(run).add(trial, combination="x2/edsr/l1", role="final")
-    assert [role.role for role in read_roles(run)] == ["teacher", "search", "final"]
-    run.roles.write_text(run.roles.read_text().replace("search", "serach"))
-    with pytest.raises(InputError, match="line 2, is damaged"):
-        Roles(run)
-    run.roles.write_bytes(b"\xff\n" + run.roles.read_bytes())
-    with pytest.raises(InputError, match=r"roles\.jsonl"):
-        Roles(run)
-    run.roles.write_bytes(run.roles.read_bytes()[2:])
-    with pytest.raises(InputError, match=r"roles\.jsonl, line 2, is damaged; delete it, and run the same sweep"):
-        read_roles(run)
-
-
-def test_trials_of_earlier_versions_say_their_role_themselves(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
-    (tmp_path / "trials" / ("e" * 16)).mkdir(parents=True)
-    (tmp_path / "trials" / ("e" * 16) / "trial.json").write_text(json.dumps(EARLIER_TRIAL))
-    [role] = read_roles(run)
-    assert (role.fingerprint, role.role, role.seed, role.params) == ("e" * 64, "teacher", 3, {"train.lr": 0.1})
 
 
 def test_the_commit_is_that_of_this_checkout() -> None:

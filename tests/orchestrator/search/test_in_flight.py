@@ -15,7 +15,8 @@ from orchestrator.plan.plan import make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
-from orchestrator.run.records import Roles, begin_trial, read_roles
+from orchestrator.run.records import begin_trial
+from orchestrator.run.roles import Roles, read_roles
 from orchestrator.search.in_flight import InFlight, lost
 from orchestrator.search.studies import Assignment
 

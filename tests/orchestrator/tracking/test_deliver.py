@@ -32,10 +32,10 @@ from orchestrator.run.records import (
     SearchCounts,
     TrialRecord,
     WinnerRecord,
-    read_roles,
     read_winners,
     write_winners,
 )
+from orchestrator.run.roles import read_roles
 from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.address import check, client
 from orchestrator.tracking.deliver import Tracker, mlflow_store

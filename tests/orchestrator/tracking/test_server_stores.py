@@ -34,7 +34,8 @@ from orchestrator.plan.read import load
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import MetricRecord, PlanRecord, read_roles
+from orchestrator.run.records import MetricRecord, PlanRecord
+from orchestrator.run.roles import read_roles
 from orchestrator.search.studies import Studies
 from orchestrator.tracking import __main__ as command
 from orchestrator.tracking import address
