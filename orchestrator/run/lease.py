@@ -162,6 +162,7 @@ def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
     done = threading.Event()
 
     def beat() -> None:
+        away = False
         while not done.wait(BEAT_SECONDS):
             try:
                 if other := _of_another(storage, own_id):
@@ -169,8 +170,14 @@ def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
                     signal_main(signal.SIGTERM)
                     return
                 sign(storage, owner, own_id)
-            except OSError:  # away: those who work on the storage say so, and wait
-                continue
+            except OSError as error:  # workers wait for it too, where nobody hears them
+                if not away:
+                    say(f"{error}; trials wait for it")
+                away = True
+            else:
+                if away:
+                    say(f"storage {storage.shown} is back")
+                away = False
 
     alive = threading.Thread(target=beat, daemon=True)
     alive.start()

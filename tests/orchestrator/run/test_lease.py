@@ -46,3 +46,18 @@ def test_a_sign_of_an_earlier_version_is_its_owners(tmp_path: Path) -> None:
     storage = Storage.parse(str(tmp_path / "bucket"), "--storage").child("mine")
     storage.write(lease.DRIVER, json.dumps({"owner": "host:/runs/mine", "time": 5.0}).encode())
     assert lease.read(storage) == ("host:/runs/mine", "host:/runs/mine", 5.0)
+
+
+def test_a_storage_that_is_away_and_back_is_said_once_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    storage = Storage.parse(str(share / "bucket"), "--storage").child("mine")
+    with lease.kept(storage, "host:/runs/mine", "a" * 16):
+        share.rename(tmp_path / "gone")
+        share.write_text("what a mount point without its share may be")
+        time.sleep(20 * lease.BEAT_SECONDS)
+        share.unlink()
+        (tmp_path / "gone").rename(share)
+        time.sleep(20 * lease.BEAT_SECONDS)
+    away, back = capsys.readouterr().err.splitlines()
+    assert away.endswith("; trials wait for it") and back == f"storage {storage.shown} is back"
