@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from orchestrator.data.manifest import FILES, SourceFile, Split
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images.files import image_size, pixels_sha256, read_image, sha256_file
+from sr_models.images.files import image_size, is_flat, pixels_sha256, read_image, sha256_file
 from sr_models.images.operators import downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes
 
@@ -69,7 +67,7 @@ def make_rows(
     try:
         rows = _read_rows(items[i], scale)
         if split == "validation":
-            check_not_flat(rows[0].pixels, f"validation image {str(items[i].hr)!r}")
+            check_not_flat(is_flat(rows[0].pixels), f"validation image {str(items[i].hr)!r}")
     except InputError as error:
         if skipped is None:
             raise
@@ -110,9 +108,9 @@ def lr_side(hr: Path, lr: Path | None, scale: int) -> int | None:
         return None
 
 
-def check_not_flat(image: np.ndarray, what: str) -> None:
+def check_not_flat(flat: bool, what: str) -> None:
     """Refuse an image to be scored on that is one colour; `what` it is begins the message."""
-    if (image == image[0, 0]).all():
+    if flat:
         raise InputError(
             f"{what} has one colour only: every model makes it without error, so no mean PSNR over it is finite; "
             "exclude it"
