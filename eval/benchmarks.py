@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,13 +19,14 @@ from sr_models.images.files import (
     files_below,
     find_images,
     image_size,
+    is_flat,
     pixels_sha256,
     read_image,
     unread_text,
 )
 from sr_models.images.operators import KERNEL, KERNELS, downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes, pair_folder, surplus_text
-from sr_models.params import nearest
+from sr_models.params import Params, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,22 @@ class Pair:
     name: str
     hr: Path
     lr: Path | None
+
+
+class Facts(Params):
+    """What is known of a test image at one scale, without its pixels."""
+
+    whole: str
+    """Hash of the HR file's pixels, not cropped, to be compared with those of training images."""
+    hr: str
+    """Hash of the HR pixels that scores compare with."""
+    lr: str
+    """Hash of the LR pixels that models are given."""
+    height: int
+    width: int
+    """Of HR in px."""
+    flat: bool
+    """Whether HR has one colour only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +64,8 @@ class Benchmark:
     pairs: tuple[Pair, ...]
     left_out: tuple[str, ...] = ()
     """A line on what each folder holds that is not used: pictures of other formats, LR files without HR."""
+    known: Mapping[str, Facts] = field(default_factory=dict, compare=False, repr=False)
+    """name -> its facts, of images that need not be read for them."""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -57,8 +76,33 @@ class Benchmark:
         Raises:
             InputError: an unreadable file, an image smaller than the scale, an LR file of the wrong size.
         """
+        return self._cut(self.pairs[index], read_image(self.pairs[index].hr))
+
+    def facts(self, index: int, whole: np.ndarray | None = None) -> Facts:
+        """The facts of one image, which is read unless it is `known`.
+
+        Args:
+            whole: the pixels of its HR file, where they are at hand.
+
+        Raises:
+            InputError: as `read`.
+        """
         pair = self.pairs[index]
-        whole = read_image(pair.hr)
+        if pair.name in self.known:
+            return self.known[pair.name]
+        whole = read_image(pair.hr) if whole is None else whole
+        lr, hr = self._cut(pair, whole)
+        return Facts(
+            whole=pixels_sha256(whole),
+            hr=pixels_sha256(hr),
+            lr=pixels_sha256(lr),
+            height=hr.shape[0],
+            width=hr.shape[1],
+            flat=is_flat(hr),
+        )
+
+    def _cut(self, pair: Pair, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(lr, hr) of a pair whose HR file has these pixels."""
         if min(whole.shape[:2]) < self.scale:
             raise InputError(f"image {str(pair.hr)!r}: a side is smaller than the scale {self.scale}")
         hr = modcrop(whole, self.scale)
@@ -75,24 +119,24 @@ class Benchmark:
         return {name: (height // self.scale, width // self.scale) for name, (height, width) in sides.items()}
 
     @cached_property
-    def hr_hashes(self) -> dict[str, str]:
-        """name -> hash of the HR file's pixels (not cropped), to be compared with those of training images."""
-        return {pair.name: pixels_sha256(read_image(pair.hr)) for pair in self.pairs}
+    def all_facts(self) -> dict[str, Facts]:
+        """name -> facts of every image. Raises InputError: as `facts`."""
+        return {pair.name: self.facts(i) for i, pair in enumerate(self.pairs)}
 
-    @cached_property
-    def lr_hashes(self) -> dict[str, str]:
-        """name -> hash of the LR pixels that models are given."""
-        return {pair.name: pixels_sha256(self.read(i)[0]) for i, pair in enumerate(self.pairs)}
+    @property
+    def hr_hashes(self) -> dict[str, str]:
+        """name -> `Facts.whole`."""
+        return {name: facts.whole for name, facts in self.all_facts.items()}
 
     @property
     def lr_hash(self) -> str:
         """One hash of all LR pixels: scores with the same one had the same input."""
-        return joined(self.lr_hashes)
+        return joined({name: facts.lr for name, facts in self.all_facts.items()})
 
     @property
     def hash(self) -> str:
         """One hash of all names, HR and LR pixels: the identity of this test set at this scale."""
-        return joined(self.hr_hashes, self.lr_hashes)
+        return joined(self.hr_hashes, {name: facts.lr for name, facts in self.all_facts.items()})
 
 
 def load(

@@ -177,7 +177,7 @@ def record(session: Session, ingredients: Ingredients) -> None:
         session.run,
         session.plan,
         data_hash=ingredients.data_hash,
-        benchmarks={where: bench.hash for where, bench in session.inputs.benchmarks.items()},
+        benchmarks={where: bench.hash for where, bench in session.inputs.known.items()},
         inits=ingredients.inits,
         teachers=ingredients.teachers,
         centroid_seconds={scale: known for scale, known in seconds.items() if known is not None},
@@ -387,7 +387,7 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     """Write the board and its pictures, let the tracker deliver what is left, and print what came out."""
     folder, uri = session.run.path, session.services.tracking_uri
     board = write.write(folder)
-    pictures.pictures(session.run, session.plan, session.inputs.benchmarks)
+    pictures.pictures(session.run, session.plan, session.inputs.known)
     if not session.tracker.finish():
         say(
             "tracking is behind (see tracking.log); deliver it with: "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.protocol import get_protocol
+from orchestrator.data.known import with_facts
 from orchestrator.data.rows import check_not_flat, lr_side
 from orchestrator.data.store import Split
 from orchestrator.plan.config import BenchmarkSource, SweepConfig
@@ -18,12 +19,10 @@ from orchestrator.storage.mirror import cache_folder, localise
 from orchestrator.storage.uri import Storage
 from sr_models.command import say
 from sr_models.errors import InputError
-from sr_models.images.files import pixels_sha256, some
+from sr_models.images.files import some
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from eval.benchmarks import Benchmark, Pair
+    from eval.benchmarks import Benchmark, Facts, Pair
 
 _HR, _LR = "HR", "LR"
 _IN_A_LINE = 3  # names that `some` shows
@@ -102,6 +101,11 @@ class Inputs:
         }
 
     @cached_property
+    def known(self) -> dict[tuple[str, int], Benchmark]:
+        """The same with the facts of every image that could be read when this was first asked."""
+        return with_facts(self.benchmarks)
+
+    @cached_property
     def test_hashes(self) -> dict[str, str]:
         """Name -> pixel hash of each test image, whole and as cropped for each scale.
 
@@ -109,24 +113,24 @@ class Inputs:
             InputError: as `check` of test images.
         """
         found: dict[str, str] = {}
-        for (name, scale), bench in self.benchmarks.items():
+        for (name, scale), bench in self.known.items():
             for image, sha in bench.hr_hashes.items():
                 found[f"{name}/{image}"] = sha
-            for i, pair in enumerate(bench.pairs):
-                hr = bench.read(i)[1]
-                self._check_test(pair, hr, scale)
-                found[f"{name}/{pair.name} (x{scale})"] = pixels_sha256(hr)
+            for pair in bench.pairs:
+                facts = bench.all_facts[pair.name]
+                self._check_test(pair, facts, scale)
+                found[f"{name}/{pair.name} (x{scale})"] = facts.hr
         return found
 
-    def _check_test(self, pair: Pair, hr: np.ndarray, scale: int) -> None:
+    def _check_test(self, pair: Pair, facts: Facts, scale: int) -> None:
         """Refuse a test image that scores say nothing of."""
         from eval.metrics.fidelity import check_size
 
         protocol, metrics = get_protocol(self.config.evaluation.protocol), self.config.evaluation.metrics
         what = f"test image {str(pair.hr)!r}"
-        check_not_flat(hr, what)
+        check_not_flat(facts.flat, what)
         try:
-            check_size(*hr.shape[:2], scale=scale, protocol=protocol, metrics=metrics)
+            check_size(facts.height, facts.width, scale=scale, protocol=protocol, metrics=metrics)
         except InputError as error:
             raise InputError(f"{what}: {error}; exclude it") from None
 

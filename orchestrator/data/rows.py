@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from orchestrator.data.manifest import FILES, SourceFile, Split
+from orchestrator.data.remembered import Look, Remembered
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
-from sr_models.images.files import image_size, pixels_sha256, read_image, sha256_file
+from sr_models.images import files
+from sr_models.images.files import image_size, is_flat, pixels_sha256, read_image, sha256_file
 from sr_models.images.operators import downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes
 
@@ -28,12 +28,16 @@ class Item(NamedTuple):
 
 
 def list_items(sources: Sequence[ImageSource], scale: int, on_bad: Literal["fail", "skip"] = "fail") -> list[Item]:
-    """Every image of the sources with the hashes of its files at one scale.
+    """Every image of the sources with the hashes of its files at one scale, read for them once as long as they stay.
 
     Raises:
         InputError: a source that cannot be used, or (unless `on_bad` is "skip") a file that cannot be read.
     """
-    items = []
+    items, remembered = [], Remembered("files", (files,), ())
+
+    def sha256_of(path: Path) -> str:
+        return str(remembered.of([Look.at(path)], "sha256", lambda: sha256_file(path)))
+
     for source in sources:
         for hr, at_scale in source.pairs((scale,)):
             lr = at_scale.get(scale)
@@ -41,14 +45,15 @@ def list_items(sources: Sequence[ImageSource], scale: int, on_bad: Literal["fail
             name = name.encode("utf-8", "backslashreplace").decode()  # a name that is not UTF-8 is a fault, but a name
             sha256, lr_sha256, fault = "", None if lr is None else "", None
             try:
-                sha256 = sha256_file(hr)
-                lr_sha256 = None if lr is None else sha256_file(lr)
+                sha256 = sha256_of(hr)
+                lr_sha256 = None if lr is None else sha256_of(lr)
             except InputError as error:
                 if on_bad == "fail":
                     raise
                 fault = str(error)
             file = SourceFile(name=name, sha256=sha256, lr=lr_sha256, kernel=FILES if lr else source.kernel)
             items.append(Item(file, hr, lr, fault))
+    remembered.save()
     return items
 
 
@@ -69,7 +74,7 @@ def make_rows(
     try:
         rows = _read_rows(items[i], scale)
         if split == "validation":
-            check_not_flat(rows[0].pixels, f"validation image {str(items[i].hr)!r}")
+            check_not_flat(is_flat(rows[0].pixels), f"validation image {str(items[i].hr)!r}")
     except InputError as error:
         if skipped is None:
             raise
@@ -110,9 +115,9 @@ def lr_side(hr: Path, lr: Path | None, scale: int) -> int | None:
         return None
 
 
-def check_not_flat(image: np.ndarray, what: str) -> None:
+def check_not_flat(flat: bool, what: str) -> None:
     """Refuse an image to be scored on that is one colour; `what` it is begins the message."""
-    if (image == image[0, 0]).all():
+    if flat:
         raise InputError(
             f"{what} has one colour only: every model makes it without error, so no mean PSNR over it is finite; "
             "exclude it"

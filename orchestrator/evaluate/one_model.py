@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eval import command
+from eval.benchmarks import joined
 from eval.request import ModelRequest
 from eval.rows import read_keys
 from orchestrator.evaluate.on_cluster import PROG, PoolOptions, bring_rows, one_at_a_time, report
@@ -65,7 +66,7 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
         )
         planned = plan([job], {(bench.name, request.scale): bench}, access, strict=request.strict)
         refused = bring_rows(planned, access, pool, strict=request.strict)
-        lr_sha256 = None if planned[0].refused else bench.lr_hash
+        lr_sha256 = None if planned[0].refused else joined({one.name: one.lr_sha256 for one in planned[0].pictures})
         there, size = read_keys(run.evaluation), parameters(asked.model)
         result = report(planned[0], access, there, request.metrics, request.model, size, refused, lr_sha256)
     command.show(request, result, subject)

@@ -32,11 +32,11 @@ from eval.rows import (
     read_rows,
     write_rows,
 )
+from orchestrator.data.known import with_facts
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.run.access import Access
 from orchestrator.run.folder import SHARED
 from sr_models.errors import InputError
-from sr_models.images.files import pixels_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ class Planned:
 def plan(
     jobs: Sequence[Job], benchmarks: Mapping[tuple[str, int], Benchmark], access: Access, *, strict: bool = False
 ) -> list[Planned]:
-    """Read every image once, and find out which metrics can be computed.
+    """Find out what each image is, as its files are now, and which metrics can be computed.
 
     The files that metrics need are shared with all nodes, so that they use the same ones.
 
@@ -215,7 +215,7 @@ def plan(
     Raises:
         InputError: a folder of weights that is missing; with `strict`, what cannot be computed and why.
     """
-    read = {where: _read(bench) for where, bench in benchmarks.items()}
+    read = {where: _read(bench) for where, bench in with_facts(benchmarks).items()}
     able: dict[tuple[Any, ...], tuple[Scorer, str | None]] = {}
     made = []
     for job in jobs:
@@ -339,11 +339,11 @@ def _read(bench: Benchmark) -> tuple[list[tuple[str, str, str, str]], list[str]]
     images, refused = [], []
     for i, pair in enumerate(bench.pairs):
         try:
-            lr, hr = bench.read(i)
+            facts = bench.facts(i)
         except InputError as error:
             refused.append(str(error))
         else:
-            images.append((pair.name, str(pair.hr), pixels_sha256(lr), pixels_sha256(hr)))
+            images.append((pair.name, str(pair.hr), facts.lr, facts.hr))
     return images, refused
 
 

@@ -155,6 +155,14 @@ class Access(ABC):
         self.pull(trial_name(fingerprint), [JOURNAL, TRIAL])
         return journal.read(self.run.trial(fingerprint) / JOURNAL)
 
+    def read_journals(self, fingerprints: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """What `read_journal` returns of each of several trials, by one look at the storage for all."""
+        if fingerprints:
+            names = [Path(trial_name(fingerprint)) for fingerprint in fingerprints]
+            files = [f"{name.name}/{file}" for file in (JOURNAL, TRIAL) for name in names]
+            self.pull(names[0].parent.as_posix(), files)
+        return [journal.read(self.run.trial(fingerprint) / JOURNAL) for fingerprint in fingerprints]
+
     def measures(self, config: TrialConfig, steered: bool = True) -> bool:
         """Whether the trial here, as `read_journal` left it, is validated (if it is steered) and kept as asked."""
         path = self.run.trial(config.fingerprint) / TRIAL

@@ -38,11 +38,18 @@ from sr_models.errors import InputError
 INTERVAL_S = 2.0
 """Pause between two looks at the run folder."""
 
+AT_REST = 20
+"""How many of the trials that are delivered to their end each look at the run folder takes in turn: one that is begun
+anew, tried again or audited says so in its own journal alone."""
+
 LOCK_WAIT_S = 60.0
 """How long to wait for the tracker of a killed driver to finish."""
 
 LAST_ATTEMPTS = 3
 """Tries of the final delivery before what is left stays for another day."""
+
+_ENDED = ("complete", "stopped", "failed")
+"""The statuses of trials that have an end."""
 
 _FILES = ("config.yaml", "plan.json", "winners.json", "leaderboard.*", "pictures/*.png")
 _log = logging.getLogger("orchestrator.tracking")
@@ -56,6 +63,13 @@ class Tracker:
         self.lock = FileLock(run_folder / "tracking.lock")
         self.stopping = False
         self._live = self._away = False
+        self._whole = True
+        """Whether the next look is at all trials, and not only at those that are under way and `AT_REST` others."""
+        self._turn = 0
+        """Of the trials at rest, how many had their turn."""
+        self._roles_read: list[RoleRecord] = []
+        self._roles_stamp: tuple[str, int, int] | None = None
+        """Of roles.jsonl when it was read."""
         self._unreadable: set[str] = set()
         self._refused = 0
         """How much of what is left alone this process has spoken of."""
@@ -68,6 +82,8 @@ class Tracker:
     def sync(self) -> int:
         """Deliver what is new; how many metric values, runs and files that was, 0 if nothing.
 
+        Of trials that are delivered to their end, the first look of a process and its last one see all, others some.
+
         Raises:
             InputError: not a run folder. Timeout: another tracker works on it. MLflow's errors: the store is away.
         """
@@ -77,8 +93,9 @@ class Tracker:
                 return 0  # the sweep is still preparing its images
             self.plan = read_plan(self.folder)
             parent, new = self._parent()
-            for role in self._roles():
-                new += self._each(self._key(role), functools.partial(self._trial, role, parent))
+            for role in self._due():
+                new += self._each(_trial_key(role), functools.partial(self._trial, role, parent))
+            self._whole = False
             if (self.folder / "leaderboard.json").exists():
                 new += self._scores(parent)
             new += self._files(parent)
@@ -110,6 +127,7 @@ class Tracker:
                 while time.monotonic() < resume and not self._last_call(parent_pid):
                     time.sleep(min(0.1, interval_s))
             self.store.asked.discard("parent")
+            self._whole = True
             for attempt in range(LAST_ATTEMPTS):
                 if attempt:
                     time.sleep(interval_s)
@@ -189,20 +207,38 @@ class Tracker:
             self.store.note("runs", "parent")
         return run.id, new
 
-    def _roles(self) -> list[RoleRecord]:
-        """The run's trials, each in its first role, as far as they have begun."""
+    def _due(self) -> list[RoleRecord]:
+        """The trials to look at, each in its first role, as far as they have begun."""
         first: dict[str, RoleRecord] = {}
-        for role in read_roles(self.run_dir):
+        for role in self._roles():
             first.setdefault(role.fingerprint, role)
-        return [role for role in first.values() if (self.run_dir.trial(role.fingerprint) / TRIAL).exists()]
+        due = list(first.values())
+        if not self._whole:
+            at_rest = [role for role in due if self._is_at_rest(role)]
+            due = [role for role in due if not self._is_at_rest(role)]
+            if at_rest:
+                self._turn %= len(at_rest)
+                due += (at_rest + at_rest)[self._turn : self._turn + min(AT_REST, len(at_rest))]
+                self._turn += AT_REST
+        return [role for role in due if (self.run_dir.trial(role.fingerprint) / TRIAL).exists()]
 
-    def _key(self, role: RoleRecord) -> str:
-        return f"trial/{self.run_dir.trial(role.fingerprint).name}"
+    def _roles(self) -> list[RoleRecord]:
+        """Every role of the run; the file is read again when it has changed."""
+        path = self.run_dir.roles
+        stamp = _stamp(path) if path.exists() else None
+        if stamp is None or stamp != self._roles_stamp:
+            self._roles_read, self._roles_stamp = read_roles(self.run_dir), stamp
+        return self._roles_read
+
+    def _is_at_rest(self, role: RoleRecord) -> bool:
+        """Whether nothing more is to come of a trial, as far as is known of it."""
+        key, run = _trial_key(role), self.store.state.runs.get(_trial_key(role))
+        return key in self.store.state.refused or (run is not None and run.size >= 0 and run.status in _ENDED)
 
     def _trial(self, role: RoleRecord, parent: str) -> int:
         """One nested run a trial: its params once, then the journal's new steps, then how it ended."""
         folder = self.run_dir.trial(role.fingerprint)
-        key, path = self._key(role), folder / journal.JOURNAL
+        key, path = _trial_key(role), folder / journal.JOURNAL
         size = path.stat().st_size if path.exists() else 0
         known = self.store.state.runs.get(key)
         if known and known.size == size:
@@ -324,6 +360,10 @@ class Tracker:
         self.store.state.files[path.name] = stamp
         self.store.note("files", path.name)
         return 1
+
+
+def _trial_key(role: RoleRecord) -> str:
+    return f"trial/{role.fingerprint[:16]}"
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -46,14 +46,15 @@ def run_in_full(
     last = [until.get(config.fingerprint, config.train.steps) for config in configs]
     task = ray.remote(_execute).options(max_retries=resources.max_restarts, **reserved_for_trial(resources))
     workers = access.for_workers()
-    results = [_ended(access, config, step, steered) for config, step in zip(configs, last, strict=True)]
+    there = access.read_journals([config.fingerprint for config in configs])
+    reached = [journal.last_step(entries) for entries in there]
+    results = [
+        _ended(access, config, entries, step, steered)
+        for config, entries, step in zip(configs, there, last, strict=True)
+    ]
     todo = [i for i, result in enumerate(results) if result is None]
     running: dict[Any, int] = {}
-
-    def tell() -> None:
-        progress(sum(journal.last_step(access.read_journal(config.fingerprint)) for config in configs))
-
-    tell()  # an earlier invocation may have left nothing to wait for
+    progress(sum(reached))  # an earlier invocation may have left nothing to wait for
     try:
         while todo or running:
             while todo and len(running) < at_a_time:
@@ -61,11 +62,15 @@ def run_in_full(
                 trial = configs[i].model_dump(mode="json")
                 running[task.remote(trial, workers, resources, device, steered, last[i])] = i
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-            tell()
+            looked = list(running.values())  # what waits stands still, and what has ended too
+            read = dict(zip(looked, access.read_journals([configs[i].fingerprint for i in looked]), strict=True))
+            for i, entries in read.items():
+                reached[i] = journal.last_step(entries)
+            progress(sum(reached))
             for ref in done:
                 i = running.pop(ref)
                 results[i] = _result(ref, access, configs[i].fingerprint)
-                for note in journal.notes(access.read_journal(configs[i].fingerprint)):
+                for note in journal.notes(read[i]):
                     say(note)
         return [result for result in results if result is not None]
     finally:
@@ -113,12 +118,14 @@ def _result(ref: Any, access: Access, fingerprint: str) -> TrialResult:
     return access.end(fingerprint, "failed", None, cause, "environment")
 
 
-def _ended(access: Access, config: TrialConfig, until: int, steered: bool) -> TrialResult | None:
-    """How a trial ended that came to step `until` or failed; None if there is something left to run.
+def _ended(
+    access: Access, config: TrialConfig, entries: list[dict[str, Any]], until: int, steered: bool
+) -> TrialResult | None:
+    """How a trial with these entries ended, if it came to step `until` or failed; None: something is left to run.
 
     One that its environment ended, in an earlier invocation, is reopened.
     """
-    result = outcome(access.read_journal(config.fingerprint))
+    result = outcome(entries)
     if result is not None and not result.is_final:
         access.reopen(config.fingerprint)
         return None

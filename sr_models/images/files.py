@@ -197,6 +197,11 @@ def sha256_file(path: Path | str) -> str:
         raise InputError(f"file {str(path)!r}: cannot be read: {error.strerror}") from error
 
 
+def is_flat(image: np.ndarray) -> bool:
+    """Whether a picture has one colour only."""
+    return bool((image == image[0, 0]).all())
+
+
 def pixels_sha256(image: np.ndarray) -> str:
     """Hex SHA-256 of a picture's shape and uint8 pixels: the same for every file format and metadata."""
     if image.dtype != np.uint8:

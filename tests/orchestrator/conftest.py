@@ -1,4 +1,4 @@
-"""An S3 server on the loopback and storages of each kind, for tests of what talks to a bucket."""
+"""A node's cache; an S3 server on the loopback and storages of each kind, for tests of what talks to a bucket."""
 
 import http.client
 import socket
@@ -16,6 +16,14 @@ from orchestrator.storage import uri as storage
 from orchestrator.storage.uri import Storage
 
 KEY, SECRET = "AKIATESTTESTTEST", "se/cret+of@ours"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The node's cache, for tests that do not choose their own: not that of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

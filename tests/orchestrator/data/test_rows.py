@@ -1,11 +1,13 @@
 """From files to rows: each image with its LR images, or a reason why it is left out."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.data import remembered, rows
 from orchestrator.data.rows import Item, large_enough, list_items, make_rows
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
@@ -89,6 +91,25 @@ def test_images_smaller_than_a_patch_are_told_from_the_others(tmp_path, hr):
     items = items_of(tmp_path, 4)
     (tmp_path / "hr/deep/a.png").write_bytes(b"")
     assert large_enough(items, 4, 6) == (items, {}), "reading it will tell"
+
+
+def test_a_file_is_read_for_its_hash_once_as_long_as_it_stays(
+    tmp_path: Path, hr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remembered, "SETTLED_NS", 0)
+    save(tmp_path / "hr" / "b.png", hr)
+    save(tmp_path / "lr" / "b.png", downscale(hr, 2))
+    read = list[str]()
+    monkeypatch.setattr(rows, "sha256_file", lambda path: read.append(path.parent.name) or sha256_file(path))
+    for scale, lr in ((2, {}), (2, {2: str(tmp_path / "lr")}), (4, {})):
+        [b] = items_of(tmp_path, scale, lr=lr, include=("b*",))
+        assert b.file.sha256 == sha256_file(b.hr)
+    assert read == ["hr", "lr"]
+    time.sleep(0.02)  # a tick of the disk's clock
+    save(tmp_path / "hr" / "b.png", hr[::-1])
+    [b] = items_of(tmp_path, include=("b*",))
+    assert read == ["hr", "lr", "hr"] and b.file.sha256 == sha256_file(b.hr)
 
 
 def test_a_small_image_takes_no_larger_namesake_with_it(tmp_path):

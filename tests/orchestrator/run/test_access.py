@@ -83,6 +83,17 @@ def test_the_driver_hears_of_a_trial_and_how_it_ended(seen):
         assert found is not None and (found.status, found.step, found.metrics) == ("complete", 2, {"loss": 0.5})
 
 
+def test_the_driver_hears_of_several_trials_by_one_listing(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(seen.worker, 1, 2)
+    listings, names = list[str](), Storage.names
+    monkeypatch.setattr(Storage, "names", lambda self, *a, **k: listings.append(self.name) or names(self, *a, **k))
+    found = seen.driver.read_journals([FINGERPRINT, "0" * 64, "1" * 64])
+    assert [[entry["step"] for entry in steps(entries)] for entries in found] == [[1, 2], [], []]
+    assert (seen.driver.run.trial(FINGERPRINT) / JOURNAL).exists()
+    assert seen.driver.read_journals([]) == []
+    assert listings == ([] if is_local(seen) else ["trials"])
+
+
 def test_a_trial_goes_on_where_it_stood_whatever_the_node(seen):
     begin(seen.worker, 1, 2)
     seen.move()

@@ -36,6 +36,7 @@ from orchestrator.run.records import (
     write_winners,
 )
 from orchestrator.run.roles import read_roles
+from orchestrator.tracking import deliver
 from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.address import check, client
 from orchestrator.tracking.deliver import Tracker, mlflow_store
@@ -73,9 +74,10 @@ def run(tmp_path: Path) -> Path:
 
 
 def add_trial(run: Path, digit: str, *, role: Role = "search", number: int | None = 3, seed: int = 0) -> Path:
-    folder = run / "trials" / (digit * 16)
+    fingerprint = (digit * 64)[:64]
+    folder = run / "trials" / fingerprint[:16]
     TrialRecord(
-        fingerprint=digit * 64, combination=None if role == "teacher" else ECO, role=role, number=number, seed=seed,
+        fingerprint=fingerprint, combination=None if role == "teacher" else ECO, role=role, number=number, seed=seed,
         params={"target.length": 0.5},
         config={"model": "edsr_baseline", "scale": 2, "train": {"lr": 1e-3, "ema": 0.9}},
     ).write(folder / "trial.json")  # fmt: skip
@@ -306,6 +308,65 @@ def test_what_a_tracker_writes_down_grows_with_what_is_new(
     per_point = {size: total / (size[0] * size[1]) for size, (_, total) in found.items()}
     assert max(per_point.values()) < 400, "bytes: a line a point, two for a new run, and the file at the end"
     assert per_point[16, 4] < per_point[4, 4] and per_point[4, 16] < per_point[4, 4]
+
+
+def write_roles(run: Path) -> None:
+    """As a sweep of this version does, which finds its trials by them."""
+    (run / "roles.jsonl").unlink(missing_ok=True)
+    lines = [role.model_dump_json() + "\n" for role in read_roles(RunDir(run))]
+    (run / "roles.jsonl").write_text("".join(lines))
+
+
+@pytest.mark.parametrize("trials", [45, 90])
+def test_a_look_is_at_what_is_under_way_and_a_few_others(
+    trials: int, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_store, "client", lambda _: Mute())
+    folders = [add_trial(run, f"{number:03x}", number=number) for number in range(trials)]
+    for folder in folders:
+        step(folder, 50)
+    for folder in folders[2:]:
+        end(folder, "stopped")
+    write_roles(run)
+    tracker, found = Tracker(run, "http://mute:1"), list[str]()
+    folder_of = RunDir.trial
+    monkeypatch.setattr(RunDir, "trial", lambda *given: found.append(given[1]) or folder_of(*given))
+
+    def looked() -> set[str]:
+        found.clear()
+        tracker.sync()
+        return {fingerprint[:3] for fingerprint in found}
+
+    names = [folder.name[:3] for folder in folders]
+    assert looked() == set(names), "a process begins with all"
+    passes = [looked() for _ in range(-(-(trials - 2) // deliver.AT_REST))]
+    assert all({"000", "001"} <= seen and len(seen) <= 2 + deliver.AT_REST for seen in passes)
+    assert set().union(*passes) == set(names), "all have their turn"
+    with monkeypatch.context() as ending:
+        ending.setattr(Tracker, "_last_call", lambda *_: True)
+        found.clear()
+        assert tracker.follow(0)
+    assert {fingerprint[:3] for fingerprint in found} == set(names), "and ends with all"
+
+
+def test_what_grows_after_its_end_is_delivered(uri: str, run: Path) -> None:
+    """An audit goes on with a stopped trial, and no role says so."""
+    folders = [add_trial(run, f"{number:x}", number=number) for number in range(3)]
+    for folder in folders:
+        step(folder, 50)
+        end(folder, "stopped")
+    write_roles(run)
+    tracker = Tracker(run, uri)
+    tracker.sync()
+    assert tracker.sync() == 0
+    step(folders[1], 100)
+    assert tracker.sync() == 2
+    assert one(uri, run, fingerprint="1" * 64).info.status == "RUNNING"
+    end(folders[1], "stopped")
+    late = add_trial(run, "3", number=3)
+    step(late, 50)
+    write_roles(run)
+    assert tracker.sync() == 1 + 3, "its end, and a trial with its two metrics"
 
 
 def test_mlflow_itself_stores_a_repeated_batch_once(uri: str, run: Path) -> None:

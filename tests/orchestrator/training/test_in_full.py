@@ -14,11 +14,17 @@ from sr_models.errors import InputError
 
 
 class FakeAccess:
+    def __init__(self) -> None:
+        self.asked = list[str]()
+        """The fingerprints of each look."""
+
     def for_workers(self) -> "FakeAccess":
         return self
 
-    def read_journal(self, fingerprint: str) -> list[dict[str, Any]]:
-        return [{"kind": "step", "step": step} for step in (2, 5)] + [{"kind": "note", "step": 9}]
+    def read_journals(self, fingerprints: list[str]) -> list[list[dict[str, Any]]]:
+        self.asked.append("".join(fingerprints))
+        entries: list[dict[str, Any]] = [{"kind": "step", "step": step} for step in (2, 5)]
+        return [[*entries, {"kind": "note", "step": 9, "text": f"of {name}"}] for name in fingerprints]
 
     def end(self, fingerprint: str, status: Any, step: int | None, cause: str, why: Any) -> TrialResult:
         assert (fingerprint, step) == ("f", None)
@@ -81,3 +87,31 @@ def test_what_an_earlier_invocation_has_done_is_told_at_once(monkeypatch: pytest
     access: Any = FakeAccess()
     found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=1)
     assert (found, told) == ([result] * 2, [10])
+    assert access.asked == ["fg"]
+
+
+def test_a_poll_looks_once_and_at_those_that_run_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, told, polls = TrialResult("complete", 5, {}), list[int](), iter([[], ["f"], ["g"], [], ["h"]])
+
+    class Task:
+        def options(self, **_: Any) -> "Task":
+            return self
+
+        def remote(self, trial: str, *_: Any) -> str:
+            return trial  # a fake's reference is its fingerprint
+
+    monkeypatch.setattr(in_full.ray, "remote", lambda _: Task())
+    monkeypatch.setattr(in_full.ray, "wait", lambda running, timeout: (next(polls), running))
+    monkeypatch.setattr(in_full.ray, "get", lambda _: result)
+    monkeypatch.setattr(in_full, "_ended", lambda _access, config, *_: result if config.fingerprint in "ab" else None)
+    trials: Any = [
+        SimpleNamespace(fingerprint=name, train=SimpleNamespace(steps=5), model_dump=lambda mode, name=name: name)
+        for name in "abfgh"
+    ]
+    access: Any = FakeAccess()
+    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=2)
+    assert (found, told) == ([result] * 5, [25] * 6)
+    assert access.asked == ["abfgh", "fg", "fg", "gh", "h", "h"], "one look a poll; what has ended is not asked again"
+    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()] == ["f", "g", "h"], "notes, once each"
