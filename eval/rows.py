@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.protocol import STABILITY, all_metrics, get_metric
+from eval.protocol import METRICS, STABILITY, all_metrics, get_metric
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hashing import digest
@@ -253,9 +253,12 @@ def labelled(
     """
     wanted = {*metrics, "l_std"} | ({"kid"} if "fid" in metrics else set())
     others = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
+    used, unused = ({METRICS[name].library for name in METRICS if (name in wanted) is asked} for asked in (True, False))
     own = {name: value for name, value in row.items() if name not in others | Identity.__dataclass_fields__.keys()}
     for name in ("per_draw", "details", "not_computed"):
         own[name] = {metric: value for metric, value in row[name].items() if metric in wanted}
+    computed_by = json.loads(row["versions"])
+    own["versions"] = json.dumps({name: of for name, of in computed_by.items() if name not in unused - used})
     names = {"key": key, "benchmark": subject.benchmark, "image": image, "images": images, "lr_sha256": lr_sha256}
     return own | names
 
@@ -295,6 +298,8 @@ def _merged(row: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     merged = row | gained
     for name in ("per_draw", "details", "not_computed"):
         merged[name] = {**other[name], **row[name]}
+    known, more = (json.loads(one.get("versions") or "{}") for one in (row, other))
+    merged["versions"] = json.dumps(known | {name: of for name, of in more.items() if name not in known})
     merged["not_computed"] = {m: why for m, why in merged["not_computed"].items() if merged.get(m) is None}
     return merged
 

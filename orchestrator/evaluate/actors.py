@@ -162,7 +162,7 @@ class ScoringWorker:
 
     def _write_rows(self, name: str, job: Job, rows: list[dict[str, Any]]) -> None:
         file = f"{rows_folder(job.subject)}/{name}.parquet"
-        write_rows(self.access.run.at(file), job.subject.unlabelled, rows, versions=json.dumps(versions()))
+        write_rows(self.access.run.at(file), job.subject.unlabelled, rows, versions=json.dumps(versions(job.metrics)))
         self.access.send(file)
 
     def _fetch(self, job: Job, name: str) -> Path:
