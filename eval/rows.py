@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -191,23 +191,25 @@ def read_file(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_rows(folder: Path, read: Callable[[Path], list[dict[str, Any]]] = read_file) -> list[dict[str, Any]]:
-    """Every row below `folder` (*.parquet), as it was written; columns that a file lacks are absent.
-
-    Rows with one key are one row. Of rows of one measurement the first, by time of writing, gets what the others know
-    of further metrics.
-
-    Args:
-        read: `read_file`, or what remembers the files that it has read.
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Every row below `folder` (*.parquet), as it was written, made `distinct` in the order of writing.
 
     Raises:
         InputError: a file cannot be read, or is damaged.
     """
+    files = sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+    return distinct(row for path in files for row in read_file(path))
+
+
+def distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with one key are one row, and so are those of one measurement; columns that a file lacks are absent.
+
+    Of rows of one measurement the first gets what the others know of further metrics.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
-        for number, row in enumerate(read(path)):
-            known = measurement(row.get("key") or "") or f"{path}:{number}"
-            found[known] = _merged(found[known], row) if known in found else row
+    for number, row in enumerate(rows):
+        known = measurement(row.get("key") or "") or f"#{number}"
+        found[known] = _merged(found[known], row) if known in found else row
     return list(found.values())
 
 
