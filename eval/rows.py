@@ -254,9 +254,10 @@ def labelled(
         lr_sha256: of the image's LR pixels, or of the set's.
     """
     wanted = {*metrics, "l_std"} | ({"kid"} if "fid" in metrics else set())
-    others = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
+    dropped = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
+    dropped |= Identity.__dataclass_fields__.keys()
     used, unused = ({METRICS[name].library for name in METRICS if (name in wanted) is asked} for asked in (True, False))
-    own = {name: value for name, value in row.items() if name not in others | Identity.__dataclass_fields__.keys()}
+    own = {name: value for name, value in row.items() if name not in dropped}
     for name in ("per_draw", "details", "not_computed"):
         own[name] = {metric: value for metric, value in row[name].items() if metric in wanted}
     computed_by = json.loads(row["versions"])
