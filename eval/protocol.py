@@ -37,6 +37,7 @@ class Metric:
     "constant" that stands for sigma: the training patches' mean |HR - SR|, which a network's file says.
     decimals: digits worth printing. cost: "light" arithmetic; a "backbone" network an image; features of a whole "set";
     "extra" packages. level: one number an image and draw, one an image over all "draws", or one a "set".
+    library: the distribution whose releases may move it, beside those that move all; "" where that is none.
     """
 
     unit: str
@@ -46,6 +47,7 @@ class Metric:
     description: str
     cost: Cost = "light"
     level: Level = "image"
+    library: str = ""
 
     def better(self, a: float, b: float) -> bool:
         """Whether score `a` beats score `b`."""
@@ -65,27 +67,35 @@ METRICS: dict[str, Metric] = {
     ),
     "lpips_alex": Metric(
         unit="", higher_is_better=False, reads=_PAIR, decimals=4, cost="backbone", description="LPIPS 0.1, AlexNet",
+        library="lpips",
     ),
     "lpips_vgg": Metric(
         unit="", higher_is_better=False, reads=_PAIR, decimals=4, cost="backbone", description="LPIPS 0.1, VGG16",
+        library="lpips",
     ),
-    "dists": Metric(unit="", higher_is_better=False, reads=_PAIR, decimals=4, cost="backbone", description="DISTS"),
+    "dists": Metric(
+        unit="", higher_is_better=False, reads=_PAIR, decimals=4, cost="backbone", description="DISTS",
+        library="dists-pytorch",
+    ),
     "niqe": Metric(
         unit="", higher_is_better=False, reads=("sr",), decimals=3, cost="extra", description=f"NIQE of Y; {_EXTRA}",
+        library="pyiqa",
     ),
     "musiq": Metric(
         unit="", higher_is_better=True, reads=("sr",), decimals=2, cost="extra", description=f"MUSIQ, KonIQ; {_EXTRA}",
+        library="pyiqa",
     ),
     "clipiqa": Metric(
         unit="", higher_is_better=True, reads=("sr",), decimals=4, cost="extra", description=f"CLIP-IQA; {_EXTRA}",
+        library="pyiqa",
     ),
     "fid": Metric(
         unit="", higher_is_better=False, reads=_PAIR, decimals=2, cost="set", level="set",
-        description="Frechet distance of Inception features; biased upward for small sets",
+        description="Frechet distance of Inception features; biased upward for small sets", library="torch-fidelity",
     ),
     "kid": Metric(
         unit="", higher_is_better=False, reads=_PAIR, decimals=5, cost="set", level="set",
-        description="unbiased squared MMD of Inception features, cubic kernel",
+        description="unbiased squared MMD of Inception features, cubic kernel", library="torch-fidelity",
     ),
     "l_std": Metric(
         unit="", higher_is_better=False, reads=("draws",), decimals=4, level="draws",
@@ -144,6 +154,7 @@ def get_metric(name: str, where: str = "") -> Metric:
             description=f"std over draws of: {base.description}",
             cost=base.cost,
             level="draws",
+            library=base.library,
         )
     valid: Sequence[str] = derived if name.startswith(STABILITY) else [*METRICS, f"{STABILITY}<metric>"]
     raise InputError(f"{where and where + ': '}unknown metric {name!r}{nearest(name, list(valid))}")

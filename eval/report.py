@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -309,7 +309,7 @@ def _evaluation(
     shown = [metric for metric in dict.fromkeys(columns) if get_metric(metric).level != "set"]
     report = {
         **about,
-        "versions": versions(),
+        "versions": versions(means),
         "means": means,
         "images": [
             {"name": row["image"], **{metric: _finite(row.get(metric)) for metric in shown}} for row in of_images
@@ -321,9 +321,10 @@ def _evaluation(
     return Evaluation(report, rows)
 
 
-def versions() -> dict[str, str]:
-    """Of what computes scores."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+def versions(metrics: Iterable[str]) -> dict[str, str]:
+    """Of what computes these scores."""
+    own = {get_metric(name).library: None for name in metrics if get_metric(name).library}
+    return {"python": platform.python_version(), **{name: version(name) for name in (*_LIBRARIES, *own)}}
 
 
 def _reason(metric: str, rows: Sequence[Row], about: Mapping[str, Any]) -> str:

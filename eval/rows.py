@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.protocol import STABILITY, all_metrics, get_metric
+from eval.protocol import METRICS, STABILITY, all_metrics, get_metric
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hashing import digest
@@ -191,23 +191,25 @@ def read_file(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def read_rows(folder: Path, read: Callable[[Path], list[dict[str, Any]]] = read_file) -> list[dict[str, Any]]:
-    """Every row below `folder` (*.parquet), as it was written; columns that a file lacks are absent.
-
-    Rows with one key are one row. Of rows of one measurement the first, by time of writing, gets what the others know
-    of further metrics.
-
-    Args:
-        read: `read_file`, or what remembers the files that it has read.
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Every row below `folder` (*.parquet), as it was written, made `distinct` in the order of writing.
 
     Raises:
         InputError: a file cannot be read, or is damaged.
     """
+    files = sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+    return distinct(row for path in files for row in read_file(path))
+
+
+def distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with one key are one row, and so are those of one measurement; columns that a file lacks are absent.
+
+    Of rows of one measurement the first gets what the others know of further metrics.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.parquet"), key=lambda p: (p.stat().st_mtime_ns, p.name)):
-        for number, row in enumerate(read(path)):
-            known = measurement(row.get("key") or "") or f"{path}:{number}"
-            found[known] = _merged(found[known], row) if known in found else row
+    for number, row in enumerate(rows):
+        known = measurement(row.get("key") or "") or f"#{number}"
+        found[known] = _merged(found[known], row) if known in found else row
     return list(found.values())
 
 
@@ -252,10 +254,14 @@ def labelled(
         lr_sha256: of the image's LR pixels, or of the set's.
     """
     wanted = {*metrics, "l_std"} | ({"kid"} if "fid" in metrics else set())
-    others = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
-    own = {name: value for name, value in row.items() if name not in others | Identity.__dataclass_fields__.keys()}
+    dropped = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
+    dropped |= Identity.__dataclass_fields__.keys()
+    used, unused = ({METRICS[name].library for name in METRICS if (name in wanted) is asked} for asked in (True, False))
+    own = {name: value for name, value in row.items() if name not in dropped}
     for name in ("per_draw", "details", "not_computed"):
         own[name] = {metric: value for metric, value in row[name].items() if metric in wanted}
+    computed_by = json.loads(row["versions"])
+    own["versions"] = json.dumps({name: of for name, of in computed_by.items() if name not in unused - used})
     names = {"key": key, "benchmark": subject.benchmark, "image": image, "images": images, "lr_sha256": lr_sha256}
     return own | names
 
@@ -295,6 +301,8 @@ def _merged(row: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     merged = row | gained
     for name in ("per_draw", "details", "not_computed"):
         merged[name] = {**other[name], **row[name]}
+    known, more = (json.loads(one.get("versions") or "{}") for one in (row, other))
+    merged["versions"] = json.dumps(known | {name: of for name, of in more.items() if name not in known})
     merged["not_computed"] = {m: why for m, why in merged["not_computed"].items() if merged.get(m) is None}
     return merged
 

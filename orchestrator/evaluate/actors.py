@@ -26,7 +26,7 @@ from eval.benchmarks import Benchmark
 from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol
 from eval.report import versions
-from eval.rows import FEATURES, file_name, measured_key, read_file, write_rows
+from eval.rows import FEATURES, file_name, measured_key, write_rows
 from eval.score import Sampled, Scored, needs_features, sample, score_draws, set_row
 from orchestrator.data.inputs import load_benchmark
 from orchestrator.evaluate.work import Job, Picture, Unit, rows_folder
@@ -136,11 +136,11 @@ class ScoringWorker:
         hr = {pair.name: i for i, pair in enumerate(bench.pairs)}
         kept = {file: load_file(self._fetch(job, f"{file}{FEATURES_SUFFIX}")) for file in dict.fromkeys(unit.files)}
         features = [list(kept[file][picture.measured]) for picture, file in zip(unit.pictures, unit.files, strict=True)]
-        first = read_file(self._fetch(job, f"{unit.files[0]}.parquet"))[0]
+        assert unit.row is not None
         reference = metrics.reference_features(
             [picture.hr_sha256 for picture in unit.pictures], lambda i: bench.read(hr[unit.pictures[i].name])[1]
         )
-        row = set_row([first] * len(features), features, reference, metrics.metrics)
+        row = set_row([unit.row] * len(features), features, reference, metrics.metrics)
         measured = job.subject.measured_set([picture.measured for picture in unit.pictures])
         key = measured_key(measured, metrics.metrics)
         self._write_rows(file_name([key]), job, [row | {"key": key}])
@@ -162,7 +162,7 @@ class ScoringWorker:
 
     def _write_rows(self, name: str, job: Job, rows: list[dict[str, Any]]) -> None:
         file = f"{rows_folder(job.subject)}/{name}.parquet"
-        write_rows(self.access.run.at(file), job.subject.unlabelled, rows, versions=json.dumps(versions()))
+        write_rows(self.access.run.at(file), job.subject.unlabelled, rows, versions=json.dumps(versions(job.metrics)))
         self.access.send(file)
 
     def _fetch(self, job: Job, name: str) -> Path:

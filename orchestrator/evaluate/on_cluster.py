@@ -75,11 +75,12 @@ def bring_rows(
     *,
     strict: bool,
     max_bytes: Literal["auto"] | int | None = None,
+    max_restarts: int = 3,
 ) -> list[str]:
     """Bring the rows that lack, on a cluster that is joined only if there are any; what was refused.
 
     Args:
-        max_bytes: `resources.max_bytes` of the run.
+        max_bytes, max_restarts: of the run's `resources`.
     """
     from cluster import capacity, ray_runtime
     from orchestrator.evaluate import service as scoring
@@ -103,6 +104,7 @@ def bring_rows(
             cpus=pool.cpus,
             gpus=pool.gpus,
             apart=pool.gpus > 0,
+            max_restarts=max_restarts,
             max_bytes=most_bytes(max_bytes, cluster, pool.cpus, pool.gpus),
         )
         with bar("evaluation", sum(len(planned_job.pictures) for planned_job in planned)) as made:

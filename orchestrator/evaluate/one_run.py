@@ -77,8 +77,14 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             inputs = Inputs(config)
             jobs = entrants.jobs(scored, evaluation, inputs, home.access)
             planned = work.plan(jobs, inputs.benchmarks, home.access, strict=request.strict)
-            most = config.resources.max_bytes
-            refused = bring_rows(planned, home.access, pool, strict=request.strict, max_bytes=most)
+            refused = bring_rows(
+                planned,
+                home.access,
+                pool,
+                strict=request.strict,
+                max_bytes=config.resources.max_bytes,
+                max_restarts=config.resources.max_restarts,
+            )
         finally:
             home.access.remove(entrants.SNAPSHOTS)
         mine = {entrant.identity for entrant in own}

@@ -88,9 +88,10 @@ def evaluate(
         return units
 
     def close(planned_job: Planned, known: Known) -> None:
-        if not planned_job.units(there, known):
-            bring(planned_job, there, known, access)
         subject = planned_job.job.subject
+        if not planned_job.units(there, known):
+            measured.compact(subject)  # first: nobody looks there again for a run that has its rows
+            bring(planned_job, there, known, access)
         if all(other.is_there(there) for other in groups[subject.content]):
             measured.forget(subject)
 
@@ -120,7 +121,9 @@ def evaluate(
                 units = due()
     for subject, planned_job in jobs.items():
         if not planned_job.is_there(there):
-            bring(planned_job, there, measured.of(subject), access)
+            known = measured.of(subject)
+            measured.compact(subject)
+            bring(planned_job, there, known, access)
         if planned_job.set_key is not None and planned_job.set_key not in there:
             lost = sum(picture.key not in there for picture in planned_job.pictures)
             refused.append(

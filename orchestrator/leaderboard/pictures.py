@@ -60,6 +60,7 @@ def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchma
         return
 
     scores = read_rows(run.evaluation)  # once: a run may have a thousand files of them
+    board = leaderboard.rows(run.path)
     seeds = _seeds(scores, winners)
 
     def one_image(bench: Benchmark) -> None:
@@ -71,8 +72,9 @@ def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchma
     ]
     for scale in plan.config.scales:
         whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale, seeds)))
-        whole.append(attempt(f"violins of x{scale}", partial(_violins, run, plan, winners, scale, scores, seeds)))
-    whole.append(attempt("the board", partial(_bars, run, plan)))
+        scored = partial(_violins, run, plan, winners, scale, scores, board, seeds)
+        whole.append(attempt(f"violins of x{scale}", scored))
+    whole.append(attempt("the board", partial(_bars, run, plan, board)))
     if all(whole):
         write_text(mark, shown)
 
@@ -205,6 +207,7 @@ def _violins(
     winners: dict[str, WinnerRecord],
     scale: int,
     scores: Sequence[Mapping[str, Any]],
+    board: Sequence[Mapping[str, Any]],
     seeds: str,
 ) -> None:
     """Each metric over the images of each set: bicubic and the best winners' first seeds."""
@@ -219,7 +222,7 @@ def _violins(
         and first.get(row["combination"]) == row["fingerprint"]
         and row.get("noise_seed") in (None, plan.config.evaluation.seed)
     ]
-    order = [row["combination"] for row in leaderboard.rows(run.path) if row["lead"]]
+    order = [row["combination"] for row in board if row["lead"]]
     kept = [base, *[name for name in dict.fromkeys(order) if name in first and name != base][:PANELS]]
     for metric in [name for name in plan.config.evaluation.metrics if get_metric(name).level != "set"]:
         shown: dict[str, dict[str, list[float]]] = defaultdict(dict)
@@ -238,12 +241,12 @@ def _violins(
             )
 
 
-def _bars(run: RunDir, plan: Plan) -> None:
+def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
     """The board's leading metric per benchmark and scale: means and comparison intervals, bars from bicubic's score."""
     metric, seeds = plan.config.evaluation.metrics[0], plan.config.seeds
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
-    boards: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for row in leaderboard.rows(run.path):
+    boards: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in board:
         if row["weights"] in ("raw", "none") and row["protocol"] == _stamp(plan, row["scale"]):
             boards[row["benchmark"], row["scale"]].append(row)
     for (name, scale), found in boards.items():

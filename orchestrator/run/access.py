@@ -125,6 +125,10 @@ class Access(ABC):
         """Delete a folder of the run."""
         shutil.rmtree(self.run.at(name), ignore_errors=True)
 
+    def discard(self, name: str) -> None:
+        """Delete a file of the run, here and where others find it; it is no fault if there is none."""
+        self.run.at(name).unlink(missing_ok=True)
+
     def fetch_folder(self, name: str) -> Path:
         """A folder of the run, here: a checkpoint, say."""
         self.pull(name, ["*"])
@@ -326,6 +330,10 @@ class MirroredAccess(Access):
 
         weathered(delete)
         super().remove(name)
+
+    def discard(self, name: str) -> None:
+        weathered(lambda: self._above(name).delete(name))
+        super().discard(name)
 
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> str:
         access = self.for_workers()

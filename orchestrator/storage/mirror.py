@@ -116,16 +116,20 @@ def pull_tree(storage: Storage, folder: Path, patterns: Sequence[str]) -> list[s
     """
     pulled: list[str] = []
     with _mirrored(folder, storage) as equals:
-        remote, files = storage.names(), _files(folder)
-        for names in _in_turn(remote, patterns):
-            due = {name: remote[name] for name in names}
-            for name in names:
-                here = _look(files[name]) if name in files else None
-                if here is not None and remote[name] in (here, equals[name][1] if name in equals else None):
-                    del due[name]
-            arrived = _pull(storage, folder, due)
-            equals |= {name: [due[name], due[name]] for name in arrived}
-            pulled += arrived
+        for _ in range(2):  # again if something went while it was fetched: what took its place is not in the list
+            remote, files, gone = storage.names(), _files(folder), False
+            for names in _in_turn(remote, patterns):
+                due = {name: remote[name] for name in names}
+                for name in names:
+                    here = _look(files[name]) if name in files else None
+                    if here is not None and remote[name] in (here, equals[name][1] if name in equals else None):
+                        del due[name]
+                arrived = _pull(storage, folder, due)
+                equals |= {name: [due[name], due[name]] for name in arrived}
+                pulled += arrived
+                gone = gone or len(arrived) < len(due)
+            if not gone:
+                break
     return pulled
 
 

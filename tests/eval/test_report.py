@@ -227,6 +227,9 @@ def test_everything_at_once_on_a_stochastic_network(
     assert report["means"].keys() == computed | {f"{STABILITY}{name}" for name in computed} | {"l_std", "fid", "kid"}
     assert all(report["means"][f"{STABILITY}{name}"] > 0 for name in computed)
     assert (report["draws"], report["noise_seed"]) == (3, 4)
+    assert {"lpips", "dists-pytorch", "torch-fidelity"} == report["versions"].keys() & {
+        metric.library for metric in METRICS.values()
+    }, "those that computed something"
 
     drawn = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert {f"{name}_{what}.png" for name in "abc" for what in ("comparison", "draws", "l_std")} <= drawn

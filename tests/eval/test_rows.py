@@ -12,7 +12,18 @@ import pytest
 
 import eval.rows
 from eval.protocol import METRICS, all_metrics
-from eval.rows import SCHEMA, Identity, Subject, keyed, measurement, read_file, read_keys, read_rows, write_rows
+from eval.rows import (
+    SCHEMA,
+    Identity,
+    Subject,
+    keyed,
+    labelled,
+    measurement,
+    read_file,
+    read_keys,
+    read_rows,
+    write_rows,
+)
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import Options
 
@@ -181,6 +192,18 @@ def test_rows_of_one_measurement_are_one_row(tmp_path: Path) -> None:
     (tmp_path / "d.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(InputError, match=r"d\.parquet cannot be read .*; delete it and run again"):
         read_keys(tmp_path)
+
+
+def test_a_row_names_the_libraries_of_all_its_metrics_and_a_runs_own_of_those_it_asked_for(tmp_path: Path) -> None:
+    [first] = keyed(SUBJECT, [IMAGE], ["psnr_y"])
+    [second] = keyed(SUBJECT, [IMAGE | {"lpips_alex": 0.25}], ["lpips_alex"])
+    for number, (row, versions) in enumerate([(first, '{"torch": "2"}'), (second, '{"torch": "3", "lpips": "0.1.4"}')]):
+        write_rows(tmp_path / f"{number}.parquet", SUBJECT, [row], versions=versions)
+        os.utime(tmp_path / f"{number}.parquet", (number, number))
+    [row] = read_rows(tmp_path)
+    assert row["versions"] == '{"torch": "2", "lpips": "0.1.4"}'
+    for metrics, said in ((["psnr_y"], '{"torch": "2"}'), (["lpips_vgg"], row["versions"])):
+        assert labelled(row, SUBJECT, metrics, "key", "baby", 1, "c" * 64)["versions"] == said
 
 
 def test_rows_without_a_key_stay_apart(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ colours stand for its features.
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +20,7 @@ from PIL import Image
 import sr_models
 from eval import PROTOCOLS, benchmarks
 from eval.metrics.scorer import Scorer
-from eval.rows import SET, Identity, Subject, read_file, read_rows
+from eval.rows import SET, Identity, Subject, measurement, read_file, read_rows, write_rows
 from orchestrator.evaluate import actors, service, work
 from orchestrator.evaluate.work import Unit
 from orchestrator.plan.config import BenchmarkSource
@@ -188,9 +190,9 @@ def test_what_a_copy_of_the_output_knows_reaches_its_storage(bench: Bench) -> No
     """Features that only this machine has are needed by workers that have the storage alone."""
     whole, _ = bench.evaluate("one", bench.job(("psnr_y", "fid", "kid")))
     [shared] = (bench.folder / "runs" / "shared" / "rows").iterdir()
-    for path in shared.glob("*.parquet"):
-        if read_file(path)[0]["image"] == SET:
-            path.unlink()
+    [path] = shared.glob("*.parquet")
+    job, _ = bench.job()
+    write_rows(path, job.subject.unlabelled, [row for row in read_file(path) if row["image"] != SET], versions="{}")
     bench.storage = True
     again, _ = bench.evaluate("far", bench.job(("psnr_y", "fid", "kid")))
     assert bench.asked == [(SET, ("fid", "kid"))] and again[:-1] == whole[:-1] and again[-1]["fid"] == whole[-1]["fid"]
@@ -262,12 +264,132 @@ def test_however_many_jobs_share_weights_a_file_of_measurements_is_read_once(
     workforce = service.Workforce(workers=1)
     service.evaluate(planned, bench.access("one"), workforce, lambda _: None)
     shared = sorted((bench.folder / "runs" / "shared" / "rows").glob("*/*.parquet"))
-    assert len(bench.asked) == 6 + 2 + 2 and sorted(read) == shared, "those that it wrote itself"
+    assert len(bench.asked) == 6 + 2 + 2 and len(shared) == 1, "all that is measured of the weights"
+    assert len(read) == len({*read}) == 5 + 2, (
+        "the units that it wrote itself, and what each set's closing made of them"
+    )
     read.clear()
-    assert service.is_done(planned, bench.access("two")) and sorted(read) == shared
+    assert service.is_done(planned, bench.access("two")) and read == shared
     read.clear()
     service.evaluate(planned, bench.access("two"), workforce, lambda _: None)
-    assert sorted(read) == shared and service.is_done(planned, bench.access("two"))
+    assert read == shared and service.is_done(planned, bench.access("two"))
+
+
+@pytest.mark.parametrize("storage", [False, True])
+def test_a_job_that_closes_leaves_one_file_with_the_rows_of_its_units(
+    bench: Bench, storage: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.storage = storage
+    with monkeypatch.context() as patch:
+        patch.setattr(work.Measured, "compact", lambda *_: None)
+        first, _ = bench.evaluate("one", bench.job(["psnr_y", "fid", "kid"]))
+    places = [bench.folder / place / "shared" / "rows" for place in ("runs", *["far"] * storage)]
+    units = [read_rows(next(place.iterdir())) for place in places]
+    assert all(len(list(place.glob("*/*.parquet"))) == 3 for place in places), "two of images, and the set"
+    again, _ = bench.evaluate("two", bench.job(["psnr_y", "fid", "kid"]))
+    assert bench.asked == [] and again == first
+    for place, rows in zip(places, units, strict=True):
+        [path] = place.glob("*/*.parquet")
+        assert sorted(read_file(path), key=itemgetter("key")) == sorted(rows, key=itemgetter("key"))
+    assert len(list(places[-1].glob("*/*.features.safetensors"))) == 2, "they stay"
+
+
+@pytest.mark.parametrize("storage", [False, True])
+def test_a_kill_before_units_are_removed_leaves_rows_twice_that_count_once(
+    bench: Bench, storage: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.storage = storage
+    kind, removed = type(bench.access("one")), []
+    discard = kind.discard
+
+    def killed(access: Access, name: str) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(name)
+        discard(access, name)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kind, "discard", killed)
+        bench.evaluate("one", bench.job(["psnr_y", "fid", "kid"]))
+    place = bench.folder / ("far" if storage else "runs") / "shared" / "rows"
+    files = list(place.glob("*/*.parquet"))
+    keys = [row["key"] for path in files for row in read_file(path)]
+    assert len(files) == 3 and len(keys) > len({*keys}) == 7
+    rows, _ = bench.evaluate("one", bench.job(["psnr_y", "fid", "kid"]))
+    assert bench.asked == [] and len(rows) == 7 and len(list(place.glob("*/*.parquet"))) == 1
+
+
+def test_a_run_that_reads_while_another_puts_files_together_finds_all_rows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a file goes before it is looked at or before it is opened."""
+    job, _ = bench.job(["psnr_y"])
+    with monkeypatch.context() as patch:
+        patch.setattr(work.Measured, "compact", lambda *_: None)
+        bench.evaluate("one", bench.job(["psnr_y"]))
+    reader, other = work.Measured(bench.access("one")), work.Measured(bench.access("two"))
+    for opened in (work._version, work.read_file):
+        before = reader.of(job.subject)
+        [shared] = (bench.folder / "runs" / "shared" / "rows").iterdir()
+        for number, row in enumerate(before.values()):
+            write_rows(shared / f"{number}.parquet", job.subject.unlabelled, [row], versions="{}")
+        meanwhile = iter([lambda: other.compact(job.subject)])
+
+        def vanishing(path: Path, opened: Any = opened, meanwhile: Any = meanwhile) -> Any:
+            next(meanwhile, lambda: None)()
+            return opened(path)
+
+        fresh = work.Measured(bench.access("one"))
+        with monkeypatch.context() as patch:
+            patch.setattr(work, opened.__name__, vanishing)
+            assert fresh.of(job.subject) == before
+        assert len(list(shared.glob("*.parquet"))) == 1
+    path = shared / "damaged.parquet"
+    path.write_bytes(b"PAR1 cut")
+    with pytest.raises(InputError, match=r"damaged\.parquet cannot be read .*; delete it and run again"):
+        reader.of(job.subject)
+
+
+def test_what_was_put_together_may_be_in_a_larger_file_before_it_is_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = bench.job(["psnr_y"])
+    with monkeypatch.context() as patch:
+        patch.setattr(work.Measured, "compact", lambda *_: None)
+        bench.evaluate("one", bench.job(["psnr_y"]))
+    one, two = work.Measured(bench.access("one")), work.Measured(bench.access("two"))
+    six = one.of(job.subject)
+    more = {**next(iter(six.values())), "key": "0" * 24 + "-00000000"}
+
+    def overtaken(path: Path, *args: Any, **given: Any) -> None:
+        write_rows(path, *args, **given)
+        monkeypatch.setattr(work, "write_rows", write_rows)
+        write_rows(path.with_name("more.parquet"), job.subject.unlabelled, [more], versions="{}")
+        two.compact(job.subject)
+        assert not path.exists()
+
+    monkeypatch.setattr(work, "write_rows", overtaken)
+    one.compact(job.subject)
+    assert one.of(job.subject) == six | {"0" * 24: more}
+    assert len(list((bench.folder / "runs" / "shared" / "rows").glob("*/*.parquet"))) == 1
+
+
+def test_what_was_measured_twice_with_other_values_is_named_and_the_first_stays(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, _ = bench.job(["psnr_y"])
+    bench.evaluate("one", bench.job(["psnr_y"]))
+    [path] = (bench.folder / "runs" / "shared" / "rows").glob("*/*.parquet")
+    rows = read_file(path)
+    twice = [rows[0] | {"seconds": 9.0}, rows[1] | {"psnr_y": 1.0}]
+    write_rows(path.with_name("later.parquet"), job.subject.unlabelled, twice, versions="{}")
+    os.utime(path.with_name("later.parquet"), (path.stat().st_mtime + 1,) * 2)
+    measured = work.Measured(bench.access("one"))
+    measured.compact(job.subject)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{rows[1]['benchmark']} 1 was measured twice, with unequal psnr_y; the first is kept")
+    assert read_file(path) == rows and list(path.parent.glob("*.parquet")) == [path]
+    assert measured.of(job.subject) == {measurement(row["key"]): row for row in rows}
 
 
 def test_a_refused_image_is_named_by_each_job_and_the_rest_come(bench: Bench) -> None:
@@ -308,13 +430,15 @@ def test_two_at_once_leave_one_of_each(bench: Bench) -> None:
     first, _ = bench.evaluate("one", job)
     [shared] = (bench.folder / "runs" / "shared" / "rows").iterdir()
     files = {path.name for path in shared.iterdir()}
+    [together] = shared.glob("*.parquet")
     planned = work.plan([job[0]], {("toy", 2): job[1]}, bench.access("two"))
     worker = service.starter(bench.access("two"))(0)
     for unit in planned[0].units({}, {}):
         worker.score(unit)
-    assert {path.name for path in shared.iterdir()} == files
+    assert {path.name for path in shared.iterdir()} > files
+    assert len(list(shared.glob("*.parquet"))) == 3, "its own units again"
     again, _ = bench.evaluate("two", job)
-    assert [{**row, "seconds": 0} for row in again] == [{**row, "seconds": 0} for row in first]
+    assert again == first and list(shared.glob("*.parquet")) == [together]
 
 
 def test_what_moves_a_number_moves_the_measurement() -> None:

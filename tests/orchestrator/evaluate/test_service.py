@@ -305,8 +305,9 @@ def test_any_number_of_workers_and_one_process_leave_the_same_rows(made: dict[st
                     same = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
                     assert row[column] == same, (name, column)
         assert len(list((tmp_path / "run" / name / "evaluation").iterdir())) == 1, "a job is one file"
-        names = {path.stem for path in (tmp_path / "run" / name).parent.glob("shared/rows/*/*.parquet")}
-        assert file_name(one["measured"][:4]) in names, "units are the same whatever the number of workers"
+        names = {path.name for path in (tmp_path / "run" / name).parent.glob("shared/rows/*/*.safetensors")}
+        unit = f"{file_name(one['measured'][:4])}.features.safetensors"
+        assert unit in names, "units are the same whatever the number of workers"
 
 
 def test_a_killed_worker_costs_its_unit_and_nothing_else(made: dict[str, str], tmp_path: Path) -> None:
@@ -335,13 +336,14 @@ def test_a_killed_driver_is_gone_on_with(made: dict[str, str], tmp_path: Path) -
         time.sleep(0.01)
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate(timeout=60)  # the pipes close with the last worker
-    before = {path: path.stat().st_mtime_ns for path in shared.glob("*/*.parquet")}
-    there = sum(len(read_file(path)) for path in before)
+    before = {row["key"]: row for path in shared.glob("*/*.parquet") for row in read_file(path)}
+    there = len(before)
     assert there == 4, "of three units one had finished, and two were in flight"
     [said] = finish(start(made, run, ("it", 2, 1, False)))
     assert said["refused"] == [] and said["moved"][0] == there, "it began with what was there"
     check_complete(evaluation, said)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    [together] = shared.glob("*/*.parquet")
+    assert [row for row in read_file(together) if row["key"] in before] == list(before.values())
 
 
 def test_an_image_that_kills_is_refused_by_name_and_the_rest_finish(made: dict[str, str], tmp_path: Path) -> None:

@@ -86,12 +86,16 @@ def drawn(run: RunDir, plan: Plan) -> dict[str, dict[str, Any]]:
     for i, name in enumerate("ab"):
         pixels = np.random.default_rng(i).integers(60, 200, (44, 52, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(images / f"{name}.png")
+    boards = report.leaderboard.rows
+    computed: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report.leaderboard, "rows", lambda folder: computed.append(folder) or boards(folder))
         for name in ("comparison", "training_curves", "violins", "bars"):
             patch.setattr(report, name, keep)
         for name in ("best_and_worst", "l_std_map", "sigma_against_error"):
             patch.setattr(of_rows, name, keep)
         report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)})
+    assert computed == [run.path], "however many pictures show the board"
     return found
 
 

@@ -94,3 +94,23 @@ def test_what_changed_here_alone_survives_a_pull_and_a_wiped_storage_is_filled_a
     assert push_tree(here, place, ["*"]) == ["b"]
     elsewhere = Storage.parse(str(tmp_path / "elsewhere"), "x")
     assert push_tree(here, elsewhere, ["*"]) == ["a", "b"]
+
+
+def test_what_takes_the_place_of_files_while_they_are_fetched_is_fetched_too(tmp_path, monkeypatch):
+    storage, there = Storage.parse(str(tmp_path / "far"), "--storage"), tmp_path / "far"
+    for name in "ab":
+        (there / name).parent.mkdir(exist_ok=True)
+        (there / name).write_text(name)
+    download = Storage.download
+
+    def overtaken(self, name, path, **given):
+        if not (there / "ab").exists():
+            (there / "ab").write_text("ab")
+            (there / "a").unlink()
+            (there / "b").unlink()
+        return download(self, name, path, **given)
+
+    monkeypatch.setattr(Storage, "download", overtaken)
+    monkeypatch.setattr(nodecache, "_THREADS", 1)
+    assert pull_tree(storage, tmp_path / "here", ["*"]) == ["ab"]
+    assert (tmp_path / "here" / "ab").read_text() == "ab"
