@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SET = ""
 """`image` in the row of a whole set."""
 
-MEASUREMENT_VERSION = 1
+MEASUREMENT_VERSION = 2
 """In the name of every measurement, so that none of an earlier meaning is found: it moves whenever the same weights on
 the same images would get another value, by a change of ours or by a release of what computes perceptual ones (lpips,
 dists-pytorch, torch-fidelity, pyiqa). A run's own rows are named without it, and stay as they were scored."""

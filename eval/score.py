@@ -287,7 +287,7 @@ def over_draws(per_draw: Mapping[str, Sequence[float]]) -> dict[str, float]:
 def set_row(
     rows: Sequence[Row], features: Sequence[Sequence[Tensor]], reference: np.ndarray, metrics: Sequence[str]
 ) -> Row:
-    """The row of a whole set: FID and KID, each the mean over draws; with FID always KID and a bootstrap interval.
+    """The row of a whole set: FID and KID, each the mean over draws; with FID always KID and an interval.
 
     Args:
         rows: of the set's images.
@@ -314,7 +314,8 @@ def set_row(
         row["details"] = {"kid": {"samples": samples, "std_over_subsets": deviation, "text": text}}
         if "fid" in metrics:
             row["per_draw"]["fid"] = [distribution.fid(draw, reference) for draw in draws]
-            low, high = distribution.bootstrap_interval(draws[0], reference, images=owner, level=_LEVEL)
+            first = row["per_draw"]["fid"][0]
+            low, high = distribution.jackknife_interval(draws[0], reference, first, images=owner, level=_LEVEL)
             warning = distribution.small_sample_warning(samples)
             text = f"{_LEVEL:.0%} of redrawn sets in {low:.2f} to {high:.2f}{' (draw 0)' if len(draws) > 1 else ''}"
             text += f"; {warning}" if warning else f"; {samples} samples"

@@ -8,6 +8,7 @@ copy: `RECORDS` are all the files that are opened here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict
 
+from eval.rows import FEATURES
 from orchestrator.data.manifest import Manifest, stored_name
 from orchestrator.run import journal
 from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
@@ -42,7 +44,7 @@ RECORDS = (
 DAY = 86400.0
 """Half of something, untouched for so long (seconds), was left by a kill; so were measurements that no run knows of."""
 
-Kind = Literal["trial", "search", "store", "table", "rows", "half-built store", "leftover", "checkpoint"]
+Kind = Literal["trial", "search", "store", "table", "rows", "half-built store", "features", "leftover", "checkpoint"]
 
 _THINGS: dict[Kind, str] = {  # what each file's name begins with; what matches none is not ours to remove
     "trial": rf"{SHARED}/trials/[0-9a-f]+(?=/)",
@@ -51,6 +53,7 @@ _THINGS: dict[Kind, str] = {  # what each file's name begins with; what matches 
     "table": rf"{STORES}/[a-z0-9_]+-[0-9a-f]+\.arrow$",
     "rows": rf"{SHARED}/rows/[0-9a-f]+(?=/)",
     "half-built store": rf"{STORES}/\.building/[^/]+(?=/)",
+    "features": rf"{SHARED}/rows/[0-9a-f]+/[0-9a-f]+\.features\.safetensors$",
     "leftover": rf"{SHARED}/.*?\.part(?=/|$)",
 }
 _MADE_OF_TRIALS = ("studies.db", "winners.json", "evaluation")
@@ -193,6 +196,7 @@ def unneeded(output: Path, files: Mapping[str, Listed], needs: Needed, now: floa
     listed = _listed(output, things)
     found = [thing for thing in things if not _is_needed(thing, output, needs, listed, now)]
     going = {name for thing in found for name in thing.files}
+    found += [thing for thing in _unnamed_features(output, files, going) if now - thing.touched > DAY]
     building = {name for thing in things if thing.kind == "half-built store" for name in thing.files}
     parts = _grouped({name: files[name] for name in files.keys() - going - building}, ("leftover",))
     return found + [thing for thing in parts if now - thing.touched > DAY]
@@ -257,7 +261,15 @@ def _listed(output: Path, things: Iterable[Thing]) -> dict[str, set[str]]:
 
 def _things(files: Mapping[str, Listed]) -> list[Thing]:
     """All that a run may need, whole or half-built."""
-    return _grouped(files, [kind for kind in _THINGS if kind != "leftover"])
+    return _grouped(files, [kind for kind in _THINGS if kind not in ("features", "leftover")])
+
+
+def _unnamed_features(output: Path, files: Mapping[str, Listed], going: Collection[str]) -> list[Thing]:
+    """The features that no measurement beside them names: their worker was killed before it wrote its rows."""
+    staying = {name: files[name] for name in files.keys() - going}
+    tables = {name for name in staying if re.match(_THINGS["rows"], name) and name.endswith(".parquet")}
+    named = {f"{name.rpartition('/')[0]}/{file}" for name in tables for file in _named_features(output / name)}
+    return [thing for thing in _grouped(staying, ("features",)) if thing.name.partition(".")[0] not in named]
 
 
 def _grouped(files: Mapping[str, Listed], kinds: Iterable[Kind]) -> list[Thing]:
@@ -281,12 +293,19 @@ def _exported(trial: Path) -> Iterator[str]:
         yield _Export.parse(read_json(path), str(path)).weights_sha256
 
 
+def _named_features(table: Path) -> set[str]:
+    """The files, without suffix, that hold the features of a table's images."""
+    return {file for details in _column(table, "details") if (file := json.loads(details or "{}").get(FEATURES))}
+
+
 def _weights(tables: Iterable[Path]) -> set[str | None]:
     """The hashes of the weights that rows are of; None among them where one is of no weights."""
-    found: set[str | None] = set()
-    for path in tables:
-        try:
-            found |= set(pq.read_table(path, columns=["weights_sha256"])["weights_sha256"].to_pylist())
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise InputError(f"{path} cannot be read as rows ({str(error).splitlines()[0]})") from None
+    return {sha256 for path in tables for sha256 in _column(path, "weights_sha256")}
+
+
+def _column(table: Path, name: str) -> list[str | None]:
+    try:
+        found: list[str | None] = pq.read_table(table, columns=[name])[name].to_pylist()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise InputError(f"{table} cannot be read as rows ({str(error).splitlines()[0]})") from None
     return found

@@ -73,10 +73,10 @@ def build_store(
                 shutil.rmtree(work, ignore_errors=True)  # a mended file is another one, and has another key
                 raise
             folder = _place(stores, work, built)
-        store = PatchStore.open(folder)
-        skipped = store.manifest.skipped_of(wanted.key)
+        manifest = PatchStore.open(folder).manifest
+        skipped = manifest.skipped_of(wanted.key)
         _check_skipped(skipped or {}, on_bad)
-        return PatchStore(folder, store.manifest, {**(skipped or {}), **small})
+        return PatchStore(folder, manifest, {**(skipped or {}), **small})
 
 
 def find_store(

@@ -92,7 +92,7 @@ class Manifest(Params):
 
     def tables(self, split: Split) -> list[str]:
         """Names of the HR table and the LR table of a split."""
-        return [f"{PREFIXES[split]}hr", f"{PREFIXES[split]}lr_x{self.scale}"]
+        return table_names(split, self.scale)
 
     def missing(self) -> list[str]:
         """The image tables that are not sealed yet."""
@@ -102,6 +102,11 @@ class Manifest(Params):
     def kernels(self) -> list[str]:
         """What made the LR images: kernel ids, and `FILES` where LR files were given."""
         return sorted({file.kernel for split in self.files.values() for file in split})
+
+
+def table_names(split: Split, scale: int) -> list[str]:
+    """Names of the HR table and the LR table of a split."""
+    return [f"{PREFIXES[split]}hr", f"{PREFIXES[split]}lr_x{scale}"]
 
 
 def table_path(folder: Path, name: str) -> Path:

@@ -19,7 +19,7 @@ from orchestrator.data.manifest import (
     table_path,
     write_manifest,
 )
-from orchestrator.data.store import PatchStore
+from orchestrator.data.store import PatchStore, opened
 from orchestrator.storage.mirror import each, log, log_transfer, private
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
@@ -109,7 +109,7 @@ def fetch_store(storage: Storage, data_hash: str, cache: Path) -> PatchStore:
         if due:
             sizes = {name: product.bytes for name, product in products.items()}
             log_transfer(f"fetched from {storage.shown} to {folder}", sizes, due, began)
-        return PatchStore.open(folder, verify=False)
+        return opened(folder)
 
 
 def _parts(manifest: Manifest) -> dict[str, Manifest]:

@@ -11,9 +11,12 @@ images: mu, the teacher's SR of the real LR, and D(mu), mu shrunk again. All fou
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +26,14 @@ from torch import Tensor
 from objectives.batch import Batch
 from orchestrator.data.manifest import (
     FILES,
+    MANIFEST,
     PREFIXES,
     Manifest,
     Split,
     check_tables,
     list_products,
     read_manifest,
+    table_names,
     table_path,
 )
 from orchestrator.data.table import ImageRow, ImageTable, write_tables
@@ -44,14 +49,16 @@ BuildProgress = Callable[[str, int, int], None]
 class PatchStore:
     """A finished store. Make one with `build_store`, open one with `PatchStore.open`.
 
+    A table is opened when it is first used; of an image only its place in the file stays in memory.
+
     Args:
         skipped: unusable files that were left out of what it was asked for, name -> reason; None: of its first builder.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, skipped: Mapping[str, str] | None = None) -> None:
-        self.folder, self.manifest = folder, manifest
+        self.folder, self.scale = folder, manifest.scale
         self.skipped = manifest.skipped if skipped is None else skipped
-        self._tables = {name: ImageTable(table_path(folder, name)) for name in manifest.products}
+        self._products, self._tables = manifest.products, dict[str, ImageTable]()
 
     @classmethod
     def open(cls, folder: Path | str, *, verify: bool = True) -> PatchStore:
@@ -71,10 +78,11 @@ class PatchStore:
         return cls(folder, manifest)
 
     @property
-    def scale(self) -> int:
-        return self.manifest.scale
+    def manifest(self) -> Manifest:
+        """What the store says of itself; read anew each time, but for its tables: there is an entry a file."""
+        return read_manifest(self.folder).model_copy(update={"products": self._products})
 
-    @property
+    @cached_property
     def data_hash(self) -> str:
         """By which trials know what they are computed from, as `Manifest.data_hash`."""
         return self.manifest.data_hash
@@ -128,9 +136,9 @@ class PatchStore:
     def check_patch(self, patch: int) -> None:
         """Refuse, by name, training images that an LR crop of `patch` pixels does not fit into."""
         small = [
-            f"{name} ({image.shape[1]}x{image.shape[0]})"
-            for name, image in zip(self._lr.names, self._lr.images, strict=True)
-            if min(image.shape[:2]) < patch
+            f"{name} ({width}x{height})"
+            for name, (height, width) in self.sizes("train").items()
+            if min(height, width) < patch
         ]
         if small:
             raise InputError(
@@ -139,21 +147,21 @@ class PatchStore:
 
     def validation(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """(name, LR, HR) of each validation image: uint8 (H, W, 3) views, HR cropped to a multiple of the scale."""
-        hr, lr = (self._table(name) for name in self.manifest.tables("validation"))
+        hr, lr = self._pair("validation")
         return [(name, x, modcrop(y, self.scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
 
     def sizes(self, split: Split) -> dict[str, tuple[int, int]]:
         """Name -> height and width of each LR image."""
-        _, lr = (self._table(name) for name in self.manifest.tables(split))
-        return {name: image.shape[:2] for name, image in zip(lr.names, lr.images, strict=True)}
+        _, lr = self._pair(split)
+        return {name: (height, width) for name, (height, width) in zip(lr.names, lr.images.sizes.tolist(), strict=True)}
 
     def hashes(self, split: Split) -> dict[str, str]:
         """sha256 of the pixels of every HR image, whole and as cropped for the scale -> its name."""
-        hr, lr = (self._table(name) for name in self.manifest.tables(split))
+        hr, lr = self._pair(split)
         return {sha: name for column in (hr.hashes, lr.origins) for sha, name in zip(column, hr.names, strict=True)}
 
     def has_centroids(self, teacher: str) -> bool:
-        return all(name in self.manifest.products for name in self._centroids(teacher))
+        return all(name in self._products for name in self._centroids(teacher))
 
     def add_centroids(
         self,
@@ -178,6 +186,7 @@ class PatchStore:
         """
         scale, lr = self.scale, self._lr
         names, kernels = self._centroids(teacher), self._kernels()
+        of, hashes = lr.names, lr.hashes
 
         def make(i: int) -> list[ImageRow]:
             with torch.no_grad():
@@ -188,28 +197,32 @@ class PatchStore:
                     f"teacher {teacher[:16]} made {tuple(sr.shape)} of {height}x{width} pixels at x{scale}"
                 )
             mu = to_uint8(sr)[0]
-            mu_row = ImageRow(lr.names[i], lr.hashes[i], mu)
-            return [mu_row, ImageRow(lr.names[i], mu_row.sha256, downscale(mu, scale, kernels[i]))]
+            mu_row = ImageRow(of[i], hashes[i], mu)
+            return [mu_row, ImageRow(of[i], mu_row.sha256, downscale(mu, scale, kernels[i]))]
 
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
             if not set(names) <= set(manifest.products):
                 tick = ticker(progress, f"centroids x{scale}", len(lr))
                 began = time.monotonic()
-                write_tables([table_path(self.folder, name) for name in names], lr.hashes, make, tick)
+                write_tables([table_path(self.folder, name) for name in names], hashes, make, tick)
                 seconds = time.monotonic() - began
                 manifest = list_products(self.folder, manifest, names, teacher=teacher, seconds=seconds)
-        self.manifest = manifest
-        self._tables |= {name: ImageTable(table_path(self.folder, name)) for name in names}
+        self._products = manifest.products
 
     def centroid_seconds(self, teacher: str) -> float | None:
         """How long a teacher's centroids took to make; None where the store does not know."""
-        product = self.manifest.products.get(self._centroids(teacher)[0])
+        product = self._products.get(self._centroids(teacher)[0])
         return None if product is None else product.seconds
 
     @property
     def _lr(self) -> ImageTable:
-        return self._table(f"lr_x{self.scale}")
+        return self._pair("train")[1]
+
+    def _pair(self, split: Split) -> tuple[ImageTable, ImageTable]:
+        """The HR table and the LR table of a split."""
+        hr, lr = table_names(split, self.scale)
+        return self._table(hr), self._table(lr)
 
     def _centroids(self, teacher: str) -> tuple[str, str]:
         """Names of the tables of mu and D(mu)."""
@@ -227,9 +240,30 @@ class PatchStore:
         return [KERNEL if kernel == FILES else kernel for kernel in made]
 
     def _table(self, name: str) -> ImageTable:
+        if name not in self._products:
+            raise InputError(f"store {self.folder} holds no {name} (it holds: {', '.join(sorted(self._products))})")
         if name not in self._tables:
-            raise InputError(f"store {self.folder} holds no {name} (it holds: {', '.join(sorted(self._tables))})")
+            self._tables[name] = ImageTable(table_path(self.folder, name))
         return self._tables[name]
+
+
+def opened(folder: Path) -> PatchStore:
+    """As `PatchStore.open` without `verify`: the one that this process has, until a file of the store is another one.
+
+    Raises:
+        InputError: as `PatchStore.open`.
+    """
+    files = []
+    for path in sorted([*folder.glob("*.arrow"), *folder.glob(MANIFEST)]):
+        with suppress(FileNotFoundError):  # not listed yet: who completes its group has just renamed it
+            seen = path.stat()
+            files.append((path.name, seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    return _opened(folder, tuple(files))
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(folder: Path, _files: tuple[tuple[str, int, int, int], ...]) -> PatchStore:
+    return PatchStore.open(folder, verify=False)
 
 
 def check_leaks(store: PatchStore, tests: Mapping[str, str]) -> None:

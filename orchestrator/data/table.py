@@ -7,7 +7,7 @@ file form) is what lets a killed writer go on: whole messages stay valid, a cut 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,34 +47,64 @@ class ImageRow:
 
 
 class ImageTable:
-    """A finished table: names, hashes, and `images[i]`, a read-only (H, W, 3) uint8 view of the mapped file.
+    """A finished table: `images[i]` is image i; of the other columns nothing stays in memory.
 
     Raises:
         InputError: the file is not such a table.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} cannot be read as an image table ({str(error).splitlines()[0]})") from error
-        if table.schema != SCHEMA:
-            raise InputError(f"{path} is not an image table: its columns are {', '.join(table.schema.names)}")
-        self.names: list[str] = table["name"].to_pylist()
-        self.hashes: list[str] = table["sha256"].to_pylist()
-        self.origins: list[str] = table["origin"].to_pylist()
-        try:
-            self.images = [_pixels(batch) for batch in table.to_batches()]
-        except ValueError as error:
-            raise InputError(f"{path} is not an image table ({error})") from error
+        self.path = path
+        self.images = Images(path)
 
-    @cached_property
+    @property
+    def names(self) -> list[str]:
+        """Read anew each time, as are the others."""
+        return self._column("name")
+
+    @property
+    def hashes(self) -> list[str]:
+        return self._column("sha256")
+
+    @property
+    def origins(self) -> list[str]:
+        return self._column("origin")
+
+    @property
     def smallest(self) -> int:
         """The shortest side of any image, in pixels."""
-        return min(min(image.shape[:2]) for image in self.images)
+        return int(self.images.sizes.min())
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def _column(self, name: str) -> list[str]:
+        return [batch.column(name)[0].as_py() for batch in _batches(self.path, _mapped(self.path))]
+
+
+class Images(Sequence[np.ndarray]):
+    """The images of a table: read-only (H, W, 3) uint8 views of the mapped file, cut when asked for.
+
+    Attributes:
+        sizes: (N, 2) int32, height and width of each.
+    """
+
+    def __init__(self, path: Path) -> None:
+        whole = _mapped(path)  # a map of its own: it goes with the pages that reading every header has brought in
+        row = np.dtype([("start", np.int64), ("size", np.int32, 2)])
+        try:
+            rows = np.fromiter((_place(batch, whole) for batch in _batches(path, whole)), row)
+        except ValueError as error:
+            raise InputError(f"{path} is not an image table ({error})") from error
+        self.sizes, self._starts = rows["size"].copy(), rows["start"].copy()
+        self._bytes = np.frombuffer(_mapped(path), np.uint8)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # nobody cuts slices of them
+        start, (height, width) = self._starts[index], self.sizes[index].tolist()
+        return self._bytes[start : start + height * width * 3].reshape(height, width, 3)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
 
 
 def write_tables(
@@ -183,9 +213,40 @@ def _whole_rows(part: Path) -> tuple[list[str], list[int]]:
             return origins, ends
 
 
+def _mapped(path: Path) -> pa.Buffer:
+    """A file, through a memory map. Raises InputError: it cannot be read."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            return file.read_buffer()
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _batches(path: Path, whole: pa.Buffer) -> Iterator[pa.RecordBatch]:
+    """The record batches of a table, one by one, as views of its mapped file. Raises InputError: it is no table."""
+    try:
+        stream = pa.ipc.open_stream(whole)
+        if stream.schema != SCHEMA:
+            raise InputError(f"{path} is not an image table: its columns are {', '.join(stream.schema.names)}")
+        yield from stream
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} cannot be read as an image table ({str(error).splitlines()[0]})")
+
+
+def _place(batch: pa.RecordBatch, whole: pa.Buffer) -> tuple[int, tuple[int, ...]]:
+    """Where the pixels of a record batch begin in the mapped file, and their height and width."""
+    pixels = _pixels(batch)
+    return pixels.__array_interface__["data"][0] - whole.address, pixels.shape[:2]
+
+
 def _pixels(batch: pa.RecordBatch) -> np.ndarray:
     """The one image of a record batch, as a view; ValueError if that is not what it holds."""
     if batch.num_rows != 1 or any(column.null_count for column in batch.columns):
         raise ValueError(f"a batch must hold one image without gaps, found {batch.num_rows} rows")
     shape = batch.column("height")[0].as_py(), batch.column("width")[0].as_py(), 3
-    return np.frombuffer(batch.column("px")[0].as_buffer(), np.uint8).reshape(shape)
+    pixels = batch.column("px").buffers()[2]  # the value itself, `[0].as_buffer()`, would be a copy
+    return np.frombuffer(pixels, np.uint8).reshape(shape)

@@ -6,7 +6,6 @@ order, and come back from there before it goes on, on whatever node that is.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import shutil
 import time
@@ -20,9 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from orchestrator.data.inputs import Inputs
-from orchestrator.data.manifest import MANIFEST
 from orchestrator.data.shared import fetch_store, publish_store
-from orchestrator.data.store import PatchStore
+from orchestrator.data.store import PatchStore, opened
 from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal, lease
@@ -259,9 +257,7 @@ class LocalAccess(Access):
         Raises:
             InputError: there is none of that data, or it is damaged.
         """
-        folder = self.run.at(STORES) / data_hash[:16]
-        manifest = folder / MANIFEST
-        return _open_store(folder, manifest.stat().st_mtime_ns if manifest.exists() else 0)
+        return opened(self.run.at(STORES) / data_hash[:16])
 
     def publish(self, store: PatchStore) -> None:
         pass
@@ -400,8 +396,3 @@ class MirroredAccess(Access):
 
     def _stored(self, name: str) -> Storage:
         return self._above(name).child(name) if name else self.storage
-
-
-@functools.lru_cache(maxsize=8)
-def _open_store(folder: Path, _changed: int) -> PatchStore:
-    return PatchStore.open(folder, verify=False)

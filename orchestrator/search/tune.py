@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +38,7 @@ from orchestrator.training.group import Verdicts, fit
 from orchestrator.training.in_full import run_in_full
 from orchestrator.training.worker import Crew, execute, reserved_for_trial
 from sr_models.errors import DiskFullError, InputError
+from sr_models.hashing import digest
 
 
 def search(
@@ -69,9 +74,7 @@ def search(
     crew = Crew(access.for_workers(), resources, device, True, verdicts)
     trial = tune.with_parameters(_trial, crew=crew)  # not in its config, which Tune writes down
     trainable = tune.with_resources(trial, {name: amount for name, amount in bundle.items() if amount})
-    with tempfile.TemporaryDirectory(
-        prefix="sr-sweep-tune-"
-    ) as scratch:  # Tune insists on a folder; nothing in it is read
+    with scratch_of(in_flight.run.path) as scratch:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -94,6 +97,18 @@ def search(
     in_flight.close_journals()
     if studies.open:
         raise RuntimeError(f"{studies.open} planned trials were not run; the same command goes on with them")
+
+
+@contextmanager
+def scratch_of(run: Path) -> Iterator[str]:
+    """A folder that Tune insists on and nobody reads; what killed drivers of the same run left goes first."""
+    prefix = f"sr-sweep-tune-{digest(str(run.resolve()))[:8]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        seen = left.lstat()
+        if stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)  # what resists is tried again at the next start
+    with tempfile.TemporaryDirectory(prefix=prefix) as scratch:
+        yield scratch
 
 
 def _trial(config: dict[str, Any], crew: Crew) -> None:

@@ -102,13 +102,15 @@ def store(run: RunDir, data_hash: str) -> str:
     return folder
 
 
-def rows(run: RunDir, name: str, weights_sha256: str | None) -> None:
+def rows(run: RunDir, name: str, weights_sha256: str | None, details: dict[str, str] | None = None) -> None:
     who = Identity("x2/edsr/l1", "edsr", "l1", "hr", "l1", 2, "", 0, "raw", "edsr")
     subject = Subject(
         identity=who, weights_sha256=weights_sha256, hyper="{}", benchmark="Set5", kernel="files", protocol="p", seed=0,
         options=Options(),
     )  # fmt: skip
-    write_rows(run.at(name), subject, [{"key": "a-b", "image": "baby", "psnr_y": 30.0}], versions="{}")
+    write_rows(
+        run.at(name), subject, [{"key": "a-b", "image": "baby", "psnr_y": 30.0, "details": details}], versions="{}"
+    )
 
 
 def write(path: Path, text: str = "mine") -> Path:
@@ -267,6 +269,21 @@ def test_measurements_whose_rows_are_still_to_be_written_stay(made, run_clean):
     for name in whose:
         old(made.output / f"shared/rows/{name}/a.parquet")
     assert run_clean(made.output).listed == made.left | made.states | {"shared/rows/66", "shared/rows/77"}
+
+
+def test_features_that_no_row_names_are_listed_after_a_day(made, run_clean):
+    """Their worker was killed between them and its rows; those of rows stay, in whatever file these now are."""
+    folder, whose = made.output / "shared/rows/44", weights_of(1, "model")
+    rows(made.run, "shared/rows/44/c.parquet", whose, details={"features": "a"})
+    lost, named = (folder / f"{name}.features.safetensors" for name in "ba")
+    for path in (lost, named):
+        write_text(path, "features")
+    assert run_clean(made.output).listed == made.left | made.states
+    for path in folder.iterdir():
+        old(path)
+    assert run_clean(made.output).listed == made.left | made.states | {lost.relative_to(made.output).as_posix()}
+    run_clean(made.output, "--remove")
+    assert not lost.exists() and named.exists()
 
 
 def test_links_are_not_followed_out_of_the_output(made, run_clean, tmp_path):

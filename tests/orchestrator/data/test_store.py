@@ -1,7 +1,11 @@
 """The patch store: reproducible aligned batches, centroids, refusal of what does not fit or leaks."""
 
+import gc
 import os
+import shutil
 import time
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,9 @@ import torch
 from PIL import Image
 
 from orchestrator.data.build import build_store
-from orchestrator.data.store import PatchStore, check_leaks, dihedral
+from orchestrator.data.manifest import PREFIXES, Manifest, SourceFile, list_products, table_names, table_path
+from orchestrator.data.store import PatchStore, check_leaks, dihedral, opened
+from orchestrator.data.table import ImageRow, write_tables
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
@@ -205,6 +211,64 @@ def test_test_images_are_found_whole_and_as_cropped_for_the_scale(x4, seed, spli
     for test in (whole, modcrop(whole, 4)):
         with pytest.raises(InputError, match=rf"among the ({split}) images: Set0/x \(= (train|val)/0{seed}\.png\)"):
             check_leaks(x4, {"Set0/x": pixels_sha256(test)})
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> PatchStore:
+    """2,000 training images of 8x8 pixels at x2, and one to validate on."""
+    folder, hashes = tmp_path_factory.mktemp("many"), [f"{i:064x}" for i in range(2000)]
+    for split, count in (("train", 2000), ("validation", 1)):
+        rows = [
+            [ImageRow(f"{i}.png", hashes[i], np.full((s, s, 3), i % 256, np.uint8)) for s in (8, 4)]
+            for i in range(count)
+        ]
+        write_tables([table_path(folder, name) for name in table_names(split, 2)], hashes[:count], rows.__getitem__)
+    files = tuple(SourceFile(name=f"{i}.png", sha256=hashes[i], lr=None, kernel=KERNEL) for i in range(2000))
+    manifest = Manifest(scale=2, files={"train": files, "validation": files[:1]}, libraries={})
+    list_products(folder, manifest, [name for split in PREFIXES for name in table_names(split, 2)])
+    return PatchStore.open(folder)
+
+
+def test_an_open_store_holds_some_bytes_an_image_and_opens_what_is_used(many):
+    draw(many, teacher=None, patch=4)  # what is imported and made once
+    gc.collect()
+    tracemalloc.start()
+    try:
+        store = PatchStore.open(many.folder)
+        gc.collect()
+        assert not store._tables and tracemalloc.get_traced_memory()[0] / 2000 < 20
+        batch = draw(store, teacher=None, patch=4)
+        assert set(store._tables) == {"hr", "lr_x2"}
+        del batch
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] / 2000 / 2 < 40  # 16 by `Images`; pictures as objects took 3,000
+    finally:
+        tracemalloc.stop()
+
+
+def test_images_are_views_of_the_file_which_no_one_else_can_write_to(many):
+    image = many._table("hr").images[1999]
+    start = image.__array_interface__["data"][0]
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    (place,) = [m for m in maps if int(m[0].partition("-")[0], 16) <= start < int(m[0].partition("-")[2], 16)]
+    assert place[-1] == str(many.folder / "hr.arrow") and not image.flags.writeable
+    assert image.shape == (8, 8, 3) and (image == 1999 % 256).all()
+    with pytest.raises(IndexError):
+        many._table("hr").images[2000]
+
+
+def test_a_process_opens_a_store_once_until_a_file_of_it_is_another(many, tmp_path):
+    folder = shutil.copytree(many.folder, tmp_path / "store")
+    first = opened(folder)
+    assert opened(folder) is first
+    first.add_centroids(TEACHER, nearest)
+    second = opened(folder)
+    assert second is not first and second.has_centroids(TEACHER)
+    shutil.copyfile(folder / "hr.arrow", folder / "new")
+    (folder / "new").replace(folder / "hr.arrow")
+    assert opened(folder) is not second
+    with pytest.raises(InputError, match="is not a patch store"):
+        opened(tmp_path / "nowhere")
 
 
 def test_a_batch_of_sixteen_takes_about_a_millisecond(store):

@@ -1,14 +1,15 @@
-"""Which failures of a trial would only happen again; the search itself is tried in test_sweep.py."""
+"""Which failures of a trial would only happen again, Tune's scratch; the search itself is tried in test_sweep.py."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
 
-from orchestrator.search.tune import _cause, _Losses, _raised, _StudySearcher
+from orchestrator.search.tune import _cause, _Losses, _raised, _StudySearcher, scratch_of
 from sr_models.errors import DiskFullError
 
 LOST = "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\nThe actor is dead."
@@ -85,3 +86,27 @@ def test_a_full_disk_ends_the_search_and_says_nothing_of_the_trial(tmp_path: Pat
     path.write_text(f'Failure # 1\nray::ImplicitFunc.train()\n  File "trial.py", line 1\n{said}\n')
     with pytest.raises(DiskFullError, match=r"^the disk of /runs/shared/trials/0123 is full \(or your quota\)$"):
         _cause(SimpleNamespace(error_file=str(path)))
+
+
+def test_scratch_goes_at_the_end_and_what_a_killed_driver_left_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, other = scratch_of(tmp_path / "runs/a"), scratch_of(tmp_path / "runs/b")
+    left, of_another = killed.__enter__(), other.__enter__()  # neither comes to its end here
+    with pytest.raises(KeyboardInterrupt), scratch_of(tmp_path / "runs/a") as mine:
+        assert {str(path) for path in tmp_path.glob("sr-sweep-tune-*")} == {mine, of_another} and mine != left
+        raise KeyboardInterrupt
+    assert [str(path) for path in tmp_path.glob("sr-sweep-tune-*")] == [of_another]
+    other.__exit__(None, None, None)
+
+
+def test_a_link_in_the_temporary_folder_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_of(tmp_path / "runs/a") as mine:
+        prefix = mine.rpartition("-")[0]
+    (tmp_path / "kept").mkdir()
+    link = tmp_path / f"{prefix.rpartition('/')[2]}-link"
+    link.symlink_to(tmp_path / "kept")
+    with scratch_of(tmp_path / "runs/a"):
+        assert link.is_symlink() and (tmp_path / "kept").is_dir()
