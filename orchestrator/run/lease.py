@@ -176,7 +176,7 @@ def kept(storage: Storage, owner: str, own_id: str) -> Iterator[None]:
                 away = True
             else:
                 if away:
-                    say(f"storage {storage.shown} is back")
+                    say(f"storage {storage.shown} answers again")
                 away = False
 
     alive = threading.Thread(target=beat, daemon=True)

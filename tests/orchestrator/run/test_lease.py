@@ -60,4 +60,4 @@ def test_a_storage_that_is_away_and_back_is_said_once_each(tmp_path: Path, capsy
         (tmp_path / "gone").rename(share)
         time.sleep(20 * lease.BEAT_SECONDS)
     away, back = capsys.readouterr().err.splitlines()
-    assert away.endswith("; trials wait for it") and back == f"storage {storage.shown} is back"
+    assert away.endswith("; trials wait for it") and back == f"storage {storage.shown} answers again"
