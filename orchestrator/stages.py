@@ -385,9 +385,14 @@ def evaluate(session: Session) -> list[str]:
 
 def report(session: Session, *, refused: list[str], audited: list[Audited]) -> None:
     """Write the board and its pictures, let the tracker deliver what is left, and print what came out."""
+    from orchestrator.evaluate import first_image
+
     folder, uri = session.run.path, session.services.tracking_uri
     board = write.write(folder)
-    pictures.pictures(session.run, session.plan, session.inputs.known)
+    first_images = first_image.on_workers(
+        session.run, session.plan, session.inputs, session.home.access, session.device
+    )
+    pictures.pictures(session.run, session.plan, session.inputs.known, first_images)
     if not session.tracker.finish():
         say(
             "tracking is behind (see tracking.log); deliver it with: "

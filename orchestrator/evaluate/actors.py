@@ -78,7 +78,7 @@ class ScoringWorker:
         if self.sampler is None:
             network_of(self.access, job, self.device)
         else:
-            _get(self.sampler.load.options(max_task_retries=LOAD_RETRIES).remote(job))
+            result_of(self.sampler.load.options(max_task_retries=LOAD_RETRIES).remote(job))
         measured: dict[str, Scored] = {}
         refused: list[str] = []
         for picture in unit.pictures:
@@ -124,11 +124,11 @@ class ScoringWorker:
 
     def _sampled(self, job: Job, name: str, lr: np.ndarray) -> Iterator[Sampled]:
         if self.sampler is None:
-            yield from _sample(network_of(self.access, job, self.device), lr, job, self.max_bytes)
+            yield from sample_job(network_of(self.access, job, self.device), lr, job, self.max_bytes)
             return
         ahead = {"num_returns": "streaming", ITEMS_AHEAD: IN_FLIGHT}
         for drawn in self.sampler.draw.options(**ahead).remote(job, name):
-            yield _get(drawn)
+            yield result_of(drawn)
 
     def _whole(self, unit: Unit) -> list[str]:
         """The row of a whole set, from its images' features."""
@@ -189,7 +189,7 @@ class SamplingWorker:
         bench = benchmark_of(job)
         lr, _ = bench.read(next(i for i, pair in enumerate(bench.pairs) if pair.name == name))
         with self.turn:
-            draws = _sample(network_of(self.access, job, self.device), lr, job, self.max_bytes)
+            draws = sample_job(network_of(self.access, job, self.device), lr, job, self.max_bytes)
         while True:
             with self.turn:
                 drawn = next(draws, None)
@@ -244,7 +244,8 @@ def _warm_metrics(
     return Scorer(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)
 
 
-def _sample(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job, max_bytes: int | None) -> Iterator[Sampled]:
+def sample_job(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job, max_bytes: int | None) -> Iterator[Sampled]:
+    """The draws that a job asks for of one image; `max_bytes`: what a picture may take."""
     exact = sr_models.spec(job.subject.identity.network).tile_exact
     bound = None if max_bytes is None else _bound(net, max_bytes, exact)
     return sample(net, lr, draws=job.protocol.draws, seed=job.subject.seed, options=job.subject.options, bound=bound)
@@ -255,8 +256,8 @@ def _bound(net: SRNetwork | WithSigma, max_bytes: int, tile_exact: bool) -> Boun
     return Bound.of(net, max_bytes, tile_exact=tile_exact)
 
 
-def _get(ref: Any) -> Any:
-    """A result of the sampler, or what it raised as if it had been raised here."""
+def result_of(ref: Any) -> Any:
+    """A result of another process, or what it raised as if it had been raised here."""
     try:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:

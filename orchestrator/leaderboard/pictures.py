@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import sr_models
 from eval.benchmarks import Benchmark
-from eval.metrics.scorer import Scorer
-from eval.pictures.of_rows import draw_extremes, draw_l_std, draw_sigma, first_draw
-from eval.pictures.panels import Panel, bars, comparison, training_curves, violins
+from eval.pictures.panels import bars, training_curves, violins
 from eval.pictures.style import attempt
-from eval.protocol import FIDELITY, UNCERTAINTY, Protocol, get_metric, get_protocol, plain_metric
+from eval.protocol import FIDELITY, Protocol, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
-from eval.score import score_image
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import WinnerRecord, read_winners
-from sr_models.checkpoints.folder import load_checkpoint
-from sr_models.files import write_text
+from sr_models.files import replacing, write_text
 from sr_models.hashing import digest
-from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
-from sr_models.networks.base import SRNetwork
-from sr_models.networks.sigma import WithSigma
 
 _DRAWN = "drawn"
 """Name of the file beside the pictures that says of what they were drawn."""
@@ -42,16 +34,17 @@ PANELS = 6
 
 _SCORES = 3  # a panel's label holds no more
 
-Network = tuple[SRNetwork | WithSigma, Bound | None]
-"""With what a picture may take of it, as for workers."""
+FirstImages = Callable[[str], Mapping[str, Callable[[], Mapping[str, bytes]]]]
+"""Begins to draw what is shown of each test set's first image, given what titles say of seeds; set and scale -> what to
+call for its files, by name."""
 
 
-def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark]) -> None:
+def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark], first_images: FirstImages) -> None:
     """Draw everything into `RUN/pictures`, unless that was done of the same scores; what fails is said, and no more."""
-    attempt("pictures", lambda: _pictures(run, plan, benchmarks))
+    attempt("pictures", lambda: _pictures(run, plan, benchmarks, first_images))
 
 
-def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark]) -> None:
+def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark], first_images: FirstImages) -> None:
     run.pictures.mkdir(exist_ok=True)
     winners = read_winners(run.winners)
     shown = _digest(run, plan, winners, benchmarks)
@@ -63,20 +56,22 @@ def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchma
     board = leaderboard.rows(run.path)
     seeds = _seeds(scores, winners)
 
-    def one_image(bench: Benchmark) -> None:
-        _one_image(run, plan, _networks(run, plan, winners, bench.scale), bench, seeds)
-
-    whole = [
-        attempt(f"comparison of {name} x{scale}", partial(one_image, bench))
-        for (name, scale), bench in benchmarks.items()
-    ]
+    begun, whole = first_images(seeds), []
     for scale in plan.config.scales:
         whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale, seeds)))
         scored = partial(_violins, run, plan, winners, scale, scores, board, seeds)
         whole.append(attempt(f"violins of x{scale}", scored))
     whole.append(attempt("the board", partial(_bars, run, plan, board)))
+    for what, files in begun.items():
+        whole.append(attempt(f"comparison of {what}", partial(_keep, run, files)))
     if all(whole):
         write_text(mark, shown)
+
+
+def _keep(run: RunDir, files: Callable[[], Mapping[str, bytes]]) -> None:
+    for name, content in files().items():
+        with replacing(run.pictures / name) as part:
+            part.write_bytes(content)
 
 
 def _digest(
@@ -93,68 +88,11 @@ def _digest(
     )
 
 
-def _networks(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int) -> dict[str, Network]:
-    """Bicubic and each winner's first seed, by the label that pictures give them."""
-    most = plan.config.resources.bound
-
-    def bounded(net: SRNetwork | WithSigma, name: str) -> Network:
-        return net, None if most is None else Bound.of(net, most, tile_exact=sr_models.spec(name).tile_exact)
-
-    nets = {"bicubic": bounded(sr_models.build("bicubic", scale), "bicubic")}
-    for combination in plan.combinations:
-        if combination.scale == scale and combination.id in winners:
-            folder = run.trial(winners[combination.id].fingerprints[0]) / "model"
-            net, info = load_checkpoint(folder)
-            nets[f"{combination.label}\n× {combination.objective_label}"] = bounded(net, info.model)
-    return nets
-
-
 def _seeds(scores: Sequence[Mapping[str, Any]], winners: dict[str, WinnerRecord]) -> str:
     """Says in a title which seeds are drawn: each winner's first."""
     drawn = {winner.fingerprints[0] for winner in winners.values()}
     seeds = sorted({row["seed"] for row in scores if row["fingerprint"] in drawn})
     return f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
-
-
-def _one_image(run: RunDir, plan: Plan, nets: dict[str, Network], bench: Benchmark, seeds: str) -> None:
-    """Everything that is shown on a set's first image; `seeds` says which ones' weights."""
-    protocol, metrics, options = _protocol(plan), _shown(plan), _options(plan)
-    scorer = Scorer(protocol, [*metrics, *UNCERTAINTY], scale=bench.scale, kernel=bench.kernel)
-    scored = {
-        label: score_image(
-            net,
-            bench,
-            0,
-            scorer=scorer,
-            draws=protocol.draws,
-            seed=plan.config.evaluation.seed,
-            options=options,
-            bound=bound,
-        )
-        for label, (net, bound) in nets.items()
-    }
-    base, name = scored["bicubic"], f"{bench.name}_x{bench.scale}"
-    title = f"{bench.name} ×{bench.scale}: {bench.pairs[0].name}{seeds}"
-
-    def panel(label: str) -> Panel:
-        row = scored[label].row
-        note = "" if row["deterministic"] else f"\ndraw 0 of {row['draws']}"
-        return first_draw(label + note, scored[label], metrics)
-
-    lead = get_metric(metrics[0])
-    methods = [label for label in scored if label != "bicubic"]
-    best = sorted(methods, key=lambda label: scored[label].row[metrics[0]], reverse=lead.higher_is_better)[:PANELS]
-    panels: list[Panel] = [("LR", base.lr, None), *map(panel, ["bicubic", *best]), ("HR", base.hr, None)]
-    comparison(run.pictures / f"comparison_{name}.png", title=title, panels=panels, protocol=base.row["protocol"])
-
-    flat = {label.replace("\n", " "): scored[label] for label in methods}
-    stochastic = {label: image for label, image in flat.items() if not image.row["deterministic"]}
-    if stochastic:
-        draw_extremes(run.pictures / f"draws_{name}.png", stochastic, title=title, metrics=[base.by, *metrics])
-        draw_l_std(run.pictures / f"l_std_{name}.png", stochastic, title=title)
-    for label, image in flat.items():
-        path = run.pictures / f"sigma_{name}_{label.replace(' × ', '_')}.png"
-        draw_sigma(path, image, title=f"{title}, {label}")
 
 
 def _protocol(plan: Plan) -> Protocol:
@@ -174,7 +112,7 @@ def _stamp(plan: Plan, scale: int) -> str:
     return _protocol(plan).id(scale) + _options(plan).marks
 
 
-def _shown(plan: Plan) -> list[str]:
+def shown_metrics(plan: Plan) -> list[str]:
     """The metrics that pictures name: those of the config that need no weights, or else PSNR."""
     return [name for name in plan.config.evaluation.metrics if name in FIDELITY][:_SCORES] or ["psnr_y"]
 

@@ -1,6 +1,7 @@
 """What a finished sweep is shown by: which pictures there are, of whom, and with which scores."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ from PIL import Image
 from eval import benchmarks
 from eval.pictures import of_rows
 from eval.protocol import UNCERTAINTY, get_protocol
+from orchestrator.data.inputs import Inputs
+from orchestrator.evaluate import actors, first_image
 from orchestrator.leaderboard import pictures as report
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.inference.bound import reach
@@ -24,7 +29,16 @@ PLAIN, NOISY, SIGMA = "x2/edsr_baseline/l1", "x2/noisy_edsr/l1", "x2/edsr_baseli
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for i, name in enumerate("ab"):
+        pixels = np.random.default_rng(i).integers(60, 200, (44, 52, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(images: Path) -> Plan:
     """A network and a stochastic one, each with l1 and with a σ head."""
     small = {"channels": 8, "blocks": 1}
     return make_plan(
@@ -32,7 +46,7 @@ def plan() -> Plan:
             {
                 "name": "s", "models": {"edsr_baseline": small, "noisy_edsr": {**small, "noise": 30.0}},
                 "objectives": ["l1", "expectation"], "teacher": {},
-                "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"toy": {"hr": "c"}}},
+                "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"toy": {"hr": str(images)}}},
                 "evaluation": {"metrics": ["psnr_y", "ssim_y"], "draws": 2}, "resources": {"max_bytes": 10_000_000},
             },
             "test",
@@ -65,6 +79,9 @@ def run(tmp_path_factory, plan: Plan, score: Callable, winner: Callable, make: C
                 made.trial(fingerprint) / "model", net, model=one.network, scale=2, hyper=trial.hyper,
                 sigma=sigma, ema=False, fingerprint=fingerprint,
             )  # fmt: skip
+            TrialRecord(fingerprint=fingerprint, config=trial.model_dump(mode="json")).write(
+                made.trial(fingerprint) / TRIAL
+            )
             journal = Journal(made.trial(fingerprint) / JOURNAL)
             journal.step(50, 100, {"psnr_y": 20.0, "ema.psnr_y": 21.0, "train.loss": 0.1})
             journal.step(100, 100, {"psnr_y": 22.0, "ema.psnr_y": 23.0, "train.loss": 0.1})
@@ -73,59 +90,75 @@ def run(tmp_path_factory, plan: Plan, score: Callable, winner: Callable, make: C
 
 
 @pytest.fixture(scope="module")
-def drawn(run: RunDir, plan: Plan) -> dict[str, dict[str, Any]]:
+def drawn(run: RunDir, plan: Plan, images: Path) -> dict[str, dict[str, Any]]:
     """File name -> what its picture was given, of everything that the run is shown by; nothing is drawn."""
     found: dict[str, dict[str, Any]] = {}
 
     def keep(path: Path, *args: Any, **given: Any) -> None:
-        assert path.parent == run.pictures and path.name not in found
+        assert path.name not in found
         found[path.name] = given | {"args": args}
+        path.write_text("a picture")
 
-    images = run.path.parent / "toy"
-    images.mkdir()
-    for i, name in enumerate("ab"):
-        pixels = np.random.default_rng(i).integers(60, 200, (44, 52, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(images / f"{name}.png")
+    def here(seeds: str) -> dict[str, Callable[[], dict[str, bytes]]]:
+        due = first_image.planned(run, plan, Inputs(plan.config), access, seeds)
+        return {
+            what: partial(first_image.draw, shown, access, 1, "cpu", plan.config.resources.bound)
+            for what, shown in due.items()
+        }
+
+    access = LocalAccess(run.path)
     boards = report.leaderboard.rows
     computed: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report.leaderboard, "rows", lambda folder: computed.append(folder) or boards(folder))
-        for name in ("comparison", "training_curves", "violins", "bars"):
+        for name in ("training_curves", "violins", "bars"):
             patch.setattr(report, name, keep)
+        patch.setattr(first_image, "comparison", keep)
         for name in ("best_and_worst", "l_std_map", "sigma_against_error"):
             patch.setattr(of_rows, name, keep)
-        report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)})
+        report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)}, here)
     assert computed == [run.path], "however many pictures show the board"
+    assert {path.name for path in run.pictures.glob("*.png")} == set(found), "of workers too"
     return found
 
 
 def test_pictures_are_drawn_again_only_when_something_changed_and_never_end_a_sweep(
-    run, plan, drawn, monkeypatch, capsys
+    run, plan, images, drawn, monkeypatch, capsys
 ):
     """After `drawn`, which drew them all: a second time nothing, with other images all, and a failure is a line."""
     calls = []
-    for name in ("_one_image", "_training", "_violins", "_bars"):
+    for name in ("_training", "_violins", "_bars"):
         monkeypatch.setattr(report, name, lambda *_args, name=name: calls.append(name))
-    images = run.path.parent / "toy"
-    report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)})
+
+    def workers(seeds):
+        calls.append("begun")
+        return {"toy x2": lambda: calls.append("taken") or {}}
+
+    report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)}, workers)
     assert calls == []
     one = {("toy", 2): benchmarks.load("toy", 2, images, include=["a.png"])}
     monkeypatch.setattr(report, "_violins", lambda *_: 1 / 0)
     for _ in range(2):
-        report.pictures(run, plan, one)
-        assert calls == ["_one_image", "_training", "_bars"]
+        report.pictures(run, plan, one, workers)
+        assert calls == ["begun", "_training", "_bars", "taken"], "a worker draws while the driver does"
         assert capsys.readouterr().err == "violins of x2 was not drawn: ZeroDivisionError: division by zero\n"
         calls.clear()
+    report.pictures(run, plan, one, lambda _: {"toy x2": lambda: 1 / 0})
+    assert "comparison of toy x2 was not drawn: ZeroDivisionError" in capsys.readouterr().err
     monkeypatch.setattr(report, "read_winners", lambda _: 1 / 0)
-    report.pictures(run, plan, one)
+    report.pictures(run, plan, one, workers)
     assert capsys.readouterr().err == "pictures was not drawn: ZeroDivisionError: division by zero\n"
 
 
-def test_networks_take_no_more_of_a_picture_than_workers_may(run, plan, drawn):
-    nets = report._networks(run, plan, report.read_winners(run.winners), 2)
-    assert len(nets) == 4
-    for net, bound in nets.values():
-        assert bound is not None and bound.max_bytes == 10_000_000 and bound.overlap == reach(net)
+def test_networks_take_no_more_of_a_picture_than_workers_may(run, plan, drawn, monkeypatch):
+    bounds = []
+    monkeypatch.setattr(actors, "sample", lambda *_args, bound, **_given: bounds.append(bound) or iter(()))
+    [shown] = first_image.planned(run, plan, Inputs(plan.config), LocalAccess(run.path), "").values()
+    for job in shown.jobs.values():
+        net = actors.network_of(LocalAccess(run.path), job, "cpu")
+        list(actors.sample_job(net, np.zeros((8, 8, 3), np.uint8), job, 10_000_000))
+        assert bounds[-1].max_bytes == 10_000_000 and bounds[-1].overlap == reach(net)
+    assert len(bounds) == 4
 
 
 def test_what_there_is_to_show(drawn):
