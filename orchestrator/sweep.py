@@ -124,7 +124,9 @@ def _run(argv: Sequence[str]) -> int:
         raise
     except Exception as error:  # Ray and libraries wrap what ends in one line; a defect goes on with its traceback
         again = f"go on with: {_resume_line(folder, arguments)}"
-        if lost := innermost(error, LostError):
+        from orchestrator.search.studies import lost_database
+
+        if lost := innermost(error, LostError) or lost_database(error):
             raise LostError(f"{lost}; {again}") from None
         if full := innermost(error, DiskFullError) or full_disk(error, _written(folder)):
             raise DiskFullError(f"{full}; make room, then {again}") from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from cluster.secrets import shown
 from orchestrator.plan.plan import Combination, Plan, first_rung, higher_is_better
@@ -28,7 +29,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
 from orchestrator.search.halving import AsynchronousHalving
 from orchestrator.search.record import adopt, keep, search_key
-from sr_models.errors import InputError
+from sr_models.errors import InputError, chain
 from sr_models.hashing import digest
 
 LOCK_SECONDS = 60
@@ -268,3 +269,14 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     except (SQLAlchemyError, ImportError) as error:
         reason = shown(" ".join(str(error).split()))[:200]
         raise InputError(f"--studies-uri {shown(url)!r}: {reason}") from None
+
+
+def lost_database(error: BaseException) -> str | None:
+    """A line on the database server whose connection broke and caused an error, None if that was something else.
+
+    What was on its way then may be in the database or not, so nothing is tried again here: the same command reads it.
+    """
+    for link in chain(error):
+        if isinstance(link, OperationalError | InterfaceError) and not isinstance(link.orig, sqlite3.Error):
+            return f"the connection to the studies' database was lost: {' '.join(str(link.orig).split())[:200]}"
+    return None

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 import yaml
 from filelock import FileLock
 from PIL import Image
+from sqlalchemy.exc import OperationalError
 
 from cluster.ray_runtime import Node, Resources
 from orchestrator import session, stages
@@ -401,17 +403,29 @@ def test_a_full_disk_is_one_line_wherever_it_strikes(case: Case, monkeypatch: py
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_a_storage_that_stays_away_is_one_line_that_goes_on(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (LostError("reading 'a' at s3://b failed: no route, for 10 minutes"), None),
+        (
+            OperationalError("COMMIT", {}, psycopg.errors.AdminShutdown("terminating connection\ndue to")),
+            "the connection to the studies' database was lost: terminating connection due to",
+        ),
+    ],
+)
+def test_what_was_lost_is_one_line_that_goes_on(
+    case: Case, monkeypatch: pytest.MonkeyPatch, lost: Exception, said: str | None
+) -> None:
     def search(*_: object) -> None:
         try:
-            raise LostError("reading 'a' at s3://b failed: no route, for 10 minutes")
-        except LostError:
+            raise lost
+        except type(lost):
             raise RuntimeError("Tune's own words, with a traceback in them")  # noqa: B904  # as it does
 
     monkeypatch.setattr(stages, "search", search)
-    code, said = case.run(str(case.config))
-    line = f"reading 'a' at s3://b failed: no route, for 10 minutes; go on with: {PROGRAM[:-2]} --resume {case.folder}"
-    assert (code, said.splitlines()[-1]) == (EXIT_LOST, PROGRAM + line) and "Traceback" not in said
+    code, out = case.run(str(case.config))
+    line = f"{said or lost}; go on with: {PROGRAM[:-2]} --resume {case.folder}"
+    assert (code, out.splitlines()[-1]) == (EXIT_LOST, PROGRAM + line) and "Traceback" not in out
 
 
 @pytest.mark.parametrize("where", ["runs", "runs/deeper"])
