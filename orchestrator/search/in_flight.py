@@ -164,23 +164,22 @@ class InFlight:
 
 
 def lost(studies: Studies, run: RunDir) -> dict[str, tuple[TrialConfig, int]]:
-    """Trials whose damaged journal no longer says what the studies know: fingerprint -> config, step that it reached.
+    """Trials whose journal no longer says what the studies know: fingerprint -> config, step that it reached.
 
-    Failed trials are left alone, and those whose folder is gone.
+    It is damaged, or somebody deleted their folder. Failed trials are left alone.
     """
-    reached: dict[str, int] = {}
-    for combination in studies.plan.combinations:
-        for trial in studies.trials(combination):
-            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-                fingerprint = str(trial.user_attrs["fingerprint"])
-                reached[fingerprint] = max(trial.last_step or 0, reached.get(fingerprint, 0))
+    reached: dict[str, tuple[TrialConfig, int]] = {}
+    for _, trial, config in studies.told():
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            _, before = reached.get(config.fingerprint, (config, 0))
+            reached[config.fingerprint] = config, max(trial.last_step or 0, before)
     found = {}
-    for fingerprint, step in reached.items():
+    for fingerprint, (config, step) in reached.items():
         folder = run.trial(fingerprint)
         result = journal.outcome(entries := journal.read(folder / journal.JOURNAL))
         whole = [entry for entry in journal.steps(entries) if entry["step"] >= step]
         if whole and (step < whole[-1]["of"] or (result and result.status == "complete")):
             continue
-        if (folder / TRIAL).exists():
-            found[fingerprint] = TrialRecord.read(folder / TRIAL).trial_config(), step
+        begun = (folder / TRIAL).exists()
+        found[fingerprint] = TrialRecord.read(folder / TRIAL).trial_config() if begun else config, step
     return found

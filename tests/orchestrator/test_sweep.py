@@ -6,6 +6,7 @@ Two sweeps are run once for all tests here: one unbroken, one that a SIGKILL and
 import hashlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -316,7 +317,7 @@ def test_the_same_command_again_does_nothing_new(finished: Finished, launch: Lau
     assert board_of(again.out.read_text()) == board_of(finished.output)
 
 
-def test_finished_trials_whose_journal_is_damaged_are_run_again_and_nothing_else_changes(
+def test_finished_trials_whose_journal_is_damaged_or_gone_are_run_again_and_nothing_else_changes(
     finished: Finished, launch: Launcher
 ) -> None:
     folders = {path.name: path for path in finished.run.parent.glob("shared/trials/*")}
@@ -327,6 +328,7 @@ def test_finished_trials_whose_journal_is_damaged_are_run_again_and_nothing_else
     [winner, *_] = read_json(finished.run / "winners.json").values()
     final = folders[winner["fingerprints"][0][:16]] / JOURNAL
     damaged = {states[TrialState.COMPLETE][0]: 1, final: 5, **dict.fromkeys(states[TrialState.PRUNED][:1], 1)}
+    shutil.rmtree(states[TrialState.COMPLETE][1].parent)
     for path, line in damaged.items():
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join([*lines[: line - 1], lines[line - 1].replace(b"time", b"tine"), *lines[line:]]))
