@@ -23,7 +23,7 @@ from stage import PATIENCE, Stage, write_config
 
 from sr_models.command import EXIT_DONE, EXIT_INPUT, say, tell
 
-HAND = 6
+HAND = 8
 """Faults that strike one sweep."""
 MOST_COMMANDS = 5
 """How often the same command is given after the last fault."""
@@ -42,6 +42,8 @@ class Strike:
     """What was wrong then; with more faults since the last check, it is held against each of them."""
     kinds: list[str] = field(default_factory=list)
 
+    checked: bool = False
+
     def count(self, kind: str) -> int:
         return self.kinds.count(kind)
 
@@ -57,6 +59,11 @@ class Campaign:
         self._codes: set[int] = set()
         """How the command under way may end, beside well."""
         self._wrong: list[Finding] = []
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that struck is survived."""
+        return all(one.checked and not one.findings for one in self.strikes)
 
     def play(self, hand: Sequence[str]) -> None:
         for kind in hand:
@@ -77,7 +84,7 @@ class Campaign:
         """No process works on the files: the sweep has ended, or is killed somewhere on its way."""
         if self.stage.is_running or not self.stage.commands:
             self._run()
-            if self.stage.ends_within(self.rng.uniform(0, 40)):
+            if self.stage.ends_within(self.rng.uniform(0, 30)):
                 self._ended()
             else:
                 self.stage.kill_all()
@@ -107,7 +114,7 @@ class Campaign:
             if not self.stage.ends_within(PATIENCE):
                 self._wrong.append(Finding("lost", f"the command goes on after {PATIENCE} s"))
                 self.stage.kill_all()
-            if self._ended():
+            elif self._ended():
                 return
         self._wrong.append(Finding("lost", f"the same command does not end well; last: {self._last_line()}"))
         self._close()
@@ -118,7 +125,7 @@ class Campaign:
         assert process is not None
         code, self.stage.process = process.returncode, None
         if code == EXIT_DONE:
-            found = look(self.stage.run, self.stage.studies_url, self.stage.mlflow_db)
+            found = look(self.stage.run, self.stage.studies_url, self.stage.mlflow_db, self.stage.storage)
             self._wrong += check(found, self.expected)
             self._close()
             return True
@@ -142,6 +149,7 @@ class Campaign:
         """Hold what is wrong against all that struck since the last check."""
         for strike in self._since_check:
             strike.seconds = time.monotonic() - strike.began
+            strike.checked = True
             strike.findings = [finding.text for finding in self._wrong]
             strike.kinds = [finding.kind for finding in self._wrong]
         for finding in self._wrong:
@@ -178,7 +186,7 @@ def report(strikes: Sequence[Strike], missed: Sequence[str], impossible: dict[st
         own = [one for one in strikes if kind in (one.kind, "all")]
         lost, doubled = (sum(one.count(what) for one in own) for what in ("lost", "duplicated"))
         other = sum(len(one.kinds) for one in own) - lost - doubled
-        survived = sum(not one.findings for one in own)
+        survived = sum(one.checked and not one.findings for one in own)
         took = f"{statistics.median(one.seconds for one in own):.0f}" if own else "-"
         passed = sum(kind in (one, "all") for one in missed)
         row = f"{kind:<28}{len(own):>9}{survived:>9}{lost:>6}{doubled:>8}{other:>6}{passed:>7}{took:>6}"
@@ -202,11 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="sr-chaos-", dir="/tmp"))  # short: Ray puts sockets below it
     folder.chmod(0o711)  # PostgreSQL's account comes through
     config = write_config(folder / "images")
-    whole = Stage(folder / "whole", config, pause=0, outage=0)
-    whole.start()
-    assert whole.ends_within(PATIENCE) and whole.process and whole.process.returncode == EXIT_DONE, whole.stderr
-    expected = look(whole.run, whole.studies_url, whole.mlflow_db)
-    whole.end(keep=False)
+    expected = undisturbed(folder / "whole", config)
     say(f"undisturbed: {len(expected.trials)} trials, {len(expected.board)} rows, {time.monotonic() - began:.0f} s")
 
     strikes: list[Strike] = []
@@ -214,20 +218,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     held: list[str] = []
     cards = deck(rng, [kind for kind in arguments.only if kind not in impossible])
     number = 0
-    while len(strikes) < arguments.faults and time.monotonic() - began < arguments.most_seconds:
-        hand, number = deal(cards, held, min(HAND, arguments.faults - len(strikes))), number + 1
-        needs = next((FAULTS[kind].needs for kind in hand if FAULTS[kind].needs), "")
-        say(f"sweep {number}{f' with {needs}' if needs else ''} ({time.monotonic() - began:.0f} s): {', '.join(hand)}")
-        stage = Stage(folder / str(number), config, needs, pause=arguments.pause, outage=arguments.outage)
-        campaign = Campaign(stage, expected, rng)
-        try:
-            campaign.play(hand)
-        finally:
-            stage.end(keep=any(one.findings for one in campaign.strikes))
-        strikes += campaign.strikes
-        missed += campaign.missed
-        held += campaign.missed
-    tell(report(strikes, missed, impossible, time.monotonic() - began))
+    try:
+        while len(strikes) < arguments.faults and time.monotonic() - began < arguments.most_seconds:
+            hand, number = deal(cards, held, min(HAND, arguments.faults - len(strikes))), number + 1
+            needs = next((FAULTS[kind].needs for kind in hand if FAULTS[kind].needs), "")
+            now = time.monotonic() - began
+            say(f"sweep {number}{f' with {needs}' if needs else ''} ({now:.0f} s): {', '.join(hand)}")
+            stage = Stage(folder / str(number), config, needs, pause=arguments.pause, outage=arguments.outage)
+            campaign = Campaign(stage, expected, rng)
+            try:
+                campaign.play(hand)
+            finally:
+                strikes += campaign.strikes
+                stage.end(keep=not campaign.whole)
+            missed += campaign.missed
+            held += campaign.missed
+    finally:  # also of what was cut off
+        tell(report(strikes, missed, impossible, time.monotonic() - began))
     bad = [one for one in strikes if one.findings]
     for one in bad:
         tell(f"{one.kind} ({one.hit}): {'; '.join(one.findings[:3])}")
@@ -236,6 +243,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         shutil.rmtree(folder)
     return len(bad) > 0 or len(strikes) < arguments.faults
+
+
+def undisturbed(folder: Path, config: Path) -> Found:
+    """What the sweep comes to if nothing befalls it."""
+    stage = Stage(folder, config, pause=0, outage=0)
+    try:
+        stage.start()
+        assert stage.ends_within(PATIENCE) and stage.process is not None, "the undisturbed sweep takes too long"
+        assert stage.process.returncode == EXIT_DONE, stage.stderr.read_text()[-3000:]
+        return look(stage.run, stage.studies_url, stage.mlflow_db, stage.storage)
+    finally:
+        stage.end(keep=False)
 
 
 if __name__ == "__main__":

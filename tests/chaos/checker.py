@@ -17,7 +17,7 @@ import optuna
 import pyarrow.parquet as pq
 
 from orchestrator.run import journal
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import RunDir, trial_name
 from orchestrator.run.roles import read_roles
 from sr_models.files import read_json
 
@@ -79,14 +79,17 @@ class Found:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def look(run: Path, studies_url: str, mlflow_db: Path) -> Found:
-    """Read a finished run."""
+def look(run: Path, studies_url: str, mlflow_db: Path, storage: Path) -> Found:
+    """Read a finished run; weights that are in no mean stay on its storage, if it has one."""
     roles = read_roles(RunDir(run))
     tracked, running = _tracked(mlflow_db)
     return Found(
         roles=tuple(f"{one.role} {one.fingerprint}" for one in roles),
         told=tuple(_told(studies_url)),
-        trials={one.fingerprint: _trial(RunDir(run).trial(one.fingerprint)) for one in roles},
+        trials={
+            one.fingerprint: _trial(RunDir(run).trial(one.fingerprint), storage / trial_name(one.fingerprint))
+            for one in roles
+        },
         rows=tuple(
             f"{row['combination']} {row['fingerprint']} {row['seed']} {Path(row['image']).stem}"
             for path in sorted((run / "evaluation").glob("*.parquet"))
@@ -106,8 +109,9 @@ def _told(url: str) -> Iterator[str]:
     storage.engine.dispose()
 
 
-def _trial(folder: Path) -> Trial:
-    entries, weights = journal.read(folder / journal.JOURNAL), folder / "model" / "model.safetensors"
+def _trial(folder: Path, stored: Path) -> Trial:
+    entries = journal.read(folder / journal.JOURNAL)
+    weights = next((path for place in (folder, stored) for path in place.glob("model/model.safetensors")), None)
     steps, end = journal.steps(entries), journal.end(entries)
     return Trial(
         status=end["status"] if end else None,
@@ -115,7 +119,7 @@ def _trial(folder: Path) -> Trial:
         metrics={
             (name, entry["step"]): value for entry in steps for name, value in entry["metrics"].items() if _counts(name)
         },
-        weights=hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else None,
+        weights=hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
     )
 
 

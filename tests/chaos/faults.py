@@ -99,7 +99,7 @@ def full_disk(stage: Stage, _rng: random.Random) -> str | None:
 
 def storage_away(stage: Stage, _rng: random.Random) -> str | None:
     away = stage.storage.with_name("away")
-    if not stage.storage.exists():
+    if not any(stage.storage.glob("chaos-*/driver.json")):  # before that it is a new storage, which a driver may make
         return None
     stage.storage.rename(away)
     stage.ends_within(stage.outage)

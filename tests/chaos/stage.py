@@ -20,7 +20,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "SR_CHAOS"
 """Environment variable that every process of one sweep inherits, Ray's daemons and workers included."""
-PATIENCE = 240
+PATIENCE = 180
 """Longest that one command may take (s); an idle machine needs a fifth."""
 
 
