@@ -84,17 +84,20 @@ class Campaign:
         """No process works on the files: the sweep has ended, or is killed somewhere on its way."""
         if self.stage.is_running or not self.stage.commands:
             self._run()
-            if self.stage.ends_within(self.rng.uniform(0, 30)):
-                self._ended()
-            else:
+            if not self.stage.ends_within(self.rng.uniform(0, 30)):
                 self.stage.kill_all()
+        self._take_in()
 
     def _run(self) -> None:
         """Have the command under way."""
-        if self.stage.process is not None and not self.stage.is_running and self.stage.process.returncode is not None:
-            self._ended()
         if not self.stage.is_running:
+            self._take_in()
             self.stage.start()
+
+    def _take_in(self) -> None:
+        """How the last command ended, unless that is known."""
+        if self.stage.process is not None:
+            self._ended()
 
     def _disturb(self, fault: Fault) -> str | None:
         """Strike the sweep at a random moment after there is something to hit; None if it ends before."""
