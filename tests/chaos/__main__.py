@@ -113,7 +113,10 @@ class Campaign:
     def _settle(self) -> None:
         """The same command until it ends well."""
         for _ in range(MOST_COMMANDS):
-            self._run()
+            if not self._since_check and self.stage.process is None:  # found whole, and undisturbed since
+                return
+            if self.stage.process is None:
+                self.stage.start()
             if not self.stage.ends_within(PATIENCE):
                 self._wrong.append(Finding("lost", f"the command goes on after {PATIENCE} s"))
                 self.stage.kill_all()
