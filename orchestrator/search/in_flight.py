@@ -12,7 +12,7 @@ from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.records import TRIAL
 from orchestrator.run.roles import Roles
 from orchestrator.search.studies import Assignment, Studies
 
@@ -164,23 +164,21 @@ class InFlight:
 
 
 def lost(studies: Studies, run: RunDir) -> dict[str, tuple[TrialConfig, int]]:
-    """Trials whose damaged journal no longer says what the studies know: fingerprint -> config, step that it reached.
+    """Trials whose damaged files no longer say what the studies know: fingerprint -> config, step that it reached.
 
     Failed trials are left alone, and those whose folder is gone.
     """
-    reached: dict[str, int] = {}
-    for combination in studies.plan.combinations:
-        for trial in studies.trials(combination):
-            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-                fingerprint = str(trial.user_attrs["fingerprint"])
-                reached[fingerprint] = max(trial.last_step or 0, reached.get(fingerprint, 0))
+    told: dict[str, tuple[TrialConfig, int]] = {}
+    for _, trial, config in studies.told():
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            _, before = told.get(config.fingerprint, (config, 0))
+            told[config.fingerprint] = config, max(trial.last_step or 0, before)
     found = {}
-    for fingerprint, step in reached.items():
+    for fingerprint, (config, step) in told.items():
         folder = run.trial(fingerprint)
         result = journal.outcome(entries := journal.read(folder / journal.JOURNAL))
         whole = [entry for entry in journal.steps(entries) if entry["step"] >= step]
-        if whole and (step < whole[-1]["of"] or (result and result.status == "complete")):
-            continue
-        if (folder / TRIAL).exists():
-            found[fingerprint] = TrialRecord.read(folder / TRIAL).trial_config(), step
+        ended = whole and (step < whole[-1]["of"] or (result and result.status == "complete"))
+        if folder.exists() and not (ended and (folder / TRIAL).exists()):
+            found[fingerprint] = config, step
     return found

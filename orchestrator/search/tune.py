@@ -50,9 +50,9 @@ def search(
     device: str,
     progress: SearchProgress,
 ) -> None:
-    """Run every planned trial that has not been told yet, and those whose journal is damaged; returns when all have."""
+    """Run every planned trial that has not been told yet, and those whose files are damaged; returns when all have."""
     if again := lost(studies, access.run):
-        say(f"search: {len(again)} finished trial(s) of damaged journals are run again")
+        say(f"search: {len(again)} finished trial(s) of damaged files are run again")
         until = {fingerprint: step for fingerprint, (_, step) in again.items()}
         configs = [config for config, _ in again.values()]
         run_in_full(

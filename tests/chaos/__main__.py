@@ -21,9 +21,9 @@ from checker import Finding, Found, check, look
 from faults import FAULTS, Fault, why_not
 from stage import PATIENCE, Stage, write_config
 
-from sr_models.command import EXIT_DONE, EXIT_INPUT, say, tell
+from sr_models.command import EXIT_DONE, EXIT_INPUT, interrupt_on_sigterm, say, tell
 
-HAND = 8
+HAND = 10
 """Faults that strike one sweep."""
 MOST_COMMANDS = 5
 """How often the same command is given after the last fault."""
@@ -213,6 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     rng, began = random.Random(arguments.seed), time.monotonic()
     impossible = {kind: why for kind in FAULTS if (why := why_not(FAULTS[kind]))}
+    interrupt_on_sigterm()
     folder = Path(tempfile.mkdtemp(prefix="sr-chaos-", dir="/tmp"))  # short: Ray puts sockets below it
     folder.chmod(0o711)  # PostgreSQL's account comes through
     config = write_config(folder / "images")
@@ -227,6 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         while len(strikes) < arguments.faults and time.monotonic() - began < arguments.most_seconds:
             hand, number = deal(cards, held, min(HAND, arguments.faults - len(strikes))), number + 1
+            # most damage comes late: a sweep that has ended has no workers left to hit
+            hand.sort(key=lambda kind: FAULTS[kind].damage and rng.random() < 0.7)
             needs = next((FAULTS[kind].needs for kind in hand if FAULTS[kind].needs), "")
             now = time.monotonic() - began
             say(f"sweep {number}{f' with {needs}' if needs else ''} ({now:.0f} s): {', '.join(hand)}")

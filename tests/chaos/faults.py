@@ -19,6 +19,8 @@ from stage import Stage
 
 from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.folder import RunDir
+from orchestrator.run.roles import read_roles
 from sr_models.command import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, EXIT_UNSCORED
 
 WORKERS = ("ray::_execute", "ray::ImplicitFunc", "ray::make_centroids")
@@ -172,12 +174,20 @@ def damage(pattern: str, change: Callable[[bytes, random.Random], bytes]) -> Fau
 
 
 def delete_trial(stage: Stage, rng: random.Random) -> str | None:
-    found = [folder for folder in stage.trials() if _ended(folder)]
+    """Of one that is run in full; those of a search are told, and by design left alone when their folder is gone."""
+    searched = {path[:16] for path in _searched(stage)}
+    found = [folder for folder in stage.trials() if _ended(folder) and folder.name not in searched]
     if not found:
         return None
     folder = rng.choice(found)
     shutil.rmtree(folder)
     return str(folder.relative_to(stage.output))
+
+
+def _searched(stage: Stage) -> list[str]:
+    """Fingerprints of the trials of searches."""
+    paths = stage.output.glob("*/roles.jsonl")
+    return [one.fingerprint for path in paths for one in read_roles(RunDir(path.parent)) if one.role == "search"]
 
 
 def _ended(folder: Path) -> bool:
