@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test test-cluster lint clean
+.PHONY: sweep test test-cluster chaos lint clean
 
 sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep $(ARGS)
@@ -16,6 +16,9 @@ test: $(READY)
 
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -m cluster -s $(ARGS)
+
+chaos: $(READY)
+	$(BIN)/python tests/chaos $(ARGS)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -27,11 +28,24 @@ from sr_models.params import Params
 
 Role = Literal["search", "final", "teacher"]
 
+WRITTEN_AGAIN = "delete it, and run the same sweep, which writes it again"
+"""The way out of damage to a file whose contents the sweep knows from elsewhere."""
+
+
+@contextmanager
+def way_out() -> Iterator[None]:
+    """Have the line on a file that cannot be read say what to do about it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; {WRITTEN_AGAIN}") from None
+
 
 class Record(Params):
     """A JSON file of a run folder, its keys in the order of the fields."""
 
     @classmethod
+    @way_out()
     def read(cls, path: Path) -> Self:
         """Raises InputError: the file is not JSON, lacks a key, has one too many or a value of another type."""
         return cls.parse(read_json(path), str(path))
@@ -309,6 +323,7 @@ class WinnerRecord(Params):
     """Fingerprint of the search's own trial, which is in no mean."""
 
 
+@way_out()
 def read_winners(path: Path) -> dict[str, WinnerRecord]:
     """winners.json: combination -> its winner; {} while there is no such file.
 
@@ -335,6 +350,7 @@ class HomeRecord(Record):
     storage: str | None
 
     @classmethod
+    @way_out()
     def read(cls, path: Path) -> Self:
         return cls.parse({"storage": read_json(path)}, str(path))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TRIAL, Role, TrialRecord
+from orchestrator.run.records import TRIAL, WRITTEN_AGAIN, Role, TrialRecord
 from sr_models.errors import InputError
 from sr_models.files import write_text
 from sr_models.params import Params
@@ -84,9 +84,7 @@ def read_roles(run: RunDir) -> list[RoleRecord]:
         try:
             found.append(RoleRecord.model_validate_json(line))
         except ValueError:
-            raise InputError(
-                f"{run.roles}, line {number}, is damaged; delete it, and run the same sweep, which writes it again"
-            ) from None
+            raise InputError(f"{run.roles}, line {number}, is damaged; {WRITTEN_AGAIN}") from None
     return found
 
 

@@ -12,7 +12,7 @@ from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.records import TRIAL
 from orchestrator.run.roles import Roles
 from orchestrator.search.studies import Assignment, Studies
 
@@ -164,22 +164,21 @@ class InFlight:
 
 
 def lost(studies: Studies, run: RunDir) -> dict[str, tuple[TrialConfig, int]]:
-    """Trials whose journal no longer says what the studies know: fingerprint -> config, step that it reached.
+    """Trials whose files no longer say what the studies know: fingerprint -> config, step that it reached.
 
-    It is damaged, or somebody deleted their folder. Failed trials are left alone.
+    They are damaged, or somebody deleted them. Failed trials are left alone.
     """
-    reached: dict[str, tuple[TrialConfig, int]] = {}
+    told: dict[str, tuple[TrialConfig, int]] = {}
     for _, trial, config in studies.told():
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            _, before = reached.get(config.fingerprint, (config, 0))
-            reached[config.fingerprint] = config, max(trial.last_step or 0, before)
+            _, before = told.get(config.fingerprint, (config, 0))
+            told[config.fingerprint] = config, max(trial.last_step or 0, before)
     found = {}
-    for fingerprint, (config, step) in reached.items():
+    for fingerprint, (config, step) in told.items():
         folder = run.trial(fingerprint)
         result = journal.outcome(entries := journal.read(folder / journal.JOURNAL))
         whole = [entry for entry in journal.steps(entries) if entry["step"] >= step]
-        if whole and (step < whole[-1]["of"] or (result and result.status == "complete")):
-            continue
-        begun = (folder / TRIAL).exists()
-        found[fingerprint] = TrialRecord.read(folder / TRIAL).trial_config() if begun else config, step
+        ended = whole and (step < whole[-1]["of"] or (result and result.status == "complete"))
+        if not (ended and (folder / TRIAL).exists()):
+            found[fingerprint] = config, step
     return found

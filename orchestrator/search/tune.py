@@ -52,7 +52,7 @@ def search(
 ) -> None:
     """Run every planned trial that has not been told yet, and those that `lost` names; returns when all have."""
     if again := lost(studies, access.run):
-        say(f"search: {len(again)} finished trial(s), of damaged journals or deleted folders, are run again")
+        say(f"search: {len(again)} finished trial(s), of damaged or deleted files, are run again")
         until = {fingerprint: step for fingerprint, (_, step) in again.items()}
         configs = [config for config, _ in again.values()]
         run_in_full(

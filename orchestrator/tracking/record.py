@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field
 
-from orchestrator.run.records import Record
+from orchestrator.run.records import Record, way_out
 from sr_models.errors import InputError
 from sr_models.files import write_json
 from sr_models.params import Params
@@ -56,6 +56,7 @@ class TrackingRecord(Record):
     """What the store does not take, a run that somebody deleted for one -> why; not in the file while it takes all."""
 
     @classmethod
+    @way_out()
     def read(cls, path: Path) -> Self:
         """As it was written whole, with what has changed since; half a last line, of a crash, is dropped."""
         try:

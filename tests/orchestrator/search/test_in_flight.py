@@ -15,7 +15,7 @@ from orchestrator.plan.plan import make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
-from orchestrator.run.records import begin_trial
+from orchestrator.run.records import TRIAL, begin_trial
 from orchestrator.run.roles import Roles, read_roles
 from orchestrator.search.in_flight import InFlight, lost
 from orchestrator.search.studies import Assignment
@@ -397,7 +397,7 @@ def test_trials_whose_journal_has_lost_their_end_are_found(tmp_path):
         numbers[found.config.fingerprint] = len(numbers)
         trials.append((None, SimpleNamespace(state=state, last_step=last), found.config))
 
-    trials: list[Any] = []
+    trials: list[tuple[None, SimpleNamespace, TrialConfig]] = []
     told(TrialState.COMPLETE, STEPS)
     told(TrialState.PRUNED, 100)
     told(TrialState.PRUNED, 100, lambda lines: lines[:-1])  # `close_journals` ends it
@@ -408,11 +408,13 @@ def test_trials_whose_journal_has_lost_their_end_are_found(tmp_path):
     told(TrialState.PRUNED, 100, lambda lines: [lines[0], lines[1][:30]])  # 7
     told(TrialState.FAIL, 100, lambda _: [])
     told(TrialState.RUNNING, 100, lambda lines: lines[:1])
-    studies = SimpleNamespace(told=lambda: iter(trials))
-    assert 0 not in {numbers[fingerprint] for fingerprint in lost(studies, run)}
-    shutil.rmtree(run.trial(next(iter(numbers))))  # the first one's folder is gone
+    told(TrialState.PRUNED, 100)  # 10
+    first, *_, last = numbers
+    shutil.rmtree(run.trial(first))  # its folder is gone
+    (run.trial(last) / TRIAL).unlink()  # as a damaged one is to be
+    studies = SimpleNamespace(told=lambda: trials)
     found = {numbers[fingerprint]: step for fingerprint, (_, step) in lost(studies, run).items()}
-    assert found == {0: STEPS, 3: STEPS, 4: STEPS, 5: STEPS, 6: 100, 7: 100}
+    assert found == {0: STEPS, 3: STEPS, 4: STEPS, 5: STEPS, 6: 100, 7: 100, 10: 100}
 
 
 def test_a_snapshot_holds_nothing_of_it(search):
