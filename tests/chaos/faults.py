@@ -171,6 +171,11 @@ def damage(pattern: str, change: Callable[[bytes, random.Random], bytes]) -> Fau
     return Fault(strike, (EXIT_DONE, EXIT_INPUT), damage=True)
 
 
+def empty_run_id(stage: Stage, rng: random.Random) -> str | None:
+    """Studies in PostgreSQL would be another run's from then on: who has lost that takes another name."""
+    return None if stage.postgres else damage("*/run.id", empty).strike(stage, rng)
+
+
 def delete_trial(stage: Stage, rng: random.Random) -> str | None:
     found = [folder for folder in stage.trials() if _ended(folder)]
     if not found:
@@ -213,7 +218,7 @@ FAULTS: dict[str, Fault] = {
     "config.yaml": damage("*/config.yaml", cut_or_flip),
     "tracking.json": damage("*/tracking.json", cut_or_flip),
     "studies.db": damage("*/studies.db", cut_or_flip),
-    "run.id: emptied": damage("*/run.id", empty),
+    "run.id: emptied": Fault(empty_run_id, (EXIT_DONE, EXIT_INPUT), damage=True),
     "a finished trial deleted": Fault(delete_trial, (EXIT_DONE, EXIT_INPUT), damage=True),
 }  # fmt: skip
 
