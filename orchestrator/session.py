@@ -21,6 +21,7 @@ from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import SHARED, RunDir
+from orchestrator.run.records import WRITTEN_AGAIN
 from orchestrator.run.roles import Roles
 from orchestrator.search.studies import open_storage
 from orchestrator.tracking import address
@@ -177,10 +178,17 @@ def check_reach(home: Home, cluster: Resources) -> None:
 
 
 def write_config(run_dir: RunDir, config: SweepConfig) -> None:
-    """Leave the config in a run folder that has none, before anything else; `board` is always the latest one."""
+    """Leave the config in a run folder that has none, before anything else; `board` is always the latest one.
+
+    Raises:
+        InputError: the one that is there is damaged, or the folder cannot be written.
+    """
     fields = config.model_dump(mode="json")
     if run_dir.config.exists():
-        kept = read_yaml(run_dir.config)
+        try:
+            kept = read_yaml(run_dir.config)
+        except InputError as error:
+            raise InputError(f"{run_dir.config} is damaged ({error}); {WRITTEN_AGAIN}") from None
         if kept.get("board") == fields["board"]:
             return
         fields = kept | {"board": fields["board"]}

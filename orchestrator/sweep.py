@@ -124,7 +124,7 @@ def _run(argv: Sequence[str]) -> int:
         raise
     except Exception as error:  # Ray and libraries wrap what ends in one line; a defect goes on with its traceback
         again = f"go on with: {_resume_line(folder, arguments)}"
-        from orchestrator.search.studies import lost_database
+        from orchestrator.search.studies import damaged_database, lost_database
 
         if lost := innermost(error, LostError) or lost_database(error):
             raise LostError(f"{lost}; {again}") from None
@@ -132,6 +132,11 @@ def _run(argv: Sequence[str]) -> int:
             raise DiskFullError(f"{full}; make room, then {again}") from None
         if given := innermost(error, InputError):
             raise given from None
+        if (damage := damaged_database(error)) and not _services(arguments, folder).studies_uri:
+            raise InputError(
+                f"{folder / 'studies.db'} is damaged ({damage}); delete it, and run the same sweep, which makes it "
+                "again from the trials that are there"
+            ) from None
         raise
     if not unscored:
         return EXIT_DONE

@@ -94,7 +94,11 @@ class RunDir:
 
     @property
     def id(self) -> str:
-        """A random name of this run, made at the first call: two folders of one config are two runs."""
+        """A random name of this run, made at the first call: two folders of one config are two runs.
+
+        Raises:
+            InputError: its file is empty.
+        """
         return self._random("run.id")
 
     @property
@@ -106,7 +110,13 @@ class RunDir:
         path = self.path / name
         if not path.exists():
             write_text(path, secrets.token_hex(8) + "\n")
-        return path.read_text(encoding="utf-8").strip()
+        found = path.read_text(encoding="utf-8").strip()
+        if not found:
+            raise InputError(
+                f"{path} is empty; delete it and {self.path / 'studies.db'}, and run the same sweep, which makes both "
+                "again from the trials that are there"
+            )
+        return found
 
     @property
     def config(self) -> Path:

@@ -280,3 +280,8 @@ def lost_database(error: BaseException) -> str | None:
         if isinstance(link, OperationalError | InterfaceError) and not isinstance(link.orig, sqlite3.Error):
             return f"the connection to the studies' database was lost: {' '.join(str(link.orig).split())[:200]}"
     return None
+
+
+def damaged_database(error: BaseException) -> str | None:
+    """What SQLite says of the damaged file that caused an error, None if that was something else."""
+    return next((str(link) for link in chain(error) if type(link) is sqlite3.DatabaseError), None)

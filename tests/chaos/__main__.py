@@ -7,7 +7,6 @@ ends well, and the checker compares. What was damaged and is refused in a line i
 
 import argparse
 import random
-import re
 import shutil
 import statistics
 import sys
@@ -142,14 +141,15 @@ class Campaign:
         return False
 
     def _take_the_way_out(self, line: str) -> None:
-        """Delete what is damaged and named, or, with a finding, all that is damaged."""
+        """Delete what the line says, or, with a finding, all that is damaged."""
         say(f"    refused: {line}")
         named = [path for path in self.stage.damaged if str(path) in line]
-        if not named or not re.search("delete|remove|move", line):
+        if not named or "delete" not in line:
             self._wrong.append(Finding("lost", f"the line on damage names no way out: {line}"))
-        for path in named or [*self.stage.damaged]:
+        others = [Path(word.strip(",;")) for word in line.partition("delete it and ")[2].split() if word[0] == "/"]
+        for path in [*(named or self.stage.damaged), *others]:
             path.unlink(missing_ok=True)
-            self.stage.damaged.remove(path)
+        self.stage.damaged = [path for path in self.stage.damaged if path.exists()]
 
     def _close(self) -> None:
         """Hold what is wrong against all that struck since the last check."""

@@ -19,8 +19,6 @@ from stage import Stage
 
 from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
-from orchestrator.run.folder import RunDir
-from orchestrator.run.roles import read_roles
 from sr_models.command import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, EXIT_UNSCORED
 
 WORKERS = ("ray::_execute", "ray::ImplicitFunc", "ray::make_centroids")
@@ -173,21 +171,18 @@ def damage(pattern: str, change: Callable[[bytes, random.Random], bytes]) -> Fau
     return Fault(strike, (EXIT_DONE, EXIT_INPUT), damage=True)
 
 
+def empty_run_id(stage: Stage, rng: random.Random) -> str | None:
+    """Studies in PostgreSQL would be another run's from then on: who has lost that takes another name."""
+    return None if stage.postgres else damage("*/run.id", empty).strike(stage, rng)
+
+
 def delete_trial(stage: Stage, rng: random.Random) -> str | None:
-    """Of one that is run in full; those of a search are told, and by design left alone when their folder is gone."""
-    searched = {path[:16] for path in _searched(stage)}
-    found = [folder for folder in stage.trials() if _ended(folder) and folder.name not in searched]
+    found = [folder for folder in stage.trials() if _ended(folder)]
     if not found:
         return None
     folder = rng.choice(found)
     shutil.rmtree(folder)
     return str(folder.relative_to(stage.output))
-
-
-def _searched(stage: Stage) -> list[str]:
-    """Fingerprints of the trials of searches."""
-    paths = stage.output.glob("*/roles.jsonl")
-    return [one.fingerprint for path in paths for one in read_roles(RunDir(path.parent)) if one.role == "search"]
 
 
 def _ended(folder: Path) -> bool:
@@ -209,7 +204,7 @@ FAULTS: dict[str, Fault] = {
     "SIGSTOP tracker": Fault(pause("orchestrator.tracking"), spread=12),
     "disk full": Fault(full_disk, (EXIT_DONE, EXIT_INPUT), needs="disk", spread=10),
     "storage away": Fault(storage_away, needs="storage", spread=15),
-    "PostgreSQL restart": Fault(postgres_restarts, needs="postgres", spread=15),
+    "PostgreSQL restart": Fault(postgres_restarts, (EXIT_DONE, EXIT_LOST), needs="postgres", spread=15),
     "MLflow down": Fault(server_down, (EXIT_DONE, EXIT_INPUT), needs="server", spread=15),
     "checkpoint.pt: a bit": damage("shared/trials/*/checkpoint.pt", flip),
     "checkpoint.pt: cut in half": damage("shared/trials/*/checkpoint.pt", cut),
@@ -223,7 +218,7 @@ FAULTS: dict[str, Fault] = {
     "config.yaml": damage("*/config.yaml", cut_or_flip),
     "tracking.json": damage("*/tracking.json", cut_or_flip),
     "studies.db": damage("*/studies.db", cut_or_flip),
-    "run.id: emptied": damage("*/run.id", empty),
+    "run.id: emptied": Fault(empty_run_id, (EXIT_DONE, EXIT_INPUT), damage=True),
     "a finished trial deleted": Fault(delete_trial, (EXIT_DONE, EXIT_INPUT), damage=True),
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from orchestrator.plan.read import load
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_board
 from orchestrator.session import bounded, write_config
+from sr_models.errors import InputError
 
 
 @pytest.mark.parametrize(("asked", "number"), [("auto", 600), ("1000", 1000), ("null", None)])
@@ -30,3 +31,10 @@ def test_a_config_is_kept_but_for_the_board(tmp_path: Path) -> None:
     assert other.run_name == first.run_name
     write_config(run, other)
     assert read_board(tmp_path).baseline == "l1" and load(run.config).resources == first.resources
+
+
+def test_a_damaged_config_is_a_line_with_the_way_out(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.config.write_text("models: [imdn")
+    with pytest.raises(InputError, match=r"config.yaml is damaged .*; delete it, and run the same sweep, which writes"):
+        write_config(run, load("quick"))

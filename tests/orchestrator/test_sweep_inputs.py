@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import psycopg
 import pytest
 import yaml
@@ -426,6 +427,21 @@ def test_what_was_lost_is_one_line_that_goes_on(
     code, out = case.run(str(case.config))
     line = f"{said or lost}; go on with: {PROGRAM[:-2]} --resume {case.folder}"
     assert (code, out.splitlines()[-1]) == (EXIT_LOST, PROGRAM + line) and "Traceback" not in out
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_damaged_database_of_studies_is_one_line_with_the_way_out(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(given: session.Session, _: object) -> None:
+        path = given.run.path / "studies.db"
+        path.write_bytes(b"SQLite format 3\0" + bytes(2000))
+        optuna.create_study(storage=given.run.studies_url)
+
+    monkeypatch.setattr(stages, "search", search)
+    code, said = case.run(str(case.config))
+    line = f"{case.folder / 'studies.db'} is damaged (file is not a database); delete it, and run the same sweep, "
+    assert code == EXIT_INPUT and said.splitlines()[-1].startswith(PROGRAM + line) and "Traceback" not in said
 
 
 @pytest.mark.parametrize("where", ["runs", "runs/deeper"])

@@ -46,6 +46,9 @@ def test_a_folder_keeps_its_random_name_and_another_one_has_its_own(tmp_path):
     assert run.id == RunDir(tmp_path / "a").id == pickle.loads(pickle.dumps(run)).id == found
     assert RunDir(tmp_path / "b").id != found
     assert (tmp_path / "a" / "run.id").read_text() == found + "\n"
+    (tmp_path / "a" / "run.id").write_text("")
+    with pytest.raises(InputError, match=r"run\.id is empty; delete it and .*studies\.db, and run the same sweep"):
+        _ = run.id
 
 
 def test_a_run_of_an_earlier_version_has_its_own_trials(tmp_path):

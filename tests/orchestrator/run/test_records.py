@@ -217,6 +217,7 @@ def test_a_wrong_file_is_one_line_with_its_name(name: str, text: str, said: str,
         READERS[name](path)
     message = str(caught.value)
     assert said in message and str(path) in message and "\n" not in message
+    assert message.endswith("; delete it, and run the same sweep, which writes it again")
 
 
 def test_a_file_that_is_not_text_is_one_line_with_its_name(tmp_path: Path) -> None:

@@ -101,3 +101,4 @@ def test_a_wrong_file_is_one_line_with_its_name(text: str, said: str, tmp_path: 
         TrackingRecord.read(path)
     message = str(caught.value)
     assert said in message and str(path) in message and "\n" not in message
+    assert message.endswith("; delete it, and run the same sweep, which writes it again")
