@@ -26,6 +26,8 @@ HAND = 10
 """Faults that strike one sweep."""
 MOST_COMMANDS = 5
 """How often the same command is given after the last fault."""
+BEHIND = "tracking is behind"
+"""What a sweep says that has ended well while MLflow did not take all; the next command delivers the rest."""
 
 
 @dataclass
@@ -129,12 +131,15 @@ class Campaign:
         process, line = self.stage.process, self._last_line()
         assert process is not None
         code, self.stage.process = process.returncode, None
+        if code == EXIT_DONE and BEHIND in self.stage.stderr.read_text(errors="replace"):
+            say(f"    {BEHIND}: the same command delivers the rest")
+            return False
         if code == EXIT_DONE:
             found = look(self.stage.run, self.stage.studies_url, self.stage.mlflow_db, self.stage.storage)
             self._wrong += check(found, self.expected)
             self._close()
             return True
-        if code not in self._codes:
+        if code not in (EXIT_DONE, *self._codes):
             self._wrong.append(Finding("lost", f"exit code {code}: {line}"))
         elif code == EXIT_INPUT and self.stage.damaged:
             self._take_the_way_out(line)
