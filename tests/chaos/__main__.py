@@ -202,7 +202,9 @@ def report(strikes: Sequence[Strike], missed: Sequence[str], impossible: dict[st
         passed = sum(kind in (one, "all") for one in missed)
         row = f"{kind:<28}{len(own):>9}{survived:>9}{lost:>6}{doubled:>8}{other:>6}{passed:>7}{took:>6}"
         lines.append(f"{kind:<28}cannot be injected here: {impossible[kind]}" if kind in impossible else row)
-    return "\n".join([*lines, f"{len(strikes)} faults in {seconds:.0f} s"])
+    unchecked = sum(not one.checked for one in strikes)
+    cut_off = f"; {unchecked} were not checked before this was cut off" if unchecked else ""
+    return "\n".join([*lines, f"{len(strikes)} faults in {seconds:.0f} s{cut_off}"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
