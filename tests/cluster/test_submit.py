@@ -300,6 +300,7 @@ def test_ctrl_c_detaches_a_twin_is_refused_and_a_stopped_job_ends_with_130(head:
     first = subprocess.Popen(
         command(head, "sleep=100"),
         cwd=project, env=head, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in a shell's background ignore it
     )  # fmt: skip
     try:
         assert first.stdout is not None

@@ -344,7 +344,8 @@ def test_finished_trials_whose_journal_is_damaged_or_gone_are_run_again_and_noth
 def test_larger_sweeps_at_once_train_and_score_only_what_is_new(finished: Finished, launch: Launcher) -> None:
     """An objective, seeds and a metric more; both ask for the same new trials, and one waits for the other's."""
     output = finished.run.parent
-    before = {name: found for name, found in files(output / "shared").items() if name.startswith(("trials", "rows"))}
+    before = {name: found for name, found in files(output / "shared").items() if name.startswith("trials")}
+    measured = measurements(output)
     small = [
         "models={edsr_baseline: {channels: 8, blocks: 1}}",
         "objectives={l1: {}, l2: {}, eco: {search: [target.length]}}",
@@ -355,8 +356,9 @@ def test_larger_sweeps_at_once_train_and_score_only_what_is_new(finished: Finish
         assert one.wait() == 0, one.err.read_text()[-3000:]
     now = files(output / "shared")
     assert {name: now[name] for name in before} == before
+    assert measured.items() <= measurements(output).items(), "in files that were put together since"
     trained = {name.split("/")[1] for name in now if name.startswith("trials/")}
-    new = trained - {name.split("/")[1] for name in before if name.startswith("trials/")}
+    new = trained - {name.split("/")[1] for name in before}
     assert len(new) == 4 + 2 + 2, "of l2, and further seeds of l1 and eco"
     for name in new:
         entries = journal.read(output / "shared" / "trials" / name / JOURNAL)
@@ -369,6 +371,12 @@ def test_larger_sweeps_at_once_train_and_score_only_what_is_new(finished: Finish
         found = {row["fingerprint"]: row["psnr_y"] for row in rows_of(run) if row["image"] == "0"}
         assert {name: found[name] for name in found.keys() & old.keys()}.items() <= old.items()
         assert len(found.keys() & old.keys()) == 1 + 2 * 2 and all(row["psnr_rgb"] for row in rows_of(run))
+
+
+def measurements(output: Path) -> dict[str, float]:
+    """What is measured once for all runs: key -> PSNR."""
+    paths = sorted((output / "shared" / "rows").rglob("*.parquet"))
+    return {row["key"]: row["psnr_y"] for path in paths for row in pq.read_table(path).to_pylist()}
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:

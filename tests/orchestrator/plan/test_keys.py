@@ -22,6 +22,7 @@ NOT_KEYS = {
     "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "RoleRecord", "WinnerRecord",
     "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
     "_Ingredients", "_Export",  # parts of files, as `clean` reads them
+    "Known", "KnownFiles", "Facts",  # of image files, in the cache
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
@@ -50,6 +51,8 @@ def test_no_set_of_hyperparameters_is_forgotten():
         "orchestrator.search.record",
         "orchestrator.needed",
         "orchestrator.tracking.record",
+        "orchestrator.data.remembered",
+        "eval.benchmarks",
         "eval.protocol",
     ):
         importlib.import_module(module)
