@@ -150,7 +150,7 @@ class Shelter:
 
 @pytest.fixture(scope="module")
 def shelter() -> Iterator[Shelter]:
-    made = Shelter(Path(tempfile.mkdtemp(prefix="sr-stores-", dir="/tmp")))
+    made = Shelter(Path(tempfile.mkdtemp(prefix="sr-st-", dir="/tmp")))
     made.path.chmod(0o711)
     (made.path / "own").mkdir()
     over = threading.Event()
