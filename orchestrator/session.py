@@ -1,12 +1,14 @@
-"""A sweep that is ready to run: its folder claimed, its storage and services checked, its cluster joined."""
+"""A sweep that is ready to run: its folder claimed, its storage and services checked, its cluster at hand."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -30,6 +32,22 @@ from sr_models.errors import InputError
 from sr_models.files import write_text
 
 
+class Cluster:
+    """What trials and scores are computed on; `join` connects to it, once, when something is to be computed."""
+
+    def __init__(self, join: Callable[[], Resources]) -> None:
+        self._join = join
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What it offers. Raises InputError: it cannot be joined, or holds no trial; LostError: Ray did not start."""
+        return self._join()
+
+    @property
+    def is_joined(self) -> bool:
+        return "resources" in vars(self)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """What every stage works with: what is asked for, where it lies, and what it runs on."""
@@ -39,8 +57,7 @@ class Session:
     home: Home
     roles: Roles
     inputs: Inputs
-    cluster: Resources
-    trials_at_a_time: int
+    cluster: Cluster
     tracker: Follower
     began: float
     """Seconds since 1970."""
@@ -54,6 +71,19 @@ class Session:
         return self.home.run
 
     @property
+    def trials_at_a_time(self) -> int:
+        """What the cluster holds; joins it."""
+        return most_trials(self.cluster.resources, self.config.resources)
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that trials use at a time; before the cluster is joined, all of this machine's."""
+        if not self.cluster.is_joined:
+            return os.cpu_count() or 1
+        resources = self.config.resources
+        return self.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
+
+    @property
     def device(self) -> str:
         return "cuda" if self.config.resources.gpus_per_worker else "cpu"
 
@@ -61,6 +91,9 @@ class Session:
 @contextmanager
 def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False) -> Iterator[Session]:
     """A sweep that is ready to run in `folder`; whatever this started (Ray, the tracker) ends with the `with` block.
+
+    A Ray of its own is started at once for a run that is new. One that goes on may have nothing left to compute, so
+    there it is started when something is.
 
     Args:
         group: whether the output's group may read folders that are new.
@@ -75,6 +108,18 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
     home, shared = home_of(run_dir, services.storage), run_dir.at(SHARED)
     new = [path for path in (run_dir.path, shared) if not path.exists()]
     with ExitStack() as stack:
+
+        def join() -> Resources:
+            found = stack.enter_context(
+                ray_runtime.connect(
+                    services.address, allow_anonymous=services.allow_anonymous, may_add=services.may_add
+                )
+            )
+            most_trials(found, plan.config.resources)
+            check_reach(home, found)
+            return found
+
+        cluster = Cluster(join)
         make_folders(run_dir, group=group)
         run_dir.refuse_links()
         stack.enter_context(lock.held(run_dir.path, lock.DRIVER_LOCK, "--output", "another sweep is running in"))
@@ -87,14 +132,10 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             address.check(services.tracking_uri)
             if services.studies_uri:
                 open_storage(services.studies_uri).engine.dispose()  # its tables are made before any worker starts
-            cluster = stack.enter_context(
-                ray_runtime.connect(
-                    services.address, allow_anonymous=services.allow_anonymous, may_add=services.may_add
-                )
-            )
-            trials_at_a_time = most_trials(cluster, plan.config.resources)
-            plan = replace(plan, config=bounded(plan.config, cluster))
-            check_reach(home, cluster)
+            if plan.config.resources.max_bytes == "auto":
+                plan = replace(plan, config=bounded(plan.config, cluster.resources))
+            elif services.address or not run_dir.plan.exists():
+                cluster.resources  # noqa: B018  # what is wrong with it is known before anything is left behind
             tracker = stack.enter_context(Follower(run_dir.path, services.tracking_uri))
         except InputError:
             for path in new:  # nothing was started: leave nothing behind
@@ -108,7 +149,6 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             roles=roles,
             inputs=inputs,
             cluster=cluster,
-            trials_at_a_time=trials_at_a_time,
             tracker=tracker,
             began=began,
         )

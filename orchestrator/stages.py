@@ -54,9 +54,7 @@ class Ingredients:
 
 def run(session: Session) -> list[str]:
     """Run every stage that is not finished, then print the board; a line on each planned row that has no score."""
-    resources = session.config.resources
-    cores = session.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
-    say(session.plan.text(cores))
+    say(session.plan.text(session.cores))
     say(session.home.shown)
     stores = build_images(session)
     check_memory(session, stores)
@@ -70,6 +68,7 @@ def run(session: Session) -> list[str]:
     unscored = finish_winners(session, ingredients, studies)
     audited = audit(session, ingredients, studies)
     refused = evaluate(session)
+    record(session, ingredients)  # on how many machines is known now
     report(session, refused=refused, audited=audited)
     return unscored + refused
 
@@ -152,8 +151,11 @@ def start_weights(session: Session) -> dict[tuple[str, int], str]:
 def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
     """Scale -> name of the teacher's centroids, which are then in the scale's store."""
     resources = session.config.resources
+    if not session.plan.teacher_scales:
+        return {}
     if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
-        cores = capacity.cores_of_largest(session.cluster, resources.cpus_per_worker, resources.gpus_per_worker)
+        cluster = session.cluster.resources
+        cores = capacity.cores_of_largest(cluster, resources.cpus_per_worker, resources.gpus_per_worker)
         resources = resources.model_copy(update={"cpus_per_worker": cores})
     return {
         scale: teachers.teach(
@@ -181,7 +183,7 @@ def record(session: Session, ingredients: Ingredients) -> None:
         inits=ingredients.inits,
         teachers=ingredients.teachers,
         centroid_seconds={scale: known for scale, known in seconds.items() if known is not None},
-        trials_at_a_time=session.trials_at_a_time,
+        trials_at_a_time=session.trials_at_a_time if session.cluster.is_joined else 0,
     )
     session.home.push()
 
@@ -223,7 +225,7 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
             session.home.access,
             session.roles,
             config.resources,
-            session.trials_at_a_time,
+            lambda: session.trials_at_a_time,
             session.device,
             progress,
         )
@@ -349,7 +351,7 @@ def _run_in_full(
             session.config.resources,
             session.device,
             moves(made),
-            at_a_time=session.trials_at_a_time,
+            at_a_time=lambda: session.trials_at_a_time,
             steered=steered,
         )
     for trial, result in zip(each, results, strict=True):
@@ -370,15 +372,18 @@ def evaluate(session: Session) -> list[str]:
     winners = list(entrants.winners(session.run, session.plan))
     jobs = entrants.jobs(winners, config.evaluation, session.inputs, access)
     planned = work.plan(jobs, session.inputs.benchmarks, access)
-    resources = config.resources
-    workforce = service.Workforce(
-        workers=config.evaluation.workers or session.trials_at_a_time * resources.workers_per_trial,
-        cpus=resources.cpus_per_worker,
-        gpus=resources.gpus_per_worker,
-        apart=resources.gpus_per_worker > 0,
-        max_restarts=resources.max_restarts,
-        max_bytes=resources.bound,
-    )
+
+    def workforce() -> service.Workforce:
+        resources = config.resources
+        return service.Workforce(
+            workers=config.evaluation.workers or session.trials_at_a_time * resources.workers_per_trial,
+            cpus=resources.cpus_per_worker,
+            gpus=resources.gpus_per_worker,
+            apart=resources.gpus_per_worker > 0,
+            max_restarts=resources.max_restarts,
+            max_bytes=resources.bound,
+        )
+
     with bar("evaluation", sum(len(job.pictures) for job in planned)) as made:
         return service.evaluate(planned, access, workforce, moves(made))
 

@@ -90,7 +90,7 @@ def bring_rows(
     for metric, why in dict.fromkeys(lacking for planned_job in planned for lacking in planned_job.job.lacking):
         say(f"{metric} not computed: {why}")
     if scoring.is_done(planned, access):
-        return scoring.evaluate(planned, access, scoring.Workforce(workers=1), lambda _: None)
+        return scoring.evaluate(planned, access, lambda: scoring.Workforce(workers=1), lambda _: None)
     interrupt_on_sigterm()
     with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
         fit = capacity.workers_that_fit(cluster, pool.cpus, pool.gpus)
@@ -108,7 +108,7 @@ def bring_rows(
             max_bytes=most_bytes(max_bytes, cluster, pool.cpus, pool.gpus),
         )
         with bar("evaluation", sum(len(planned_job.pictures) for planned_job in planned)) as made:
-            refused = scoring.evaluate(planned, access, workforce, moves(made))
+            refused = scoring.evaluate(planned, access, lambda: workforce, moves(made))
     if strict and refused:
         raise InputError(refused[0])
     return refused

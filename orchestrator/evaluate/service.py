@@ -39,7 +39,7 @@ class Workforce:
 
 
 def evaluate(
-    planned: Sequence[Planned], access: Access, workforce: Workforce, progress: Callable[[int], None]
+    planned: Sequence[Planned], access: Access, workforce: Callable[[], Workforce], progress: Callable[[int], None]
 ) -> list[str]:
     """Bring about the rows that the run lacks; this machine's run folder then holds all of them.
 
@@ -48,6 +48,7 @@ def evaluate(
 
     Args:
         access: the driver's.
+        workforce: asked for if something is to be measured.
         progress: called with how many images, of all that are planned, are measured.
 
     Returns:
@@ -114,8 +115,9 @@ def evaluate(
         return unit if unit.files else replace(unit, pictures=lacking) if lacking else None
 
     if units := due():
-        size = max(min(workforce.workers * (workforce.cpus if workforce.apart else 1), len(units)), 1)
-        with Pool(starter(access, workforce, size), size, workforce.max_restarts, unfinished) as pool:
+        force = workforce()
+        size = max(min(force.workers * (force.cpus if force.apart else 1), len(units)), 1)
+        with Pool(starter(access, force, size), size, force.max_restarts, unfinished) as pool:
             while units:
                 refused += pool.run(units, done)
                 units = due()

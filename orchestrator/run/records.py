@@ -152,6 +152,7 @@ def write_plan(
         benchmarks: (name, scale) -> hash of the test set.
         inits: (model's label, scale) -> sha256 of the weights that it starts from.
         teachers: scale -> name of the centroids; {} before they are known, which keeps what is written.
+        trials_at_a_time: 0 before anything is run, which keeps what is written.
 
     Raises:
         InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.

@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -46,11 +46,15 @@ def search(
     access: Access,
     roles: Roles,
     resources: ResourceConfig,
-    concurrency: int,
+    at_a_time: Callable[[], int],
     device: str,
     progress: SearchProgress,
 ) -> None:
-    """Run every planned trial that has not been told yet, and those that `lost` names; returns when all have."""
+    """Run every planned trial that has not been told yet, and those that `lost` names; returns when all have.
+
+    Args:
+        at_a_time: how many run at a time, asked if any is to be run.
+    """
     if again := lost(studies, access.run):
         say(f"search: {len(again)} finished trial(s), of damaged or deleted files, are run again")
         until = {fingerprint: step for fingerprint, (_, step) in again.items()}
@@ -61,7 +65,7 @@ def search(
             resources,
             device,
             lambda _: None,
-            at_a_time=concurrency,
+            at_a_time=at_a_time,
             steered=True,
             until=until,
         )
@@ -81,7 +85,7 @@ def search(
                 search_alg=_StudySearcher(in_flight),
                 scheduler=_StudyScheduler(in_flight),
                 num_samples=-1,
-                max_concurrent_trials=concurrency,
+                max_concurrent_trials=at_a_time(),
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

@@ -30,7 +30,7 @@ def run_in_full(
     device: str,
     progress: Callable[[int], None],
     *,
-    at_a_time: int,
+    at_a_time: Callable[[], int],
     steered: bool = False,
     until: Mapping[str, int] = MappingProxyType({}),
 ) -> list[TrialResult]:
@@ -40,6 +40,7 @@ def run_in_full(
 
     Args:
         access: the driver's.
+        at_a_time: how many run at a time, asked if any is to be run.
         steered: whether their validations are held against those of a search.
         until: fingerprint -> the validation after which that trial is stopped, and not run to its end.
     """
@@ -57,7 +58,7 @@ def run_in_full(
     progress(sum(reached))  # an earlier invocation may have left nothing to wait for
     try:
         while todo or running:
-            while todo and len(running) < at_a_time:
+            while todo and len(running) < at_a_time():
                 i = todo.pop(0)
                 trial = configs[i].model_dump(mode="json")
                 running[task.remote(trial, workers, resources, device, steered, last[i])] = i

@@ -120,7 +120,7 @@ def _trained(
     trial = plan.teacher_trial(scale, data_hash)
     roles.add(trial, combination=None, role="teacher")
     with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
-        [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=1)
+        [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=lambda: 1)
     if result.status != "complete":
         cure = "change teacher.train" if result.is_final else "the same command tries it again"
         raise InputError(f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; {cure}")

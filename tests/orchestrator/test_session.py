@@ -1,11 +1,17 @@
 """What a sweep leaves in its folder before it starts."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from cluster.ray_runtime import Node, Resources
+from orchestrator import session
+from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
+from orchestrator.plan.services import Services
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_board
 from orchestrator.session import bounded, write_config
@@ -38,3 +44,28 @@ def test_a_damaged_config_is_a_line_with_the_way_out(tmp_path: Path) -> None:
     run.config.write_text("models: [imdn")
     with pytest.raises(InputError, match=r"config.yaml is damaged .*; delete it, and run the same sweep, which writes"):
         write_config(run, load("quick"))
+
+
+def test_a_run_that_goes_on_joins_no_cluster_before_something_is_to_be_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = []
+
+    @contextmanager
+    def connect(*_: object, **__: object) -> Iterator[Resources]:
+        joined.append("joined")
+        yield Resources(cpus=2, gpus=0, nodes=(Node(address="a", cpus=2, gpus=0),))
+        joined.append("left")
+
+    monkeypatch.setattr(session.ray_runtime, "connect", connect)
+    monkeypatch.setattr(session, "Follower", lambda *_: nullcontext())
+    monkeypatch.setattr(session.address, "check", lambda _: None)
+    plan, services, run = make_plan(load("quick")), Services(tracking_uri="sqlite://"), RunDir(tmp_path / "out" / "run")
+    with session.opened(plan, run.path, services) as new:
+        assert joined == ["joined"] and new.cluster.is_joined
+        run.plan.touch()
+    joined.clear()
+    with session.opened(plan, run.path, services) as later:
+        assert (later.cores, joined) == (os.cpu_count(), [])
+        assert (later.trials_at_a_time, later.trials_at_a_time, later.cores, joined) == (2, 2, 2, ["joined"])
+    assert joined == ["joined", "left"]

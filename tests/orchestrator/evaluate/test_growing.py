@@ -91,7 +91,7 @@ class Bench:
         sets = {(bench.name, 2): bench for _, bench in jobs}
         planned = work.plan([job for job, _ in jobs], sets, access)
         moved: list[int] = []
-        refused = service.evaluate(planned, access, service.Workforce(workers=1), moved.append)
+        refused = service.evaluate(planned, access, lambda: service.Workforce(workers=1), moved.append)
         assert service.is_done(planned, access) or refused
         if not refused:
             assert moved[-1] == sum(len(planned_job.pictures) for planned_job in planned)
@@ -262,7 +262,7 @@ def test_however_many_jobs_share_weights_a_file_of_measurements_is_read_once(
         [job for job, _ in jobs], {("toy", 2): jobs[0][1], ("other", 2): jobs[1][1]}, bench.access("one")
     )
     workforce = service.Workforce(workers=1)
-    service.evaluate(planned, bench.access("one"), workforce, lambda _: None)
+    service.evaluate(planned, bench.access("one"), lambda: workforce, lambda _: None)
     shared = sorted((bench.folder / "runs" / "shared" / "rows").glob("*/*.parquet"))
     assert len(bench.asked) == 6 + 2 + 2 and len(shared) == 1, "all that is measured of the weights"
     assert len(read) == len({*read}) == 5 + 2, (
@@ -271,7 +271,7 @@ def test_however_many_jobs_share_weights_a_file_of_measurements_is_read_once(
     read.clear()
     assert service.is_done(planned, bench.access("two")) and read == shared
     read.clear()
-    service.evaluate(planned, bench.access("two"), workforce, lambda _: None)
+    service.evaluate(planned, bench.access("two"), lambda: workforce, lambda _: None)
     assert read == shared and service.is_done(planned, bench.access("two"))
 
 

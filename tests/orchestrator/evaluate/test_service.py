@@ -132,7 +132,7 @@ for name, workers, cpus, apart in given["holds"]:
     planned = work.plan([job], {("toy", 2): bench}, access)
     with ray_runtime.connect(None, cpus=4):
         workforce = scoring.Workforce(workers=workers, cpus=cpus, apart=apart)
-        refused = scoring.evaluate(planned, access, workforce, moved.append)
+        refused = scoring.evaluate(planned, access, lambda: workforce, moved.append)
     print(json.dumps({"refused": refused, "moved": moved, "keys": [picture.key for picture in planned[0].pictures],
                       "set_key": planned[0].set_key,
                       "measured": [measured_key(picture.measured, job.metrics[:2] + ("fid", "kid"))

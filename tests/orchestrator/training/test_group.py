@@ -69,7 +69,7 @@ try:
 
         resources = ResourceConfig(workers_per_trial=2, min_workers=given["min_workers"], placement="spread")
         began = time.monotonic()
-        [result] = workers.run_in_full([trial], LocalAccess(run.path), resources, "cpu", progress, at_a_time=1)
+        [result] = workers.run_in_full([trial], LocalAccess(run.path), resources, "cpu", progress, at_a_time=lambda: 1)
         took = time.monotonic() - began
 finally:
     cluster.shutdown()

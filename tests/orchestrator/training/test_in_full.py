@@ -85,7 +85,7 @@ def test_what_an_earlier_invocation_has_done_is_told_at_once(monkeypatch: pytest
     monkeypatch.setattr(in_full, "_ended", lambda *_: result)
     trials: Any = [SimpleNamespace(fingerprint=name, train=SimpleNamespace(steps=5)) for name in "fg"]
     access: Any = FakeAccess()
-    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=1)
+    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=lambda: 1)
     assert (found, told) == ([result] * 2, [10])
     assert access.asked == ["fg"]
 
@@ -111,7 +111,7 @@ def test_a_poll_looks_once_and_at_those_that_run_alone(
         for name in "abfgh"
     ]
     access: Any = FakeAccess()
-    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=2)
+    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=lambda: 2)
     assert (found, told) == ([result] * 5, [25] * 6)
     assert access.asked == ["abfgh", "fg", "fg", "gh", "h", "h"], "one look a poll; what has ended is not asked again"
     assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()] == ["f", "g", "h"], "notes, once each"
