@@ -253,17 +253,31 @@ def labelled(
         image: what the subject's test set calls it, `SET` for all of it; images: how many that has.
         lr_sha256: of the image's LR pixels, or of the set's.
     """
-    wanted = {*metrics, "l_std"} | ({"kid"} if "fid" in metrics else set())
-    dropped = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
-    dropped |= Identity.__dataclass_fields__.keys()
-    used, unused = ({METRICS[name].library for name in METRICS if (name in wanted) is asked} for asked in (True, False))
+    wanted, dropped, unused = _not_asked(tuple(metrics))
     own = {name: value for name, value in row.items() if name not in dropped}
     for name in ("per_draw", "details", "not_computed"):
         own[name] = {metric: value for metric, value in row[name].items() if metric in wanted}
-    computed_by = json.loads(row["versions"])
-    own["versions"] = json.dumps({name: of for name, of in computed_by.items() if name not in unused - used})
+    own["versions"] = _without(row["versions"], unused)
     names = {"key": key, "benchmark": subject.benchmark, "image": image, "images": images, "lr_sha256": lr_sha256}
     return own | names
+
+
+@functools.cache
+def _not_asked(metrics: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """What these metrics name in a row, the columns that it has for others, and the libraries that only those use."""
+    wanted = {*metrics, "l_std"} | ({"kid"} if "fid" in metrics else set())
+    dropped = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
+    used, unused = ({METRICS[name].library for name in METRICS if (name in wanted) is asked} for asked in (True, False))
+    return (
+        frozenset(wanted),
+        frozenset(dropped | Identity.__dataclass_fields__.keys()),
+        frozenset(unused - used) - {None},
+    )
+
+
+@functools.cache
+def _without(versions: str, libraries: frozenset[str]) -> str:
+    return json.dumps({name: of for name, of in json.loads(versions).items() if name not in libraries})
 
 
 def _key(measured: Sequence[Any], metrics: Sequence[str]) -> str:
@@ -308,11 +322,12 @@ def _merged(row: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a row, in Arrow's terms: a map is a list of pairs."""
-    columns = {name: row.get(name) for name in SCHEMA.names}
+    """A row in Arrow's terms: a map is a list of pairs."""
+    columns = dict(row)
     _, at, step = str(columns["fingerprint"]).partition("@")
     columns["step"] = int(step) if at else None
     columns["per_draw"] = list((row.get("per_draw") or {}).items())
     for name in ("not_computed", "details"):
-        columns[name] = json.dumps(row.get(name) or {}, ensure_ascii=False, allow_nan=False)
+        value = row.get(name)
+        columns[name] = json.dumps(value, ensure_ascii=False, allow_nan=False) if value else "{}"
     return columns
