@@ -287,7 +287,7 @@ def _key(measured: Sequence[Any], metrics: Sequence[str]) -> str:
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of one file in Arrow's terms, as they were written."""
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        table = pq.ParquetFile(path, page_checksum_verification=True).read(use_threads=False)
         rows: list[dict[str, Any]] = table.to_pylist()
         metadata = table.schema.metadata
         damage = (
