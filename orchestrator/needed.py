@@ -27,6 +27,7 @@ from orchestrator.data.manifest import Manifest, stored_name
 from orchestrator.run import journal
 from orchestrator.run.folder import SHARED, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
+from orchestrator.run.records import read_sealed
 from orchestrator.run.roles import read_roles
 from orchestrator.search.record import SearchRecord
 from orchestrator.storage.uri import Listed
@@ -166,7 +167,7 @@ def needed(output: Path) -> Needed:
                     )
                 fingerprints |= {role.fingerprint for role in roles}
                 if run.plan.exists():
-                    hashes |= _Ingredients.parse(read_json(run.plan), str(run.plan)).hashes
+                    hashes |= _Ingredients.parse(read_sealed(run.plan), str(run.plan)).hashes
             if run.evaluation.exists():
                 weights |= _weights(path for path in run.evaluation.iterdir() if path.suffix == ".parquet")
     return Needed(

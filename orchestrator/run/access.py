@@ -67,8 +67,8 @@ class Access(ABC):
         """The same run, for processes on any node."""
 
     @abstractmethod
-    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
-        """Bring what others wrote in a folder of the run here, or into another folder."""
+    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None, *, only_read: bool = False) -> None:
+        """Bring what others wrote in a folder of the run here, or into another folder; `only_read`: as `pull_tree`."""
 
     @abstractmethod
     def push(self, name: str, patterns: Sequence[str]) -> None:
@@ -236,7 +236,7 @@ class LocalAccess(Access):
     def for_workers(self) -> LocalAccess:
         return self
 
-    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
+    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None, *, only_read: bool = False) -> None:
         pass
 
     def push(self, name: str, patterns: Sequence[str]) -> None:
@@ -302,8 +302,8 @@ class MirroredAccess(Access):
     def for_workers(self) -> MirroredAccess:
         return replace(self, folder=None)
 
-    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None) -> None:
-        weathered(lambda: pull_tree(self._stored(name), into or self.run.at(name), patterns))
+    def pull(self, name: str, patterns: Sequence[str], into: Path | None = None, *, only_read: bool = False) -> None:
+        weathered(lambda: pull_tree(self._stored(name), into or self.run.at(name), patterns, only_read=only_read))
 
     def push(self, name: str, patterns: Sequence[str]) -> None:
         weathered(lambda: push_tree(self.run.at(name), self._stored(name), patterns))

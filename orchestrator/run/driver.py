@@ -95,11 +95,12 @@ class Home(ABC):
     def pull_trials(self) -> None:
         """Bring here how the run's trials stand, also those that other runs began."""
         names = {trial_name(role.fingerprint).rpartition("/")[2] for role in read_roles(self.run)}
-        self.access.pull(f"{SHARED}/trials", [f"{name}/{file}" for name in names for file in (TRIAL, JOURNAL)])
+        files = [f"{name}/{file}" for name in names for file in (TRIAL, JOURNAL)]
+        self.access.pull(f"{SHARED}/trials", files, only_read=True)  # workers have a copy of their own
 
     def pull_weights(self, fingerprint: str) -> None:
         """Bring a finished trial's journal and weights into the run folder."""
-        self.access.pull(trial_name(fingerprint), [JOURNAL, TRIAL, "model/*", "model_ema/*"])
+        self.access.pull(trial_name(fingerprint), [JOURNAL, TRIAL, "model/*", "model_ema/*"], only_read=True)
 
 
 class LocalHome(Home):

@@ -1,7 +1,8 @@
 """The JSON files of a run folder, typed: plan, trials, winners, home; each reader beside its writer.
 
-A record that lacks a key, has another one or is not JSON is refused in one line that names the file. Needs neither Ray,
-MLflow, Optuna nor torch; only `write_plan` builds networks, to count their parameters.
+A record that lacks a key, has another one or is not JSON is refused in one line that names the file, and so is one that
+is not what was written: `sha256` is of the rest. Needs neither Ray, MLflow, Optuna nor torch; only `write_plan` builds
+networks, to count their parameters.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
 from sr_models.errors import InputError
 from sr_models.files import read_json, write_json
+from sr_models.hashing import digest
 from sr_models.params import Params
 
 Role = Literal["search", "final", "teacher"]
@@ -41,18 +43,38 @@ def way_out() -> Iterator[None]:
         raise InputError(f"{error}; {WRITTEN_AGAIN}") from None
 
 
+_SHA256 = "sha256"
+
+
+def read_sealed(path: Path) -> Any:
+    """The content of a JSON file without its checksum; files of earlier versions have none.
+
+    Raises:
+        InputError: the file is not JSON, or not what was written.
+    """
+    found = read_json(path)
+    if isinstance(found, dict) and found.pop(_SHA256, None) not in (None, digest(found)):
+        raise InputError(f"{path} is damaged: its checksum is another one")
+    return found
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file with its checksum, whole or not at all."""
+    write_json(path, {**content, _SHA256: digest(content)})
+
+
 class Record(Params):
     """A JSON file of a run folder, its keys in the order of the fields."""
 
     @classmethod
     @way_out()
     def read(cls, path: Path) -> Self:
-        """Raises InputError: the file is not JSON, lacks a key, has one too many or a value of another type."""
-        return cls.parse(read_json(path), str(path))
+        """Raises InputError: as `read_sealed`; the file lacks a key, has one too many or a value of another type."""
+        return cls.parse(read_sealed(path), str(path))
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        write_json(path, self.model_dump(mode="json"))
+        write_sealed(path, self.model_dump(mode="json"))
 
 
 # ---- plan.json -------------------------------------------------------------------------------------------------------
@@ -331,7 +353,7 @@ def read_winners(path: Path) -> dict[str, WinnerRecord]:
     Raises:
         InputError: the file is not JSON, or not what `write_winners` wrote.
     """
-    found = read_json(path) if path.exists() else {}
+    found = read_sealed(path) if path.exists() else {}
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected a mapping of combinations to winners, got {type(found).__name__} {found!r}")
     return {name: WinnerRecord.parse(winner, f"{path}: {name}") for name, winner in found.items()}
@@ -339,7 +361,7 @@ def read_winners(path: Path) -> dict[str, WinnerRecord]:
 
 def write_winners(path: Path, winners: Mapping[str, WinnerRecord]) -> None:
     """Write winners.json whole or not at all."""
-    write_json(path, {name: winner.model_dump(mode="json") for name, winner in winners.items()})
+    write_sealed(path, {name: winner.model_dump(mode="json") for name, winner in winners.items()})
 
 
 # ---- home.json -------------------------------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ from orchestrator.training.worker import Crew, execute, reserved_for_trial
 from sr_models.errors import DiskFullError, InputError
 from sr_models.hashing import digest
 
+ROUND = 250
+"""Trials that Tune is given at a time. It keeps what it knows of each, some 0.1 MB, until all of them have ended."""
+
 
 def search(
     studies: Studies,
@@ -78,29 +81,32 @@ def search(
     crew = Crew(access.for_workers(), resources, device, True, verdicts)
     trial = tune.with_parameters(_trial, crew=crew)  # not in its config, which Tune writes down
     trainable = tune.with_resources(trial, {name: amount for name, amount in bundle.items() if amount})
-    with scratch_of(in_flight.run.path) as scratch:
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=_StudySearcher(in_flight),
-                scheduler=_StudyScheduler(in_flight),
-                num_samples=-1,
-                max_concurrent_trials=at_a_time(),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=in_flight.run.name,
-                storage_path=scratch,
-                verbose=0,
-                callbacks=[_Losses(in_flight)],
-                failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
-            ),
-        )
-        os.environ.update(QUIET_TUNE)
-        tuner.fit()
+    left = studies.open
+    while left:
+        with scratch_of(in_flight.run.path) as scratch:
+            tuner = tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=_StudySearcher(in_flight, ROUND),
+                    scheduler=_StudyScheduler(in_flight),
+                    num_samples=-1,
+                    max_concurrent_trials=at_a_time(),
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name=in_flight.run.name,
+                    storage_path=scratch,
+                    verbose=0,
+                    callbacks=[_Losses(in_flight)],
+                    failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
+                ),
+            )
+            os.environ.update(QUIET_TUNE)
+            tuner.fit()
+        if studies.open == left:
+            raise RuntimeError(f"{left} planned trials were not run; the same command goes on with them")
+        left = studies.open
     in_flight.close_journals()
-    if studies.open:
-        raise RuntimeError(f"{studies.open} planned trials were not run; the same command goes on with them")
 
 
 @contextmanager
@@ -215,15 +221,18 @@ class _Losses(tune.Callback):
 class _StudySearcher(Searcher):
     """Hands out the studies' trials and tells the studies how they ended. It has no state of its own to save."""
 
-    def __init__(self, in_flight: InFlight) -> None:
+    def __init__(self, in_flight: InFlight, most: int) -> None:
         super().__init__()
-        self.in_flight = in_flight
+        self.in_flight, self.left = in_flight, most
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if not self.left:
+            return Searcher.FINISHED  # type: ignore[return-value]  # a string to Tune
         started = self.in_flight.start(trial_id)
         if started is None and self.in_flight.duplicates:
             return None  # ask again later
-        return started or Searcher.FINISHED  # type: ignore[return-value]  # FINISHED is a string to Tune
+        self.left -= 1
+        return started or Searcher.FINISHED  # type: ignore[return-value]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id not in self.in_flight.live:  # stopped by the scheduler, which told the study

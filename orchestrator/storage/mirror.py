@@ -99,13 +99,14 @@ def push_tree(folder: Path, storage: Storage, patterns: Sequence[str]) -> list[s
     return pushed
 
 
-def pull_tree(storage: Storage, folder: Path, patterns: Sequence[str]) -> list[str]:
+def pull_tree(storage: Storage, folder: Path, patterns: Sequence[str], *, only_read: bool = False) -> list[str]:
     """Download the files that changed on the storage since they were last made equal, and those missing here.
 
     A file that changed on both sides becomes the storage's; one that changed here alone stays. Nothing is deleted.
 
     Args:
         patterns: as for `push_tree`.
+        only_read: nobody writes in the folder, so one that changed here alone is damaged and becomes the storage's too.
 
     Returns:
         The names downloaded.
@@ -122,7 +123,9 @@ def pull_tree(storage: Storage, folder: Path, patterns: Sequence[str]) -> list[s
                 due = {name: remote[name] for name in names}
                 for name in names:
                     here = _look(files[name]) if name in files else None
-                    if here is not None and remote[name] in (here, equals[name][1] if name in equals else None):
+                    was_here, was_there = equals.get(name, (None, None))
+                    kept = was_there == remote[name] and (was_here == here or not only_read)
+                    if here is not None and (here == remote[name] or kept):
                         del due[name]
                 arrived = _pull(storage, folder, due)
                 equals |= {name: [due[name], due[name]] for name in arrived}

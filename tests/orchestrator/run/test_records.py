@@ -1,5 +1,6 @@
 """What a run folder's JSON files look like to the byte, that they come back, and how a wrong one is refused."""
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -179,8 +180,28 @@ def test_what_is_written_to_the_byte_and_comes_back(name: str, record: Any, text
         write_winners(path, record)
     else:
         record.write(path)
-    assert path.read_text() == text
+    assert path.read_text() == (sealed(text) if name != "home.json" else text)
     assert READERS[name](path) == record
+
+
+def sealed(text: str) -> str:
+    content = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    return text.removesuffix("\n}\n") + f',\n "sha256": "{hashlib.sha256(content.encode()).hexdigest()}"\n}}\n'
+
+
+@pytest.mark.parametrize(("name", "record"), [("plan.json", PLAN), ("trial.json", TRIAL), ("winners.json", WINNERS)])
+def test_no_bit_of_a_record_flips_unheard(name: str, record: Any, tmp_path: Path) -> None:
+    path, heard = tmp_path / name, 0
+    write_winners(path, record) if isinstance(record, dict) else record.write(path)
+    whole = path.read_bytes()
+    for at in range(0, 8 * len(whole), 5):
+        path.write_bytes(whole[: at // 8] + bytes([whole[at // 8] ^ 1 << at % 8]) + whole[at // 8 + 1 :])
+        try:
+            assert READERS[name](path) == record, at  # white space
+        except InputError as error:
+            assert str(path) in str(error) and "delete it, and run the same sweep" in str(error)
+            heard += 1
+    assert heard > len(whole)
 
 
 def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
@@ -360,7 +381,6 @@ def test_a_run_whose_sigma_branch_meant_another_is_not_gone_on_with(tmp_path: Pa
     }
     records.write_plan(run, plan, **given)
     assert records.read_plan(tmp_path).numerics_version == SIGMA_NUMERICS_VERSION
-    written = json.loads(run.plan.read_text())
-    run.plan.write_text(json.dumps(written | {"numerics_version": NUMERICS_VERSION}))
+    records.read_plan(tmp_path).model_copy(update={"numerics_version": NUMERICS_VERSION}).write(run.plan)
     with pytest.raises(InputError, match="numerics version changed since"):
         records.write_plan(run, plan, **given)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from orchestrator.search.tune import _cause, _Losses, _raised, _StudySearcher, scratch_of
 from sr_models.errors import DiskFullError
@@ -76,8 +77,20 @@ def test_a_study_hears_of_what_the_numbers_did_alone(
         close=lambda _id, state, _step, cause: calls.append(("close", state, cause)),
         leave=lambda _id, _step, cause: calls.append(("leave", cause)),
     )  # fmt: skip
-    _StudySearcher(in_flight).on_trial_complete("t", result and {"step": 50, **result}, error)  # type: ignore[arg-type]
+    _StudySearcher(in_flight, 1).on_trial_complete("t", result and {"step": 50, **result}, error)  # type: ignore[arg-type]
     assert calls == [heard]
+
+
+def test_a_round_hands_out_so_many_trials_and_no_more() -> None:
+    started: list[str] = []
+
+    def start(trial_id: str) -> dict[str, str] | None:
+        started.append(trial_id)
+        return None if trial_id == "b" else {"trial": trial_id}
+
+    searcher = _StudySearcher(SimpleNamespace(start=start, duplicates={"b"}), 2)  # type: ignore[arg-type]
+    answers = [searcher.suggest(trial_id) for trial_id in "abcd"]
+    assert answers == [{"trial": "a"}, None, {"trial": "c"}, Searcher.FINISHED] and started == ["a", "b", "c"]
 
 
 def test_a_full_disk_ends_the_search_and_says_nothing_of_the_trial(tmp_path: Path) -> None:

@@ -96,6 +96,19 @@ def test_what_changed_here_alone_survives_a_pull_and_a_wiped_storage_is_filled_a
     assert push_tree(here, elsewhere, ["*"]) == ["a", "b"]
 
 
+def test_what_is_damaged_in_a_copy_that_is_only_read_is_fetched_again(place, tmp_path):
+    here, copy = tmp_path / "here", tmp_path / "copy"
+    here.mkdir()
+    (here / "journal.jsonl").write_bytes(b"a step\n")
+    push_tree(here, place, ["*"])
+    assert pull_tree(place, copy, ["*"], only_read=True) == ["journal.jsonl"]
+    assert pull_tree(place, copy, ["*"], only_read=True) == []
+    (copy / "journal.jsonl").write_bytes(b"")
+    assert pull_tree(place, copy, ["*"]) == []
+    assert pull_tree(place, copy, ["*"], only_read=True) == ["journal.jsonl"]
+    assert (copy / "journal.jsonl").read_bytes() == b"a step\n"
+
+
 def test_what_takes_the_place_of_files_while_they_are_fetched_is_fetched_too(tmp_path, monkeypatch):
     storage, there = Storage.parse(str(tmp_path / "far"), "--storage"), tmp_path / "far"
     for name in "ab":

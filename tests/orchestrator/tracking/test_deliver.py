@@ -714,8 +714,8 @@ def test_names_that_mlflow_refuses(uri: str, run: Path) -> None:
     [row] = runs(uri, f"{run.parent.name} leaderboard")
     assert row.data.metrics["psnr_y.my_ _own_ photos _2"] == 30.0
     trial = add_trial(run, "f")
-    described = json.loads((trial / "trial.json").read_text()) | {"config": {"long": "x" * 9000, "a=b": 1}}
-    (trial / "trial.json").write_text(json.dumps(described))
+    record = TrialRecord.read(trial / "trial.json")
+    record.model_copy(update={"config": {"long": "x" * 9000, "a=b": 1}}).write(trial / "trial.json")
     Tracker(run, uri).sync()
     params = one(uri, run, role="search").data.params
     assert len(params["long"]) == 6000 and params["a_b"] == "1"
