@@ -19,6 +19,7 @@ from objectives.spec import (
     ConstantSigma,
     Distillation,
     Expectation,
+    ImageMixup,
     LossParams,
     Need,
     NoLoss,
@@ -41,6 +42,7 @@ TARGETS: dict[str, type[TargetParams]] = {
     "kd": Distillation,
     "noise_free": CentroidTarget,
     "mixup": CentroidMixup,
+    "image_mixup": ImageMixup,
 }
 
 LOSSES: dict[str, type[LossParams]] = {
@@ -61,6 +63,7 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "kd": ObjectiveSpec(target=Distillation(), loss=L1()),
     "eco_noise_free": ObjectiveSpec(target=CentroidTarget(), loss=L1()),
     "eco": ObjectiveSpec(target=CentroidMixup(), loss=L1()),
+    "image_mixup": ObjectiveSpec(target=ImageMixup(), loss=L1()),
     "constant_sigma": ObjectiveSpec(target=HR(), loss=ConstantSigma()),
     "expectation": ObjectiveSpec(target=HR(), loss=Expectation(), sigma=SigmaBranch()),
     "expectation_only": ObjectiveSpec(target=HR(), loss=Expectation()),
@@ -76,6 +79,7 @@ DESCRIPTIONS: dict[str, str] = {
     "kd": "distillation: L1 to the teacher's SR of the real LR",
     "eco_noise_free": "L1 on the teacher's pair: its SR, and that SR downscaled again (ECO Eq. 11)",
     "eco": "L1 on a mixup that moves from the teacher's pair to the real pair (ECO Eq. 14)",
+    "image_mixup": "L1 on ordinary mixup: each pair blended with another one of the training images",
     "constant_sigma": "L1 to the HR image plus constant Gaussian noise (He & Cheng Eq. 7)",
     "expectation": "expectation loss and a sigma branch that learns the error (He & Cheng Eq. 8 + 10)",
     "expectation_only": "expectation loss without the sigma branch (He & Cheng Eq. 8)",

@@ -70,12 +70,12 @@ class Objective:
 
         Args:
             model: input (B, C, h, w) -> SR, or (SR, sigma_hat) if the spec has a sigma branch; each (B, C, s h, s w).
-            batch: holds mu and mu_lr where `spec.needs` says so.
+            batch: holds mu, mu_lr and a partner where `spec.needs` says so.
             progress: finished optimiser steps / (full budget - 1), in [0, 1].
             rng: draws z; row i depends on sample_ids[i] alone.
         """
         spec = self.spec
-        x, y = targets.BY_KIND[spec.target.kind](spec.target, batch, progress)
+        x, y = targets.BY_KIND[spec.target.kind](spec.target, batch, progress, rng)
         output = model(x)
         mu = output[0] if spec.sigma else output
         assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"

@@ -5,7 +5,7 @@ Sources: ECO (Lee & Heo 2023, https://arxiv.org/abs/2312.17526) for the targets,
 this. All losses are measured on images in [0, 1].
 
 What a run must supply for an objective, its `needs`, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr"
-(that SR downscaled again), "sigma" (a network that also returns sigma).
+(that SR downscaled again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 from sr_models.errors import InputError
 from sr_models.params import Params, SearchRange, nearest, searchable
 
-Need = Literal["mu", "mu_lr", "sigma"]
+Need = Literal["mu", "mu_lr", "partner", "sigma"]
 RampShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
 
 NOTHING: frozenset[Need] = frozenset()
@@ -72,6 +72,25 @@ class CentroidMixup(TargetParams):
     power: float = Field(default=2.0, gt=0, description="exponent of the polynomial ramp, > 0 (1 is linear)")
     steepness: float = Field(
         default=10.0, ge=0.1, le=1000, description="logistic range of the sigmoid ramp, in [0.1, 1000]"
+    )
+
+
+class ImageMixup(TargetParams):
+    """Ordinary mixup of two images, lambda (x, y) + (1-lambda) (x', y') with lambda ~ Beta(a, a) for each sample.
+
+    Zhang et al. 2018 (https://arxiv.org/abs/1710.09412), for SR in Yoo et al. 2020 (https://arxiv.org/abs/2004.00448):
+    what ECO compares with, and can be used beside. (x', y') is no row of the batch, which another number of workers
+    would cut otherwise, but a pair drawn like one, by the sample's own number: the same distribution.
+    """
+
+    kind: Literal["image_mixup"] = "image_mixup"
+    needs: ClassVar[frozenset[Need]] = frozenset({"partner"})
+    a: float = searchable(
+        1.0,
+        SearchRange(low=0.1, high=4.0, log=True),
+        "both parameters of lambda's Beta distribution: 1 is uniform, small ones leave most images nearly unmixed",
+        ge=0.01,
+        le=100,
     )
 
 
@@ -164,7 +183,7 @@ class SigmaBranch(Params):
 
 # ---- the objective -------------------------------------------------------------------------------------------------
 
-Target = HR | Distillation | CentroidTarget | CentroidMixup
+Target = HR | Distillation | CentroidTarget | CentroidMixup | ImageMixup
 Loss = L1 | L2 | Charbonnier | ConstantSigma | Expectation | NoLoss
 
 
@@ -180,7 +199,7 @@ class ObjectiveSpec(Params):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What a run must supply: a subset of {"mu", "mu_lr", "sigma"}."""
+        """What a run must supply: a subset of {"mu", "mu_lr", "partner", "sigma"}."""
         return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
 
     @property

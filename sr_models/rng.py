@@ -12,10 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["crop", "loss_noise", "timestep", "diffusion_noise", "degrade", "sample", "init"]
+Purpose = Literal[
+    "crop", "loss_noise", "timestep", "diffusion_noise", "degrade", "sample", "init", "partner", "mixup",
+]  # fmt: skip
 
 _PURPOSES: dict[Purpose, int] = {
     "crop": 1, "loss_noise": 2, "timestep": 3, "diffusion_noise": 4, "degrade": 5, "sample": 6, "init": 7,
+    "partner": 8, "mixup": 9,
 }  # fmt: skip
 
 
@@ -60,6 +63,10 @@ class SampleRng:
     def integers(self, purpose: Purpose, low: int, high: int, shape: tuple[int, ...] = ()) -> np.ndarray:
         """Uniform int64 in [low, high) of shape (B, *shape)."""
         return np.stack([np.asarray(self._one(i, purpose).integers(low, high, shape)) for i in self.sample_ids])
+
+    def beta(self, purpose: Purpose, a: float) -> np.ndarray:
+        """float32 in [0, 1] of the Beta(a, a) distribution, of shape (B,)."""
+        return np.stack([np.float32(self._one(i, purpose).beta(a, a)) for i in self.sample_ids])
 
     def _one(self, sample: int, purpose: Purpose) -> np.random.Generator:
         return keyed(self.seed, self.step, int(sample), purpose)

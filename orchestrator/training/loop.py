@@ -245,6 +245,7 @@ class _Trial:
             batch_size=train.batch_size,
             patch=train.patch,
             teacher=config.teacher,
+            partner="partner" in config.objective.needs,
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.device,

@@ -40,6 +40,8 @@ def make_batch(ids: list[int]) -> Batch:
         hr=images(6 * SCALE, "degrade"),
         mu=images(6 * SCALE, "init"),
         mu_lr=images(6, "sample"),
+        partner_lr=images(6, "partner"),
+        partner_hr=images(6 * SCALE, "mixup"),
         sample_ids=np.asarray(ids),
         step=5,
         seed=1,

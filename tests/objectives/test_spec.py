@@ -21,6 +21,7 @@ from sr_models.errors import InputError
         ("kd", {"mu"}),
         ("eco_noise_free", {"mu", "mu_lr"}),
         ("eco", {"mu", "mu_lr"}),
+        ("image_mixup", {"partner"}),
         ("l1+aux", {"sigma"}),
         ("eco+expectation", {"mu", "mu_lr", "sigma"}),
     ],

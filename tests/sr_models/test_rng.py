@@ -10,6 +10,7 @@ from sr_models.rng import _PURPOSES, SampleRng, keyed, noise_field, noise_seed
 DRAWS = {
     "normal": lambda rng: rng.normal("loss_noise", (2, 3)),
     "uniform": lambda rng: rng.uniform("timestep"),
+    "beta": lambda rng: rng.beta("mixup", 0.4),
     "integers": lambda rng: rng.integers("timestep", 0, 1000),
 }
 
@@ -55,6 +56,9 @@ def test_draws_have_the_moments_they_promise():
     rng = SampleRng(0, 0, np.arange(200))
     z, u, k = rng.normal("loss_noise", (500,)), rng.uniform("sample", (500,)), rng.integers("degrade", 2, 5, (500,))
     assert (z.dtype, u.dtype, k.dtype) == (np.float32, np.float32, np.int64)
+    share = SampleRng(0, 0, np.arange(20_000)).beta("mixup", 0.4)  # of variance 1 / (4 (2 a + 1))
+    assert share.dtype == np.float32 and share.min() >= 0 and share.max() <= 1
+    assert share.mean() == pytest.approx(0.5, abs=0.011) and share.var() == pytest.approx(1 / 7.2, abs=0.002)
     limit = 4 / np.sqrt(z.size)  # four standard errors
     assert abs(z.mean()) < limit and abs(z.std() - 1) < limit
     assert abs(u.mean() - 0.5) < limit and u.min() >= 0 and u.max() < 1
