@@ -81,7 +81,7 @@ class Objective:
         assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"
         mu = mu.float()
 
-        z = torch.from_numpy(rng.normal("loss_noise", tuple(y.shape[1:]))).to(y.device) if spec.loss.noisy else None
+        z = rng.noise("loss_noise", tuple(y.shape[1:]), y.device) if spec.loss.noisy else None
         loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z)
         logs: dict[str, Tensor] = {}
         if isinstance(spec.target, CentroidMixup):
