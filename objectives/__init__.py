@@ -20,6 +20,7 @@ from objectives.spec import (
     Distillation,
     Expectation,
     ImageMixup,
+    LossMixup,
     LossParams,
     Need,
     NoLoss,
@@ -42,6 +43,7 @@ TARGETS: dict[str, type[TargetParams]] = {
     "kd": Distillation,
     "noise_free": CentroidTarget,
     "mixup": CentroidMixup,
+    "loss_mixup": LossMixup,
     "image_mixup": ImageMixup,
 }
 
@@ -63,6 +65,7 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "kd": ObjectiveSpec(target=Distillation(), loss=L1()),
     "eco_noise_free": ObjectiveSpec(target=CentroidTarget(), loss=L1()),
     "eco": ObjectiveSpec(target=CentroidMixup(), loss=L1()),
+    "loss_mixup": ObjectiveSpec(target=LossMixup(), loss=L1()),
     "image_mixup": ObjectiveSpec(target=ImageMixup(), loss=L1()),
     "constant_sigma": ObjectiveSpec(target=HR(), loss=ConstantSigma()),
     "expectation": ObjectiveSpec(target=HR(), loss=Expectation(), sigma=SigmaBranch()),
@@ -79,6 +82,7 @@ DESCRIPTIONS: dict[str, str] = {
     "kd": "distillation: L1 to the teacher's SR of the real LR",
     "eco_noise_free": "L1 on the teacher's pair: its SR, and that SR downscaled again (ECO Eq. 11)",
     "eco": "L1 on a mixup that moves from the teacher's pair to the real pair (ECO Eq. 14)",
+    "loss_mixup": "L1 on the teacher's pair and on the real one, weighed by ECO's ramp; nothing is mixed (ECO Fig. 5)",
     "image_mixup": "L1 on ordinary mixup: each pair blended with another one of the training images",
     "constant_sigma": "L1 to the HR image plus constant Gaussian noise (He & Cheng Eq. 7)",
     "expectation": "expectation loss and a sigma branch that learns the error (He & Cheng Eq. 8 + 10)",
@@ -101,8 +105,7 @@ class LegalRow(NamedTuple):
 
 LEGAL: tuple[LegalRow, ...] = (
     # Regression: any target under any loss. Without a main loss, only the sigma branch is left to train the network.
-    *(LegalRow("regression", t, loss, None, TARGETS[t].needs) for t in TARGETS for loss in LOSSES if loss != "none"),
-    *(LegalRow("regression", t, "none", None, TARGETS[t].needs | {"sigma"}) for t in TARGETS),
+    *(LegalRow("regression", t, loss, None, TARGETS[t].needs | LOSSES[loss].needs) for t in TARGETS for loss in LOSSES),
 )
 
 

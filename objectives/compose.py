@@ -6,7 +6,7 @@ The composition is ours; the parts come from ECO (https://arxiv.org/abs/2312.175
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from objectives import pixel, targets
 from objectives.batch import Batch
 from objectives.ramps import alpha
-from objectives.spec import CentroidMixup, ObjectiveSpec
+from objectives.spec import ObjectiveSpec, RampedTarget
+from objectives.targets import Term
 from sr_models.rng import SampleRng
 
 
@@ -75,23 +76,36 @@ class Objective:
             rng: draws z; row i depends on sample_ids[i] alone.
         """
         spec = self.spec
-        x, y = targets.BY_KIND[spec.target.kind](spec.target, batch, progress, rng)
-        output = model(x)
+        terms = targets.BY_KIND[spec.target.kind](spec.target, batch, progress, rng)
+        misses = [self._miss(model, term, rng, draw) for draw, term in enumerate(terms)]
+        loss, *aux = (_weighted(terms, column) for column in zip(*misses, strict=True))
+        logs: dict[str, Tensor] = {}
+        if isinstance(spec.target, RampedTarget):
+            logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=loss.device)
+        if spec.sigma:
+            logs["loss_main"], logs["loss_aux"] = loss.detach().mean(), aux[0].detach().mean()
+            loss = loss + spec.sigma.beta * aux[0]
+        return LossTerms(loss, logs)
+
+    def _miss(self, model: nn.Module, term: Term, rng: SampleRng, draw: int) -> list[Tensor]:
+        """The loss of one pair, and with a sigma branch its auxiliary loss; each (B,)."""
+        spec, y = self.spec, term.y
+        output = model(term.x)
         mu = output[0] if spec.sigma else output
         assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"
         mu = mu.float()
 
-        z = rng.noise("loss_noise", tuple(y.shape[1:]), y.device) if spec.loss.noisy else None
+        z = rng.noise("loss_noise", tuple(y.shape[1:]), y.device, draw=draw) if spec.loss.noisy else None
         loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z)
-        logs: dict[str, Tensor] = {}
-        if isinstance(spec.target, CentroidMixup):
-            logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=y.device)
-        if spec.sigma:
-            sigma_hat = output[1].float()
-            assert sigma_hat.shape == y.shape, f"sigma is {tuple(sigma_hat.shape)} for a target of {tuple(y.shape)}"
-            # mu is the auxiliary loss's target, so it is detached; alone, that loss must train the network too.
-            aux_mu = mu if spec.loss.kind == "none" else mu.detach()
-            aux = pixel.auxiliary(spec.sigma, aux_mu, sigma_hat, y)
-            logs["loss_main"], logs["loss_aux"] = loss.detach().mean(), aux.detach().mean()
-            loss = loss + spec.sigma.beta * aux
-        return LossTerms(loss, logs)
+        if not spec.sigma:
+            return [loss]
+        sigma_hat = output[1].float()
+        assert sigma_hat.shape == y.shape, f"sigma is {tuple(sigma_hat.shape)} for a target of {tuple(y.shape)}"
+        # mu is the auxiliary loss's target, so it is detached; alone, that loss must train the network too.
+        aux_mu = mu if spec.loss.kind == "none" else mu.detach()
+        return [loss, pixel.auxiliary(spec.sigma, aux_mu, sigma_hat, y)]
+
+
+def _weighted(terms: Sequence[Term], misses: Sequence[Tensor]) -> Tensor:
+    """The sum of what each term misses, by its weight; of one term, bit for bit what it misses."""
+    return torch.stack([term.weight * miss for term, miss in zip(terms, misses, strict=True)]).sum(dim=0)

@@ -10,16 +10,19 @@ What a run must supply for an objective, its `needs`, is a subset of: "mu" (the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sr_models.errors import InputError
 from sr_models.params import Params, SearchRange, nearest, searchable
 
 Need = Literal["mu", "mu_lr", "partner", "sigma"]
-RampShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
+GrowingShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
+RampShape = Literal[GrowingShape, "points"]
+Unit = Annotated[float, Field(ge=0, le=1)]
 
 NOTHING: frozenset[Need] = frozenset()
 
@@ -53,16 +56,20 @@ class CentroidTarget(TargetParams):
     needs: ClassVar[frozenset[Need]] = frozenset({"mu", "mu_lr"})
 
 
-class CentroidMixup(TargetParams):
-    """From the noise-free pair to the real one, (1-alpha)(D(mu), mu) + alpha(x, y), as alpha goes 0 -> 1 (ECO Eq. 14).
+class RampedTarget(TargetParams):
+    """Base of the targets that go from the noise-free pair, alpha = 0, to the real one, alpha = 1.
 
     The paper prints only that alpha grows smoothly from 0 to 1; the defaults are its literal reading, a linear ramp
-    over the whole run. The ramp is cut at the end of the run, so alpha always reaches 1: see `objectives.ramps`.
+    over the whole run. The ramp is cut at the end of the run, so alpha always reaches 1, unless `points` say otherwise:
+    see `objectives.ramps`.
     """
 
-    kind: Literal["mixup"] = "mixup"
     needs: ClassVar[frozenset[Need]] = frozenset({"mu", "mu_lr"})
-    shape: RampShape = searchable("linear", SearchRange(choices=get_args(RampShape)), "how alpha grows from 0 to 1")
+    shape: RampShape = searchable(
+        "linear",
+        SearchRange(choices=get_args(GrowingShape)),
+        "how alpha grows from 0 to 1; points: as `points` say, by steps, jumps or backwards",
+    )
     length: float = searchable(
         1.0, SearchRange(low=0.25, high=1.0), "length of the ramp as a fraction of the run, in (0, 1]", gt=0, le=1
     )
@@ -73,6 +80,36 @@ class CentroidMixup(TargetParams):
     steepness: float = Field(
         default=10.0, ge=0.1, le=1000, description="logistic range of the sigmoid ramp, in [0.1, 1000]"
     )
+    points: tuple[tuple[Unit, Unit], ...] | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda points: points is None,  # so that trials keep the fingerprints they had before
+        description="shape points: [[fraction of the run, alpha], ...], straight between them, the end values held "
+        "beyond; a fraction that comes twice is a jump there",
+    )
+
+    @model_validator(mode="after")
+    def _points_in_order(self) -> RampedTarget:
+        if (self.shape == "points") != (self.points is not None):
+            raise ValueError(f"shape points and points go together, got shape {self.shape} and points {self.points}")
+        if self.points and any(a[0] > b[0] for a, b in itertools.pairwise(self.points)):
+            raise ValueError(f"points go on in the run, so their fractions never fall (got {self.points})")
+        return self
+
+
+class CentroidMixup(RampedTarget):
+    """From the noise-free pair to the real one, (1-alpha)(D(mu), mu) + alpha(x, y), alpha from 0 to 1 (ECO Eq. 14)."""
+
+    kind: Literal["mixup"] = "mixup"
+
+
+class LossMixup(RampedTarget):
+    """alpha weighs two losses, (1-alpha) L(f(D(mu)), mu) + alpha L(f(x), y), and no images are mixed (ECO Fig. 5).
+
+    Two forward passes, and one where alpha is exactly 0 or 1.
+    """
+
+    kind: Literal["loss_mixup"] = "loss_mixup"
 
 
 class ImageMixup(TargetParams):
@@ -100,6 +137,7 @@ class ImageMixup(TargetParams):
 class LossParams(Params):
     """Base of the losses."""
 
+    needs: ClassVar[frozenset[Need]] = NOTHING
     noisy: ClassVar[bool] = False
     """Whether the loss draws z, standard normal noise of the target's shape."""
 
@@ -156,6 +194,7 @@ class NoLoss(LossParams):
     """No main term: the sigma branch's auxiliary loss trains the network alone (He & Cheng Table 1, "Eq. 10 only")."""
 
     kind: Literal["none"] = "none"
+    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
 
 
 class SigmaBranch(Params):
@@ -183,7 +222,7 @@ class SigmaBranch(Params):
 
 # ---- the objective -------------------------------------------------------------------------------------------------
 
-Target = HR | Distillation | CentroidTarget | CentroidMixup | ImageMixup
+Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup
 Loss = L1 | L2 | Charbonnier | ConstantSigma | Expectation | NoLoss
 
 
@@ -203,18 +242,26 @@ class ObjectiveSpec(Params):
         return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
 
     @property
+    def seats(self) -> dict[str, Params]:
+        """The parts that it has, by their place."""
+        parts = {seat: getattr(self, seat) for seat in ObjectiveSpec.model_fields}
+        return {seat: part for seat, part in parts.items() if part is not None}
+
+    @property
     def update_names(self) -> tuple[str, ...]:
         """Names of the updates that a batch makes, in order (`objectives.compose.Objective.updates`)."""
         return ("model",)
 
 
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:
-    """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length"."""
-    seats = {seat: getattr(spec, seat) for seat in ObjectiveSpec.model_fields}
+    """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length".
+
+    A ramp of given points has none.
+    """
     return {
         f"{seat}.{name}": found
-        for seat, component in seats.items()
-        if component is not None
+        for seat, component in spec.seats.items()
+        if not (isinstance(component, RampedTarget) and component.points)
         for name, found in type(component).search_ranges().items()
     }
 
@@ -226,7 +273,8 @@ def with_values(spec: ObjectiveSpec, values: Mapping[str, Any], where: str = "ob
         InputError: a name that this spec does not have, or a value out of range.
     """
     plain = spec.model_dump()
-    names = [f"{seat}.{name}" for seat, fields in plain.items() if fields for name in fields if name != "kind"]
+    fields = {seat: type(part).model_fields.keys() - {"kind"} for seat, part in spec.seats.items()}
+    names = [f"{seat}.{name}" for seat, found in fields.items() for name in found]
     for dotted, value in values.items():
         if dotted not in names:
             raise InputError(f"{where}: unknown hyperparameter {dotted!r}{nearest(dotted, names)}")

@@ -69,8 +69,8 @@ def test_every_legal_combination_trains_every_parameter(row: LegalRow, sigma: bo
     model, batch = Tiny(sigma=sigma), make_batch([4, 8, 15])
     terms = run(spec, model, batch)
     assert terms.per_sample.shape == (3,) and terms.per_sample.isfinite().all()
-    logged = ({"alpha"} if row.target == "mixup" else set()) | ({"loss_main", "loss_aux"} if sigma else set())
-    assert set(terms.logs) == logged
+    logged = {"alpha"} if row.target in ("mixup", "loss_mixup") else set()
+    assert set(terms.logs) == logged | ({"loss_main", "loss_aux"} if sigma else set())
     assert all(v.shape == () and not v.requires_grad for v in terms.logs.values())
     assert all(g.abs().max() > 0 for g in gradients(spec, model, batch).values())
 
@@ -94,12 +94,61 @@ def test_a_row_does_not_depend_on_its_batch(recipe: str) -> None:
     torch.testing.assert_close(whole, parts, rtol=1e-5, atol=0)
 
 
-def test_eco_starts_as_noise_free_and_ends_as_l1() -> None:
-    model, batch = Tiny(sigma=False), make_batch([1, 2])
-    for progress, plain in ((0.0, "eco_noise_free"), (1.0, "l1")):
-        mixed = run(RECIPES["eco"], model, batch, progress)
-        assert torch.equal(mixed.per_sample, run(RECIPES[plain], model, batch).per_sample)
-        assert mixed.logs["alpha"].item() == progress
+class Counting(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.passes = model, 0
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        self.passes += 1
+        return self.model(x)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("target", ["mixup", "loss_mixup"])
+def test_ramped_targets_start_as_noise_free_and_end_as_hr_bit_for_bit(target: str, loss: str) -> None:
+    """With the gradients, the sigma branch and the noise; D(mu) is not x, nor mu y."""
+    sigma = SigmaBranch() if "sigma" in LOSSES[loss].needs else None
+    model, batch = Counting(Tiny(sigma=sigma is not None)), make_batch([1, 2])
+    assert not torch.isclose(batch.mu_lr, batch.lr).all() and not torch.isclose(batch.mu, batch.hr).all()
+    for progress, plain in ((0.0, "noise_free"), (1.0, "hr")):
+        found = []
+        for name in (target, plain):
+            spec = ObjectiveSpec(target=TARGETS[name](), loss=LOSSES[loss](), sigma=sigma)
+            model.zero_grad()
+            before = model.passes
+            terms = run(spec, model, batch, progress)
+            terms.per_sample.mean().backward()
+            found.append((terms, [p.grad.clone() for p in model.parameters()]))
+            assert model.passes - before == 1
+        assert torch.equal(found[0][0].per_sample, found[1][0].per_sample)
+        assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+        assert found[0][0].logs["alpha"].item() == progress and "alpha" not in found[1][0].logs
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_mixup_is_the_weighted_mean_of_the_two_losses_each_with_noise_of_its_own(loss: str) -> None:
+    sigma = SigmaBranch(beta=0.3) if "sigma" in LOSSES[loss].needs else None
+    model, batch = Tiny(sigma=sigma is not None), make_batch([1, 2])
+
+    def at(target: str, draw: int = 0) -> LossTerms:
+        spec = ObjectiveSpec(target=TARGETS[target](), loss=LOSSES[loss](), sigma=sigma)
+        return Objective(spec).loss(model, batch, 0.25, Later(batch, draw))
+
+    class Later(SampleRng):
+        """Draws what comes `draw` draws later."""
+
+        def __init__(self, batch: Batch, draw: int) -> None:
+            super().__init__(batch.seed, batch.step, batch.sample_ids)
+            self.later = draw
+
+        def noise(self, purpose, shape, device, *, draw=0):
+            return super().noise(purpose, shape, device, draw=draw + self.later)
+
+    mixed, synthetic, real = at("loss_mixup"), at("noise_free"), at("hr", 1)
+    torch.testing.assert_close(mixed.per_sample, 0.75 * synthetic.per_sample + 0.25 * real.per_sample)
+    for name in synthetic.logs:
+        torch.testing.assert_close(mixed.logs[name], 0.75 * synthetic.logs[name] + 0.25 * real.logs[name])
 
 
 def test_total_is_main_plus_beta_times_auxiliary() -> None:
