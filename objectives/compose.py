@@ -25,7 +25,7 @@ class LossTerms:
     """What a step minimises, one value a sample; the trial does the one reduction.
 
     `logs` are detached scalars, means over the batch: "alpha" where a ramp exists, and with a sigma branch "loss_main"
-    and "loss_aux" (before its weight beta).
+    and "loss_aux" (before its weight beta; where sigma learns from the main loss alone, this says how far it is off).
     """
 
     per_sample: Tensor
@@ -84,7 +84,8 @@ class Objective:
             logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=loss.device)
         if spec.sigma:
             logs["loss_main"], logs["loss_aux"] = loss.detach().mean(), aux[0].detach().mean()
-            loss = loss + spec.sigma.beta * aux[0]
+            if spec.loss.auxiliary:
+                loss = loss + spec.sigma.beta * aux[0]
         return LossTerms(loss, logs)
 
     def _miss(self, model: nn.Module, term: Term, rng: SampleRng, draw: int) -> list[Tensor]:
@@ -95,11 +96,11 @@ class Objective:
         assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"
         mu = mu.float()
 
+        sigma_hat = output[1].float() if spec.sigma else None
         z = rng.noise("loss_noise", tuple(y.shape[1:]), y.device, draw=draw) if spec.loss.noisy else None
-        loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z)
-        if not spec.sigma:
+        loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z, sigma_hat)
+        if spec.sigma is None or sigma_hat is None:
             return [loss]
-        sigma_hat = output[1].float()
         assert sigma_hat.shape == y.shape, f"sigma is {tuple(sigma_hat.shape)} for a target of {tuple(y.shape)}"
         # mu is the auxiliary loss's target, so it is detached; alone, that loss must train the network too.
         aux_mu = mu if spec.loss.kind == "none" else mu.detach()

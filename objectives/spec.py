@@ -140,6 +140,8 @@ class LossParams(Params):
     needs: ClassVar[frozenset[Need]] = NOTHING
     noisy: ClassVar[bool] = False
     """Whether the loss draws z, standard normal noise of the target's shape."""
+    auxiliary: ClassVar[bool] = True
+    """Whether a sigma branch beside the loss learns from its auxiliary loss."""
 
 
 class L1(LossParams):
@@ -177,6 +179,18 @@ class ConstantSigma(LossParams):
         "standard deviation of the noise, in image units (1 = white), > 0",
         gt=0,
     )
+
+
+class SampledSigma(LossParams):
+    """Mean |y - (mu + sigma z)|, sigma that of the branch, which learns from this alone (He & Cheng Eq. 6).
+
+    To be shown, not to be used: no noise misses y less, so sigma collapses to 0 (their Fig. 2).
+    """
+
+    kind: Literal["sampled_sigma"] = "sampled_sigma"
+    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
+    noisy: ClassVar[bool] = True
+    auxiliary: ClassVar[bool] = False
 
 
 class Expectation(LossParams):
@@ -223,7 +237,7 @@ class SigmaBranch(Params):
 # ---- the objective -------------------------------------------------------------------------------------------------
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup
-Loss = L1 | L2 | Charbonnier | ConstantSigma | Expectation | NoLoss
+Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss
 
 
 class ObjectiveSpec(Params):
@@ -235,6 +249,17 @@ class ObjectiveSpec(Params):
     timesteps: None = Field(
         default=None, description="which noise levels are practised (diffusion only; null for regression)"
     )
+
+    @model_validator(mode="after")
+    def _branch_that_counts(self) -> ObjectiveSpec:
+        if self.sigma and not self.loss.auxiliary:
+            plain = SigmaBranch(width=self.sigma.width)
+            if idle := [name for name, value in self.sigma if value != getattr(plain, name)]:
+                raise ValueError(
+                    f"sigma.{idle[0]} has no effect with loss {self.loss.kind}, from which alone sigma learns "
+                    f"(got {getattr(self.sigma, idle[0])!r})"
+                )
+        return self
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -256,12 +281,13 @@ class ObjectiveSpec(Params):
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:
     """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length".
 
-    A ramp of given points has none.
+    A ramp of given points has none, nor a sigma branch without the auxiliary loss.
     """
     return {
         f"{seat}.{name}": found
         for seat, component in spec.seats.items()
         if not (isinstance(component, RampedTarget) and component.points)
+        and (spec.loss.auxiliary or not isinstance(component, SigmaBranch))
         for name, found in type(component).search_ranges().items()
     }
 

@@ -128,7 +128,7 @@ def test_ramped_targets_start_as_noise_free_and_end_as_hr_bit_for_bit(target: st
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_mixup_is_the_weighted_mean_of_the_two_losses_each_with_noise_of_its_own(loss: str) -> None:
-    sigma = SigmaBranch(beta=0.3) if "sigma" in LOSSES[loss].needs else None
+    sigma = SigmaBranch() if "sigma" in LOSSES[loss].needs else None
     model, batch = Tiny(sigma=sigma is not None), make_batch([1, 2])
 
     def at(target: str, draw: int = 0) -> LossTerms:
@@ -159,6 +159,18 @@ def test_total_is_main_plus_beta_times_auxiliary() -> None:
     sr, sigma_hat = model(batch.lr)
     size = (batch.hr - sr).abs()
     torch.testing.assert_close(terms.logs["loss_aux"], (size - sigma_hat).abs().mean().detach())
+
+
+def test_a_sampled_sigma_learns_from_the_main_loss_alone_and_shrinks() -> None:
+    model, batch = Tiny(sigma=True), make_batch([1, 2])
+    terms = run(RECIPES["sampled_sigma"], model, batch)
+    torch.testing.assert_close(terms.per_sample.mean().detach(), terms.logs["loss_main"], rtol=0, atol=0)
+    step = gradients(RECIPES["sampled_sigma"], model, batch)
+    before = model(batch.lr)[1].mean()
+    for name, parameter in model.named_parameters():
+        if name.startswith("head"):
+            parameter.data -= 10 * step[name]
+    assert model(batch.lr)[1].mean() < before - 0.01
 
 
 def test_auxiliary_loss_reaches_the_features_but_not_the_prediction() -> None:

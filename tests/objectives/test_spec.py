@@ -24,6 +24,7 @@ from sr_models.errors import InputError
         ("loss_mixup", {"mu", "mu_lr"}),
         ("image_mixup", {"partner"}),
         ("l1+aux", {"sigma"}),
+        ("sampled_sigma", {"sigma"}),
         ("eco+expectation", {"mu", "mu_lr", "sigma"}),
     ],
 )

@@ -34,7 +34,8 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
     }
     others = {name: version for name, version in versions.items() if version != 1}
     assert others == {
-        "constant_sigma": 3, "expectation": 3, "expectation_only": 3, "eco+expectation": 3, "l1+aux": 2, "aux_only": 2,
+        "constant_sigma": 3, "sampled_sigma": 3, "expectation": 3, "expectation_only": 3, "eco+expectation": 3,
+        "l1+aux": 2, "aux_only": 2,
     }  # fmt: skip
     old = TrialConfig.parse(fields | {"objective": RECIPES["l1+aux"], "numerics_version": 1}, "trial")
     assert old.numerics_version == 1 and old.fingerprint != old.model_copy(update={"numerics_version": 2}).fingerprint
