@@ -23,6 +23,7 @@ from objectives.spec import (
     LossMixup,
     LossParams,
     Need,
+    NoiseRegression,
     NoLoss,
     ObjectiveSpec,
     SampledSigma,
@@ -46,6 +47,7 @@ TARGETS: dict[str, type[TargetParams]] = {
     "mixup": CentroidMixup,
     "loss_mixup": LossMixup,
     "image_mixup": ImageMixup,
+    "noise_regression": NoiseRegression,
 }
 
 LOSSES: dict[str, type[LossParams]] = {
@@ -69,6 +71,7 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "eco": ObjectiveSpec(target=CentroidMixup(), loss=L1()),
     "loss_mixup": ObjectiveSpec(target=LossMixup(), loss=L1()),
     "image_mixup": ObjectiveSpec(target=ImageMixup(), loss=L1()),
+    "noise_regression": ObjectiveSpec(target=NoiseRegression(), loss=L1()),
     "constant_sigma": ObjectiveSpec(target=HR(), loss=ConstantSigma()),
     "sampled_sigma": ObjectiveSpec(target=HR(), loss=SampledSigma(), sigma=SigmaBranch()),
     "expectation": ObjectiveSpec(target=HR(), loss=Expectation(), sigma=SigmaBranch()),
@@ -87,6 +90,7 @@ DESCRIPTIONS: dict[str, str] = {
     "eco": "L1 on a mixup that moves from the teacher's pair to the real pair (ECO Eq. 14)",
     "loss_mixup": "L1 on the teacher's pair and on the real one, weighed by ECO's ramp; nothing is mixed (ECO Fig. 5)",
     "image_mixup": "L1 on ordinary mixup: each pair blended with another one of the training images",
+    "noise_regression": "L1 of the noise y - mu, guessed from the LR (ECO Fig. 8): no SR, so shown and not scored",
     "constant_sigma": "L1 to the HR image plus constant Gaussian noise (He & Cheng Eq. 7)",
     "sampled_sigma": "L1 of SR with noise of the sigma branch's size, where sigma collapses to 0: to be shown (Eq. 6)",
     "expectation": "expectation loss and a sigma branch that learns the error (He & Cheng Eq. 8 + 10)",

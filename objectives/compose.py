@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ from sr_models.rng import SampleRng
 class LossTerms:
     """What a step minimises, one value a sample; the trial does the one reduction.
 
-    `logs` are detached scalars, means over the batch: "alpha" where a ramp exists, and with a sigma branch "loss_main"
-    and "loss_aux" (before its weight beta; where sigma learns from the main loss alone, this says how far it is off).
+    `logs` are detached scalars, means over the batch: "alpha" where a ramp exists, "loss_zero" where noise is learned
+    (the main loss of giving 0), and with a sigma branch "loss_main" and "loss_aux" (before its weight beta; where sigma
+    learns from the main loss alone, it says how far off that is).
     """
 
     per_sample: Tensor
@@ -82,13 +84,16 @@ class Objective:
         logs: dict[str, Tensor] = {}
         if isinstance(spec.target, RampedTarget):
             logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=loss.device)
+        if spec.target.output == "noise":
+            zero = torch.zeros_like(terms[0].y)
+            logs["loss_zero"] = self._miss(lambda _: (zero, zero) if spec.sigma else zero, terms[0], rng, 0)[0].mean()
         if spec.sigma:
             logs["loss_main"], logs["loss_aux"] = loss.detach().mean(), aux[0].detach().mean()
             if spec.loss.auxiliary:
                 loss = loss + spec.sigma.beta * aux[0]
         return LossTerms(loss, logs)
 
-    def _miss(self, model: nn.Module, term: Term, rng: SampleRng, draw: int) -> list[Tensor]:
+    def _miss(self, model: Callable[[Tensor], Any], term: Term, rng: SampleRng, draw: int) -> list[Tensor]:
         """The loss of one pair, and with a sigma branch its auxiliary loss; each (B,)."""
         spec, y = self.spec, term.y
         output = model(term.x)

@@ -21,6 +21,7 @@ from sr_models.params import Params, SearchRange, nearest, searchable
 
 Need = Literal["mu", "mu_lr", "partner", "sigma"]
 GrowingShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
+Output = Literal["sr", "noise"]
 RampShape = Literal[GrowingShape, "points"]
 Unit = Annotated[float, Field(ge=0, le=1)]
 
@@ -34,6 +35,8 @@ class TargetParams(Params):
     """Base of the targets."""
 
     needs: ClassVar[frozenset[Need]] = NOTHING
+    output: ClassVar[Output] = "sr"
+    """What the network gives once it has learned."""
 
 
 class HR(TargetParams):
@@ -129,6 +132,19 @@ class ImageMixup(TargetParams):
         ge=0.01,
         le=100,
     )
+
+
+class NoiseRegression(TargetParams):
+    """The inherent noise, x -> y - mu (ECO Fig. 8, by an RRDB): to be shown, since from x alone it cannot be known.
+
+    What the network gives is no SR: it is trained, neither searched, nor validated, nor scored, and its weights are
+    refused wherever SR is expected. How much of the noise it has found stands in its journal: the loss beside
+    `loss_zero`, that of giving 0. Networks that add the mean colour of images (EDSR, RCAN) must unlearn that first.
+    """
+
+    kind: Literal["noise_regression"] = "noise_regression"
+    needs: ClassVar[frozenset[Need]] = frozenset({"mu"})
+    output: ClassVar[Output] = "noise"
 
 
 # ---- losses: how the miss is measured ------------------------------------------------------------------------------
@@ -236,7 +252,7 @@ class SigmaBranch(Params):
 
 # ---- the objective -------------------------------------------------------------------------------------------------
 
-Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup
+Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
 Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss
 
 

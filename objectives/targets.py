@@ -14,7 +14,7 @@ from torch import Tensor
 
 from objectives.batch import Batch
 from objectives.ramps import alpha
-from objectives.spec import HR, CentroidMixup, CentroidTarget, Distillation, ImageMixup, LossMixup
+from objectives.spec import HR, CentroidMixup, CentroidTarget, Distillation, ImageMixup, LossMixup, NoiseRegression
 from sr_models.rng import SampleRng
 
 
@@ -66,6 +66,12 @@ def image_mixup(params: ImageMixup, batch: Batch, progress: float, rng: SampleRn
     return [Term(x, y)]
 
 
+def noise_regression(params: NoiseRegression, batch: Batch, progress: float, rng: SampleRng) -> list[Term]:
+    """x -> y - mu (Fig. 8), of either sign."""
+    assert batch.mu is not None, "this target needs mu"
+    return [Term(batch.lr, batch.hr - batch.mu)]
+
+
 BY_KIND: dict[str, Callable[[Any, Batch, float, SampleRng], list[Term]]] = {
     "hr": hr,
     "kd": distillation,
@@ -73,4 +79,5 @@ BY_KIND: dict[str, Callable[[Any, Batch, float, SampleRng], list[Term]]] = {
     "mixup": centroid_mixup,
     "loss_mixup": loss_mixup,
     "image_mixup": image_mixup,
+    "noise_regression": noise_regression,
 }

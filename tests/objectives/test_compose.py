@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from objectives import LEGAL, LOSSES, RECIPES, TARGETS, LegalRow
 from objectives.batch import Batch
 from objectives.compose import LossTerms, Objective
-from objectives.spec import ObjectiveSpec, SigmaBranch
+from objectives.spec import NoiseRegression, ObjectiveSpec, SigmaBranch
 from sr_models.rng import SampleRng
 
 SCALE = 2
@@ -70,6 +70,7 @@ def test_every_legal_combination_trains_every_parameter(row: LegalRow, sigma: bo
     terms = run(spec, model, batch)
     assert terms.per_sample.shape == (3,) and terms.per_sample.isfinite().all()
     logged = {"alpha"} if row.target in ("mixup", "loss_mixup") else set()
+    logged |= {"loss_zero"} if row.target == "noise_regression" else set()
     assert set(terms.logs) == logged | ({"loss_main", "loss_aux"} if sigma else set())
     assert all(v.shape == () and not v.requires_grad for v in terms.logs.values())
     assert all(g.abs().max() > 0 for g in gradients(spec, model, batch).values())
@@ -149,6 +150,17 @@ def test_loss_mixup_is_the_weighted_mean_of_the_two_losses_each_with_noise_of_it
     torch.testing.assert_close(mixed.per_sample, 0.75 * synthetic.per_sample + 0.25 * real.per_sample)
     for name in synthetic.logs:
         torch.testing.assert_close(mixed.logs[name], 0.75 * synthetic.logs[name] + 0.25 * real.logs[name])
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2", "expectation_only"])
+def test_the_noise_between_hr_and_mu_is_learned_beside_what_giving_nothing_misses(loss: str) -> None:
+    batch, plain = make_batch([1, 2]), RECIPES[loss].loss
+    spec = ObjectiveSpec(target=NoiseRegression(), loss=plain)
+    nothing = run(spec, lambda x: torch.zeros_like(batch.hr), batch)
+    torch.testing.assert_close(nothing.per_sample.mean(), nothing.logs["loss_zero"], rtol=0, atol=0)
+    assert run(spec, lambda x: batch.hr - batch.mu, batch).per_sample.tolist() == [0, 0]
+    if loss == "l1":
+        torch.testing.assert_close(nothing.logs["loss_zero"], (batch.hr - batch.mu).abs().mean())
 
 
 def test_total_is_main_plus_beta_times_auxiliary() -> None:

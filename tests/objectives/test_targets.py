@@ -54,7 +54,7 @@ def test_loss_mixup_weighs_the_two_pairs_and_leaves_out_what_weighs_nothing(batc
     assert targets.loss_mixup(params, batch, 0.9, RNG) == [(*real, 1)]
 
 
-@pytest.mark.parametrize("kind", ["kd", "noise_free", "mixup", "loss_mixup"])
+@pytest.mark.parametrize("kind", ["kd", "noise_free", "mixup", "loss_mixup", "noise_regression"])
 def test_a_missing_centroid_is_caught(batch: Batch, kind: str) -> None:
     bare = Batch(lr=batch.lr, hr=batch.hr, sample_ids=batch.sample_ids, step=0, seed=0)
     with pytest.raises(AssertionError, match="needs mu"):
