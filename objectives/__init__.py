@@ -19,10 +19,14 @@ from objectives.spec import (
     ConstantSigma,
     Distillation,
     Expectation,
+    ImageMixup,
+    LossMixup,
     LossParams,
     Need,
+    NoiseRegression,
     NoLoss,
     ObjectiveSpec,
+    SampledSigma,
     SigmaBranch,
     TargetParams,
     search_ranges,
@@ -41,6 +45,9 @@ TARGETS: dict[str, type[TargetParams]] = {
     "kd": Distillation,
     "noise_free": CentroidTarget,
     "mixup": CentroidMixup,
+    "loss_mixup": LossMixup,
+    "image_mixup": ImageMixup,
+    "noise_regression": NoiseRegression,
 }
 
 LOSSES: dict[str, type[LossParams]] = {
@@ -48,6 +55,7 @@ LOSSES: dict[str, type[LossParams]] = {
     "l2": L2,
     "charbonnier": Charbonnier,
     "constant_sigma": ConstantSigma,
+    "sampled_sigma": SampledSigma,
     "expectation": Expectation,
     "none": NoLoss,
 }
@@ -61,7 +69,11 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "kd": ObjectiveSpec(target=Distillation(), loss=L1()),
     "eco_noise_free": ObjectiveSpec(target=CentroidTarget(), loss=L1()),
     "eco": ObjectiveSpec(target=CentroidMixup(), loss=L1()),
+    "loss_mixup": ObjectiveSpec(target=LossMixup(), loss=L1()),
+    "image_mixup": ObjectiveSpec(target=ImageMixup(), loss=L1()),
+    "noise_regression": ObjectiveSpec(target=NoiseRegression(), loss=L1()),
     "constant_sigma": ObjectiveSpec(target=HR(), loss=ConstantSigma()),
+    "sampled_sigma": ObjectiveSpec(target=HR(), loss=SampledSigma(), sigma=SigmaBranch()),
     "expectation": ObjectiveSpec(target=HR(), loss=Expectation(), sigma=SigmaBranch()),
     "expectation_only": ObjectiveSpec(target=HR(), loss=Expectation()),
     "l1+aux": ObjectiveSpec(target=HR(), loss=L1(), sigma=SigmaBranch()),
@@ -76,7 +88,11 @@ DESCRIPTIONS: dict[str, str] = {
     "kd": "distillation: L1 to the teacher's SR of the real LR",
     "eco_noise_free": "L1 on the teacher's pair: its SR, and that SR downscaled again (ECO Eq. 11)",
     "eco": "L1 on a mixup that moves from the teacher's pair to the real pair (ECO Eq. 14)",
+    "loss_mixup": "L1 on the teacher's pair and on the real one, weighed by ECO's ramp; nothing is mixed (ECO Fig. 5)",
+    "image_mixup": "L1 on ordinary mixup: each pair blended with another one of the training images",
+    "noise_regression": "L1 of the noise y - mu, guessed from the LR (ECO Fig. 8): no SR, so shown and not scored",
     "constant_sigma": "L1 to the HR image plus constant Gaussian noise (He & Cheng Eq. 7)",
+    "sampled_sigma": "L1 of SR with noise of the sigma branch's size, where sigma collapses to 0: to be shown (Eq. 6)",
     "expectation": "expectation loss and a sigma branch that learns the error (He & Cheng Eq. 8 + 10)",
     "expectation_only": "expectation loss without the sigma branch (He & Cheng Eq. 8)",
     "l1+aux": "L1 and the sigma branch (He & Cheng Eq. 10 beside L1)",
@@ -97,8 +113,7 @@ class LegalRow(NamedTuple):
 
 LEGAL: tuple[LegalRow, ...] = (
     # Regression: any target under any loss. Without a main loss, only the sigma branch is left to train the network.
-    *(LegalRow("regression", t, loss, None, TARGETS[t].needs) for t in TARGETS for loss in LOSSES if loss != "none"),
-    *(LegalRow("regression", t, "none", None, TARGETS[t].needs | {"sigma"}) for t in TARGETS),
+    *(LegalRow("regression", t, loss, None, TARGETS[t].needs | LOSSES[loss].needs) for t in TARGETS for loss in LOSSES),
 )
 
 

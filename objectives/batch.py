@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
+IMAGES = ("lr", "hr", "mu", "mu_lr", "partner_lr", "partner_hr")
+"""The fields of a `Batch` that hold images, or None."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Matching crops under the same flips and rotations; float32 RGB in [0, 1].
+    """Matching crops under the same flips and rotations (partners have their own); float32 RGB in [0, 1].
 
     Shapes: B samples, C = 3 channels, LR patch h x w, scale s.
     """
@@ -23,6 +26,10 @@ class Batch:
     """mu (B, C, s h, s w): the teacher's SR of the real LR; given where the objective needs it."""
     mu_lr: Tensor | None = None
     """D(mu) (B, C, h, w): mu downscaled again; given where the objective needs it."""
+    partner_lr: Tensor | None = None
+    """x' (B, C, h, w): a second crop for each sample, of any training image; given where the objective needs it."""
+    partner_hr: Tensor | None = None
+    """y' (B, C, s h, s w): what belongs to x'."""
     sample_ids: np.ndarray
     """(B,) int64, global: what row i holds, and draws, depends on seed, step and `sample_ids[i]` alone."""
     step: int
@@ -35,6 +42,6 @@ class Batch:
 
     def part(self, start: int, stop: int) -> Batch:
         """Samples `start` to `stop`, as views."""
-        images = {name: getattr(self, name) for name in ("lr", "hr", "mu", "mu_lr")}
+        images = {name: getattr(self, name) for name in IMAGES}
         cut = {name: image[start:stop] for name, image in images.items() if image is not None}
         return replace(self, **cut, sample_ids=self.sample_ids[start:stop])

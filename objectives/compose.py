@@ -6,8 +6,9 @@ The composition is ours; the parts come from ECO (https://arxiv.org/abs/2312.175
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from objectives import pixel, targets
 from objectives.batch import Batch
 from objectives.ramps import alpha
-from objectives.spec import CentroidMixup, ObjectiveSpec
+from objectives.spec import ObjectiveSpec, RampedTarget
+from objectives.targets import Term
 from sr_models.rng import SampleRng
 
 
@@ -23,8 +25,9 @@ from sr_models.rng import SampleRng
 class LossTerms:
     """What a step minimises, one value a sample; the trial does the one reduction.
 
-    `logs` are detached scalars, means over the batch: "alpha" where a ramp exists, and with a sigma branch "loss_main"
-    and "loss_aux" (before its weight beta).
+    `logs` are detached scalars, means over the batch: "alpha" where a ramp exists, "loss_zero" where noise is learned
+    (the main loss of giving 0), and with a sigma branch "loss_main" and "loss_aux" (before its weight beta; where sigma
+    learns from the main loss alone, it says how far off that is).
     """
 
     per_sample: Tensor
@@ -70,28 +73,45 @@ class Objective:
 
         Args:
             model: input (B, C, h, w) -> SR, or (SR, sigma_hat) if the spec has a sigma branch; each (B, C, s h, s w).
-            batch: holds mu and mu_lr where `spec.needs` says so.
+            batch: holds mu, mu_lr and a partner where `spec.needs` says so.
             progress: finished optimiser steps / (full budget - 1), in [0, 1].
             rng: draws z; row i depends on sample_ids[i] alone.
         """
         spec = self.spec
-        x, y = targets.BY_KIND[spec.target.kind](spec.target, batch, progress)
-        output = model(x)
+        terms = targets.BY_KIND[spec.target.kind](spec.target, batch, progress, rng)
+        misses = [self._miss(model, term, rng, draw) for draw, term in enumerate(terms)]
+        loss, *aux = (_weighted(terms, column) for column in zip(*misses, strict=True))
+        logs: dict[str, Tensor] = {}
+        if isinstance(spec.target, RampedTarget):
+            logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=loss.device)
+        if spec.target.output == "noise":
+            zero = torch.zeros_like(terms[0].y)
+            logs["loss_zero"] = self._miss(lambda _: (zero, zero) if spec.sigma else zero, terms[0], rng, 0)[0].mean()
+        if spec.sigma:
+            logs["loss_main"], logs["loss_aux"] = loss.detach().mean(), aux[0].detach().mean()
+            if spec.loss.auxiliary:
+                loss = loss + spec.sigma.beta * aux[0]
+        return LossTerms(loss, logs)
+
+    def _miss(self, model: Callable[[Tensor], Any], term: Term, rng: SampleRng, draw: int) -> list[Tensor]:
+        """The loss of one pair, and with a sigma branch its auxiliary loss; each (B,)."""
+        spec, y = self.spec, term.y
+        output = model(term.x)
         mu = output[0] if spec.sigma else output
         assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"
         mu = mu.float()
 
-        z = torch.from_numpy(rng.normal("loss_noise", tuple(y.shape[1:]))).to(y.device) if spec.loss.noisy else None
-        loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z)
-        logs: dict[str, Tensor] = {}
-        if isinstance(spec.target, CentroidMixup):
-            logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=y.device)
-        if spec.sigma:
-            sigma_hat = output[1].float()
-            assert sigma_hat.shape == y.shape, f"sigma is {tuple(sigma_hat.shape)} for a target of {tuple(y.shape)}"
-            # mu is the auxiliary loss's target, so it is detached; alone, that loss must train the network too.
-            aux_mu = mu if spec.loss.kind == "none" else mu.detach()
-            aux = pixel.auxiliary(spec.sigma, aux_mu, sigma_hat, y)
-            logs["loss_main"], logs["loss_aux"] = loss.detach().mean(), aux.detach().mean()
-            loss = loss + spec.sigma.beta * aux
-        return LossTerms(loss, logs)
+        sigma_hat = output[1].float() if spec.sigma else None
+        z = rng.noise("loss_noise", tuple(y.shape[1:]), y.device, draw=draw) if spec.loss.noisy else None
+        loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z, sigma_hat)
+        if spec.sigma is None or sigma_hat is None:
+            return [loss]
+        assert sigma_hat.shape == y.shape, f"sigma is {tuple(sigma_hat.shape)} for a target of {tuple(y.shape)}"
+        # mu is the auxiliary loss's target, so it is detached; alone, that loss must train the network too.
+        aux_mu = mu if spec.loss.kind == "none" else mu.detach()
+        return [loss, pixel.auxiliary(spec.sigma, aux_mu, sigma_hat, y)]
+
+
+def _weighted(terms: Sequence[Term], misses: Sequence[Tensor]) -> Tensor:
+    """The sum of what each term misses, by its weight; of one term, bit for bit what it misses."""
+    return torch.stack([term.weight * miss for term, miss in zip(terms, misses, strict=True)]).sum(dim=0)

@@ -1,7 +1,8 @@
 """Pixel losses, and the auxiliary loss of the sigma branch (He & Cheng 2022, https://arxiv.org/abs/2201.10084).
 
 mu is the network's prediction, y the target, both BCHW in [0, 1] (mu unclamped); z is standard normal noise of y's
-shape, for the losses that are `noisy`. Every loss returns its mean over C, H, W for each sample: (B,).
+shape, for the losses that are `noisy`; sigma_hat is what a sigma branch returned. Every loss returns its mean over
+C, H, W for each sample: (B,).
 """
 
 from __future__ import annotations
@@ -11,31 +12,39 @@ from typing import Any
 
 from torch import Tensor
 
-from objectives.spec import L1, L2, Charbonnier, ConstantSigma, Expectation, NoLoss, SigmaBranch
+from objectives.spec import L1, L2, Charbonnier, ConstantSigma, Expectation, NoLoss, SampledSigma, SigmaBranch
+
+Maybe = Tensor | None
 
 
-def l1(params: L1, mu: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+def l1(params: L1, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
     """|y - mu|."""
     return _per_sample((y - mu).abs())
 
 
-def l2(params: L2, mu: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+def l2(params: L2, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
     """(y - mu)^2."""
     return _per_sample((y - mu).square())
 
 
-def charbonnier(params: Charbonnier, mu: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+def charbonnier(params: Charbonnier, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
     """sqrt((y - mu)^2 + eps^2)."""
     return _per_sample(((y - mu).square() + params.eps**2).sqrt())
 
 
-def constant_sigma(params: ConstantSigma, mu: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+def constant_sigma(params: ConstantSigma, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
     """|y + k z - mu| (Eq. 7)."""
     assert z is not None
     return _per_sample((y + params.k * z - mu).abs())
 
 
-def expectation(params: Expectation, mu: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+def sampled_sigma(params: SampledSigma, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
+    """|y - (mu + sigma_hat z)| (Eq. 6); smallest, in the mean over z, where sigma_hat is 0."""
+    assert z is not None and sigma_hat is not None
+    return _per_sample((y - (mu + sigma_hat * z)).abs())
+
+
+def expectation(params: Expectation, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
     """|y - (mu + sigma z)| with sigma = |y - mu| (Eq. 8).
 
     The gradient passes through sigma, which makes this L1 with the positive random weight |sgn(y - mu) - z| on each
@@ -48,7 +57,7 @@ def expectation(params: Expectation, mu: Tensor, y: Tensor, z: Tensor | None) ->
     return _per_sample((y - (mu + sigma * z)).abs())
 
 
-def none(params: NoLoss, mu: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+def none(params: NoLoss, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
     """Zero."""
     return mu.new_zeros(len(mu))
 
@@ -75,11 +84,12 @@ def _per_sample(x_BCHW: Tensor) -> Tensor:
     return x_BCHW.mean(dim=(1, 2, 3))
 
 
-BY_KIND: dict[str, Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]] = {
+BY_KIND: dict[str, Callable[[Any, Tensor, Tensor, Maybe, Maybe], Tensor]] = {
     "l1": l1,
     "l2": l2,
     "charbonnier": charbonnier,
     "constant_sigma": constant_sigma,
+    "sampled_sigma": sampled_sigma,
     "expectation": expectation,
     "none": none,
 }

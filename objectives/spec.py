@@ -5,21 +5,25 @@ Sources: ECO (Lee & Heo 2023, https://arxiv.org/abs/2312.17526) for the targets,
 this. All losses are measured on images in [0, 1].
 
 What a run must supply for an objective, its `needs`, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr"
-(that SR downscaled again), "sigma" (a network that also returns sigma).
+(that SR downscaled again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sr_models.errors import InputError
 from sr_models.params import Params, SearchRange, nearest, searchable
 
-Need = Literal["mu", "mu_lr", "sigma"]
-RampShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
+Need = Literal["mu", "mu_lr", "partner", "sigma"]
+GrowingShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
+Output = Literal["sr", "noise"]
+RampShape = Literal[GrowingShape, "points"]
+Unit = Annotated[float, Field(ge=0, le=1)]
 
 NOTHING: frozenset[Need] = frozenset()
 
@@ -31,6 +35,8 @@ class TargetParams(Params):
     """Base of the targets."""
 
     needs: ClassVar[frozenset[Need]] = NOTHING
+    output: ClassVar[Output] = "sr"
+    """What the network gives once it has learned."""
 
 
 class HR(TargetParams):
@@ -53,16 +59,20 @@ class CentroidTarget(TargetParams):
     needs: ClassVar[frozenset[Need]] = frozenset({"mu", "mu_lr"})
 
 
-class CentroidMixup(TargetParams):
-    """From the noise-free pair to the real one, (1-alpha)(D(mu), mu) + alpha(x, y), as alpha goes 0 -> 1 (ECO Eq. 14).
+class RampedTarget(TargetParams):
+    """Base of the targets that go from the noise-free pair, alpha = 0, to the real one, alpha = 1.
 
     The paper prints only that alpha grows smoothly from 0 to 1; the defaults are its literal reading, a linear ramp
-    over the whole run. The ramp is cut at the end of the run, so alpha always reaches 1: see `objectives.ramps`.
+    over the whole run. The ramp is cut at the end of the run, so alpha always reaches 1, unless `points` say otherwise:
+    see `objectives.ramps`.
     """
 
-    kind: Literal["mixup"] = "mixup"
     needs: ClassVar[frozenset[Need]] = frozenset({"mu", "mu_lr"})
-    shape: RampShape = searchable("linear", SearchRange(choices=get_args(RampShape)), "how alpha grows from 0 to 1")
+    shape: RampShape = searchable(
+        "linear",
+        SearchRange(choices=get_args(GrowingShape)),
+        "how alpha grows from 0 to 1; points: as `points` say, by steps, jumps or backwards",
+    )
     length: float = searchable(
         1.0, SearchRange(low=0.25, high=1.0), "length of the ramp as a fraction of the run, in (0, 1]", gt=0, le=1
     )
@@ -73,6 +83,68 @@ class CentroidMixup(TargetParams):
     steepness: float = Field(
         default=10.0, ge=0.1, le=1000, description="logistic range of the sigmoid ramp, in [0.1, 1000]"
     )
+    points: tuple[tuple[Unit, Unit], ...] | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=lambda points: points is None,  # so that trials keep the fingerprints they had before
+        description="shape points: [[fraction of the run, alpha], ...], straight between them, the end values held "
+        "beyond; a fraction that comes twice is a jump there",
+    )
+
+    @model_validator(mode="after")
+    def _points_in_order(self) -> RampedTarget:
+        if (self.shape == "points") != (self.points is not None):
+            raise ValueError(f"shape points and points go together, got shape {self.shape} and points {self.points}")
+        if self.points and any(a[0] > b[0] for a, b in itertools.pairwise(self.points)):
+            raise ValueError(f"points go on in the run, so their fractions never fall (got {self.points})")
+        return self
+
+
+class CentroidMixup(RampedTarget):
+    """From the noise-free pair to the real one, (1-alpha)(D(mu), mu) + alpha(x, y), alpha from 0 to 1 (ECO Eq. 14)."""
+
+    kind: Literal["mixup"] = "mixup"
+
+
+class LossMixup(RampedTarget):
+    """alpha weighs two losses, (1-alpha) L(f(D(mu)), mu) + alpha L(f(x), y), and no images are mixed (ECO Fig. 5).
+
+    Two forward passes, and one where alpha is exactly 0 or 1.
+    """
+
+    kind: Literal["loss_mixup"] = "loss_mixup"
+
+
+class ImageMixup(TargetParams):
+    """Ordinary mixup of two images, lambda (x, y) + (1-lambda) (x', y') with lambda ~ Beta(a, a) for each sample.
+
+    Zhang et al. 2018 (https://arxiv.org/abs/1710.09412), for SR in Yoo et al. 2020 (https://arxiv.org/abs/2004.00448):
+    what ECO compares with, and can be used beside. (x', y') is no row of the batch, which another number of workers
+    would cut otherwise, but a pair drawn like one, by the sample's own number: the same distribution.
+    """
+
+    kind: Literal["image_mixup"] = "image_mixup"
+    needs: ClassVar[frozenset[Need]] = frozenset({"partner"})
+    a: float = searchable(
+        1.0,
+        SearchRange(low=0.1, high=4.0, log=True),
+        "both parameters of lambda's Beta distribution: 1 is uniform, small ones leave most images nearly unmixed",
+        ge=0.01,
+        le=100,
+    )
+
+
+class NoiseRegression(TargetParams):
+    """The inherent noise, x -> y - mu (ECO Fig. 8, by an RRDB): to be shown, since from x alone it cannot be known.
+
+    What the network gives is no SR: it is trained, neither searched, nor validated, nor scored, and its weights are
+    refused wherever SR is expected. How much of the noise it has found stands in its journal: the loss beside
+    `loss_zero`, that of giving 0. Networks that add the mean colour of images (EDSR, RCAN) must unlearn that first.
+    """
+
+    kind: Literal["noise_regression"] = "noise_regression"
+    needs: ClassVar[frozenset[Need]] = frozenset({"mu"})
+    output: ClassVar[Output] = "noise"
 
 
 # ---- losses: how the miss is measured ------------------------------------------------------------------------------
@@ -81,8 +153,11 @@ class CentroidMixup(TargetParams):
 class LossParams(Params):
     """Base of the losses."""
 
+    needs: ClassVar[frozenset[Need]] = NOTHING
     noisy: ClassVar[bool] = False
     """Whether the loss draws z, standard normal noise of the target's shape."""
+    auxiliary: ClassVar[bool] = True
+    """Whether a sigma branch beside the loss learns from its auxiliary loss."""
 
 
 class L1(LossParams):
@@ -122,6 +197,18 @@ class ConstantSigma(LossParams):
     )
 
 
+class SampledSigma(LossParams):
+    """Mean |y - (mu + sigma z)|, sigma that of the branch, which learns from this alone (He & Cheng Eq. 6).
+
+    To be shown, not to be used: no noise misses y less, so sigma collapses to 0 (their Fig. 2).
+    """
+
+    kind: Literal["sampled_sigma"] = "sampled_sigma"
+    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
+    noisy: ClassVar[bool] = True
+    auxiliary: ClassVar[bool] = False
+
+
 class Expectation(LossParams):
     """The expectation loss, mean |y - (mu + |y - mu| z)|, z ~ N(0, 1) per element (He & Cheng Eq. 8)."""
 
@@ -137,6 +224,7 @@ class NoLoss(LossParams):
     """No main term: the sigma branch's auxiliary loss trains the network alone (He & Cheng Table 1, "Eq. 10 only")."""
 
     kind: Literal["none"] = "none"
+    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
 
 
 class SigmaBranch(Params):
@@ -164,8 +252,8 @@ class SigmaBranch(Params):
 
 # ---- the objective -------------------------------------------------------------------------------------------------
 
-Target = HR | Distillation | CentroidTarget | CentroidMixup
-Loss = L1 | L2 | Charbonnier | ConstantSigma | Expectation | NoLoss
+Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
+Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss
 
 
 class ObjectiveSpec(Params):
@@ -178,10 +266,27 @@ class ObjectiveSpec(Params):
         default=None, description="which noise levels are practised (diffusion only; null for regression)"
     )
 
+    @model_validator(mode="after")
+    def _branch_that_counts(self) -> ObjectiveSpec:
+        if self.sigma and not self.loss.auxiliary:
+            plain = SigmaBranch(width=self.sigma.width)
+            if idle := [name for name, value in self.sigma if value != getattr(plain, name)]:
+                raise ValueError(
+                    f"sigma.{idle[0]} has no effect with loss {self.loss.kind}, from which alone sigma learns "
+                    f"(got {getattr(self.sigma, idle[0])!r})"
+                )
+        return self
+
     @property
     def needs(self) -> frozenset[Need]:
-        """What a run must supply: a subset of {"mu", "mu_lr", "sigma"}."""
+        """What a run must supply: a subset of {"mu", "mu_lr", "partner", "sigma"}."""
         return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
+
+    @property
+    def seats(self) -> dict[str, Params]:
+        """The parts that it has, by their place."""
+        parts = {seat: getattr(self, seat) for seat in ObjectiveSpec.model_fields}
+        return {seat: part for seat, part in parts.items() if part is not None}
 
     @property
     def update_names(self) -> tuple[str, ...]:
@@ -190,12 +295,15 @@ class ObjectiveSpec(Params):
 
 
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:
-    """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length"."""
-    seats = {seat: getattr(spec, seat) for seat in ObjectiveSpec.model_fields}
+    """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length".
+
+    A ramp of given points has none, nor a sigma branch without the auxiliary loss.
+    """
     return {
         f"{seat}.{name}": found
-        for seat, component in seats.items()
-        if component is not None
+        for seat, component in spec.seats.items()
+        if not (isinstance(component, RampedTarget) and component.points)
+        and (spec.loss.auxiliary or not isinstance(component, SigmaBranch))
         for name, found in type(component).search_ranges().items()
     }
 
@@ -207,7 +315,8 @@ def with_values(spec: ObjectiveSpec, values: Mapping[str, Any], where: str = "ob
         InputError: a name that this spec does not have, or a value out of range.
     """
     plain = spec.model_dump()
-    names = [f"{seat}.{name}" for seat, fields in plain.items() if fields for name in fields if name != "kind"]
+    fields = {seat: type(part).model_fields.keys() - {"kind"} for seat, part in spec.seats.items()}
+    names = [f"{seat}.{name}" for seat, found in fields.items() for name in found]
     for dotted, value in values.items():
         if dotted not in names:
             raise InputError(f"{where}: unknown hyperparameter {dotted!r}{nearest(dotted, names)}")

@@ -40,7 +40,7 @@ from orchestrator.data.table import ImageRow, ImageTable, write_tables
 from sr_models.errors import InputError
 from sr_models.files import locked
 from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
-from sr_models.rng import keyed
+from sr_models.rng import Purpose, keyed
 
 BuildProgress = Callable[[str, int, int], None]
 """Called with (what is being made, images done, images in all)."""
@@ -95,6 +95,7 @@ class PatchStore:
         batch_size: int,
         patch: int,
         teacher: str | None = None,
+        partner: bool = False,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
@@ -105,6 +106,7 @@ class PatchStore:
             batch_size: samples over all ranks; rank r of `world` gets the r-th contiguous part, as even as can be.
             patch: side of the LR crop in pixels; the HR crop is `scale` times that.
             teacher: hash of a teacher whose centroids are wanted too.
+            partner: whether a second pair is wanted for each sample, drawn like the first by its number.
 
         Raises:
             InputError: a teacher the store lacks, an image smaller than the patch, more ranks than samples.
@@ -120,18 +122,36 @@ class PatchStore:
         sample_ids = step * batch_size + np.arange(start, stop, dtype=np.int64)
         if lr.smallest < patch:
             self.check_patch(patch)
-        crops = {name: np.empty((stop - start, patch * s, patch * s, 3), np.uint8) for name, (_, s) in tables.items()}
-        codes = np.empty(stop - start, np.int64)
+        key = (seed, step, sample_ids)
+        images = self._crops(tables, *key, "crop", patch, device)
+        if partner:
+            pair = {f"partner_{name}": tables[name] for name in ("lr", "hr")}
+            images |= self._crops(pair, *key, "partner", patch, device)
+        return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
+
+    def _crops(
+        self,
+        tables: Mapping[str, tuple[ImageTable, int]],
+        seed: int,
+        step: int,
+        sample_ids: np.ndarray,
+        purpose: Purpose,
+        patch: int,
+        device: torch.device | str,
+    ) -> dict[str, Tensor]:
+        """For each sample one place and turn of one training image, out of every table, name -> (table, its scale)."""
+        lr, count = self._lr, len(sample_ids)
+        crops = {name: np.empty((count, patch * s, patch * s, 3), np.uint8) for name, (_, s) in tables.items()}
+        codes = np.empty(count, np.int64)
         for i, sample_id in enumerate(sample_ids):
-            rng = keyed(seed, step, int(sample_id), "crop")
+            rng = keyed(seed, step, int(sample_id), purpose)
             number = int(rng.integers(len(lr)))
             height, width, _ = lr.images[number].shape
             top, left, codes[i] = rng.integers(height - patch + 1), rng.integers(width - patch + 1), rng.integers(8)
             for name, (table, s) in tables.items():
                 crops[name][i] = table.images[number][top * s : (top + patch) * s, left * s : (left + patch) * s]
         floats = {name: to_float(torch.from_numpy(crop).to(device)) for name, crop in crops.items()}
-        turned = {name: _turn_each(x_BCHW, codes) for name, x_BCHW in floats.items()}
-        return Batch(**turned, sample_ids=sample_ids, step=step, seed=seed)
+        return {name: _turn_each(x_BCHW, codes) for name, x_BCHW in floats.items()}
 
     def check_patch(self, patch: int) -> None:
         """Refuse, by name, training images that an LR crop of `patch` pixels does not fit into."""

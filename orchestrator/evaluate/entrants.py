@@ -70,7 +70,7 @@ def bicubic(scale: int) -> Entrant:
 
 
 def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
-    """Bicubic at each scale, and each winner's every finished seed, raw and averaged.
+    """Bicubic at each scale, and each winner's every finished seed, raw and averaged, if what it gives is SR.
 
     Raises:
         InputError: there are no winners yet.
@@ -79,7 +79,7 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
         raise InputError(f"{run.path} has no winners yet; name trials with --trial")
     found = read_winners(run.winners)
     yield from map(bicubic, plan.config.scales)
-    for combination in plan.combinations:
+    for combination in [each for each in plan.combinations if each.spec.target.output == "sr"]:
         for fingerprint in found[combination.id].fingerprints if combination.id in found else ():
             folder = run.trial(fingerprint)
             for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
@@ -94,7 +94,7 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
         named: the trial's fingerprint, or enough of its beginning to tell it from the others.
 
     Raises:
-        InputError: no such trial or several; one without a checkpoint yet.
+        InputError: no such trial or several; one without a checkpoint yet, or that learns something else than SR.
     """
     run = home.run
     roles = {run.trial(role.fingerprint).name: role for role in reversed(read_roles(run))}
@@ -110,6 +110,11 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
     if not (folder / TRIAL).exists():
         raise InputError(f"--trial: {matching[0]} has not begun yet")
     trial = TrialRecord.read(folder / TRIAL)
+    if trial.trial_config().objective.target.output != "sr":
+        raise InputError(
+            f"--trial: what {matching[0]} gives is no SR, so there is nothing to score; its losses are in "
+            f"{folder / JOURNAL}"
+        )
     combination = next((found for found in plan.combinations if found.id == role.combination), None)
     end = journal.end(journal.read(folder / JOURNAL))
     if end is None or end["status"] != "complete":

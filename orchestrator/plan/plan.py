@@ -174,6 +174,7 @@ class Plan:
         width = max(len(c.id) for c in self.combinations) if self.combinations else 0
         for c in self.combinations:
             searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
+            searched += "" if c.spec.target.output == "sr" else "; gives no SR, so it is trained and not scored"
             lines.append(f"  {c.id:{width}}  {searched}")
         lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
         tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
@@ -264,6 +265,11 @@ def _combination(
     trials = trials_of(found, config)
     made = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
     train.check_groups(spec, f"{made.id}: train")
+    if trials and spec.target.output != "sr":
+        raise InputError(
+            f"{made.id}: what it learns is no SR, so validations cannot steer a search of {', '.join(found.ranges)}; "
+            "give `search: []`, and leave search.common out"
+        )
     if "train.lr" in found.ranges and all(getattr(train.groups.get(name), "lr", None) for name in spec.update_names):
         raise InputError(f"{made.id}: train.lr is searched, and no update uses it: train.groups gives each its own lr")
     _check_training(config, network, train, made.id)

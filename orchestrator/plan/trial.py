@@ -28,6 +28,9 @@ NUMERICS_VERSION = 1
 SIGMA_NUMERICS_VERSION = 2
 """The same of objectives with a sigma branch, whose head starts and reads features otherwise since 2."""
 
+NOISY_NUMERICS_VERSION = 3
+"""The same of objectives whose loss draws noise, which is drawn by torch on the trial's device since 3."""
+
 TILE_OVERLAP = 32
 """As in `sr_models.inference.super_resolve.Options`, which is behind torch."""
 
@@ -47,6 +50,13 @@ def check_tiles(tile: int | None, overlap: int) -> None:
     """Raises ValueError: an overlap of no tiles."""
     if tile is None and overlap != TILE_OVERLAP:
         raise ValueError(f"tile_overlap {overlap} has no effect without tile")
+
+
+def numerics_version(spec: ObjectiveSpec) -> int:
+    """The version of what a new trial of an objective computes."""
+    if spec.loss.noisy:
+        return NOISY_NUMERICS_VERSION
+    return SIGMA_NUMERICS_VERSION if spec.sigma else NUMERICS_VERSION
 
 
 class GroupConfig(Params):
@@ -165,9 +175,7 @@ class TrialConfig(Params):
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
-    numerics_version: int = Field(
-        default_factory=lambda fields: SIGMA_NUMERICS_VERSION if fields["objective"].sigma else NUMERICS_VERSION
-    )
+    numerics_version: int = Field(default_factory=lambda fields: numerics_version(fields["objective"]))
 
     @model_validator(mode="after")
     def _groups_of_the_objective(self) -> TrialConfig:

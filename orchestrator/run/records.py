@@ -20,7 +20,7 @@ from pydantic import Field
 from orchestrator.plan.config import BoardConfig, EvaluationConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
-from orchestrator.plan.trial import NUMERICS_VERSION, SIGMA_NUMERICS_VERSION, TrialConfig
+from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
 from sr_models.errors import InputError
@@ -183,7 +183,7 @@ def write_plan(
     now = PlanRecord(
         data_hash={f"x{scale}": sha for scale, sha in data_hash.items()},
         benchmarks={f"{name} x{scale}": sha for (name, scale), sha in benchmarks.items()},
-        numerics_version=numerics_version(plan),
+        numerics_version=_numerics_version(plan),
         inits={f"{label} x{scale}": sha for (label, scale), sha in inits.items()},
         teachers={f"x{scale}": sha for scale, sha in teachers.items()},
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
@@ -208,10 +208,9 @@ def write_plan(
     now.write(run.plan)
 
 
-def numerics_version(plan: Plan) -> int:
+def _numerics_version(plan: Plan) -> int:
     """What the numbers of a plan's trials mean, as far as any of them is concerned."""
-    with_sigma = any(combination.spec.sigma for combination in plan.combinations)
-    return SIGMA_NUMERICS_VERSION if with_sigma else NUMERICS_VERSION
+    return max((numerics_version(combination.spec) for combination in plan.combinations), default=NUMERICS_VERSION)
 
 
 def read_plan(folder: Path) -> PlanRecord:

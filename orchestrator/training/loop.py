@@ -245,6 +245,7 @@ class _Trial:
             batch_size=train.batch_size,
             patch=train.patch,
             teacher=config.teacher,
+            partner="partner" in config.objective.needs,
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.device,
@@ -308,6 +309,8 @@ class _Trial:
     def _validate(self) -> dict[str, float]:
         averages = (self.ema or {}).items()
         self.ranks.align([*self.net.buffers(), *(t for name, t in averages if name in dict(self.net.named_buffers()))])
+        if self.config.objective.target.output != "sr":
+            return {}
         about = (self.config, self.store, self.ranks, self.device, self.step, self.bound)
         metrics = validation_scores(self.net, "", *about)
         if self.ema is not None:

@@ -77,6 +77,7 @@ def export(
 
     Beside a sigma head stands what it must beat, the `mean_error` on the store's patches; None: not known.
     """
+    output = config.objective.target.output
     for name, state in {"model": net.state_dict(), "model_ema": ema}.items():
         if state is None:
             continue
@@ -86,7 +87,7 @@ def export(
                 sigma = {
                     "width": net.head.width,
                     "detail_unit": net.head.detail_unit,
-                    "constant": mean_error(net, config, store) if store else None,
+                    "constant": mean_error(net, config, store) if store and output == "sr" else None,
                 }
             save_checkpoint(
                 folder / name,
@@ -97,6 +98,7 @@ def export(
                 sigma=sigma,
                 ema=name == "model_ema",
                 fingerprint=config.fingerprint,
+                output=output,
             )
 
 

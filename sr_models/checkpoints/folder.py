@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import safetensors
 import safetensors.torch
@@ -34,6 +34,11 @@ class CheckpointInfo(Params):
     hyper: dict[str, Any] = Field(description="the model's hyperparameters, complete")
     sigma: dict[str, Any] | None = Field(description="the σ head's hyperparameters, complete; none without a head")
     ema: bool = Field(description="whether these are averaged weights")
+    output: Literal["sr", "noise"] = Field(
+        default="sr",
+        exclude_if=lambda output: output == "sr",
+        description="what it gives: SR, or the noise between HR and a teacher's SR",
+    )
     fingerprint: str | None = Field(description="the trial that made them")
     weights_sha256: str = Field(description="hash of model.safetensors: the identity of a teacher or an initialisation")
 
@@ -65,6 +70,7 @@ def save_checkpoint(
     sigma: Mapping[str, Any] | None,
     ema: bool,
     fingerprint: str | None,
+    output: Literal["sr", "noise"] = "sr",
 ) -> CheckpointInfo:
     """Write a network, with its σ head if it is a `WithSigma`; each file appears whole or not at all.
 
@@ -72,6 +78,7 @@ def save_checkpoint(
         hyper, sigma: hyperparameters that differ from the defaults, or all of them; `sigma` is None without a head.
         ema: whether the weights are averaged ones.
         fingerprint: of the trial that made them, if one did.
+        output: what it gives; what gives noise is loaded by those who ask for it alone.
 
     Raises:
         InputError: names or values that no module can be rebuilt from.
@@ -89,6 +96,7 @@ def save_checkpoint(
         hyper=sr_models.check(model, scale, hyper).model_dump(),
         sigma=None if head is None else head.model_dump(),
         ema=ema,
+        output=output,
         fingerprint=fingerprint,
         weights_sha256=hashlib.sha256(payload).hexdigest(),
     )
@@ -99,13 +107,21 @@ def save_checkpoint(
     return info
 
 
-def load_checkpoint(folder: Path | str) -> tuple[SRNetwork | WithSigma, CheckpointInfo]:
+def load_checkpoint(
+    folder: Path | str, *, output: Literal["sr", "noise"] = "sr"
+) -> tuple[SRNetwork | WithSigma, CheckpointInfo]:
     """Rebuild what `save_checkpoint` wrote, on the CPU, in training mode.
 
+    Args:
+        output: what it must give.
+
     Raises:
-        InputError: a file is missing, corrupt or of another checkpoint, or the weights do not fit the network.
+        InputError: it gives something else, a file is missing, corrupt or of another checkpoint, or the weights do not
+            fit the network.
     """
     where, info = f"checkpoint {str(folder)!r}", CheckpointInfo.read(folder)
+    if info.output != output:
+        raise InputError(f"{where} gives {info.output}, where {output} is expected (an objective's target decides)")
     try:
         payload = (Path(folder) / "model.safetensors").read_bytes()
     except OSError as error:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from objectives import LEGAL, LOSSES, RECIPES, TARGETS, LegalRow
 from objectives.batch import Batch
 from objectives.compose import LossTerms, Objective
-from objectives.spec import ObjectiveSpec, SigmaBranch
+from objectives.spec import NoiseRegression, ObjectiveSpec, SigmaBranch
 from sr_models.rng import SampleRng
 
 SCALE = 2
@@ -40,6 +40,8 @@ def make_batch(ids: list[int]) -> Batch:
         hr=images(6 * SCALE, "degrade"),
         mu=images(6 * SCALE, "init"),
         mu_lr=images(6, "sample"),
+        partner_lr=images(6, "partner"),
+        partner_hr=images(6 * SCALE, "mixup"),
         sample_ids=np.asarray(ids),
         step=5,
         seed=1,
@@ -67,8 +69,9 @@ def test_every_legal_combination_trains_every_parameter(row: LegalRow, sigma: bo
     model, batch = Tiny(sigma=sigma), make_batch([4, 8, 15])
     terms = run(spec, model, batch)
     assert terms.per_sample.shape == (3,) and terms.per_sample.isfinite().all()
-    logged = ({"alpha"} if row.target == "mixup" else set()) | ({"loss_main", "loss_aux"} if sigma else set())
-    assert set(terms.logs) == logged
+    logged = {"alpha"} if row.target in ("mixup", "loss_mixup") else set()
+    logged |= {"loss_zero"} if row.target == "noise_regression" else set()
+    assert set(terms.logs) == logged | ({"loss_main", "loss_aux"} if sigma else set())
     assert all(v.shape == () and not v.requires_grad for v in terms.logs.values())
     assert all(g.abs().max() > 0 for g in gradients(spec, model, batch).values())
 
@@ -92,12 +95,72 @@ def test_a_row_does_not_depend_on_its_batch(recipe: str) -> None:
     torch.testing.assert_close(whole, parts, rtol=1e-5, atol=0)
 
 
-def test_eco_starts_as_noise_free_and_ends_as_l1() -> None:
-    model, batch = Tiny(sigma=False), make_batch([1, 2])
-    for progress, plain in ((0.0, "eco_noise_free"), (1.0, "l1")):
-        mixed = run(RECIPES["eco"], model, batch, progress)
-        assert torch.equal(mixed.per_sample, run(RECIPES[plain], model, batch).per_sample)
-        assert mixed.logs["alpha"].item() == progress
+class Counting(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.passes = model, 0
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        self.passes += 1
+        return self.model(x)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("target", ["mixup", "loss_mixup"])
+def test_ramped_targets_start_as_noise_free_and_end_as_hr_bit_for_bit(target: str, loss: str) -> None:
+    """With the gradients, the sigma branch and the noise; D(mu) is not x, nor mu y."""
+    sigma = SigmaBranch() if "sigma" in LOSSES[loss].needs else None
+    model, batch = Counting(Tiny(sigma=sigma is not None)), make_batch([1, 2])
+    assert not torch.isclose(batch.mu_lr, batch.lr).all() and not torch.isclose(batch.mu, batch.hr).all()
+    for progress, plain in ((0.0, "noise_free"), (1.0, "hr")):
+        found = []
+        for name in (target, plain):
+            spec = ObjectiveSpec(target=TARGETS[name](), loss=LOSSES[loss](), sigma=sigma)
+            model.zero_grad()
+            before = model.passes
+            terms = run(spec, model, batch, progress)
+            terms.per_sample.mean().backward()
+            found.append((terms, [p.grad.clone() for p in model.parameters()]))
+            assert model.passes - before == 1
+        assert torch.equal(found[0][0].per_sample, found[1][0].per_sample)
+        assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+        assert found[0][0].logs["alpha"].item() == progress and "alpha" not in found[1][0].logs
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_loss_mixup_is_the_weighted_mean_of_the_two_losses_each_with_noise_of_its_own(loss: str) -> None:
+    sigma = SigmaBranch() if "sigma" in LOSSES[loss].needs else None
+    model, batch = Tiny(sigma=sigma is not None), make_batch([1, 2])
+
+    def at(target: str, draw: int = 0) -> LossTerms:
+        spec = ObjectiveSpec(target=TARGETS[target](), loss=LOSSES[loss](), sigma=sigma)
+        return Objective(spec).loss(model, batch, 0.25, Later(batch, draw))
+
+    class Later(SampleRng):
+        """Draws what comes `draw` draws later."""
+
+        def __init__(self, batch: Batch, draw: int) -> None:
+            super().__init__(batch.seed, batch.step, batch.sample_ids)
+            self.later = draw
+
+        def noise(self, purpose, shape, device, *, draw=0):
+            return super().noise(purpose, shape, device, draw=draw + self.later)
+
+    mixed, synthetic, real = at("loss_mixup"), at("noise_free"), at("hr", 1)
+    torch.testing.assert_close(mixed.per_sample, 0.75 * synthetic.per_sample + 0.25 * real.per_sample)
+    for name in synthetic.logs:
+        torch.testing.assert_close(mixed.logs[name], 0.75 * synthetic.logs[name] + 0.25 * real.logs[name])
+
+
+@pytest.mark.parametrize("loss", ["l1", "l2", "expectation_only"])
+def test_the_noise_between_hr_and_mu_is_learned_beside_what_giving_nothing_misses(loss: str) -> None:
+    batch, plain = make_batch([1, 2]), RECIPES[loss].loss
+    spec = ObjectiveSpec(target=NoiseRegression(), loss=plain)
+    nothing = run(spec, lambda x: torch.zeros_like(batch.hr), batch)
+    torch.testing.assert_close(nothing.per_sample.mean(), nothing.logs["loss_zero"], rtol=0, atol=0)
+    assert run(spec, lambda x: batch.hr - batch.mu, batch).per_sample.tolist() == [0, 0]
+    if loss == "l1":
+        torch.testing.assert_close(nothing.logs["loss_zero"], (batch.hr - batch.mu).abs().mean())
 
 
 def test_total_is_main_plus_beta_times_auxiliary() -> None:
@@ -108,6 +171,18 @@ def test_total_is_main_plus_beta_times_auxiliary() -> None:
     sr, sigma_hat = model(batch.lr)
     size = (batch.hr - sr).abs()
     torch.testing.assert_close(terms.logs["loss_aux"], (size - sigma_hat).abs().mean().detach())
+
+
+def test_a_sampled_sigma_learns_from_the_main_loss_alone_and_shrinks() -> None:
+    model, batch = Tiny(sigma=True), make_batch([1, 2])
+    terms = run(RECIPES["sampled_sigma"], model, batch)
+    torch.testing.assert_close(terms.per_sample.mean().detach(), terms.logs["loss_main"], rtol=0, atol=0)
+    step = gradients(RECIPES["sampled_sigma"], model, batch)
+    before = model(batch.lr)[1].mean()
+    for name, parameter in model.named_parameters():
+        if name.startswith("head"):
+            parameter.data -= 10 * step[name]
+    assert model(batch.lr)[1].mean() < before - 0.01
 
 
 def test_auxiliary_loss_reaches_the_features_but_not_the_prediction() -> None:

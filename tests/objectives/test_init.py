@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 
 from objectives import DESCRIPTIONS, LEGAL, LOSSES, RECIPES, TARGETS, check_legal, resolve
-from objectives.spec import HR, L1, CentroidMixup, Distillation, NoLoss, ObjectiveSpec, SigmaBranch
+from objectives.spec import (
+    HR,
+    L1,
+    CentroidMixup,
+    Distillation,
+    NoLoss,
+    ObjectiveSpec,
+    SampledSigma,
+    SigmaBranch,
+    search_ranges,
+)
 from sr_models.errors import InputError
 
 
@@ -58,7 +68,10 @@ def test_resolve_leaves_its_input_and_the_recipe_alone() -> None:
         ({}, "target: required"),
         ({"target": "hr"}, r"^here\.loss: required"),
         ({"target": "mixpu", "loss": "l1"}, r"^here\.target: unknown target 'mixpu'; did you mean 'mixup'\?"),
-        ({"target": 5, "loss": "l1"}, r"^here\.target: name its kind, one of hr, kd, noise_free, mixup \(got 5\)"),
+        (
+            {"target": 5, "loss": "l1"},
+            r"^here\.target: name its kind, one of hr, kd, noise_free, mixup, loss_mixup, .*noise_regression \(got 5\)",
+        ),
         ({"target": {"length": 0.5}, "loss": "l1"}, r"^here\.target: name its kind"),
         ({"recipe": "eco", "los": "l1"}, r"^here: unknown key 'los'; did you mean 'loss'\?"),
         ({"target.lenght": 1, "recipe": "eco"}, r"unknown key 'lenght'; did you mean 'length'\?"),
@@ -85,6 +98,16 @@ def test_a_branch_is_all_that_can_train_without_a_loss() -> None:
     with pytest.raises(InputError, match="target 'kd' with loss 'none' needs sigma"):
         check_legal(lone, "regression")
     check_legal(lone.model_copy(update={"sigma": SigmaBranch()}), "regression")
+
+
+def test_a_sampled_sigma_needs_the_branch_and_refuses_what_would_do_nothing() -> None:
+    with pytest.raises(InputError, match="target 'hr' with loss 'sampled_sigma' needs sigma"):
+        check_legal(ObjectiveSpec(target=HR(), loss=SampledSigma()), "regression")
+    for name, value in (("beta", 0.1), ("signed", True), ("zero_below_average", True)):
+        with pytest.raises(InputError, match=f"^here: sigma.{name} has no effect with loss sampled_sigma, .*{value}"):
+            resolve({"recipe": "sampled_sigma", f"sigma.{name}": value}, "here")
+    spec = resolve({"recipe": "sampled_sigma", "sigma.width": 8})
+    assert spec.sigma == SigmaBranch(width=8) and search_ranges(spec) == {}
 
 
 def test_no_regression_objective_trains_diffusion() -> None:

@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from objectives import pixel
-from objectives.spec import L1, L2, Charbonnier, ConstantSigma, Expectation, LossParams, NoLoss, SigmaBranch
+from objectives.spec import (
+    L1,
+    L2,
+    Charbonnier,
+    ConstantSigma,
+    Expectation,
+    LossParams,
+    NoLoss,
+    SampledSigma,
+    SigmaBranch,
+)
 
 EVERY_PIXEL = Expectation(zero_below_average=False)
 
@@ -122,10 +132,32 @@ def test_the_best_constant_is_a_median_that_zeroed_targets_pull_to_zero() -> Non
     assert best(zero_below_average=True) == 0
 
 
-@pytest.mark.parametrize("params", [L1(), L2(), Charbonnier(), ConstantSigma(), Expectation()], ids=lambda p: p.kind)
+def test_sampled_sigma_is_smallest_without_sigma_whatever_the_error() -> None:
+    """E|e - s z| = s sqrt(2/pi) exp(-e^2 / (2 s^2)) + |e| erf(|e| / (s sqrt 2)), which falls with s to |e| at 0."""
+    z = torch.randn(1, 1, 1000, 1000, generator=torch.Generator().manual_seed(1))
+    for e in (0.0, 0.5, 1.0):
+        y, mu = torch.full_like(z, e), torch.zeros_like(z)
+        means = []
+        for s in (0.0, 0.25, 0.5, 1.0, 2.0):
+            mean = pixel.sampled_sigma(SampledSigma(), mu, y, z, torch.full_like(z, s)).item()
+            folded = (
+                s * math.sqrt(2 / math.pi) * math.exp(-((e / s) ** 2) / 2) + e * math.erf(e / s / math.sqrt(2))
+                if s
+                else e
+            )
+            assert mean == pytest.approx(folded, abs=5e-3)
+            means.append(folded)
+        assert means == sorted(means) and means[0] == e < means[-1]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [L1(), L2(), Charbonnier(), ConstantSigma(), SampledSigma(), Expectation()],
+    ids=lambda p: p.kind,
+)
 def test_nan_reaches_the_loss_of_its_own_sample_only(params: LossParams) -> None:
     mu, y, z = draw(2, 3, 4, 4)
     mu = mu.detach()
     mu[1, 0, 2, 2] = torch.nan
-    assert pixel.BY_KIND[params.kind](params, mu, y, z).isnan().tolist() == [False, True]
+    assert pixel.BY_KIND[params.kind](params, mu, y, z, z.abs()).isnan().tolist() == [False, True]
     assert pixel.auxiliary(SigmaBranch(), mu, z, y).isnan().tolist() == [False, True]

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from objectives.ramps import alpha
-from objectives.spec import CentroidMixup
+from objectives.spec import CentroidMixup, LossMixup, RampedTarget
+from sr_models.errors import InputError
 
 SHAPES = ("linear", "cosine", "polynomial", "sigmoid", "step")
 
@@ -52,3 +53,43 @@ def test_limits_and_symmetry(progress: float) -> None:
     assert at(progress, shape="sigmoid", steepness=1000) == pytest.approx(at(progress, shape="step"), abs=1e-9)
     for shape in ("linear", "cosine", "sigmoid"):
         assert at(progress, shape=shape) + at(1 - progress, shape=shape) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(0, 0), (1, 1)], [0, 0.25, 0.5, 0.75, 1]),
+        ([(0, 0), (0.5, 0), (0.5, 1), (1, 1)], [0, 0, 1, 1, 1]),  # a jump: the later value holds at its place
+        ([(0.25, 0.2), (0.75, 0.6)], [0.2, 0.2, 0.4, 0.6, 0.6]),  # the ends are held
+        ([(0, 1), (0.5, 0), (1, 1)], [1, 0.5, 0, 0.5, 1]),
+        ([(0, 0.3)], [0.3, 0.3, 0.3, 0.3, 0.3]),
+        ([(0, 0), (0, 1)], [1, 1, 1, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("target", [CentroidMixup, LossMixup])
+def test_points_are_followed(target: type[RampedTarget], points: list, expected: list[float]) -> None:
+    params = target(shape="points", points=points)
+    assert [alpha(params, i / 4) for i in range(5)] == pytest.approx(expected, abs=1e-12)
+    assert target.model_validate_json(params.model_dump_json()) == params
+
+
+def test_flat_points_are_exact() -> None:
+    params = LossMixup(shape="points", points=((0, 0), (0.3, 0), (0.3, 1), (1, 1)))
+    assert {alpha(params, i / 997) for i in range(998)} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"shape": "points"}, "shape points and points go together"),
+        ({"points": [(0, 0)]}, "shape points and points go together"),
+        ({"shape": "points", "points": []}, "at least 1 item"),
+        ({"shape": "points", "points": [(0.5, 0), (0.4, 1)]}, "their fractions never fall"),
+        ({"shape": "points", "points": [(0, 1.5)]}, "less than or equal to 1"),
+        ({"shape": "points", "points": [(0, True)]}, "true and false are no numbers"),
+    ],
+)
+def test_points_that_are_no_schedule_are_refused(given: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        LossMixup.parse(given, "target")
+    assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 import objectives
-from objectives import LOSSES, RECIPES, TARGETS
+from objectives import LOSSES, RECIPES, TARGETS, resolve
 from objectives.spec import Loss, ObjectiveSpec, SigmaBranch, Target, search_ranges, with_values
 from sr_models.errors import InputError
 
@@ -21,7 +21,10 @@ from sr_models.errors import InputError
         ("kd", {"mu"}),
         ("eco_noise_free", {"mu", "mu_lr"}),
         ("eco", {"mu", "mu_lr"}),
+        ("loss_mixup", {"mu", "mu_lr"}),
+        ("image_mixup", {"partner"}),
         ("l1+aux", {"sigma"}),
+        ("sampled_sigma", {"sigma"}),
         ("eco+expectation", {"mu", "mu_lr", "sigma"}),
     ],
 )
@@ -36,6 +39,13 @@ def test_search_ranges_are_dotted_and_follow_the_parts() -> None:
     assert (beta.low, beta.high, beta.log) == (1e-3, 1e-1, True)
     length = search_ranges(RECIPES["eco"])["target.length"]
     assert (length.low, length.high, length.log) == (0.25, 1.0, False)
+
+
+def test_a_ramp_of_given_points_is_not_searched_and_may_be_a_grid() -> None:
+    spec = resolve({"recipe": "eco+expectation", "target.shape": "points", "target.points": [[0, 0], [1, 1]]})
+    assert list(search_ranges(spec)) == ["sigma.beta"]
+    assert with_values(spec, {"target.points": [[0, 0.5]]}).target.points == ((0, 0.5),)
+    assert "points" not in RECIPES["eco"].model_dump()["target"]
 
 
 def test_every_searchable_default_lies_in_its_range() -> None:

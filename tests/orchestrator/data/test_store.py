@@ -74,6 +74,22 @@ def test_rank_slices_make_up_the_whole_batch(store, world):
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_partners_are_drawn_by_sample_and_leave_the_rest_as_it_was(store, pixels):
+    plain, whole = draw(store), draw(store, partner=True)
+    for name in ("lr", "hr", "mu", "mu_lr"):
+        assert torch.equal(getattr(plain, name), getattr(whole, name)), name
+    assert plain.partner_hr is None and not torch.equal(whole.partner_hr, whole.hr)
+    for world in (2, 5, 12):
+        parts = [draw(store, partner=True, rank=rank, world=world) for rank in range(world)]
+        for name in ("partner_lr", "partner_hr"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
+    many = draw(store, partner=True, batch_size=200, teacher=None)
+    first, second = ((batch[:, 2, 0, 0] * 255).round().int() for batch in (many.hr, many.partner_hr))
+    pairs = set(zip(first.tolist(), second.tolist(), strict=True))
+    assert len(pairs) == 16, "blue names the picture: all pairs of the four come, the partner's draw is independent"
+    torch.testing.assert_close(many.partner_lr.mean(dim=(2, 3)), many.partner_hr.mean(dim=(2, 3)), rtol=0, atol=0.02)
+
+
 def test_more_ranks_than_samples_are_refused(store):
     with pytest.raises(InputError, match="batch_size must be at least the number of workers, got 12 for 13"):
         draw(store, world=13)

@@ -297,6 +297,28 @@ def test_the_weights_along_training_are_entrants_by_step(training: tuple[RunDir,
         list(entrants.snapshots(home, next(iter(entrants.trials(home, plan, plain.fingerprint)))))
 
 
+def test_what_gives_no_sr_is_no_entrant(training: tuple[RunDir, dict[str, Any]]) -> None:
+    """Trained beside another winner, it is passed over, and refused by name."""
+    folder, made = training
+    text = yaml.safe_load(folder.config.read_text())
+    text |= {"objectives": {"l1": {}, "noise_regression": {}}, "teacher": {"model": "edsr_baseline"}}
+    plan, store = make_plan(config.SweepConfig.parse(text, "text")), made["store"]
+    store.add_centroids("ab" * 8, lambda lr: torch.nn.functional.interpolate(lr, scale_factor=2))
+    counts, winners = SearchCounts(trials=0, pruned=0, failed=0), {}
+    for one in plan.combinations:
+        trial = plan.trial(one, {}, 1, store.data_hash, "ab" * 8)
+        run_trial(trial, store, lambda *_: "continue", out_dir=folder.trial(trial.fingerprint))
+        Roles(folder).add(trial, combination=one.id, role="final")
+        winners[one.id] = WinnerRecord(
+            number=None, params={}, fingerprints=(trial.fingerprint,), search=counts, train_seconds=1.0
+        )
+    write_winners(folder.winners, winners)
+    found = {(who.identity.objective, who.identity.weights) for who in entrants.winners(folder, plan)}
+    assert found == {("-", "none"), ("l1", "raw"), ("l1", "ema")}
+    with pytest.raises(InputError, match=r"^--trial: what .* gives is no SR, so there is nothing to score"):
+        list(entrants.trials(home_of(folder, None), plan, trial.fingerprint))
+
+
 def test_a_sweeps_tiles_are_in_the_names_of_its_scores(tmp_path: Path) -> None:
     bench = benchmarks.load("toy", 2, write_images(tmp_path / "toy", 1))
     source = config.BenchmarkSource(hr=str(tmp_path / "toy"))

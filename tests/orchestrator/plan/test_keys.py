@@ -26,7 +26,7 @@ NOT_KEYS = {
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
-    "NetworkHyper", "TargetParams", "LossParams",  # bases
+    "NetworkHyper", "TargetParams", "RampedTarget", "LossParams",  # bases
 }  # fmt: skip
 
 

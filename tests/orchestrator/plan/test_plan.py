@@ -162,6 +162,10 @@ def test_rungs(steps, every, first, reduction, rungs):
             {"models": {"imdn": {"train": {"lr": 1e-3}}}, "objectives": {"l1": {"grid": {"train.lr": [1e-3, -1]}}}},
             "objectives.l1.train.lr: Input should be greater than 0 (got -1)",
         ),
+        (
+            {"objectives": ["noise_regression"], "search": {"common": ["train.lr"]}},
+            "x2/imdn/noise_regression: what it learns is no SR, so validations cannot steer a search of train.lr; give",
+        ),
         ({"search": {"common": ["train.steps"]}}, "search.common: 'train.steps' cannot be searched everywhere"),
         ({"search": {"common": "train.lr"}}, "test.search.common: Input should be a valid tuple"),
     ],
@@ -176,7 +180,7 @@ def test_every_pair_of_target_and_loss_is_planned_or_refused():
     for target in objectives.TARGETS:
         for loss in objectives.LOSSES:
             entry = {"target": target, "loss": loss, "search": []}
-            if loss == "none":
+            if "sigma" in objectives.LOSSES[loss].needs:
                 with pytest.raises(InputError, match="needs sigma"):
                     planned(objectives={"own": entry})
                 entry["sigma"] = {}
@@ -187,6 +191,12 @@ def test_every_pair_of_target_and_loss_is_planned_or_refused():
 def test_what_is_never_trained_is_not_planned():
     assert planned(models=["bicubic"]).combinations == ()
     assert [one.label for one in planned(models=["bicubic", "imdn"]).combinations] == ["imdn"]
+
+
+def test_what_gives_no_sr_is_trained_and_the_plan_says_that_it_is_not_scored():
+    plan = planned(models=["imdn"], objectives=["l1", "noise_regression"])
+    lines = [line for line in plan.text(2).splitlines() if line.startswith("  x2/")]
+    assert ["not scored" in line for line in lines] == [False, True]
 
 
 def test_a_trial_is_filled_in():

@@ -25,17 +25,18 @@ def test_a_trial_comes_back_from_json_with_its_fingerprint():
     assert again == TRIAL and again.fingerprint == TRIAL.fingerprint
 
 
-def test_only_objectives_with_a_sigma_branch_have_its_version():
-    """Its defects were fixed without a change of other fingerprints; an old trial.json says its version itself."""
+def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions():
+    """What changed there left other fingerprints alone; an old trial.json says its version itself."""
     fields = TRIAL.model_dump(mode="json", exclude={"numerics_version"})
     versions = {
         name: TrialConfig.parse(fields | {"objective": spec.model_dump(mode="json")}, "trial").numerics_version
         for name, spec in RECIPES.items()
     }
-    assert {name for name, version in versions.items() if version == 2} == {
-        "expectation", "l1+aux", "aux_only", "eco+expectation",
+    others = {name: version for name, version in versions.items() if version != 1}
+    assert others == {
+        "constant_sigma": 3, "sampled_sigma": 3, "expectation": 3, "expectation_only": 3, "eco+expectation": 3,
+        "l1+aux": 2, "aux_only": 2,
     }  # fmt: skip
-    assert set(versions.values()) == {1, 2}
     old = TrialConfig.parse(fields | {"objective": RECIPES["l1+aux"], "numerics_version": 1}, "trial")
     assert old.numerics_version == 1 and old.fingerprint != old.model_copy(update={"numerics_version": 2}).fingerprint
 

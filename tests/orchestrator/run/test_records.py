@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
-from orchestrator.plan.trial import NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
+from orchestrator.plan.trial import NOISY_NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 from orchestrator.run import journal, records
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
@@ -370,7 +370,7 @@ def test_the_commit_is_that_of_this_checkout() -> None:
     assert (records.git_commit() or "").removesuffix("+changes") == head.strip()
 
 
-def test_a_run_whose_sigma_branch_meant_another_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_whose_noise_meant_another_is_not_gone_on_with(tmp_path: Path) -> None:
     run, plan = RunDir(tmp_path), make_plan(load("quick"))
     given: dict[str, Any] = {
         "data_hash": {2: "d"},
@@ -380,7 +380,7 @@ def test_a_run_whose_sigma_branch_meant_another_is_not_gone_on_with(tmp_path: Pa
         "trials_at_a_time": 1,
     }
     records.write_plan(run, plan, **given)
-    assert records.read_plan(tmp_path).numerics_version == SIGMA_NUMERICS_VERSION
-    records.read_plan(tmp_path).model_copy(update={"numerics_version": NUMERICS_VERSION}).write(run.plan)
+    assert records.read_plan(tmp_path).numerics_version == NOISY_NUMERICS_VERSION
+    records.read_plan(tmp_path).model_copy(update={"numerics_version": SIGMA_NUMERICS_VERSION}).write(run.plan)
     with pytest.raises(InputError, match="numerics version changed since"):
         records.write_plan(run, plan, **given)

@@ -47,6 +47,8 @@ OBJECTIVES = {
     "eco": {"recipe": "eco", "target.length": 0.5},
     "expectation": {"recipe": "expectation", "sigma.width": 8, "sigma.beta": 0.1},
 }
+SHOWN = {"noise_regression": "noise_regression"}
+"""Objectives beside these."""
 TRAIN = {
     "steps": 12, "batch_size": 4, "patch": 8, "lr": 1e-3, "warmup": 0.25, "clip_norm": 1.0, "ema": 0.9,
     "validate_every": 5, "checkpoint_every": 3,
@@ -91,7 +93,7 @@ def plan(store):
     """Makes a trial's config: `plan("eco", lr=1.0)`."""
 
     def make(objective: str = "l1", *, model: str = "edsr_baseline", hyper=None, **train) -> TrialConfig:
-        spec = resolve(OBJECTIVES[objective])
+        spec = resolve((OBJECTIVES | SHOWN)[objective])
         return TrialConfig(
             model=model, scale=2, hyper=hyper or {"channels": 8, "blocks": 1}, objective=spec,
             train=TrainConfig(**(TRAIN | train)), seed=5, protocol="classical", metrics=("psnr_y",),
@@ -632,6 +634,21 @@ def test_golden_loss_curves(plan, store, tmp_path):
     for name, curve in found.items():
         assert curve == pytest.approx(pinned[name], abs=1e-5), json.dumps(found)
         assert sum(curve[-5:]) < 0.8 * sum(curve[:5]), name
+
+
+def test_what_learns_noise_is_journalled_without_scores_and_is_no_sr(plan, store, tmp_path):
+    config = plan("noise_regression", steps=40, lr=2e-3, ema=0.5, snapshots=[0.5])
+    result = run_trial(config, store, go_on, out_dir=tmp_path)
+    assert result.status == "complete"
+    told = [entry["metrics"] for entry in journal.steps(entries(tmp_path))]
+    assert all(set(metrics) == {"train.loss", "train.loss_zero", "train.lr"} for metrics in told)
+    assert told[-1]["train.loss"] < 0.5 * told[0]["train.loss"], "the mean colour that EDSR adds is unlearned first"
+    zeros = [metrics["train.loss_zero"] for metrics in told]
+    assert max(zeros) < 2 * min(zeros), "what nothing misses is data's alone"
+    for folder in (tmp_path / "model", tmp_path / "model_ema", tmp_path / SNAPSHOTS / "20" / "model"):
+        with pytest.raises(InputError, match="gives noise, where sr is expected"):
+            load_checkpoint(folder)
+        assert load_checkpoint(folder, output="noise")[1].fingerprint == config.fingerprint
 
 
 @pytest.mark.parametrize(("name", "rule"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])

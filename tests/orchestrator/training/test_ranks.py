@@ -133,10 +133,11 @@ def assert_same_training(one: Path, other: Path) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    ("objective", "world", "micro_batch"), [("l1", 2, None), ("expectation", 3, 1), ("l1", 4, None)]
+    ("objective", "world", "micro_batch"),
+    [("l1", 2, None), ("expectation", 3, 1), ("image_mixup", 2, 2), ("l1", 4, None)],
 )
 def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batch):
-    """Even and uneven slices, with and without accumulation; the sigma branch draws its noise by sample."""
+    """Even and uneven slices, with and without accumulation; noise, partners and shares are drawn by sample."""
     config = plan(objective)
     alone, shared = tmp_path / "one", tmp_path / "many"
     assert run_trial(config, store, lambda *_: "continue", out_dir=alone).status == "complete"

@@ -141,3 +141,15 @@ def test_model_json_to_the_byte_and_back(tmp_path):
         '  "scale": 2,\n  "sigma": null,\n  "weights_sha256": "ab"\n}\n'
     )
     assert CheckpointInfo.read(tmp_path) == info
+
+
+def test_what_gives_noise_is_loaded_by_those_who_ask_for_it_alone(tmp_path: Path) -> None:
+    module = saved(tmp_path / "sr")
+    about = {"model": "imdn", "scale": 2, "hyper": HYPER, "sigma": None, "ema": False, "fingerprint": None}
+    save_checkpoint(tmp_path / "noise", module, **about, output="noise")
+    assert "output" not in json.loads((tmp_path / "sr" / "model.json").read_text())
+    loaded, info = load_checkpoint(tmp_path / "noise", output="noise")
+    assert info.output == "noise" and torch.equal(next(loaded.parameters()), next(module.parameters()))
+    for folder, asked, gives in (("noise", "sr", "noise"), ("sr", "noise", "sr")):
+        with pytest.raises(InputError, match=f"{folder}' gives {gives}, where {asked} is expected"):
+            load_checkpoint(tmp_path / folder, output=asked)
