@@ -129,7 +129,7 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
 
 def caution(request: Request) -> None:
     """One line where tiles change what the network computes: it looks at all of a picture."""
-    if isinstance(request, ModelRequest) and request.tile and not sr_models.spec(request.model).tile_exact:
+    if isinstance(request, ModelRequest) and request.tile and not sr_models.tile_exact(request.model, request.hyper):
         print(
             f"caution: {request.model} looks at all of a picture, so these scores, of tiles, are not those of whole "
             "pictures",

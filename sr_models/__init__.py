@@ -77,19 +77,19 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "rcan": ModelSpec(
         name="rcan", family="regression", hyper=hyper.RCANHyper,
-        module="sr_models.networks.rcan", cls="RCAN", tile_exact=False,
+        module="sr_models.networks.rcan", cls="RCAN",
         scales=(2, 3, 4, 8), counts={2: 15_444_643, 3: 15_629_283, 4: 15_592_355, 8: 15_740_067},
         paper="Image super-resolution using very deep residual channel attention networks, https://arxiv.org/abs/1807.02758",
     ),
     "imdn": ModelSpec(
         name="imdn", family="regression", hyper=hyper.IMDNHyper,
-        module="sr_models.networks.imdn", cls="IMDN", tile_exact=False,
+        module="sr_models.networks.imdn", cls="IMDN",
         scales=(2, 3, 4, 8), counts={2: 694_404, 3: 703_059, 4: 715_176, 8: 798_264},
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
     ),
     "imdn_as": ModelSpec(
         name="imdn_as", family="regression", hyper=hyper.IMDNASHyper, window=4,
-        module="sr_models.networks.imdn", cls="IMDNAS", tile_exact=False,
+        module="sr_models.networks.imdn", cls="IMDNAS",
         scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 752_104),
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
     ),
@@ -140,6 +140,11 @@ def check(name: str, scale: int, hyper: Mapping[str, Any]) -> NetworkHyper:
     return values
 
 
+def tile_exact(name: str, given: Mapping[str, Any]) -> bool:
+    """Whether tiles change nothing of what a network computes (`NetworkHyper.tile_exact`); imports no torch."""
+    return spec(name).hyper.parse(given, f"model {name!r}").tile_exact
+
+
 def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_width: int | None = None) -> float:
     """Multiply-adds of one forward pass per LR pixel, with a σ head of that width if there is one; imports no torch."""
     values = check(name, scale, given)
@@ -162,4 +167,4 @@ def build(name: str, scale: int, **hyper: Any) -> SRNetwork:
         InputError: as `check`.
     """
     values = check(name, scale, hyper)
-    return spec(name).load()(scale, **values.model_dump())
+    return spec(name).load()(scale, **dict(values))

@@ -93,9 +93,9 @@ class TeacherConfig(Params):
         check_tiles(self.tile, self.tile_overlap)
         return self
 
-    def centroids(self, network: str, weights_sha256: str) -> str:
+    def centroids(self, network: str, hyper: Mapping[str, Any], weights_sha256: str) -> str:
         """What names mu and D(mu) of a teacher: its weights, and tiles if they make another mu of `network`."""
-        if self.tile is None or sr_models.spec(network).tile_exact:
+        if self.tile is None or sr_models.tile_exact(network, hyper):
             return weights_sha256
         return digest([weights_sha256, self.tile, self.tile_overlap])
 

@@ -179,7 +179,7 @@ class _Trial:
         prepare(self.net, config, init, self.device)
         self.bound = None
         if max_bytes is not None:
-            exact = sr_models.spec(config.model).tile_exact
+            exact = sr_models.tile_exact(config.model, config.hyper)
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
         self.objective = Objective(config.objective)  # after the network, whose draws it must not move
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
