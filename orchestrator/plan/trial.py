@@ -22,6 +22,8 @@ MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12,
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+Rule = Literal["adam", "adamw", "lamb"]
+
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
 
@@ -52,11 +54,9 @@ def check_tiles(tile: int | None, overlap: int) -> None:
 class GroupConfig(Params):
     """What one update of an objective does otherwise than `train` says; null: as there."""
 
-    optimizer: Literal["adam", "adamw"] | None = Field(default=None, description="update rule")
+    optimizer: Rule | None = Field(default=None, description="update rule")
     lr: float | None = Field(default=None, gt=0, le=MOST_RATE, description="peak learning rate")
-    weight_decay: float | None = Field(
-        default=None, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
-    )
+    weight_decay: float | None = Field(default=None, ge=0, le=MOST_RATE, description="as `train.weight_decay`")
     schedule: Literal["constant", "cosine", "step"] | None = Field(
         default=None, description="learning rate after the warm-up"
     )
@@ -77,10 +77,17 @@ class TrainConfig(Params):
     patch: int = Field(
         default=48, ge=4, le=MOST_PATCH, description="side of an LR patch in pixels; the HR patch is scale times larger"
     )
-    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="update rule; betas 0.9, 0.999, eps 1e-8")
+    optimizer: Rule = Field(
+        default="adam",
+        description="update rule; betas 0.9, 0.999, eps 1e-8; lamb: timm's, eps 1e-6, a trust ratio, unclipped, for "
+        "each tensor whatever weight_decay is; its gradient is clipped by clip_norm alone",
+    )
     lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0, le=MOST_RATE)
     weight_decay: float = Field(
-        default=0.0, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
+        default=0.0,
+        ge=0,
+        le=MOST_RATE,
+        description="L2 (adam), decoupled (adamw), or added to the step that the trust ratio scales (lamb)",
     )
     schedule: Literal["constant", "cosine", "step"] = Field(
         default="cosine", description="learning rate after the warm-up"

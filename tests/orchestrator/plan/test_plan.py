@@ -49,6 +49,14 @@ def test_a_searched_rate_that_no_update_uses_is_refused():
         planned(models=["imdn"], objectives=["l1"], **changes)
 
 
+def test_ecos_recipe_can_be_written_down():
+    """Table 1 of ECO: LAMB, 16 times the rate, 8 times the batch, an eighth of the steps."""
+    train = {"optimizer": "lamb", "batch_size": 128, "lr": 1.6e-3, "steps": 125_000, "schedule": "cosine", "patch": 48}
+    plan = planned(models=["edsr", "rcan"], objectives=["l1", "eco"], train=train, scales=[2])
+    assert "a full run: 125000 steps, 128 patches of 48 px" in plan.text(2)
+    assert {one.train.optimizer for one in plan.combinations} == {"lamb"} and len(plan.combinations) == 4
+
+
 def test_quick_is_what_it_promises():
     plan = make_plan(load("quick"))
     cells = {(one.label, one.objective_label) for one in plan.combinations}
