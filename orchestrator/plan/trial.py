@@ -106,6 +106,12 @@ class TrainConfig(Params):
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="decay of the weight average per step, or null for none"
     )
+    ema_warmup: bool = Field(
+        default=False,
+        exclude_if=lambda warmup: not warmup,
+        description="the average starts short: decay min(ema, (1 + k) / (10 + k)) in step k, from 0; it is then one of "
+        "trained weights alone, beside the newest running statistics",
+    )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="autocast type of the forward pass; losses are fp32"
     )
@@ -126,6 +132,12 @@ class TrainConfig(Params):
         exclude_if=lambda groups: not groups,  # so that runs keep the fingerprints they had before there was a choice
         description="name of an update -> what is its own, where an objective has several (one alone is `model`)",
     )
+
+    @model_validator(mode="after")
+    def _warmup_of_an_average(self) -> TrainConfig:
+        if self.ema_warmup and self.ema is None:
+            raise ValueError("ema_warmup has no effect without ema")
+        return self
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:

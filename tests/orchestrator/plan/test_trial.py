@@ -51,6 +51,8 @@ def test_only_objectives_with_a_sigma_branch_have_its_version():
         ({"metrics": ("ssim_y", "psnr_y")}, False),
         ({"tile": 64, "tile_overlap": 8}, False),
         ({"train": {"ema": 0.999}}, True),
+        ({"train": {"ema_warmup": False}}, False),
+        ({"train": {"ema": 0.999, "ema_warmup": True}}, True),
         ({"train": {"precision": "bf16"}}, True),
         ({"train": {"groups": {}}}, False),
         ({"train": {"groups": {"model": {"lr": 1e-3}}}}, True),
@@ -109,6 +111,13 @@ def test_snapshots_are_steps_before_the_last():
     both = kept.measured_too_as(more)
     assert both.train.snapshots == (0.25, 0.5) and both.keeps(kept) and both.keeps(more) and not kept.keeps(more)
     assert TRIAL.measured_as(both) == both
+
+
+def test_a_warmup_goes_with_an_average():
+    with pytest.raises(InputError, match=r"^train: ema_warmup has no effect without ema$"):
+        TrainConfig().changed({"ema_warmup": True}, "train")
+    averaged = TRIAL.train.changed({"ema": 0.999}, "")
+    assert averaged.changed({"ema_warmup": True}, "").model_dump() != averaged.model_dump()
 
 
 def test_a_group_changes_what_it_names_and_nothing_else():

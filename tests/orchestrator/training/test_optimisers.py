@@ -19,6 +19,7 @@ from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.training.loop import run_trial
 from orchestrator.training.optimisers import Stepper, lr_factor
+from sr_models.checkpoints.folder import load_checkpoint
 
 LAMB = {"optimizer": "lamb", "steps": 8, "lr": 0.01, "weight_decay": 0.1, "clip_norm": 0.5, "warmup": 0.25}
 
@@ -122,6 +123,16 @@ def test_an_update_may_have_lamb_of_its_own(store, tmp_path):
     config = trial(store, optimizer="adam", groups={"model": {"optimizer": "lamb", "lr": 0.02}})
     state = assert_goes_on(config, store, tmp_path)
     assert state["optimizer"]["model"]["param_groups"][0]["always_adapt"] is True
+
+
+def test_an_average_with_a_warmup_goes_on_bit_for_bit(store, tmp_path):
+    assert_goes_on(trial(store, optimizer="adam", ema=0.999, ema_warmup=True), store, tmp_path / "warm")
+    assert_goes_on(trial(store, optimizer="adam", ema=0.999), store, tmp_path / "cold")
+    raw, warm, cold = (
+        load_checkpoint(tmp_path / folder)[0].state_dict()["fea_conv.weight"]
+        for folder in ("warm/cut/model", "warm/cut/model_ema", "cold/cut/model_ema")
+    )
+    assert (warm - raw).norm() < (cold - raw).norm()
 
 
 def test_adam_halved_every_200k_of_a_million_steps_as_papers_say():
