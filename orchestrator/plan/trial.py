@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from objectives import ObjectiveSpec
 from sr_models.errors import InputError
@@ -23,6 +23,9 @@ MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12,
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 Rule = Literal["adam", "adamw", "lamb"]
+
+_PATCHES = {"patch": "hr_patch", "hr_patch": "patch"}
+"""Either of them takes the other's place."""
 
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
@@ -76,6 +79,13 @@ class TrainConfig(Params):
     )
     patch: int = Field(
         default=48, ge=4, le=MOST_PATCH, description="side of an LR patch in pixels; the HR patch is scale times larger"
+    )
+    hr_patch: int | None = Field(
+        default=None,
+        ge=4,
+        le=MOST_PATCH,
+        exclude_if=lambda side: side is None,
+        description="in place of patch: side of an HR patch, one at all scales, which must divide it",
     )
     optimizer: Rule = Field(
         default="adam",
@@ -133,6 +143,22 @@ class TrainConfig(Params):
         description="name of an update -> what is its own, where an objective has several (one alone is `model`)",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_patch(cls, values: Any) -> Any:
+        given = {name: values.get(name) for name in _PATCHES} if isinstance(values, Mapping) else {}
+        if given and None not in given.values():
+            sides = ", ".join(f"{name} {side!r}" for name, side in given.items())
+            raise ValueError(f"patch (LR) and hr_patch (HR) are two words for one side; give one (got {sides})")
+        return values
+
+    @model_serializer(mode="wrap")
+    def _without_what_hr_patch_replaces(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        if self.hr_patch is not None:
+            fields.pop("patch", None)
+        return fields
+
     @model_validator(mode="after")
     def _warmup_of_an_average(self) -> TrainConfig:
         if self.ema_warmup and self.ema is None:
@@ -163,7 +189,22 @@ class TrainConfig(Params):
         """
         if not isinstance(values, Mapping):
             raise InputError(f"{where}: expected a mapping of keys to values, got {values!r}")
-        return TrainConfig.parse({**self.model_dump(), **values}, where)
+        ours = {name: held for name, held in self.model_dump().items() if values.get(_PATCHES.get(name, name)) is None}
+        return TrainConfig.parse({**ours, **values}, where)
+
+    def at(self, scale: int, where: str) -> TrainConfig:
+        """The same training at one scale, its patch in LR pixels.
+
+        Raises:
+            InputError: the scale does not divide `hr_patch`; the message starts with `where`.
+        """
+        if self.hr_patch is None:
+            return self
+        if self.hr_patch % scale:
+            raise InputError(
+                f"{where}.hr_patch: an HR patch of {self.hr_patch} is no whole number of LR pixels at x{scale}"
+            )
+        return self.changed({"hr_patch": None, "patch": self.hr_patch // scale}, where)
 
 
 class TrialConfig(Params):
@@ -189,8 +230,10 @@ class TrialConfig(Params):
     )
 
     @model_validator(mode="after")
-    def _groups_of_the_objective(self) -> TrialConfig:
+    def _trains_its_objective(self) -> TrialConfig:
         self.train.check_groups(self.objective, "train")
+        if self.train.hr_patch is not None:
+            raise ValueError(f"a trial has its patch in LR pixels (TrainConfig.at), got hr_patch {self.train.hr_patch}")
         return self
 
     @property

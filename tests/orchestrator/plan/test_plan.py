@@ -57,6 +57,42 @@ def test_ecos_recipe_can_be_written_down():
     assert {one.train.optimizer for one in plan.combinations} == {"lamb"} and len(plan.combinations) == 4
 
 
+def test_an_hr_patch_is_the_same_at_every_scale():
+    """IMDN's recipe: 192 HR pixels, which are 96, 64 and 48 LR ones."""
+    changes = {"objectives": ["l1", "eco"], "scales": [2, 3, 4]}
+    plan = planned(train={"hr_patch": 192}, **changes)
+    assert plan.patches == {(2, 96), (3, 64), (4, 48)}
+    assert "16 patches of 192 HR px (96 at x2, 64 at x3, 48 at x4); rungs" in plan.text(2)
+    for scale in (2, 3, 4):
+        by_lr = planned(train={"patch": 192 // scale}, **changes | {"scales": [scale]})
+        ours, theirs = ([c for c in each.combinations if c.scale == scale] for each in (plan, by_lr))
+        assert ours == theirs
+        assert plan.teacher_trial(scale, "ab" * 32) == by_lr.teacher_trial(scale, "ab" * 32)
+    rows = planned(objectives={"l1": {"grid": {"train.hr_patch": [64, 96]}}}, train={"patch": 24})
+    assert [one.train.patch for one in rows.combinations] == [32, 48]
+    assert [one.objective_label for one in rows.combinations] == ["l1, hr_patch=64", "l1, hr_patch=96"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"train": {"hr_patch": 100}, "scales": [2, 3]},
+            r"x3/imdn/l1: train\.hr_patch: an HR patch of 100 is no whole",
+        ),
+        ({"models": ["swinir_light"], "train": {"hr_patch": 40}}, r"x2/swinir_light/l1: .* of 8 pixels.* \(got 20\)"),
+        (
+            {"teacher": {"train": {"hr_patch": 51}}, "objectives": ["eco"]},
+            r"teacher\.train\.hr_patch: an HR patch of 51",
+        ),
+        ({"train": {"hr_patch": 96, "patch": 48}}, r"test\.train: patch \(LR\) and hr_patch \(HR\) are two words"),
+    ],
+)
+def test_hr_patches_that_do_not_fit_are_refused(changes, said):
+    with pytest.raises(InputError, match=f"^{said}"):
+        planned(**changes)
+
+
 def test_quick_is_what_it_promises():
     plan = make_plan(load("quick"))
     cells = {(one.label, one.objective_label) for one in plan.combinations}
