@@ -52,7 +52,8 @@ _MULTI = "multi(x2+x3+x4)"
 
 SIZES: tuple[Size, ...] = (
     Size(
-        model="vdsr", entries=_all("VDSR", "Y_nobias(any scale)", 2, 3, 4, 8), printed=dict.fromkeys((2, 3, 4), "665K")
+        model="vdsr", entries=_all("VDSR", "Y_nobias(any scale)", 1, 2, 3, 4, 8),
+        printed=dict.fromkeys((2, 3, 4), "665K"),
     ),
     Size(  # printed by IMDN
         model="vdsr", hyper={"bias": True}, counts=_any(665_921, 2, 3, 4, 8),

@@ -221,6 +221,7 @@ def make_plan(config: SweepConfig) -> Plan:
             for name, spec in specs.items():
                 try:
                     check_legal(spec, sr_models.spec(network).family)
+                    _check_degradation(spec, scale)
                 except InputError as error:
                     skipped.append((f"x{scale}/{label}/{name}", str(error)))
                     continue
@@ -242,6 +243,14 @@ def make_plan(config: SweepConfig) -> Plan:
             train.check_groups(TEACHER_OBJECTIVE, "teacher.train")
             _check_training(config, config.teacher.model, train, "teacher")
     return plan
+
+
+def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:
+    """Raises InputError: an objective needs D(mu), and nothing is D: at scale 1 no kernel has made the LR files."""
+    if scale == 1 and "mu_lr" in spec.needs:
+        raise InputError(
+            f"objective: target {spec.target.kind!r} needs D(mu), and at scale 1 no kernel D makes LR from HR"
+        )
 
 
 def _combination(

@@ -140,7 +140,7 @@ class IMDNAS(IMDN):
 
     def features(self, lr_BCHW: Tensor) -> Tensor:
         check_window(lr_BCHW, self.window)
-        return super().features(resize_float(lr_BCHW, self.scale) if self.scale > 1 else lr_BCHW)
+        return super().features(resize_float(lr_BCHW, self.scale))
 
 
 def _leaky(x: Tensor) -> Tensor:
