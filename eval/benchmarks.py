@@ -158,8 +158,11 @@ def load(
         include, exclude: globs on HR file names; LR files, which may be named otherwise, follow their HR.
 
     Raises:
-        InputError: a folder that is missing or empty, an HR file without partner, two of one name, an unknown kernel.
+        InputError: a folder that is missing or empty, an HR file without partner, two of one name, an unknown kernel,
+            no LR files at scale 1.
     """
+    if scale == 1 and lr is None:
+        raise InputError(f"benchmark {name!r}: at scale 1 no kernel makes LR from HR; name a folder of LR files")
     hr_files = find_images(hr, include, exclude)
     files: Sequence[tuple[Path, Path | None]] = [(file, None) for file in hr_files]
     left_out = {hr: unread_text(files_below(hr), include, exclude)}

@@ -48,7 +48,7 @@ def parser() -> Parser:
     scored = made.add_mutually_exclusive_group(required=True)
     scored.add_argument("--model", metavar="NAME", help="a network, with --weights unless it has none (bicubic)")
     scored.add_argument("--images", metavar="DIR", type=Path, help="SR pictures to score as they are")
-    made.add_argument("--scale", metavar="S", type=int, required=True, help="upscaling factor")
+    made.add_argument("--scale", metavar="S", type=int, required=True, help="upscaling factor; 1: LR is as large as HR")
     made.add_argument("--hr", metavar="DIR", type=Path, required=True, help="HR images")
     made.add_argument("--lr", metavar="DIR", type=Path, help="LR images (a model's are made from HR without them)")
     for name, does in (("--include", "take only"), ("--exclude", "leave out")):
@@ -129,7 +129,7 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
 
 def caution(request: Request) -> None:
     """One line where tiles change what the network computes: it looks at all of a picture."""
-    if isinstance(request, ModelRequest) and request.tile and not sr_models.spec(request.model).tile_exact:
+    if isinstance(request, ModelRequest) and request.tile and not sr_models.tile_exact(request.model, request.hyper):
         print(
             f"caution: {request.model} looks at all of a picture, so these scores, of tiles, are not those of whole "
             "pictures",
@@ -250,6 +250,8 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"model {given.model!r} has no weights; got --weights {str(given.weights)!r}")
     if given.weights is not None and not given.weights.exists():
         raise InputError(f"--weights: {str(given.weights)!r} does not exist")
+    if given.scale == 1 and given.lr is None:
+        raise InputError("--scale 1: no kernel makes LR from HR there; --lr names its files")
     if given.kernel is not None and given.lr is not None:
         raise InputError("--kernel makes LR from HR, and --lr names files of it; give one")
     if given.weights_key is not None and given.weights is None:

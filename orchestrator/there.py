@@ -89,7 +89,8 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
             if _is_complete(read_journal(trial.fingerprint)):
                 folder = run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
                 assert config.teacher is not None
-                taught[scale] = config.teacher.centroids(trial.model, CheckpointInfo.read(folder).weights_sha256)
+                weights = CheckpointInfo.read(folder).weights_sha256
+                taught[scale] = config.teacher.centroids(trial.model, trial.hyper, weights)
 
     def make(combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig | None:
         scale, path = combination.scale, config.init(combination.label)

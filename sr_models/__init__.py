@@ -18,13 +18,13 @@ MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         name="bicubic", family="regression", hyper=hyper.BicubicHyper,
         module="sr_models.networks.bicubic", cls="Bicubic",
-        scales=(2, 3, 4, 8), trainable=False, counts={2: 0, 3: 0, 4: 0, 8: 0},
+        scales=(1, 2, 3, 4, 8), trainable=False, counts={1: 0, 2: 0, 3: 0, 4: 0, 8: 0},
         paper="Cubic convolution interpolation for digital image processing, https://doi.org/10.1109/TASSP.1981.1163711",
     ),
     "vdsr": ModelSpec(
         name="vdsr", family="regression", hyper=hyper.VDSRHyper,
         module="sr_models.networks.vdsr", cls="VDSR",
-        scales=(2, 3, 4, 8), counts={2: 664_704, 3: 664_704, 4: 664_704, 8: 664_704},
+        scales=(1, 2, 3, 4, 8), counts={1: 664_704, 2: 664_704, 3: 664_704, 4: 664_704, 8: 664_704},
         paper="Accurate image super-resolution using very deep convolutional networks, https://arxiv.org/abs/1511.04587",
     ),
     "idn": ModelSpec(
@@ -48,48 +48,48 @@ MODELS: dict[str, ModelSpec] = {
     "srresnet": ModelSpec(
         name="srresnet", family="regression", hyper=hyper.MSRResNetHyper,
         module="sr_models.networks.srresnet", cls="MSRResNet",
-        scales=(2, 3, 4), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571},
+        scales=(1, 2, 3, 4), counts={1: 1_222_147, 2: 1_369_859, 3: 1_554_499, 4: 1_517_571},
         paper="Photo-realistic single image super-resolution using a GAN, https://arxiv.org/abs/1609.04802",
     ),
     "srresnet_bn": ModelSpec(
         name="srresnet_bn", family="regression", hyper=hyper.SRResNetHyper,
         module="sr_models.networks.srresnet", cls="SRResNet", batch_statistics=True,
-        scales=(2, 3, 4, 8), counts={2: 1_401_749, 3: 1_586_389, 4: 1_549_462, 8: 1_697_175},
+        scales=(1, 2, 3, 4, 8), counts={1: 1_254_036, 2: 1_401_749, 3: 1_586_389, 4: 1_549_462, 8: 1_697_175},
         paper="Photo-realistic single image super-resolution using a GAN, https://arxiv.org/abs/1609.04802",
     ),
     "edsr_baseline": ModelSpec(
         name="edsr_baseline", family="regression", hyper=hyper.EDSRBaselineHyper,
         module="sr_models.networks.edsr", cls="EDSR",
-        scales=(2, 3, 4, 8), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571, 8: 1_665_283},
+        scales=(1, 2, 3, 4, 8), counts={1: 1_222_147, 2: 1_369_859, 3: 1_554_499, 4: 1_517_571, 8: 1_665_283},
         paper="Enhanced deep residual networks for single image super-resolution, https://arxiv.org/abs/1707.02921",
     ),
     "edsr": ModelSpec(
         name="edsr", family="regression", hyper=hyper.EDSRHyper,
         module="sr_models.networks.edsr", cls="EDSR",
-        scales=(2, 3, 4, 8), counts={2: 40_729_603, 3: 43_680_003, 4: 43_089_923, 8: 45_450_243},
+        scales=(1, 2, 3, 4, 8), counts={1: 38_369_283, 2: 40_729_603, 3: 43_680_003, 4: 43_089_923, 8: 45_450_243},
         paper="Enhanced deep residual networks for single image super-resolution, https://arxiv.org/abs/1707.02921",
     ),
     "noisy_edsr": ModelSpec(
         name="noisy_edsr", family="regression", hyper=hyper.NoisyEDSRHyper,
         module="sr_models.networks.noisy_edsr", cls="NoisyEDSR",
-        scales=(2, 3, 4, 8), counts={2: 1_369_859, 3: 1_554_499, 4: 1_517_571, 8: 1_665_283},
+        scales=(1, 2, 3, 4, 8), counts={1: 1_222_147, 2: 1_369_859, 3: 1_554_499, 4: 1_517_571, 8: 1_665_283},
         paper="EDSR-baseline, https://arxiv.org/abs/1707.02921, with noise on its features (ours)",
     ),
     "rcan": ModelSpec(
         name="rcan", family="regression", hyper=hyper.RCANHyper,
-        module="sr_models.networks.rcan", cls="RCAN", tile_exact=False,
-        scales=(2, 3, 4, 8), counts={2: 15_444_643, 3: 15_629_283, 4: 15_592_355, 8: 15_740_067},
+        module="sr_models.networks.rcan", cls="RCAN",
+        scales=(1, 2, 3, 4, 8), counts={1: 15_296_931, 2: 15_444_643, 3: 15_629_283, 4: 15_592_355, 8: 15_740_067},
         paper="Image super-resolution using very deep residual channel attention networks, https://arxiv.org/abs/1807.02758",
     ),
     "imdn": ModelSpec(
         name="imdn", family="regression", hyper=hyper.IMDNHyper,
-        module="sr_models.networks.imdn", cls="IMDN", tile_exact=False,
-        scales=(2, 3, 4, 8), counts={2: 694_404, 3: 703_059, 4: 715_176, 8: 798_264},
+        module="sr_models.networks.imdn", cls="IMDN",
+        scales=(1, 2, 3, 4, 8), counts={1: 689_211, 2: 694_404, 3: 703_059, 4: 715_176, 8: 798_264},
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
     ),
     "imdn_as": ModelSpec(
         name="imdn_as", family="regression", hyper=hyper.IMDNASHyper, window=4,
-        module="sr_models.networks.imdn", cls="IMDNAS", tile_exact=False,
+        module="sr_models.networks.imdn", cls="IMDNAS",
         scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 752_104),
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
     ),
@@ -140,6 +140,11 @@ def check(name: str, scale: int, hyper: Mapping[str, Any]) -> NetworkHyper:
     return values
 
 
+def tile_exact(name: str, given: Mapping[str, Any]) -> bool:
+    """Whether tiles change nothing of what a network computes (`NetworkHyper.tile_exact`); imports no torch."""
+    return spec(name).hyper.parse(given, f"model {name!r}").tile_exact
+
+
 def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_width: int | None = None) -> float:
     """Multiply-adds of one forward pass per LR pixel, with a σ head of that width if there is one; imports no torch."""
     values = check(name, scale, given)
@@ -162,4 +167,4 @@ def build(name: str, scale: int, **hyper: Any) -> SRNetwork:
         InputError: as `check`.
     """
     values = check(name, scale, hyper)
-    return spec(name).load()(scale, **values.model_dump())
+    return spec(name).load()(scale, **dict(values))

@@ -23,6 +23,7 @@ class Size:
         entries: by scale, the sheet's entry that the number of parameters equals.
         counts: parameters by scale; empty for the defaults, whose counts are in `MODELS`.
         printed: by scale, the number as printed.
+        source: where it is printed, if the sheet has no entry for it.
         differs: why the printed number is another one, where it is.
     """
 
@@ -31,6 +32,7 @@ class Size:
     entries: Mapping[int, Entry] = field(default_factory=dict)
     counts: Mapping[int, int] = field(default_factory=dict)
     printed: Mapping[int, str] = field(default_factory=dict)
+    source: str = ""
     differs: str = ""
 
 
@@ -50,7 +52,8 @@ _MULTI = "multi(x2+x3+x4)"
 
 SIZES: tuple[Size, ...] = (
     Size(
-        model="vdsr", entries=_all("VDSR", "Y_nobias(any scale)", 2, 3, 4, 8), printed=dict.fromkeys((2, 3, 4), "665K")
+        model="vdsr", entries=_all("VDSR", "Y_nobias(any scale)", 1, 2, 3, 4, 8),
+        printed=dict.fromkeys((2, 3, 4), "665K"),
     ),
     Size(  # printed by IMDN
         model="vdsr", hyper={"bias": True}, counts=_any(665_921, 2, 3, 4, 8),
@@ -118,6 +121,22 @@ SIZES: tuple[Size, ...] = (
     Size(model="swinir", entries=_each("SwinIR-classical", 2, 3, 4, 8), printed={2: "11.75M", 4: "11.90M"}),
     Size(model="swinir", hyper={"tail": "nearest+conv"}, counts={4: 11_715_559}, entries=_each("SwinIR-real-M", 4)),
     Size(model="imdn", entries=_each("IMDN", 2, 3, 4, 8), printed={2: "694K", 3: "703K", 4: "715K"}),
+    *(
+        Size(
+            model="imdn", hyper={"blocks": 4, **off}, counts={4: count}, printed={4: printed},
+            source="IMDN Table 2",
+        )
+        for count, printed, off in (
+            (509_552, "510K", {"prm": False, "attention": "none", "iic": False}),
+            (480_176, "480K", {"attention": "none", "iic": False}),
+            (482_496, "482K", {"iic": False}),
+            (498_944, "499K", {}),
+        )
+    ),
+    Size(
+        model="imdn", hyper={"blocks": 4, "attention": "ca", "iic": False}, counts={4: 482_496},
+        source="IMDN Table 3, which sets it beside CCA, of as many parameters",
+    ),
     Size(model="imdn_as", entries=_all("IMDN_AS", "any", 1, 2, 3, 4, 8)),
 )  # fmt: skip
 

@@ -27,9 +27,6 @@ class ModelSpec:
         trainable: False for a row that is only ever scored.
         batch_statistics: True for a network whose training looks at a batch as a whole (BatchNorm), so that its parts,
             by several workers or in turn, are not the same step.
-        tile_exact: whether a picture computed in tiles is that computed whole, to rounding, once tiles see far enough
-            beyond their part. False for what looks at all of a picture: pooled attention (CA, CCA), parts whose place
-            goes with the picture's size (ACS).
         counts: trainable parameters by scale at the default hyperparameters.
     """
 
@@ -43,7 +40,6 @@ class ModelSpec:
     window: int = 1
     trainable: bool = True
     batch_statistics: bool = False
-    tile_exact: bool = True
     counts: dict[int, int] = field(default_factory=dict)
 
     def load(self) -> type[SRNetwork]:

@@ -54,12 +54,13 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "optuna": ("orchestrator/search/", "orchestrator/plan/space.py"),
     "pyarrow": ("orchestrator/", "eval/rows.py"),
     "matplotlib": ("eval/pictures/",),
+    "timm": ("orchestrator/training/optimisers.py",),
 }  # fmt: skip
 KEYWORDS = {  # functions below the orchestrator that take **kwargs; each checks every one of them
     ("sr_models/__init__.py", "build"),
     ("sr_models/params.py", "searchable"),
 }
-LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib"}
+LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib", "timm"}
 PACKAGES = tuple(room for room in MAY_IMPORT if "/" not in room)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LOWER = [path for path in FILES if path.relative_to(ROOT).parts[0] in ("sr_models", "objectives", "eval")]

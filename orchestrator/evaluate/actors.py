@@ -246,7 +246,7 @@ def _warm_metrics(
 
 def sample_job(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job, max_bytes: int | None) -> Iterator[Sampled]:
     """The draws that a job asks for of one image; `max_bytes`: what a picture may take."""
-    exact = sr_models.spec(job.subject.identity.network).tile_exact
+    exact = sr_models.tile_exact(job.subject.identity.network, json.loads(job.subject.hyper))
     bound = None if max_bytes is None else _bound(net, max_bytes, exact)
     return sample(net, lr, draws=job.protocol.draws, seed=job.subject.seed, options=job.subject.options, bound=bound)
 

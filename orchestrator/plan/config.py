@@ -93,9 +93,9 @@ class TeacherConfig(Params):
         check_tiles(self.tile, self.tile_overlap)
         return self
 
-    def centroids(self, network: str, weights_sha256: str) -> str:
+    def centroids(self, network: str, hyper: Mapping[str, Any], weights_sha256: str) -> str:
         """What names mu and D(mu) of a teacher: its weights, and tiles if they make another mu of `network`."""
-        if self.tile is None or sr_models.spec(network).tile_exact:
+        if self.tile is None or sr_models.tile_exact(network, hyper):
             return weights_sha256
         return digest([weights_sha256, self.tile, self.tile_overlap])
 
@@ -105,7 +105,7 @@ class BenchmarkSource(Params):
 
     hr: str = Field(description="folder of HR images, or skimage:")
     lr: str | None = Field(
-        default=None, description="folder of LR images; null makes LR with the MATLAB bicubic kernel"
+        default=None, description="folder of LR images; null makes LR with the MATLAB bicubic kernel (not at scale 1)"
     )
     include: tuple[str, ...] = Field((), description="file name patterns to take; none takes all")
     exclude: tuple[str, ...] = Field((), description="file name patterns to leave out")
@@ -229,7 +229,7 @@ class SweepConfig(Params):
     """A table of model x objective x scale, with the data, budget and search that every cell shares."""
 
     name: str = Field(pattern=f"^{LABEL}$", description="first part of the run folder's name")
-    scales: tuple[int, ...] = Field(default=(2,), min_length=1, description="upscaling factors")
+    scales: tuple[int, ...] = Field(default=(2,), min_length=1, description="upscaling factors; 1: LR as large as HR")
     models: dict[str, dict[str, Any]] = Field(
         min_length=1,
         description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what "
@@ -278,6 +278,19 @@ class SweepConfig(Params):
         if len(set(value)) != len(value) or min(value) < 1:
             raise ValueError("scales must be different whole numbers >= 1")
         return value
+
+    @model_validator(mode="after")
+    def _same_size_pairs_are_files(self) -> SweepConfig:
+        if 1 not in self.scales:
+            return self
+        groups = {"train": self.data.train, "validation": self.data.validation}
+        lacking = [(f"data.{name}", "{1: FOLDER}") for name, group in groups.items() for s in group if 1 not in s.lr]
+        lacking += [(f"data.test.{name}", "FOLDER") for name, bench in self.data.test.items() if bench.lr is None]
+        for where, folder in lacking:
+            raise ValueError(
+                f"{where}: at scale 1 no kernel makes LR from HR; name the folder of its files (lr: {folder})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _baseline_is_an_objective(self) -> SweepConfig:

@@ -82,7 +82,7 @@ class Plan:
         found = {(c.scale, c.train.patch) for c in self.combinations}
         teacher = self.config.teacher
         if teacher is not None and teacher.weights is None:
-            found |= {(scale, teacher_train(self.config).patch) for scale in self.teacher_scales}
+            found |= {(scale, teacher_train(self.config, scale).patch) for scale in self.teacher_scales}
         return found
 
     @property
@@ -130,7 +130,7 @@ class Plan:
             scale=scale,
             hyper=sr_models.check(teacher.model, scale, teacher.hyper).model_dump(),
             objective=TEACHER_OBJECTIVE,
-            train=teacher_train(self.config),
+            train=teacher_train(self.config, scale),
             seed=self.config.seed,
             protocol=self.config.evaluation.protocol,
             metrics=validation_metrics(self.config),
@@ -151,7 +151,7 @@ class Plan:
         if teacher is not None and teacher.weights is None:
             for scale in self.teacher_scales:
                 hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
-                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config), None) + TRIAL_SECONDS
+                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), None) + TRIAL_SECONDS
         return total / cores
 
     def text(self, cores: int) -> str:
@@ -162,14 +162,14 @@ class Plan:
             f"{len(self.combinations) * config.seeds} full runs with {config.seeds} other seeds"
         )
         lines.append(
-            f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {config.train.patch} px; "
+            f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {patches_text(config)}; "
             f"rungs at {', '.join(map(str, self.rungs)) or 'none'}"
         )
         if self.teacher_scales and config.teacher is not None:
-            source = (
-                config.teacher.weights
-                or f"{config.teacher.model}, trained here for {teacher_train(config).steps} steps"
-            )
+            source = config.teacher.weights
+            if source is None:
+                steps = teacher_train(config, self.teacher_scales[0]).steps
+                source = f"{config.teacher.model}, trained here for {steps} steps"
             lines.append(f"  teacher at {', '.join(f'x{s}' for s in self.teacher_scales)}: {source}")
         width = max(len(c.id) for c in self.combinations) if self.combinations else 0
         for c in self.combinations:
@@ -222,6 +222,7 @@ def make_plan(config: SweepConfig) -> Plan:
             for name, spec in specs.items():
                 try:
                     check_legal(spec, sr_models.spec(network).family)
+                    _check_degradation(spec, scale)
                 except InputError as error:
                     skipped.append((f"x{scale}/{label}/{name}", str(error)))
                     continue
@@ -234,14 +235,23 @@ def make_plan(config: SweepConfig) -> Plan:
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
     plan = Plan(config, tuple(combinations), tuple(skipped))
     if config.teacher is not None and config.teacher.weights is None:
-        teacher_train(config).check_groups(TEACHER_OBJECTIVE, "teacher.train")
         for scale in plan.teacher_scales or config.scales[:1]:
             try:
                 sr_models.check(config.teacher.model, scale, config.teacher.hyper)
             except InputError as error:
                 raise InputError(f"teacher: {error}") from None
-        _check_training(config, config.teacher.model, teacher_train(config), "teacher")
+            train = teacher_train(config, scale)
+            train.check_groups(TEACHER_OBJECTIVE, "teacher.train")
+            _check_training(config, config.teacher.model, train, "teacher")
     return plan
+
+
+def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:
+    """Raises InputError: an objective needs D(mu), and nothing is D: at scale 1 no kernel has made the LR files."""
+    if scale == 1 and "mu_lr" in spec.needs:
+        raise InputError(
+            f"objective: target {spec.target.kind!r} needs D(mu), and at scale 1 no kernel D makes LR from HR"
+        )
 
 
 def _combination(
@@ -261,6 +271,7 @@ def _combination(
     network, _, train = config.network(label)
     where = f"objectives.{objective}"
     spec, train = apply(config.objective(objective), train, point, where)
+    train = train.at(scale, f"x{scale}/{label}/{objective}: train")
     found = axes(what.search, spec, train, where)
     trials = trials_of(found, config)
     made = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
@@ -346,7 +357,16 @@ def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys([plain_metric(config.search.metric), *leads]))
 
 
-def teacher_train(config: SweepConfig) -> TrainConfig:
+def teacher_train(config: SweepConfig, scale: int) -> TrainConfig:
     """The training of a teacher that the sweep makes: `train` with the teacher's differences, and without snapshots."""
     assert config.teacher is not None
-    return config.train.changed(config.teacher.train, "teacher.train").model_copy(update={"snapshots": ()})
+    train = config.train.changed(config.teacher.train, "teacher.train").at(scale, "teacher.train")
+    return train.model_copy(update={"snapshots": ()})
+
+
+def patches_text(config: SweepConfig) -> str:
+    """What a plan says of the side of the patches that `train` cuts."""
+    side = config.train.hr_patch
+    if side is None:
+        return f"{config.train.patch} px"
+    return f"{side} HR px ({', '.join(f'{side // scale} at x{scale}' for scale in config.scales)})"

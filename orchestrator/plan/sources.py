@@ -39,9 +39,10 @@ class ImageSource(Params):
     """Some HR images, and per scale the LR images that belong to them where such files exist."""
 
     hr: str = Field(min_length=1, description="folder that is searched for images, or 'skimage:'")
-    lr: dict[Annotated[int, Field(ge=2)], str] = Field(
+    lr: dict[Annotated[int, Field(ge=1)], str] = Field(
         default={},
-        description="scale -> folder of existing LR files, paired by name; elsewhere LR is made with `kernel`",
+        description="scale -> folder of existing LR files, paired by name; elsewhere LR is made with `kernel`, but for "
+        "scale 1, where LR is as large as HR",
     )
     include: tuple[str, ...] = Field(default=(), description="keep file names that match one of these globs; none: all")
     exclude: tuple[str, ...] = Field(default=(), description="leave out file names that match one of these globs")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from objectives import ObjectiveSpec
 from sr_models.errors import InputError
@@ -21,6 +21,11 @@ MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12,
 """Beyond any run that a machine could finish or hold, or any rate that trains: more is a slip of the keyboard."""
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+Rule = Literal["adam", "adamw", "lamb"]
+
+_PATCHES = {"patch": "hr_patch", "hr_patch": "patch"}
+"""Either of them takes the other's place."""
 
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
@@ -62,11 +67,9 @@ def numerics_version(spec: ObjectiveSpec) -> int:
 class GroupConfig(Params):
     """What one update of an objective does otherwise than `train` says; null: as there."""
 
-    optimizer: Literal["adam", "adamw"] | None = Field(default=None, description="update rule")
+    optimizer: Rule | None = Field(default=None, description="update rule")
     lr: float | None = Field(default=None, gt=0, le=MOST_RATE, description="peak learning rate")
-    weight_decay: float | None = Field(
-        default=None, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
-    )
+    weight_decay: float | None = Field(default=None, ge=0, le=MOST_RATE, description="as `train.weight_decay`")
     schedule: Literal["constant", "cosine", "step"] | None = Field(
         default=None, description="learning rate after the warm-up"
     )
@@ -87,10 +90,24 @@ class TrainConfig(Params):
     patch: int = Field(
         default=48, ge=4, le=MOST_PATCH, description="side of an LR patch in pixels; the HR patch is scale times larger"
     )
-    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="update rule; betas 0.9, 0.999, eps 1e-8")
+    hr_patch: int | None = Field(
+        default=None,
+        ge=4,
+        le=MOST_PATCH,
+        exclude_if=lambda side: side is None,
+        description="in place of patch: side of an HR patch, one at all scales, which must divide it",
+    )
+    optimizer: Rule = Field(
+        default="adam",
+        description="update rule; betas 0.9, 0.999, eps 1e-8; lamb: timm's, eps 1e-6, a trust ratio, unclipped, for "
+        "each tensor whatever weight_decay is; its gradient is clipped by clip_norm alone",
+    )
     lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0, le=MOST_RATE)
     weight_decay: float = Field(
-        default=0.0, ge=0, le=MOST_RATE, description="L2 (adam) or decoupled (adamw) weight decay"
+        default=0.0,
+        ge=0,
+        le=MOST_RATE,
+        description="L2 (adam), decoupled (adamw), or added to the step that the trust ratio scales (lamb)",
     )
     schedule: Literal["constant", "cosine", "step"] = Field(
         default="cosine", description="learning rate after the warm-up"
@@ -108,6 +125,12 @@ class TrainConfig(Params):
     )
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="decay of the weight average per step, or null for none"
+    )
+    ema_warmup: bool = Field(
+        default=False,
+        exclude_if=lambda warmup: not warmup,
+        description="the average starts short: decay min(ema, (1 + k) / (10 + k)) in step k, from 0; it is then one of "
+        "trained weights alone, beside the newest running statistics",
     )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="autocast type of the forward pass; losses are fp32"
@@ -129,6 +152,28 @@ class TrainConfig(Params):
         exclude_if=lambda groups: not groups,  # so that runs keep the fingerprints they had before there was a choice
         description="name of an update -> what is its own, where an objective has several (one alone is `model`)",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_patch(cls, values: Any) -> Any:
+        given = {name: values.get(name) for name in _PATCHES} if isinstance(values, Mapping) else {}
+        if given and None not in given.values():
+            sides = ", ".join(f"{name} {side!r}" for name, side in given.items())
+            raise ValueError(f"patch (LR) and hr_patch (HR) are two words for one side; give one (got {sides})")
+        return values
+
+    @model_serializer(mode="wrap")
+    def _without_what_hr_patch_replaces(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        if self.hr_patch is not None:
+            fields.pop("patch", None)
+        return fields
+
+    @model_validator(mode="after")
+    def _warmup_of_an_average(self) -> TrainConfig:
+        if self.ema_warmup and self.ema is None:
+            raise ValueError("ema_warmup has no effect without ema")
+        return self
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
@@ -154,7 +199,22 @@ class TrainConfig(Params):
         """
         if not isinstance(values, Mapping):
             raise InputError(f"{where}: expected a mapping of keys to values, got {values!r}")
-        return TrainConfig.parse({**self.model_dump(), **values}, where)
+        ours = {name: held for name, held in self.model_dump().items() if values.get(_PATCHES.get(name, name)) is None}
+        return TrainConfig.parse({**ours, **values}, where)
+
+    def at(self, scale: int, where: str) -> TrainConfig:
+        """The same training at one scale, its patch in LR pixels.
+
+        Raises:
+            InputError: the scale does not divide `hr_patch`; the message starts with `where`.
+        """
+        if self.hr_patch is None:
+            return self
+        if self.hr_patch % scale:
+            raise InputError(
+                f"{where}.hr_patch: an HR patch of {self.hr_patch} is no whole number of LR pixels at x{scale}"
+            )
+        return self.changed({"hr_patch": None, "patch": self.hr_patch // scale}, where)
 
 
 class TrialConfig(Params):
@@ -178,8 +238,10 @@ class TrialConfig(Params):
     numerics_version: int = Field(default_factory=lambda fields: numerics_version(fields["objective"]))
 
     @model_validator(mode="after")
-    def _groups_of_the_objective(self) -> TrialConfig:
+    def _trains_its_objective(self) -> TrialConfig:
         self.train.check_groups(self.objective, "train")
+        if self.train.hr_patch is not None:
+            raise ValueError(f"a trial has its patch in LR pixels (TrainConfig.at), got hr_patch {self.train.hr_patch}")
         return self
 
     @property

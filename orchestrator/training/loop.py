@@ -37,7 +37,7 @@ from orchestrator.run.folder import SNAPSHOTS
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome, steps
 from orchestrator.run.records import TRIAL, TrialRecord, begin_trial
 from orchestrator.training.failure import TrialFailure, failure_cause, failure_why
-from orchestrator.training.network import build_network, export, other_weights, prepare
+from orchestrator.training.network import build_network, export, move_average, other_weights, prepare
 from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
 from orchestrator.training.validation import validation_scores
@@ -179,7 +179,7 @@ class _Trial:
         prepare(self.net, config, init, self.device)
         self.bound = None
         if max_bytes is not None:
-            exact = sr_models.spec(config.model).tile_exact
+            exact = sr_models.tile_exact(config.model, config.hyper)
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
         self.objective = Objective(config.objective)  # after the network, whose draws it must not move
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
@@ -256,10 +256,8 @@ class _Trial:
         for stepper in self.steppers:
             self._update(stepper, batch)
         self.sums["count"] = self.sums.get("count", torch.zeros(())) + 1
-        if self.ema is not None and train.ema is not None:
-            for name, value in self.net.state_dict().items():
-                average = self.ema[name]
-                average.lerp_(value, 1 - train.ema) if value.is_floating_point() else average.copy_(value)
+        if self.ema is not None:
+            move_average(self.ema, self.net, train, self.step)
         self.step += 1
         if self.step % FINITE_CHECK_EVERY == 0 or self.step % train.validate_every == 0 or self.step == train.steps:
             self._check_finite()

@@ -72,7 +72,7 @@ class Network:
             if self.sigma_width is not None:
                 head = SigmaHead(net.feature_channels, net.feature_scale_to_go, width=self.sigma_width)
                 model = WithSigma(net, head)
-            return Bound.of(model, max_bytes, tile_exact=sr_models.spec(self.name).tile_exact)
+            return Bound.of(model, max_bytes, tile_exact=sr_models.tile_exact(self.name, json.loads(self.hyper)))
 
 
 def check(

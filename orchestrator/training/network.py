@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import sr_models
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.trial import TrialConfig
+from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.errors import InputError
@@ -53,6 +53,22 @@ def prepare(net: SRNetwork | WithSigma, config: TrialConfig, init: Path | None, 
     for parameter in net.parameters():
         if parameter.ndim == 4:  # channels_last: faster convolutions, equal to rounding
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def move_average(average: dict[str, Tensor], net: nn.Module, train: TrainConfig, step: int) -> None:
+    """Move an average of a network's weights towards what step `step` (0-based) has made of them.
+
+    The warm-up is that of https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage (`num_updates`).
+    """
+    assert train.ema is not None
+    decay, state = train.ema, net.state_dict()
+    averaged = {name for name, value in state.items() if value.is_floating_point()}
+    if train.ema_warmup:
+        decay = min(decay, (1 + step) / (10 + step))
+        parameters = net.named_parameters(remove_duplicate=False)
+        averaged = {name for name, parameter in parameters if parameter.requires_grad}
+    for name, value in state.items():
+        average[name].lerp_(value, 1 - decay) if name in averaged else average[name].copy_(value)
 
 
 @contextlib.contextmanager

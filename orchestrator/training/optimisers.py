@@ -1,4 +1,7 @@
-"""What steps the parameters of one update of an objective: an optimiser, a learning rate and a clip norm of its own."""
+"""What steps the parameters of one update of an objective: an optimiser, a learning rate and a clip norm of its own.
+
+LAMB (https://arxiv.org/abs/1904.00962) is timm's (https://github.com/huggingface/pytorch-image-models).
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,7 @@ class Stepper:
         self.name, self.loss, self.prefix = update.name, update.loss, prefix
         self.train = train.group(update.name)
         self.parameters = list(update.parameters(net))
-        rule = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.train.optimizer]
-        self.optimizer = rule(self.parameters, lr=self.train.lr, weight_decay=self.train.weight_decay, fused=True)
+        self.optimizer = optimizer(self.parameters, self.train)
 
     def lr(self, step: int) -> float:
         """Learning rate of a step (0-based)."""
@@ -53,6 +55,17 @@ class Stepper:
 def steppers(updates: Sequence[Update], train: TrainConfig, net: nn.Module) -> list[Stepper]:
     """One for each update, in order; where there are several, each one's logs carry its name."""
     return [Stepper(update, train, net, f"{update.name}." if len(updates) > 1 else "") for update in updates]
+
+
+def optimizer(parameters: list[nn.Parameter], train: TrainConfig) -> torch.optim.Optimizer:
+    """The update rule of `train.optimizer` on these parameters."""
+    if train.optimizer == "lamb":
+        from timm.optim import Lamb  # brings all of timm's networks
+
+        # timm's defaults would clip the gradient a second time, and be Adam where nothing decays.
+        return Lamb(parameters, train.lr, weight_decay=train.weight_decay, max_grad_norm=None, always_adapt=True)
+    rule = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
+    return rule(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
 
 
 def lr_factor(train: TrainConfig, step: int) -> float:

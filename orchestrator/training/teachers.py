@@ -73,7 +73,7 @@ def teach(
     if info.scale != scale:
         raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    centroids = teacher.centroids(info.model, info.weights_sha256)
+    centroids = teacher.centroids(info.model, info.hyper, info.weights_sha256)
     if not home.access.open_store(data_hash).has_centroids(centroids):
         with bar(f"centroids x{scale}", 1):
             cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
@@ -148,7 +148,7 @@ def make_centroids(
     torch.set_num_threads(resources.cpus_per_worker)
     net, info = load_checkpoint(access.fetch_folder(checkpoint))
     net = net.to(device)
-    exact, overlap = sr_models.spec(info.model).tile_exact, teacher.tile_overlap
+    exact, overlap = sr_models.tile_exact(info.model, info.hyper), teacher.tile_overlap
     if teacher.tile is not None and exact:
         overlap = max(overlap, reach(net))  # their name does not say tiles, so they must be what whole images give
     options = Options(tile=teacher.tile, overlap=overlap)

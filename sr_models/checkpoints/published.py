@@ -151,13 +151,13 @@ def load_weights(
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
             without a place, missing, or of another shape is named.
     """
-    values = sr_models.check(model, scale, hyper).model_dump()
+    values = dict(sr_models.check(model, scale, hyper))
     if Path(path).is_dir():
         if key is not None:
             raise InputError(f"checkpoint {str(path)!r} is a folder of ours, which has no key {key!r} to choose by")
         module, info = load_checkpoint(path)
         found = {"model": info.model, "scale": info.scale}
-        found |= sr_models.check(info.model, info.scale, info.hyper).model_dump()
+        found |= dict(sr_models.check(info.model, info.scale, info.hyper))
         for name, asked in ({"model": model, "scale": scale} | {name: values[name] for name in hyper}).items():
             if found[name] != asked:
                 raise InputError(f"checkpoint {str(path)!r} holds {name} {found[name]!r}, not {asked!r}")

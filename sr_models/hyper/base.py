@@ -34,6 +34,15 @@ class NetworkHyper(Params):
         return scale
 
     @property
+    def tile_exact(self) -> bool:
+        """Whether a picture computed in tiles is that computed whole, to rounding, once tiles see far enough beyond.
+
+        False for what looks at all of a picture: pooled attention (CA, CCA), parts whose place goes with the picture's
+        size (ACS).
+        """
+        return True
+
+    @property
     def feature_channels(self) -> int:
         """Channels of the features that a σ head attaches to."""
         return int(getattr(self, "channels", 0))

@@ -69,12 +69,33 @@ class IMDNHyper(NetworkHyper):
 
     channels: int = Field(default=64, ge=16, multiple_of=16, description="feature channels, a multiple of 16")
     blocks: int = Field(default=6, ge=1, description="information multi-distillation blocks")
+    prm: bool = Field(  # the switches are left out of dumps as published: fingerprints are older than the choice
+        default=True,
+        exclude_if=lambda prm: prm,
+        description="progressive refinement in a block; without it: three convolutions of all channels",
+    )
+    attention: Literal["cca", "ca", "none"] = Field(
+        default="cca",
+        exclude_if=lambda attention: attention == "cca",
+        description="channel attention of a block: contrast-aware, by the mean alone, or none",
+    )
+    iic: bool = Field(
+        default=True,
+        exclude_if=lambda iic: iic,
+        description="the outputs of all blocks are fused; without it: the last one's alone goes on",
+    )
+
+    @property
+    def tile_exact(self) -> bool:
+        """As in `NetworkHyper`: without attention, blocks look no further than their convolutions."""
+        return self.attention == "none"
 
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`: c1..c4 of a block distil a quarter of the channels; c5 and the fusion are 1x1."""
         c = self.channels
-        block = 9 * c * c + 2 * 9 * (0.75 * c) * c + 9 * (0.75 * c) * (0.25 * c) + c * c
-        return 27 * c + self.blocks * (block + c * c) + 9 * c * c + 27 * c * scale**2
+        refined = 9 * c * c + 2 * 9 * (0.75 * c) * c + 9 * (0.75 * c) * (0.25 * c) + c * c
+        block = (refined if self.prm else 27 * c * c) + self.iic * c * c
+        return 27 * c + self.blocks * block + 9 * c * c + 27 * c * scale**2
 
 
 class VDSRHyper(NetworkHyper):
@@ -163,6 +184,11 @@ class RCANHyper(NetworkHyper):
             raise ValueError(f"channels must be a multiple of reduction, got {self.channels} and {self.reduction}")
         return self
 
+    @property
+    def tile_exact(self) -> bool:
+        """False: attention pools all of a picture."""
+        return False
+
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`: two convolutions a block, one a group, one after them; attention is per image."""
         c = self.channels
@@ -172,6 +198,11 @@ class RCANHyper(NetworkHyper):
 
 class IMDNASHyper(IMDNHyper):
     """IMDN at a quarter of the output's resolution."""
+
+    @property
+    def tile_exact(self) -> bool:
+        """False: the place of its parts goes with the picture's size."""
+        return False
 
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`: the x4 network on 1/16 of the output's pixels, after two strided convolutions."""

@@ -93,10 +93,13 @@ def resize_float(
 ) -> Tensor:
     """The same bicubic on float images, differentiable: no rounding and no clipping anywhere.
 
-    Arguments as in `resize`; any range, any number of channels; computed in the input's own precision.
+    Arguments as in `resize`; any range, any number of channels; computed in the input's own precision. Scale 1 gives
+    the input itself.
     """
     if x_BCHW.ndim != 4 or not x_BCHW.is_floating_point():
         raise ValueError(f"resize_float expects float BCHW, got shape {tuple(x_BCHW.shape)}, dtype {x_BCHW.dtype}")
+    if scale == 1 and out_shape is None:
+        return x_BCHW
     sides = _sides((x_BCHW.shape[2], x_BCHW.shape[3]), scale, out_shape)
     rows, columns = (torch.from_numpy(_matrix(*side, border)).to(x_BCHW) for side in sides)
     with torch.autocast(x_BCHW.device.type, enabled=False):

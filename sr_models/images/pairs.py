@@ -148,7 +148,8 @@ def _as_it_is(name: Name) -> Name:
 
 def _without_endings(scale: int) -> Callable[[Name], Name]:
     """What takes the `ENDINGS` of this scale off a name, and the same words off its beginning; never all of it."""
-    ending = rf"[_-]?x{scale}|[_-](x1|HR|SR|GT|LR(BI|BD|DN)?{scale}?)|[_-]SRF[_-]{scale}"
+    number = "[234]" if scale == 1 else scale  # RealSR's LR, as large as HR, keep the number of their focal length
+    ending = rf"[_-]?x{scale}|[_-](x1|HR|SR|GT|LR(BI|BD|DN)?{number}?)|[_-]SRF[_-]{scale}"
     affix = re.compile(rf"({ending})$|^(HR|SR|GT|LR|x{scale})[_-](?=.)", re.IGNORECASE)
 
     def bare(name: Name) -> Name:

@@ -56,9 +56,9 @@ def conv(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d
 
 
 def upsampler(scale: int, channels: int) -> nn.Sequential:
-    """[conv, PixelShuffle] once for x3, once per doubling for x2, x4, x8; activation-free, as in EDSR."""
-    if scale not in (2, 3, 4, 8):
-        raise ValueError(f"no upsampler for scale {scale} (it has 2, 3, 4, 8)")
+    """[conv, PixelShuffle] once for x3, once per doubling for x2, x4, x8, none for x1; activation-free, as in EDSR."""
+    if scale not in (1, 2, 3, 4, 8):
+        raise ValueError(f"no upsampler for scale {scale} (it has 1, 2, 3, 4, 8)")
     step, repeats = (3, 1) if scale == 3 else (2, scale.bit_length() - 1)
     stages = [(conv(channels, channels * step**2), nn.PixelShuffle(step)) for _ in range(repeats)]
     return nn.Sequential(*(layer for stage in stages for layer in stage))

@@ -2,11 +2,16 @@
 
 Numerics and state-dict keys follow https://github.com/Zheng222/IMDN, commit 8f158e6, where it differs from the paper (a
 block's fourth convolution has no activation). Input and output in [0, 1].
+
+What the paper's Tables 2 and 3 take away or exchange can be switched: progressive refinement (PRM), contrast-aware
+against ordinary channel attention (CCA, CA), collection of all blocks' outputs (IIC). Nobody released those networks:
+what stands in for a part that is off is known by the printed sizes.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +21,20 @@ from sr_models.images.operators import resize_float
 from sr_models.networks.base import SRNetwork, check_window, conv
 
 
-class ContrastAwareAttention(nn.Module):
-    """CCA: channels weighted by the mean plus the standard deviation of each feature map."""
+class ChannelAttention(nn.Module):
+    """Channels weighted by the mean of each feature map (CA), plus its standard deviation if contrast-aware (CCA)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, contrast: bool) -> None:
         super().__init__()
+        self.contrast = contrast
         hidden = channels // 16
         self.conv_du = nn.Sequential(
             conv(channels, hidden, 1), nn.ReLU(inplace=True), conv(hidden, channels, 1), nn.Sigmoid()
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        weight: Tensor = self.conv_du(spread(x_BCHW) + x_BCHW.mean((2, 3), keepdim=True))
+        mean = x_BCHW.mean((2, 3), keepdim=True)
+        weight: Tensor = self.conv_du(spread(x_BCHW) + mean if self.contrast else mean)
         return x_BCHW * weight
 
 
@@ -38,16 +45,23 @@ def spread(x_BCHW: Tensor) -> Tensor:
     return variance.masked_fill(flat, 1).sqrt().masked_fill(flat, 0)
 
 
+Attention = Literal["cca", "ca", "none"]
+
+
+def _attention(channels: int, kind: Attention) -> nn.Module:
+    return nn.Identity() if kind == "none" else ChannelAttention(channels, contrast=kind == "cca")
+
+
 class DistillationBlock(nn.Module):
     """IMDB: each of three steps keeps a quarter of the channels and passes the rest on; the quarters are fused."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, attention: Attention) -> None:
         super().__init__()
         self.kept = channels // 4
         passed = channels - self.kept
         self.c1, self.c2, self.c3 = conv(channels, channels), conv(passed, channels), conv(passed, channels)
         self.c4 = conv(passed, self.kept)
-        self.cca = ContrastAwareAttention(4 * self.kept)
+        self.cca = _attention(4 * self.kept, attention)
         self.c5 = conv(4 * self.kept, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,10 +75,23 @@ class DistillationBlock(nn.Module):
         return x + fused
 
 
-class IMDN(SRNetwork):
-    """Blocks whose outputs are all fused, one pixel shuffle; no path from the input pixels to the output."""
+class PlainBlock(nn.Module):
+    """What a block is without progressive refinement: three convolutions, the last one without activation."""
 
-    def __init__(self, scale: int, *, channels: int, blocks: int) -> None:
+    def __init__(self, channels: int, attention: Attention) -> None:
+        super().__init__()
+        self.c1, self.c2, self.c3 = conv(channels, channels), conv(channels, channels), conv(channels, channels)
+        self.cca = _attention(channels, attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.cca(self.c3(_leaky(self.c2(_leaky(self.c1(x))))))
+        return x + y
+
+
+class IMDN(SRNetwork):
+    """Blocks, their outputs fused (IIC) or the last alone, one pixel shuffle; no path from input pixels to output."""
+
+    def __init__(self, scale: int, *, channels: int, blocks: int, prm: bool, attention: Attention, iic: bool) -> None:
         super().__init__()
         self.scale = self.feature_scale_to_go = scale
         self.feature_channels = channels
@@ -72,8 +99,10 @@ class IMDN(SRNetwork):
 
         self.fea_conv: nn.Module = conv(3, channels)
         for name in self.block_names:
-            self.add_module(name, DistillationBlock(channels))
-        self.c = nn.Sequential(conv(channels * blocks, channels, 1), nn.LeakyReLU(0.05, inplace=True))
+            self.add_module(name, (DistillationBlock if prm else PlainBlock)(channels, attention))
+        self.c: nn.Sequential | None = None
+        if iic:
+            self.c = nn.Sequential(conv(channels * blocks, channels, 1), nn.LeakyReLU(0.05, inplace=True))
         self.LR_conv = conv(channels, channels)
         self.upsampler = nn.Sequential(conv(channels, 3 * scale**2), nn.PixelShuffle(scale))
 
@@ -83,7 +112,7 @@ class IMDN(SRNetwork):
         for name in self.block_names:
             x = self.get_submodule(name)(x)
             outputs.append(x)
-        deep: Tensor = self.LR_conv(self.c(torch.cat(outputs, dim=1)))
+        deep: Tensor = self.LR_conv(x if self.c is None else self.c(torch.cat(outputs, dim=1)))
         return shallow + deep
 
     def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
@@ -100,8 +129,9 @@ class IMDNAS(IMDN):
 
     fit = "crop"
 
-    def __init__(self, scale: int, *, channels: int, blocks: int) -> None:
-        super().__init__(4, channels=channels, blocks=blocks)  # features stay at a quarter of the output's size
+    def __init__(self, scale: int, *, channels: int, blocks: int, prm: bool, attention: Attention, iic: bool) -> None:
+        # features stay at a quarter of the output's size
+        super().__init__(4, channels=channels, blocks=blocks, prm=prm, attention=attention, iic=iic)
         self.scale = scale
         self.window = 4 // math.gcd(4, scale)
         first, second = conv(3, channels), conv(channels, channels)
@@ -110,7 +140,7 @@ class IMDNAS(IMDN):
 
     def features(self, lr_BCHW: Tensor) -> Tensor:
         check_window(lr_BCHW, self.window)
-        return super().features(resize_float(lr_BCHW, self.scale) if self.scale > 1 else lr_BCHW)
+        return super().features(resize_float(lr_BCHW, self.scale))
 
 
 def _leaky(x: Tensor) -> Tensor:

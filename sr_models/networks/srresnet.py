@@ -29,15 +29,16 @@ class MSRResNet(SRNetwork):
 
     def __init__(self, scale: int, *, channels: int, blocks: int) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"MSRResNet has scales 2, 3, 4, not {scale}")
+        if scale not in (1, 2, 3, 4):
+            raise ValueError(f"MSRResNet has scales 1, 2, 3, 4, not {scale}")
         self.scale = self.feature_scale_to_go = scale
         self.feature_channels = channels
         step = 3 if scale == 3 else 2
 
         self.conv_first = conv(3, channels)
         self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
-        self.upconv1 = conv(channels, channels * step**2)
+        if scale > 1:
+            self.upconv1 = conv(channels, channels * step**2)
         if scale == 4:
             self.upconv2 = conv(channels, channels * step**2)
         self.shuffle = nn.PixelShuffle(step)
@@ -50,7 +51,9 @@ class MSRResNet(SRNetwork):
         return features
 
     def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor) -> Tensor:
-        x = _leaky(self.shuffle(self.upconv1(feat_BCHW)))
+        x = feat_BCHW
+        if self.scale > 1:
+            x = _leaky(self.shuffle(self.upconv1(x)))
         if self.scale == 4:
             x = _leaky(self.shuffle(self.upconv2(x)))
         detail: Tensor = self.conv_last(_leaky(self.conv_hr(x)))

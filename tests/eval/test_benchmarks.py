@@ -37,6 +37,22 @@ def test_lr_is_made_from_the_cropped_hr(hr: Path) -> None:
     np.testing.assert_array_equal(lr, downscale(picture(1)[:20], 2))
 
 
+def test_pairs_of_one_size_are_files(hr: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="benchmark 'mine': at scale 1 no kernel makes LR from HR; name a folder of LR"
+    ):
+        benchmarks.load("mine", 1, hr)
+    for seed, name in enumerate(("a_LR4.png", "b_LR4.png")):
+        write(tmp_path / "lr" / name, picture(seed + 2))
+    made = benchmarks.load("mine", 1, hr, tmp_path / "lr")
+    lr, whole = made.read(1)
+    np.testing.assert_array_equal(whole, picture(1))
+    np.testing.assert_array_equal(lr, picture(3))
+    write(tmp_path / "lr" / "b_LR4.png", picture(3, 20, 26))
+    with pytest.raises(InputError, match=r"LR is 20x26 pixels .* but HR 21x26 at scale 1 needs 21x26"):
+        made.read(1)
+
+
 def test_lr_files_are_used_where_they_exist(hr: Path, tmp_path: Path) -> None:
     for seed, name in ((10, "a.png"), (11, "b.png")):
         write(tmp_path / "lr" / name, picture(seed, 7, 8))

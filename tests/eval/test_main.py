@@ -58,6 +58,20 @@ def test_bicubic_rows_of_set5(
     assert f"mean of 5        {means['psnr_y']:.2f}  {means['ssim_y']:.4f}" in capsys.readouterr().out
 
 
+def test_bicubic_at_scale_1_is_the_input(hr: Path, tmp_path: Path) -> None:
+    """Two folders of one size: what HR and LR already have in common, a pixel cropped from each side."""
+    lr = tmp_path / "lr"
+    for path in (path for path in hr.rglob("*") if path.is_file()):
+        pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64)
+        (lr / path.relative_to(hr)).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.clip(pixels + 7, 0, 255).astype(np.uint8)).save(lr / path.relative_to(hr))
+    given = ("--scale", 1, "--hr", hr, "--metrics", "psnr_rgb")
+    model = report(tmp_path, "--model", "bicubic", *given, "--lr", lr)
+    pictures = report(tmp_path, "--images", lr, *given)
+    assert model["means"] == pictures["means"] and 31 < model["means"]["psnr_rgb"] < 32
+    assert model["protocol"] == "classical-y-b1" and model["kernel"] == "files"
+
+
 def test_saved_images_score_as_the_model_did(hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ask = ("--scale", 2, "--hr", hr, "--metrics", "ssim_rgb,psnr_y,ssim_rgb", "--per-image")
     saved = tmp_path / "new" / "sr"
@@ -178,6 +192,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--hr", "twins"), "twins/a.png' share a name"),
         ((*BICUBIC, "--hr", "twins", "--include", "b*"), "file after include=['b*'], exclude=[]"),
         ((*BICUBIC, "--hr", "gifs"), "'gifs' holds no PNG, JPEG, BMP, TIFF, WebP or PPM file (1 left out, as not PNG"),
+        ((*BICUBIC, "--scale", "1"), "--scale 1: no kernel makes LR from HR there; --lr names its files"),
         ((*BICUBIC, "--hr", "empty"), "'empty' holds no PNG, JPEG, BMP, TIFF, WebP or PPM file"),
         ((*BICUBIC, "--hr", "none"), "'none' does not exist"),
         ((*BICUBIC, "--hr", "broken"), "image 'broken/a.png': "),

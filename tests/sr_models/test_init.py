@@ -108,7 +108,7 @@ def test_only_srresnet_sees_the_input_past_its_features(name: str, skips: bool) 
     ("name", "scale", "values", "message"),
     [
         ("edrs", 2, {}, "unknown model 'edrs'; did you mean 'edsr'"),
-        ("srresnet", 8, {}, r"model 'srresnet' has no scale 8 \(it has 2, 3, 4\)"),
+        ("srresnet", 8, {}, r"model 'srresnet' has no scale 8 \(it has 1, 2, 3, 4\)"),
         ("imdn", 2, {"chanels": 3}, "model 'imdn': unknown key 'chanels'; did you mean 'channels'"),
         ("imdn", 2, {"channels": 40}, "model 'imdn'.channels: .*multiple of 16.*40"),
         ("edsr", 2, {"blocks": 0}, "model 'edsr'.blocks: .*greater than or equal to 1.*0"),

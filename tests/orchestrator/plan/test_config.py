@@ -38,14 +38,14 @@ def test_the_hash_of_a_sweep_ignores_resources(write, override, moves):
 
 
 @pytest.mark.parametrize(
-    ("teacher", "network", "moves"),
+    ("teacher", "network", "hyper", "moves"),
     [
-        ({}, "imdn", False), ({"tile": 64}, "edsr", False), ({"tile": 64}, "imdn", True),
-        ({"tile": 64, "tile_overlap": 8}, "rcan", True),
+        ({}, "imdn", {}, False), ({"tile": 64}, "edsr", {}, False), ({"tile": 64}, "imdn", {}, True),
+        ({"tile": 64, "tile_overlap": 8}, "rcan", {}, True), ({"tile": 64}, "imdn", {"attention": "none"}, False),
     ],
 )  # fmt: skip
-def test_centroids_are_named_by_the_tiles_that_move_them(teacher, network, moves):
-    names = {TeacherConfig(**teacher).centroids(network, "ab" * 32), TeacherConfig().centroids(network, "ab" * 32)}
+def test_centroids_are_named_by_the_tiles_that_move_them(teacher, network, hyper, moves):
+    names = {each.centroids(network, hyper, "ab" * 32) for each in (TeacherConfig(**teacher), TeacherConfig())}
     assert (len(names) > 1) is moves
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 import objectives
+import sr_models
 from objectives import ObjectiveSpec
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
@@ -47,6 +48,50 @@ def test_a_searched_rate_that_no_update_uses_is_refused():
     changes = {"search": {"common": ["train.lr"]}, "train": {"groups": {"model": {"lr": 1e-3}}}}
     with pytest.raises(InputError, match=r"^x2/imdn/l1: train\.lr is searched, and no update uses it"):
         planned(models=["imdn"], objectives=["l1"], **changes)
+
+
+def test_ecos_recipe_can_be_written_down():
+    """Table 1 of ECO: LAMB, 16 times the rate, 8 times the batch, an eighth of the steps."""
+    train = {"optimizer": "lamb", "batch_size": 128, "lr": 1.6e-3, "steps": 125_000, "schedule": "cosine", "patch": 48}
+    plan = planned(models=["edsr", "rcan"], objectives=["l1", "eco"], train=train, scales=[2])
+    assert "a full run: 125000 steps, 128 patches of 48 px" in plan.text(2)
+    assert {one.train.optimizer for one in plan.combinations} == {"lamb"} and len(plan.combinations) == 4
+
+
+def test_an_hr_patch_is_the_same_at_every_scale():
+    """IMDN's recipe: 192 HR pixels, which are 96, 64 and 48 LR ones."""
+    changes = {"objectives": ["l1", "eco"], "scales": [2, 3, 4]}
+    plan = planned(train={"hr_patch": 192}, **changes)
+    assert plan.patches == {(2, 96), (3, 64), (4, 48)}
+    assert "16 patches of 192 HR px (96 at x2, 64 at x3, 48 at x4); rungs" in plan.text(2)
+    for scale in (2, 3, 4):
+        by_lr = planned(train={"patch": 192 // scale}, **changes | {"scales": [scale]})
+        ours, theirs = ([c for c in each.combinations if c.scale == scale] for each in (plan, by_lr))
+        assert ours == theirs
+        assert plan.teacher_trial(scale, "ab" * 32) == by_lr.teacher_trial(scale, "ab" * 32)
+    rows = planned(objectives={"l1": {"grid": {"train.hr_patch": [64, 96]}}}, train={"patch": 24})
+    assert [one.train.patch for one in rows.combinations] == [32, 48]
+    assert [one.objective_label for one in rows.combinations] == ["l1, hr_patch=64", "l1, hr_patch=96"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"train": {"hr_patch": 100}, "scales": [2, 3]},
+            r"x3/imdn/l1: train\.hr_patch: an HR patch of 100 is no whole",
+        ),
+        ({"models": ["swinir_light"], "train": {"hr_patch": 40}}, r"x2/swinir_light/l1: .* of 8 pixels.* \(got 20\)"),
+        (
+            {"teacher": {"train": {"hr_patch": 51}}, "objectives": ["eco"]},
+            r"teacher\.train\.hr_patch: an HR patch of 51",
+        ),
+        ({"train": {"hr_patch": 96, "patch": 48}}, r"test\.train: patch \(LR\) and hr_patch \(HR\) are two words"),
+    ],
+)
+def test_hr_patches_that_do_not_fit_are_refused(changes, said):
+    with pytest.raises(InputError, match=f"^{said}"):
+        planned(**changes)
 
 
 def test_quick_is_what_it_promises():
@@ -140,7 +185,7 @@ def test_rungs(steps, every, first, reduction, rungs):
         ({"models": {"imdn": {"chanels": 4}}}, "model 'imdn': unknown key 'chanels'; did you mean 'channels'?"),
         ({"models": {"imdn": {"channels": 24}}}, "model 'imdn'.channels: Input should be a multiple of 16 (got 24)"),
         ({"models": {"imdn": {"train": {"lrr": 1}}}}, "models.imdn.train: unknown key 'lrr'; did you mean 'lr'?"),
-        ({"scales": [5], "teacher": None}, "model 'imdn' has no scale 5 (it has 2, 3, 4, 8)"),
+        ({"scales": [5], "teacher": None}, "model 'imdn' has no scale 5 (it has 1, 2, 3, 4, 8)"),
         ({"scales": [8], "models": ["srresnet"]}, "model 'srresnet' has no scale 8"),
         ({"objectives": ["ecco"]}, "objectives.ecco: unknown objective 'ecco'; did you mean 'eco'?"),
         ({"objectives": {"l1": {"loss.kind": "l3"}}}, "objectives.l1.loss: unknown loss 'l3'"),
@@ -174,6 +219,54 @@ def test_what_cannot_be_done_is_one_line(changes, said):
     with pytest.raises(InputError) as caught:
         planned(**changes)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+SAME_SIZE = {
+    "train": [{"hr": "a", "lr": {1: "b"}}], "validation": [{"hr": "c", "lr": {1: "d"}}],
+    "test": {"e": {"hr": "f", "lr": "g"}},
+}  # fmt: skip
+
+
+def test_at_scale_1_every_network_without_upsampler_meets_every_objective_without_d_mu():
+    able = [name for name, row in sr_models.MODELS.items() if 1 in row.scales and row.trainable]
+    assert {"vdsr", "imdn_as", "imdn", "edsr_baseline", "srresnet", "rcan"} <= set(able)
+    plan = planned(
+        models=able, objectives=["l1", "kd", "expectation"], scales=[1], data=SAME_SIZE, train={"patch": 192}
+    )
+    assert len(plan.combinations) == 3 * len(able) and plan.patches == {(1, 192)} and plan.seconds(2) > 0
+    assert plan.trial(plan.combinations[0], {}, 1, "ab" * 32, None).scale == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"data": DATA},
+            r"data\.train: at scale 1 no kernel makes LR from HR; name the folder .* \(lr: \{1: FOLDER\}\)",
+        ),
+        (
+            {"data": SAME_SIZE | {"validation": [{"hr": "c", "lr": {2: "d"}}]}},
+            r"data\.validation: at scale 1 no kernel",
+        ),
+        ({"data": SAME_SIZE | {"test": {"e": {"hr": "f"}}}}, r"data\.test\.e: .* files \(lr: FOLDER\)$"),
+        (
+            {"objectives": ["eco"]},
+            r"objectives\.eco: target 'mixup' needs D\(mu\), and at scale 1 no kernel D makes LR",
+        ),
+        ({"objectives": ["eco_noise_free"]}, r"objectives\.eco_noise_free: target 'noise_free' needs D\(mu\)"),
+        ({"models": ["swinir_light"]}, r"model 'swinir_light' has no scale 1 \(it has 2, 3, 4\)"),
+        ({"models": ["imdn_as"], "train": {"patch": 50}}, r"x1/imdn_as/l1: imdn_as works on windows of 4 pixels"),
+    ],
+)
+def test_what_scale_1_has_not_is_refused(changes, said):
+    with pytest.raises(InputError, match=f"{said}"):
+        planned(**{"scales": [1], "data": SAME_SIZE} | changes)
+
+
+def test_what_scale_1_has_not_is_left_out_of_a_table_that_holds_other_scales():
+    plan = planned(objectives=["l1", "eco"], scales=[1, 2], data=SAME_SIZE)
+    assert [one.id for one in plan.combinations] == ["x1/imdn/l1", "x2/imdn/l1", "x2/imdn/eco"]
+    assert [name for name, _ in plan.skipped] == ["x1/imdn/eco"] and plan.teacher_scales == (2,)
 
 
 def test_every_pair_of_target_and_loss_is_planned_or_refused():

@@ -73,7 +73,7 @@ def test_presets_load(name):
         ("data.train=x" + 3000 * "x", "data.train: Input should be a valid tuple (got 'xxxx"),
         ("train.lr=.nan", "sweep.yaml.train.lr: Input should be a finite number (got nan)"),
         ("train.ema=1", "sweep.yaml.train.ema: Input should be less than 1 (got 1)"),
-        ("train.optimizer=sgd", "sweep.yaml.train.optimizer: Input should be 'adam' or 'adamw' (got 'sgd')"),
+        ("train.optimizer=sgd", "sweep.yaml.train.optimizer: Input should be 'adam', 'adamw' or 'lamb' (got 'sgd')"),
         ("search.metric=pnsr_y", "sweep.yaml.search.metric: unknown metric 'pnsr_y'; did you mean"),
         ("evaluation.metrics=[]", "sweep.yaml.evaluation.metrics: "),
         ("evaluation.protocol=clasical", "unknown protocol 'clasical'; did you mean 'classical'?"),

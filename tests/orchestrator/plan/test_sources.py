@@ -71,7 +71,7 @@ def test_an_hr_file_without_lr_is_named(tmp_path):
     [
         ({"hr": "x", "exlude": ["a"]}, "data: unknown key 'exlude'; did you mean 'exclude'"),
         ({"hr": ""}, "data.hr: String should have at least 1 character"),
-        ({"hr": "x", "lr": {1: "y"}}, "data.lr.1.*greater than or equal to 2"),
+        ({"hr": "x", "lr": {0: "y"}}, "data.lr.0.*greater than or equal to 1"),
         ({"hr": "x", "kernel": "lanczos"}, "data.kernel: .*matlab-bicubic-replicate-u8.*lanczos"),
         ({}, "data.hr: required"),
     ],

@@ -52,6 +52,8 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
         ({"metrics": ("ssim_y", "psnr_y")}, False),
         ({"tile": 64, "tile_overlap": 8}, False),
         ({"train": {"ema": 0.999}}, True),
+        ({"train": {"ema_warmup": False}}, False),
+        ({"train": {"ema": 0.999, "ema_warmup": True}}, True),
         ({"train": {"precision": "bf16"}}, True),
         ({"train": {"groups": {}}}, False),
         ({"train": {"groups": {"model": {"lr": 1e-3}}}}, True),
@@ -110,6 +112,42 @@ def test_snapshots_are_steps_before_the_last():
     both = kept.measured_too_as(more)
     assert both.train.snapshots == (0.25, 0.5) and both.keeps(kept) and both.keeps(more) and not kept.keeps(more)
     assert TRIAL.measured_as(both) == both
+
+
+def test_a_patch_is_given_in_lr_or_hr_pixels():
+    with pytest.raises(InputError, match=r"^t: patch \(LR\) and hr_patch \(HR\) .* \(got patch 48, hr_patch 96\)$"):
+        TrainConfig.parse({"patch": 48, "hr_patch": 96}, "t")
+    assert TrainConfig.parse({"patch": 24, "hr_patch": None}, "t") == TrainConfig(patch=24)
+    hr = TrainConfig(hr_patch=192)
+    assert [hr.at(scale, "t") for scale in (1, 2, 3, 4, 8)] == [TrainConfig(patch=192 // s) for s in (1, 2, 3, 4, 8)]
+    with pytest.raises(InputError, match=r"^t\.hr_patch: an HR patch of 100 is no whole number of LR pixels at x3$"):
+        TrainConfig(hr_patch=100).at(3, "t")
+    with pytest.raises(InputError, match=r"^t\.patch: .* greater than or equal to 4 \(got 2\)$"):
+        TrainConfig(hr_patch=16).at(8, "t")
+    assert TrainConfig(patch=30).at(7, "t") == TrainConfig(patch=30)
+
+
+def test_the_narrower_choice_of_a_patch_replaces_the_wider_one():
+    lr, hr = TrainConfig(patch=24), TrainConfig(hr_patch=192)
+    assert lr.changed({"hr_patch": 96}, "t") == TrainConfig(hr_patch=96)
+    assert hr.changed({"patch": 12}, "t") == TrainConfig(patch=12)
+    assert hr.changed({"lr": 1e-3}, "t") == TrainConfig(hr_patch=192, lr=1e-3)
+    assert lr.changed({"hr_patch": None}, "t") == lr and hr.changed({"hr_patch": None}, "t") == TrainConfig()
+    for train in (lr, hr):
+        assert TrainConfig.model_validate_json(train.model_dump_json()) == train
+
+
+def test_a_fingerprint_holds_the_patch_whichever_way_it_was_given():
+    assert TRIAL.model_copy(update={"train": TrainConfig(hr_patch=96).at(2, "t")}).fingerprint == GOLDEN
+    with pytest.raises(InputError, match=r"^trial: a trial has its patch in LR pixels .* got hr_patch 96$"):
+        TrialConfig.parse(TRIAL.model_dump() | {"train": {"hr_patch": 96}}, "trial")
+
+
+def test_a_warmup_goes_with_an_average():
+    with pytest.raises(InputError, match=r"^train: ema_warmup has no effect without ema$"):
+        TrainConfig().changed({"ema_warmup": True}, "train")
+    averaged = TRIAL.train.changed({"ema": 0.999}, "")
+    assert averaged.changed({"ema_warmup": True}, "").model_dump() != averaged.model_dump()
 
 
 def test_a_group_changes_what_it_names_and_nothing_else():

@@ -10,7 +10,8 @@ import sr_models
 from sr_models.networks.sigma import SigmaHead, WithSigma
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("srresnet", {}), ("edsr_baseline", {}), ("imdn", {}), ("rcan", {}), ("carn", {}), ("carn_m", {}),
+    ("srresnet", {}), ("edsr_baseline", {}), ("imdn", {}), ("imdn", {"prm": False, "iic": False}),
+    ("imdn", {"attention": "none"}), ("rcan", {}), ("carn", {}), ("carn_m", {}),
     ("carn", {"scales": (2, 3, 4), "units": 2, "blocks": 4}),
     ("vdsr", {}), ("vdsr", {"color": "rgb", "bias": True}),
     ("idn", {}), ("idn", {"variant": "rgb_deconv"}), ("idn", {"variant": "rgb_shuffle"}),

@@ -58,6 +58,13 @@ def test_the_naming_styles_that_people_have(style: str, stems: tuple[str, ...]) 
     assert pair_images(hr, lr[::-1], 4) == (list(zip(hr, lr, strict=True)), [])
 
 
+@pytest.mark.parametrize("style", ["same", "realsr", "prefix_lr", "sr_out"])
+def test_pairs_of_one_size_are_named_as_others_are(style: str) -> None:
+    """RealSR's LR, already as large as HR, are called after the factor between their focal lengths."""
+    hr, lr = ([Path(side, f.format(stem)) for stem in ("a", "b")] for side, f in zip("HL", STYLES[style], strict=True))
+    assert pair_images(hr, lr[::-1], 1) == (list(zip(hr, lr, strict=True)), [])
+
+
 @pytest.mark.parametrize("style", ["same", "div2k", "upper", "lrext", "sr_swinir"])
 def test_a_number_that_belongs_to_the_name_is_no_ending(style: str) -> None:
     hr, lr = ([Path(form.format(stem)) for stem in ("fox", "fox_x4")] for form in STYLES[style])

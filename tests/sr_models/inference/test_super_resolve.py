@@ -108,12 +108,16 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sr_models.MODELS)
-def test_networks_declare_whether_tiles_are_the_whole_picture(name: str) -> None:
-    row = sr_models.spec(name)
+@pytest.mark.parametrize(
+    ("name", "given"), [*((name, {}) for name in sr_models.MODELS), ("imdn", {"attention": "ca"}),
+                        ("imdn", {"attention": "none"}), ("imdn_as", {"attention": "none"})],
+)  # fmt: skip
+def test_networks_declare_whether_tiles_are_the_whole_picture(name: str, given: dict[str, str]) -> None:
+    row, exact = sr_models.spec(name), sr_models.tile_exact(name, given)
     torch.manual_seed(0)
     small = SMALL | ({"channels": 64} if name.startswith("imdn") else {})  # fewer may silence its attention
-    net = sr_models.build(name, row.scales[0], **{k: v for k, v in small.items() if k in row.hyper.model_fields})
+    hyper = given | {k: v for k, v in small.items() if k in row.hyper.model_fields}
+    net = sr_models.build(name, 1 if name == "imdn_as" else 2, **hyper)
     with torch.no_grad():
         for p in net.parameters():  # so that no attention is too faint to be seen
             if p.requires_grad:
@@ -121,12 +125,12 @@ def test_networks_declare_whether_tiles_are_the_whole_picture(name: str) -> None
     lr = torch.rand(1, 3, 82, 77)
     lr[..., :40] *= 0.1  # tiles differ in what they would pool
     whole = super_resolve(net, lr).sr
-    overlap = reach(net) if row.tile_exact else 28
+    overlap = reach(net) if exact else 28
     tiled = super_resolve(net, lr, options=Options(tile=20, overlap=overlap)).sr
     change, spread = float((tiled - whole).abs().max()), float(whole.std())
     assert spread > 0.02
-    assert change < 1e-4 * spread if row.tile_exact else change > 1e-2 * spread
-    if row.tile_exact:
+    assert change < 1e-4 * spread if exact else change > 1e-2 * spread
+    if exact:
         lr = torch.rand(1, 3, 80, 80).requires_grad_()
         net.eval()(lr)[..., 40 * net.scale, 40 * net.scale].sum().backward()
         assert lr.grad is not None

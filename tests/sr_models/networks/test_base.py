@@ -7,16 +7,16 @@ from torch import nn
 from sr_models.networks.base import check_window, conv, parameters, small_kaiming, upsampler
 
 
-@pytest.mark.parametrize(("scale", "stages"), [(2, 1), (3, 1), (4, 2), (8, 3)])
+@pytest.mark.parametrize(("scale", "stages"), [(1, 0), (2, 1), (3, 1), (4, 2), (8, 3)])
 def test_an_upsampler_enlarges_by_its_scale(scale: int, stages: int) -> None:
     net = upsampler(scale, 4)
     assert net(torch.rand(1, 4, 5, 7)).shape == (1, 4, 5 * scale, 7 * scale)
     assert [type(layer) for layer in net] == [nn.Conv2d, nn.PixelShuffle] * stages
 
 
-@pytest.mark.parametrize("scale", [1, 5, 6, 16])
+@pytest.mark.parametrize("scale", [0, 5, 6, 16])
 def test_no_upsampler_for_other_scales(scale: int) -> None:
-    with pytest.raises(ValueError, match=f"no upsampler for scale {scale} \\(it has 2, 3, 4, 8\\)"):
+    with pytest.raises(ValueError, match=f"no upsampler for scale {scale} \\(it has 1, 2, 3, 4, 8\\)"):
         upsampler(scale, 4)
 
 

@@ -110,25 +110,31 @@ def rcan(s: State, x: Tensor, scale: int) -> Tensor:
     return edsr_tail(s, head + conv(s, "body.2", y), scale)
 
 
-def imdn_after(s: State, fea: Tensor, scale: int) -> Tensor:
+def imdn_after(s: State, fea: Tensor, scale: int, *, contrast: bool = True) -> Tensor:
+    """As released, or without what the state lacks."""
     y, outputs = fea, []
     for block in ("IMDB1", "IMDB2"):
         kept, rest = [], y
         for i in (1, 2, 3):
             z = F.leaky_relu(conv(s, f"{block}.c{i}", rest), 0.05)
-            distilled, rest = z.split([16, 48], 1)
+            distilled, rest = z.split([16, 48], 1) if f"{block}.c4.weight" in s else (z, z)
             kept.append(distilled)
-        z = torch.cat([*kept, conv(s, f"{block}.c4", rest)], 1)
-        contrast = z.std((2, 3), correction=0, keepdim=True) + z.mean((2, 3), keepdim=True)
-        weight = conv(s, f"{block}.cca.conv_du.2", F.relu(conv(s, f"{block}.cca.conv_du.0", contrast)))
-        y = y + conv(s, f"{block}.c5", z * torch.sigmoid(weight))
+        if f"{block}.c4.weight" in s:
+            z = torch.cat([*kept, conv(s, f"{block}.c4", rest)], 1)
+        else:
+            z = conv(s, f"{block}.c3", kept[1])
+        if f"{block}.cca.conv_du.0.weight" in s:
+            seen = z.mean((2, 3), keepdim=True) + contrast * z.std((2, 3), correction=0, keepdim=True)
+            weight = conv(s, f"{block}.cca.conv_du.2", F.relu(conv(s, f"{block}.cca.conv_du.0", seen)))
+            z = z * torch.sigmoid(weight)
+        y = y + (conv(s, f"{block}.c5", z) if f"{block}.c5.weight" in s else z)
         outputs.append(y)
-    fused = F.leaky_relu(conv(s, "c.0", torch.cat(outputs, 1)), 0.05)
+    fused = F.leaky_relu(conv(s, "c.0", torch.cat(outputs, 1)), 0.05) if "c.0.weight" in s else y
     return F.pixel_shuffle(conv(s, "upsampler.0", fea + conv(s, "LR_conv", fused)), scale)
 
 
-def imdn(s: State, x: Tensor, scale: int) -> Tensor:
-    return imdn_after(s, conv(s, "fea_conv", x), scale)
+def imdn(s: State, x: Tensor, scale: int, *, contrast: bool = True) -> Tensor:
+    return imdn_after(s, conv(s, "fea_conv", x), scale, contrast=contrast)
 
 
 def imdn_as(s: State, x: Tensor, scale: int) -> Tensor:
@@ -289,7 +295,12 @@ CASES: list[tuple[Callable[..., Tensor], str, tuple[int, ...], dict[str, Any]]] 
     (partial(edsr, res_scale=0.1), "edsr", (2,), WIDE),
     (rcan, "rcan", (2, 3, 8), RCAN),
     (imdn, "imdn", (2, 3, 4), IMDN),
+    (partial(imdn, contrast=False), "imdn", (2,), IMDN | {"attention": "ca"}),
+    (imdn, "imdn", (2,), IMDN | {"attention": "none", "iic": False}),
+    (imdn, "imdn", (2,), IMDN | {"prm": False, "attention": "none", "iic": False}),
+    (imdn, "imdn", (2,), IMDN | {"prm": False}),
     (imdn_as, "imdn_as", (1, 2), IMDN),
+    (imdn_as, "imdn_as", (1,), IMDN | {"prm": False, "iic": False}),
     (rrdb, "rrdb", (2, 3, 4, 8), RRDB),
     (partial(rrdb, to_go=4), "rrdb", (2,), RRDB | {"unshuffle": True}),
     (carn, "carn", (2, 3, 8), CARN),

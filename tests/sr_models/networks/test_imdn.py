@@ -1,5 +1,8 @@
 """IMDN: its attention's standard deviation is the release's, with a gradient that stays finite on flat maps."""
 
+from typing import Any
+
+import pytest
 import torch
 
 import sr_models
@@ -36,7 +39,7 @@ def test_a_constant_image_trains_without_nan() -> None:
 
 
 def test_the_fourth_convolution_has_no_activation() -> None:
-    block = DistillationBlock(16)
+    block = DistillationBlock(16, "cca")
     fused: list[torch.Tensor] = []
     block.cca.register_forward_hook(lambda module, inputs, output: fused.append(inputs[0]))
     with torch.no_grad():
@@ -47,3 +50,34 @@ def test_the_fourth_convolution_has_no_activation() -> None:
     assert fused[0].shape[1] == 16
     torch.testing.assert_close(fused[0][:, :4], torch.full((1, 4, 4, 4), -0.05))  # LeakyReLU(0.05)
     torch.testing.assert_close(fused[0][:, 12:], torch.full((1, 4, 4, 4), -1.0))
+
+
+SWITCHES: list[dict[str, Any]] = [
+    {"prm": prm, "attention": attention, "iic": iic}
+    for prm in (True, False) for attention in ("cca", "ca", "none") for iic in (True, False)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["imdn", "imdn_as"])
+@pytest.mark.parametrize("switches", SWITCHES, ids=lambda switches: "-".join(map(str, switches.values())))
+def test_every_variant_learns(name: str, switches: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    net = sr_models.build(name, 2, channels=16, blocks=2, **switches)
+    x, y = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(5):
+        loss = (net(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_switches_as_published_are_in_no_dump() -> None:
+    dumped = sr_models.check("imdn", 2, {"prm": True, "attention": "cca", "iic": True}).model_dump()
+    assert dumped == {"channels": 64, "blocks": 6}  # as before there was a choice, so fingerprints stay
+    changed = {"prm": False, "attention": "none", "iic": False}
+    assert sr_models.check("imdn", 2, changed).model_dump() == {"channels": 64, "blocks": 6} | changed
