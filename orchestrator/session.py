@@ -218,7 +218,7 @@ def check_reach(home: Home, cluster: Resources) -> None:
 
 
 def write_config(run_dir: RunDir, config: SweepConfig) -> None:
-    """Leave the config in a run folder that has none, before anything else; `board` is always the latest one.
+    """Leave the config in a run folder that has none, before anything else; `board` and `paper` are always the latest.
 
     Raises:
         InputError: the one that is there is damaged, or the folder cannot be written.
@@ -229,9 +229,10 @@ def write_config(run_dir: RunDir, config: SweepConfig) -> None:
             kept = read_yaml(run_dir.config)
         except InputError as error:
             raise InputError(f"{run_dir.config} is damaged ({error}); {WRITTEN_AGAIN}") from None
-        if kept.get("board") == fields["board"]:
+        latest = {name: fields[name] for name in ("board", "paper") if name in fields}
+        if latest == {name: kept[name] for name in ("board", "paper") if name in kept}:
             return
-        fields = kept | {"board": fields["board"]}
+        fields = {name: value for name, value in kept.items() if name != "paper"} | latest
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
         write_text(run_dir.config, text)

@@ -129,6 +129,7 @@ def bars(
     baseline: tuple[str, float],
     decimals: int = 2,
     caption: str = "",
+    printed: Sequence[float | None] = (),
 ) -> None:
     """A leaderboard: one bar a row, growing from the baseline, so that length is the gain and nothing else.
 
@@ -137,6 +138,7 @@ def bars(
         rows: (label, mean, interval), best first; without an interval there is no whisker.
         xlabel: the metric with its unit, such as "PSNR-Y (dB)".
         baseline: (label, value) where bars start, such as ("bicubic", 33.68).
+        printed: for each row what a paper prints, marked by a diamond; None: nothing.
     """
     name, start = baseline
     figure = style.page(title, caption, 0.9 + 0.34 * max(len(rows), 2))
@@ -155,7 +157,11 @@ def bars(
     axes.text(start, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=SMALL_PT)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(max(len(rows), 2) - 0.4, -0.6)
+    marks = [(value, place) for place, value in enumerate(printed) if value is not None]
+    for value, place in marks:
+        axes.plot(value, place, marker="D", markersize=6, markerfacecolor="none", color=COLOURS[6], clip_on=False)
     ends = [start, *(mean for _, mean, _ in rows), *(end for _, _, interval in rows for end in interval or ())]
+    ends += [value for value, _ in marks]
     worse, room = any(mean < start for _, mean, _ in rows), 0.36 if any(interval for _, _, interval in rows) else 0.16
     ends = [end for end in ends if math.isfinite(end)]
     span = max(ends) - min(ends) or 1.0  # beside it stands what is written at the tips

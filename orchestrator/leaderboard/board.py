@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.leaderboard.statistics import Standing
+from orchestrator.plan.paper import PaperConfig
 
 BICUBIC = "bicubic"
 """The model whose rows every gain is measured from."""
@@ -29,6 +30,13 @@ class Value:
     """Image -> mean over seeds; {} for the mean of several columns and for metrics of whole sets."""
     standing: Standing | None = None
     """Among the column's rows with the same kind of weights; None for what no training made."""
+    paper: float | None = None
+    """What a paper prints for it; None where it prints nothing."""
+
+    @property
+    def over_paper(self) -> float | None:
+        """Mean minus what the paper prints."""
+        return None if self.paper is None else self.mean - self.paper
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -42,7 +50,8 @@ class Value:
             "mean": self.mean, "std": self.std, "gain": self.gain, "low": low, "high": high,
             "rank_first": first, "rank_last": last, "may_be_best": stands.may_be_best if stands and ranks else None,
             "unranked": stands.unranked if stands else "", "over_baseline": over and over.value,
-            "over_baseline_low": over and over.low, "over_baseline_high": over and over.high, "by_seed": self.by_seed,
+            "over_baseline_low": over and over.low, "over_baseline_high": over and over.high,
+            "paper": self.paper, "over_paper": self.over_paper, "by_seed": self.by_seed,
         }  # fmt: skip
 
 
@@ -52,6 +61,8 @@ class Training:
 
     parameters: int | None = None
     """Of the network that is deployed."""
+    paper_parameters: int | None = None
+    """That a paper prints for it."""
     trained_parameters: int | None = None
     """Those and the σ head's, which inference drops; None in run folders of earlier versions."""
     searched: list[str] = field(default_factory=list)
@@ -150,6 +161,8 @@ class Board:
     """Label of the objective that each network's rows are compared with."""
     steering: str = ""
     """The validation metric of the search."""
+    paper: PaperConfig | None = None
+    """Whose printed numbers stand beside the rows; None: none, or the protocol is not the config's."""
 
     def name(self, entry: Entry) -> str:
         """`model × objective`, with the weights or precision where the board holds several for the combination."""

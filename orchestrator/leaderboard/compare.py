@@ -23,9 +23,10 @@ from eval.protocol import METRICS, STABILITY, get_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Training, Value
 from orchestrator.leaderboard.cost import trainings
+from orchestrator.leaderboard.paper import print_beside
 from orchestrator.leaderboard.statistics import Row, Standing, order, twins
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import WinnerRecord, read_board, read_evaluation, read_plan, read_winners
+from orchestrator.run.records import WinnerRecord, read_board, read_evaluation, read_paper, read_plan, read_winners
 from sr_models.errors import InputError
 
 _SEARCH_COUNTED = (
@@ -50,7 +51,10 @@ def boards(folder: Path) -> list[Board]:
     found = [
         _board(*where, asked.metrics, groups[where], costs, baseline, plan.metric.name) for where in sorted(groups)
     ]
+    paper = read_paper(folder)
     for board in found:
+        if paper:
+            print_beside(board, paper, asked)
         if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
             board.notes.append(_SEARCH_COUNTED)
     return found

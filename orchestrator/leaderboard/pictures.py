@@ -181,7 +181,7 @@ def _violins(
 
 def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
     """The board's leading metric per benchmark and scale: means and comparison intervals, bars from bicubic's score."""
-    metric, seeds = plan.config.evaluation.metrics[0], plan.config.seeds
+    metric, seeds, paper = plan.config.evaluation.metrics[0], plan.config.seeds, plan.config.paper
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
     boards: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in board:
@@ -191,7 +191,7 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
         base = next((row for row in found if row["model"] == "bicubic" and metric in row["metrics"]), None)
         if base is None:
             continue  # the metric was not computed, and the board says why
-        methods, ranked = [], False
+        methods, printed, ranked = [], list[float | None](), False
         for row in found:
             if row is base or metric not in row["metrics"] or row["lr_inputs"] != base["lr_inputs"]:
                 continue
@@ -199,8 +199,10 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
             ends = None if said["low"] is None else (said["low"], said["high"])
             ranked = ranked or ends is not None
             methods.append((f"{row['model']} × {row['objective']}", said["mean"], ends))
+            printed.append(None if paper and paper.scaled_down else said["paper"])
         if methods:
             what = "; whiskers are comparison intervals: rows of one network differ where they do not overlap"
+            marked = f"; diamonds: {paper.source}" if paper and any(v is not None for v in printed) else ""
             bars(
                 run.pictures / f"board_{name}_x{scale}.png",
                 methods,
@@ -208,5 +210,6 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
                 title=f"{name} ×{scale}",
                 baseline=("bicubic", base["metrics"][metric]["mean"]),
                 decimals=get_metric(metric).decimals,
-                caption=f"{found[0]['protocol']}; {over}{what if ranked else ''}",
+                caption=f"{found[0]['protocol']}; {over}{what if ranked else ''}{marked}",
+                printed=printed,
             )

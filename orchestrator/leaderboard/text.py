@@ -11,10 +11,14 @@ from typing import Any
 
 from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
 from orchestrator.leaderboard.board import Board, Training, Value
+from orchestrator.leaderboard.paper import beside_paper
 from sr_models.text_table import aligned
 
 WIDTH = 120
 """Columns of the terminal table."""
+
+PAPER_WIDTH = 80
+"""Columns of the table of what a paper prints."""
 
 LEGEND = (
     "rank: the places that other training seeds may give; * may be best. Rows of one network differ where their "
@@ -53,6 +57,9 @@ def _terminal(board: Board) -> str:
     lines += tables([names, _seeds(board)], groups)
     for line in _below(board):
         lines += wrapped(line)
+    if found := beside_paper(board):
+        caption, names, groups = found
+        lines += ["", *wrapped(caption, PAPER_WIDTH), *tables([names], groups, PAPER_WIDTH)]
     if cost := _cost(board):
         caption, names, columns = cost
         lines += ["", *wrapped(caption), *tables([names], [[column] for column in columns])]
@@ -72,6 +79,10 @@ def _markdown(board: Board) -> str:
             columns = [names, _seeds(board), *(column for group in groups for column in group)]
             parts.append(f"### {_caption(board, metric)}\n\n{_markdown_table(columns)}")
     parts += ["\n".join(f"- {line.strip()}" for line in _below(board))]
+    if found := beside_paper(board):
+        caption, names, groups = found
+        columns = [names, *(column for group in groups for column in group)]
+        parts.append(f"### {caption}\n\n{_markdown_table(columns)}")
     if cost := _cost(board):
         caption, names, columns = cost
         parts.append(f"### {caption}\n\n{_markdown_table([names, *columns])}")
@@ -124,14 +135,14 @@ def _why(value: Value) -> str:
 # ---- tables
 
 
-def tables(fixed: Columns, groups: Sequence[Columns]) -> list[str]:
-    """Tables of at most `WIDTH` columns: `fixed`, then as many groups as fit, the others below beside the names.
+def tables(fixed: Columns, groups: Sequence[Columns], width: int = WIDTH) -> list[str]:
+    """Tables of at most `width` columns: `fixed`, then as many groups as fit, the others below beside the names.
 
     A group stays in one piece unless it alone is too wide; its first header is then said with each of its columns.
     """
     fitting: list[Columns] = []
     for group in groups:
-        if _width([fixed[0], *group]) <= WIDTH:
+        if _width([fixed[0], *group]) <= width:
             fitting.append(group)
         else:
             title = group[0][0]
@@ -141,10 +152,10 @@ def tables(fixed: Columns, groups: Sequence[Columns]) -> list[str]:
     while start < len(fitting):
         chosen = list(fixed) if start == 0 else fixed[:1]
         first = len(chosen)
-        while start < len(fitting) and (len(chosen) == first or _width([*chosen, *fitting[start]]) <= WIDTH):
+        while start < len(fitting) and (len(chosen) == first or _width([*chosen, *fitting[start]]) <= width):
             chosen += fitting[start]
             start += 1
-        table = [_cut(line) for line in aligned(list(zip(*chosen, strict=True)), left={0})]
+        table = [_cut(line, width) for line in aligned(list(zip(*chosen, strict=True)), left={0})]
         lines += ["", *table] if lines else table
     return lines
 
@@ -203,6 +214,7 @@ def _cost(board: Board) -> tuple[str, list[str], Columns] | None:
         return None
     columns = [
         ["deployed", *(_count(t.parameters) for t in made)],
+        ["as printed", *(_count(t.paper_parameters) for t in made)],
         ["trained", *(_count(t.trained_parameters) for t in made)],
         ["images", *(_count(t.run_images) for t in made)],
         ["proposals", *("-" if t.trials is None else f"{t.trials} ({t.pruned}, {t.failed})" for t in made)],
@@ -261,13 +273,13 @@ def _width(columns: Columns) -> int:
     return sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def wrapped(line: str) -> list[str]:
-    """Lines of at most `WIDTH` columns."""
-    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def wrapped(line: str, width: int = WIDTH) -> list[str]:
+    """Lines of at most `width` columns."""
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 # ---- CSV

@@ -23,6 +23,8 @@ def write(folder: Path) -> str:
         "run": folder.resolve().name, "metric": metric, "higher_is_better": get_metric(metric).higher_is_better,
         "baseline": found[0].baseline, "steering": found[0].steering,
     }  # fmt: skip
+    if paper := next((board.paper for board in found if board.paper), None):
+        head["paper"] = paper.source
     write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
     return board_text.text(found)
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 import sr_models
 from eval.protocol import FIDELITY, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec, resolve
+from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import MOST_BATCH, MOST_COUNT, TrainConfig, check_tiles, overlap_field, tile_field
 from sr_models.errors import InputError
@@ -252,6 +253,11 @@ class SweepConfig(Params):
     evaluation: EvaluationConfig = EvaluationConfig()
     board: BoardConfig = BoardConfig()
     resources: ResourceConfig = ResourceConfig()
+    paper: PaperConfig | None = Field(
+        default=None,
+        exclude_if=lambda paper: paper is None,
+        description="what a paper prints for these rows: boards show it beside them",
+    )
 
     @field_validator("models", "objectives", mode="before")
     @classmethod
@@ -308,11 +314,12 @@ class SweepConfig(Params):
     def hash(self) -> str:
         """sha256 of everything but where and by how many it is done: the same hash resumes the same run folder.
 
-        Neither an audit of the search nor the board's baseline is in it: they move no score, and may come later.
+        Neither an audit of the search, the board's baseline nor what a paper prints is in it: they move no score, and
+        may come later.
         """
         beside: dict[str, Any] = {"train": {"checkpoint_every", "snapshots"}, "evaluation": {"weights_dir", "workers"}}
         beside["search"] = {"audit"}
-        fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, **beside})
+        fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, "paper": True, **beside})
         return digest([LAYOUT, fields])
 
     @property

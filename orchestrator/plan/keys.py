@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from objectives import DESCRIPTIONS, LOSSES, TARGETS
 from objectives.spec import SigmaBranch
-from orchestrator.plan import config, trial
+from orchestrator.plan import config, paper, trial
 from sr_models import MODELS
 from sr_models.params import Params, search_range
 
@@ -27,6 +27,7 @@ SECTIONS: dict[str, type[Params]] = {
     "evaluation.": config.EvaluationConfig,
     "board.": config.BoardConfig,
     "resources.": config.ResourceConfig,
+    "paper.": paper.PaperConfig,
 }
 
 

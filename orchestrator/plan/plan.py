@@ -5,6 +5,7 @@ Nothing here imports torch, Ray or MLflow: `--dry-run` answers at once.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import sr_models
 from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal
 from orchestrator.plan.config import SearchConfig, SweepConfig
-from orchestrator.plan.cost import TRIAL_SECONDS, trial_seconds
+from orchestrator.plan.cost import CPU_FLOPS, GPU_FLOPS, TRIAL_SECONDS, trial_seconds
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.errors import InputError
@@ -139,20 +140,31 @@ class Plan:
             tile_overlap=self.config.evaluation.tile_overlap,
         )
 
-    def seconds(self, cores: int) -> float:
-        """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
-        config = self.config
-        total = 0.0
+    @property
+    def _work(self) -> tuple[int, float]:
+        """How many runs there are, and what their steps take one CPU core, in seconds, if none is stopped early."""
+        config, count, total = self.config, 0, 0.0
         for c in self.combinations:
             width = c.spec.sigma.width if c.spec.sigma else None
             runs = c.trials + config.seeds
-            total += runs * (trial_seconds(c.network, c.hyper, c.scale, c.train, width) + TRIAL_SECONDS)
+            count, total = count + runs, total + runs * trial_seconds(c.network, c.hyper, c.scale, c.train, width)
         teacher = config.teacher
         if teacher is not None and teacher.weights is None:
             for scale in self.teacher_scales:
                 hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
-                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), None) + TRIAL_SECONDS
-        return total / cores
+                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), None)
+                count += 1
+        return count, total
+
+    def seconds(self, cores: int) -> float:
+        """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
+        count, steps = self._work
+        return (steps + count * TRIAL_SECONDS) / cores
+
+    @property
+    def gpu_hours(self) -> float:
+        """Estimated hours of all trials' steps on one GPU of `GPU_FLOPS`."""
+        return self._work[1] * CPU_FLOPS / GPU_FLOPS / 3600
 
     def text(self, cores: int) -> str:
         """The plan as `--dry-run` prints it."""
@@ -187,7 +199,24 @@ class Plan:
             f"  estimated {self.seconds(cores):.0f} s on {cores} CPU cores if no trial is stopped early "
             "(good to a factor of 2)"
         )
+        hours = f"{self.gpu_hours:,.0f}" if self.gpu_hours >= 10 else f"{self.gpu_hours:.2g}"
+        lines.append(
+            f"  or {hours} GPU-hours on one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does "
+            "(good to a factor of 3)"
+        )
+        if config.paper:
+            lines.append(f"  beside them {self._printed} numbers of {config.paper.source}")
         return "\n".join(lines)
+
+    @property
+    def _printed(self) -> int:
+        """How many of the paper's numbers stand beside a number of this plan."""
+        config, paper = self.config, self.config.paper
+        rows = [*(c.id for c in self.combinations), *(f"x{scale}/bicubic/-" for scale in config.scales)]
+        cells = itertools.product(rows, config.data.test, config.evaluation.metrics)
+        if paper is None:
+            return 0
+        return sum(paper.score(*cell) is not None for cell in cells) + sum(row in paper.parameters for row in rows)
 
     @property
     def trials(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from orchestrator.plan.config import BoardConfig, EvaluationConfig
+from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
 from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
@@ -234,6 +235,12 @@ def read_board(folder: Path) -> BoardConfig:
     """`board` of a run's config; that of earlier versions has none. Raises InputError if there is no config."""
     path, found = _config(folder)
     return BoardConfig.parse(found.get("board", {}), f"{path}: board")
+
+
+def read_paper(folder: Path) -> PaperConfig | None:
+    """`paper` of a run's config, where it has one. Raises InputError if there is no config."""
+    path, found = _config(folder)
+    return PaperConfig.parse(found["paper"], f"{path}: paper") if "paper" in found else None
 
 
 def _config(folder: Path) -> tuple[Path, dict[str, Any]]:

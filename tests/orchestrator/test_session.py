@@ -13,7 +13,7 @@ from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.services import Services
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_board
+from orchestrator.run.records import read_board, read_paper
 from orchestrator.session import bounded, write_config
 from sr_models.errors import InputError
 
@@ -26,8 +26,8 @@ def test_auto_is_a_workers_share_of_its_node_and_moves_no_run(asked: str, number
     assert known.resources.bound == number and known.hash == load("quick").hash
 
 
-def test_a_config_is_kept_but_for_the_board(tmp_path: Path) -> None:
-    """The board moves no trial, so another baseline goes on in the same folder, and must be heard there."""
+def test_a_config_is_kept_but_for_the_board_and_the_paper(tmp_path: Path) -> None:
+    """They move no trial, so another baseline goes on in the same folder, and must be heard there."""
     run, first = RunDir(tmp_path), load("quick")
     write_config(run, first)
     kept = run.config.read_bytes()
@@ -37,6 +37,12 @@ def test_a_config_is_kept_but_for_the_board(tmp_path: Path) -> None:
     assert other.run_name == first.run_name
     write_config(run, other)
     assert read_board(tmp_path).baseline == "l1" and load(run.config).resources == first.resources
+    printed = load("quick", ["paper={source: Table 1}"])
+    assert printed.run_name == first.run_name
+    write_config(run, printed)
+    assert read_paper(tmp_path) == printed.paper and read_board(tmp_path).baseline is None
+    write_config(run, first)
+    assert read_paper(tmp_path) is None and run.config.read_bytes() == kept
 
 
 def test_a_damaged_config_is_a_line_with_the_way_out(tmp_path: Path) -> None:

@@ -27,8 +27,10 @@ def test_the_numbers_of_a_value_are_those_of_where_it_stands() -> None:
     assert Value(32.0, 0.1, 2.0, {0: 31.9, 1: 32.1}, {"baby": 32.0}, stands).numbers == {
         "mean": 32.0, "std": 0.1, "gain": 2.0, "low": 31.75, "high": 32.25, "rank_first": 1, "rank_last": 3,
         "may_be_best": True, "unranked": "", "over_baseline": 0.5, "over_baseline_low": -0.25,
-        "over_baseline_high": 1.25, "by_seed": {0: 31.9, 1: 32.1},
+        "over_baseline_high": 1.25, "paper": None, "over_paper": None, "by_seed": {0: 31.9, 1: 32.1},
     }  # fmt: skip
+    printed = Value(32.0, None, None, {0: 32.0}, paper=32.25).numbers
+    assert (printed["paper"], printed["over_paper"]) == (32.25, -0.25)
     alone = Standing("a", "edsr", 1, 32.0, None, None, None, None, "order not established: one seed")
     found = Value(32.0, None, None, {0: 32.0}, {}, alone).numbers
     assert found["unranked"] == "order not established: one seed"

@@ -163,6 +163,7 @@ def test_csv_has_the_numbers_of_each_metric_that_was_computed() -> None:
         "psnr_y_low": "31.5", "psnr_y_high": "32.5", "psnr_y_rank_first": "1", "psnr_y_rank_last": "2",
         "psnr_y_may_be_best": "True", "psnr_y_unranked": "", "psnr_y_over_baseline": "0.25",
         "psnr_y_over_baseline_low": "-0.75", "psnr_y_over_baseline_high": "1.25",
+        "psnr_y_paper": "", "psnr_y_over_paper": "",
     }  # fmt: skip
     assert first["lead"] == "32.0" and first["lead_rank_last"] == "2" and "lead_by_seed" not in first
     assert (second["model"], second["params"]) == ("bicubic", "{}") and set(second.values()) == {"bicubic", "{}", ""}

@@ -49,7 +49,8 @@ def test_numbers_that_json_has_no_word_for_are_null(tmp_path, score, make):
     assert first["metrics"]["psnr_y"] == {
         "mean": None, "std": None, "gain": None, "low": None, "high": None, "rank_first": None, "rank_last": None,
         "may_be_best": None, "unranked": "order not established: a value is not finite", "over_baseline": None,
-        "over_baseline_low": None, "over_baseline_high": None, "by_seed": {"0": None},
+        "over_baseline_low": None, "over_baseline_high": None, "paper": None, "over_paper": None,
+        "by_seed": {"0": None},
     }  # fmt: skip
     assert second["metrics"]["psnr_y"]["mean"] == 30.0
     best, _ = csv.DictReader(io.StringIO((run / "leaderboard.csv").read_text()))

@@ -1,0 +1,73 @@
+"""What a paper prints, beside a board's own numbers: in the values of its rows, and as a table."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import replace
+
+from eval.protocol import get_metric, get_protocol
+from orchestrator.leaderboard.board import Board, Entry, Value
+from orchestrator.plan.config import EvaluationConfig
+from orchestrator.plan.paper import PaperConfig
+
+
+def print_beside(board: Board, paper: PaperConfig, asked: EvaluationConfig) -> None:
+    """Fill in what is printed: for a cell, for the lead where all its columns are, for the cost.
+
+    Nothing happens to a board of another protocol than the config's; tiles are not another one.
+    """
+    protocol = get_protocol(asked.protocol)
+    if asked.draws is not None:
+        protocol = protocol.model_copy(update={"draws": asked.draws})
+    if re.sub(r"\+tile\d+o\d+$", "", board.protocol) != protocol.id(board.scale):
+        return
+    board.paper = paper
+    for entry in board.entries:
+        for (test_set, _), cell in entry.cells.items():
+            for metric, value in cell.items():
+                cell[metric] = replace(value, paper=paper.score(entry.combination, test_set, metric))
+        lead = [paper.score(entry.combination, test_set, board.metric) for test_set, _ in board.lead]
+        printed = [value for value in lead if value is not None]
+        if entry.lead and len(printed) == len(lead):
+            entry.lead = replace(entry.lead, paper=statistics.fmean(printed))
+        if count := paper.parameters.get(entry.combination):
+            entry.training = replace(entry.training, paper_parameters=count)
+
+
+def beside_paper(board: Board) -> tuple[str, list[str], list[list[list[str]]]] | None:
+    """Caption, names and groups of three columns: ours, what is printed, the difference; of the rows that have it.
+
+    None where nothing is printed of what was scored.
+    """
+    rows = [entry for entry in board.entries if any(value.paper is not None for value in _values(entry))]
+    if not rows or not board.paper:
+        return None
+    groups = []
+    for metric in board.metrics:
+        for column in board.columns:
+            values = [entry.cells.get(column, {}).get(metric) for entry in rows]
+            if any(value and value.paper is not None for value in values):
+                title = board.title(column) if metric == board.metric else f"{board.title(column)} {metric}"
+                benchmark = board.paper.benchmark(column[0])
+                heads = [title, "paper" if benchmark == column[0] else f"paper {benchmark}", "difference"]
+                lines = [_cells(value, get_metric(metric).decimals) for value in values]
+                groups.append([[head, *cells] for head, *cells in zip(heads, *lines, strict=True)])
+    caption = f"×{board.scale}, beside the paper: {board.paper.source}"
+    if board.paper.scaled_down:
+        caption += "; scaled down: images, steps and channels are not the paper's, so the differences say nothing of it"
+    return caption, ["model × objective", *map(board.name, rows)], groups
+
+
+def _values(entry: Entry) -> list[Value]:
+    return [value for cell in entry.cells.values() for value in cell.values()]
+
+
+def _cells(value: Value | None, digits: int) -> list[str]:
+    """Ours, the paper's in all the digits that it has, the difference."""
+    if value is None:
+        return ["-", "-", "-"]
+    ours = f"{value.mean:.{digits}f}"
+    if value.paper is None or value.over_paper is None:
+        return [ours, "-", "-"]
+    return [ours, max(f"{value.paper:.{digits}f}", str(value.paper), key=len), f"{value.over_paper:+.{digits}f}"]
