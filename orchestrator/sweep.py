@@ -54,7 +54,10 @@ def parser() -> Parser:
     )
     made.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="a sweep's config (default: --preset quick)")
     made.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="dotted overrides, e.g. train.steps=300 'scales=[2,4]'"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="dotted overrides, e.g. train.steps=300 'scales=[2,4]'; scale_down=tiny: the config's `tiny:`, then those",
     )
     made.add_argument("--preset", metavar="NAME", help="a config that comes with the package")
     made.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; start nothing")

@@ -258,6 +258,12 @@ class SweepConfig(Params):
         exclude_if=lambda paper: paper is None,
         description="what a paper prints for these rows: boards show it beside them",
     )
+    tiny: dict[str, Any] = Field(
+        default={},
+        exclude=True,  # a run folder holds what was run
+        description="dotted key -> value that the word scale_down=tiny applies before other overrides: the same sweep "
+        "with fewer images, steps and channels",
+    )
 
     @field_validator("models", "objectives", mode="before")
     @classmethod

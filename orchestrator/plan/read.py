@@ -1,4 +1,4 @@
-"""A sweep's config from a YAML file or preset, with `key=value` overrides."""
+"""A sweep's config from a YAML file or preset, with `key=value` overrides and its own `tiny:` ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from sr_models import yaml_text
 from sr_models.errors import InputError
 from sr_models.params import nearest
 
+TINY = "tiny"
+SCALE_DOWN = "scale_down"
+"""The word that lays a config's `tiny:` over it, `scale_down=tiny`: no key of a config."""
+
 _SHOWN_LETTERS = 80
 _SUFFIXES = (".yaml", ".yml", ".json")
 _VARIABLE = re.compile(r"\$\$|\$\{(\w+)\}|\$(\w+)")
@@ -24,8 +28,11 @@ PRESETS = Path(__file__).parents[1] / "presets"
 def load(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
     """A sweep from a preset's name or a file of YAML or JSON, whatever it is called, with overrides applied.
 
+    `scale_down=tiny` among them, wherever it stands, applies the config's `tiny:` before them.
+
     Raises:
-        InputError: no such file or preset, YAML that is not a plain mapping, an unknown key or bad value.
+        InputError: no such file or preset, YAML that is not a plain mapping, an unknown key or bad value; a config that
+            is to be scaled down and does not say how.
     """
     path, names = Path(source), sorted(p.stem for p in PRESETS.glob("*.yaml"))
     if str(source) in names:
@@ -36,8 +43,12 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
     for key in ("models", "objectives"):
         if key in raw:
             raw[key] = as_mapping(raw[key])
+    scaled = [word for word in overrides if word.partition("=")[0] == SCALE_DOWN]
+    for word in scaled:
+        _scale_down(raw, word, path.name)
     for override in overrides:
-        _override(raw, override)
+        if override not in scaled:
+            _override(raw, override)
     return SweepConfig.parse(raw, path.name)
 
 
@@ -84,16 +95,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
+def _scale_down(raw: dict[str, Any], word: str, where: str) -> None:
+    """Lay the config's `tiny:` over the raw mapping; what it prints of a paper is then of another size."""
+    if word != f"{SCALE_DOWN}={TINY}":
+        raise InputError(f"{word!r}: the only size to scale down to is {SCALE_DOWN}={TINY}")
+    tiny = raw.get(TINY)
+    if not isinstance(tiny, dict) or not tiny:
+        raise InputError(f"{where}: {word}: this config has no `{TINY}:`, which maps dotted keys to smaller values")
+    for key, value in tiny.items():
+        _set(raw, str(key), value, f"{TINY}: {key}")
+    if isinstance(raw.get("paper"), dict):
+        raw["paper"]["scaled_down"] = True
+
+
 def _override(raw: dict[str, Any], override: str) -> None:
     """Apply one `dotted.key=value` (value read as YAML) to the raw mapping."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"{override!r}: an override is key=value, for example train.steps=300")
-    value = yaml_text.parse(text, f"{key}={text[:_SHOWN_LETTERS]}")
+    if key.partition(".")[0] == TINY:
+        raise InputError(f"{override!r}: `{TINY}:` is the file's; an override of its own comes after it")
+    _set(raw, key, yaml_text.parse(text, f"{key}={text[:_SHOWN_LETTERS]}"), repr(override))
+
+
+def _set(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
+    """Put a value at a dotted key of the raw mapping; `said` begins the line of an error."""
     *parents, last = key.split(".")
     inner = raw
     for name in parents:
         inner = inner.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise InputError(f"{override!r}: {name!r} is not a mapping")
+            raise InputError(f"{said}: {name!r} is not a mapping")
     inner[last] = value

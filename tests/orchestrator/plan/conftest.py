@@ -22,11 +22,11 @@ data:
 
 @pytest.fixture
 def write(tmp_path) -> Callable[..., Path]:
-    """Writes sweep.yaml, with the text that is given or that of a small sweep; returns its path."""
+    """Writes sweep.yaml, with the text that is given or that of a small sweep, and more of it; returns its path."""
 
-    def make(text: str = BASE) -> Path:
+    def make(text: str = BASE, more: str = "") -> Path:
         path = tmp_path / "sweep.yaml"
-        path.write_text(textwrap.dedent(text))
+        path.write_text(textwrap.dedent(text) + more)
         return path
 
     return make

@@ -40,6 +40,58 @@ def test_a_later_override_wins(write):
     assert load(write(), ["train.steps=300", "train.steps=400"]).train.steps == 400
 
 
+TINY = """
+tiny:
+  train.steps: 30
+  models.imdn: {channels: 16}
+  objectives.eco.search: []
+  train.patch: 12
+"""
+
+
+def test_scaling_down_is_the_same_as_giving_the_overrides_and_comes_before_them(write):
+    path = write(more=TINY)
+    given = ["train.steps=30", "models.imdn={channels: 16}", "objectives.eco.search=[]", "train.patch=16"]
+    for words in (["scale_down=tiny", "train.patch=16"], ["train.patch=16", "scale_down=tiny"]):
+        scaled = load(path, words)
+        assert scaled.hash == load(path, given).hash and scaled.run_name == load(path, given).run_name
+    assert (scaled.train.steps, scaled.train.patch, scaled.models["imdn"]) == (30, 16, {"channels": 16})
+
+
+def test_the_small_size_is_in_no_hash_and_no_run_folder(write):
+    whole = load(write(more=TINY))
+    assert whole.tiny and whole.train.steps == 1000
+    assert (whole.hash, whole.model_dump(mode="json")) == ((plain := load(write())).hash, plain.model_dump(mode="json"))
+
+
+def test_scaling_down_says_that_what_is_printed_is_of_another_size(write):
+    path = write(more=TINY + "paper: {source: Table 1}")
+    assert [load(path, words).paper.scaled_down for words in ([], ["scale_down=tiny"])] == [False, True]
+    assert load(path).hash == load(write()).hash and "paper" not in load(write()).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("more", "word", "said"),
+    [
+        ("", "scale_down=tiny", "sweep.yaml: scale_down=tiny: this config has no `tiny:`, which maps dotted keys"),
+        ("tiny: 3", "scale_down=tiny", "sweep.yaml: scale_down=tiny: this config has no `tiny:`"),
+        (TINY, "scale_down=small", "'scale_down=small': the only size to scale down to is scale_down=tiny"),
+        (TINY, "scale_down", "'scale_down': the only size to scale down to is scale_down=tiny"),
+        ("tiny: {name.x: 3}", "scale_down=tiny", "tiny: name.x: 'name' is not a mapping"),
+        ("tiny: {train.stepz: 3}", "scale_down=tiny", "sweep.yaml.train: unknown key 'stepz'; did you mean 'steps'?"),
+        (
+            TINY,
+            "tiny.train.steps=3",
+            "'tiny.train.steps=3': `tiny:` is the file's; an override of its own comes after it",
+        ),
+    ],
+)
+def test_what_cannot_be_scaled_down_is_one_line(write, more, word, said):
+    with pytest.raises(InputError) as caught:
+        load(write(more=more), [word])
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_presets_load(name):
     assert load(name).name == name
