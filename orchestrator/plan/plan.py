@@ -199,13 +199,14 @@ class Plan:
             f"  estimated {self.seconds(cores):.0f} s on {cores} CPU cores if no trial is stopped early "
             "(good to a factor of 2)"
         )
-        hours = f"{self.gpu_hours:,.0f}" if self.gpu_hours >= 10 else f"{self.gpu_hours:.2g}"
+        hours = f"{self.gpu_hours:,.0f}" if self.gpu_hours >= 10 else f"{self.gpu_hours:.1f}"
+        hours = "under 0.1" if self.gpu_hours < 0.1 else hours
         lines.append(
             f"  or {hours} GPU-hours on one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does "
             "(good to a factor of 3)"
         )
         if config.paper:
-            lines.append(f"  beside them {self._printed} numbers of {config.paper.source}")
+            lines.append(f"  printed numbers beside them: {self._printed}, of {config.paper.source}")
         return "\n".join(lines)
 
     @property

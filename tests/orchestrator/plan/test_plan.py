@@ -319,7 +319,8 @@ def test_gpu_hours_are_of_the_steps_of_all_runs():
     plan = planned(models=["edsr_baseline"], train={"steps": 10_000}, seeds=3)
     macs = sr_models.multiply_adds("edsr_baseline", 2, {})
     assert plan.gpu_hours == pytest.approx(3 * 10_000 * 16 * 48**2 * macs * 6 / 10e12 / 3600)
-    assert f"  or {plan.gpu_hours:.2g} GPU-hours on one that sustains 10 TFLOP/s" in plan.text(2)
+    assert f"  or {plan.gpu_hours:.1f} GPU-hours on one that sustains 10 TFLOP/s" in plan.text(2)
+    assert "  or under 0.1 GPU-hours on" in planned(train={"steps": 10}).text(2)
     longer = planned(models=["edsr_baseline"], train={"steps": 10_000_000})
     assert f"  or {longer.gpu_hours:.0f} GPU-hours on" in longer.text(2) and 80 < longer.gpu_hours < 90
 
@@ -329,7 +330,7 @@ def test_the_plan_says_how_many_printed_numbers_stand_beside_it():
     paper["scores"] = {
         row: {"c": {"psnr_y": 38.0, "psnr_rgb": 36.0}} for row in ("x2/imdn/l1", "x2/bicubic/-", "x3/a/l1")
     }
-    assert "  beside them 3 numbers of Table 1 of it" in planned(paper=paper).text(2).splitlines()
+    assert "  printed numbers beside them: 3, of Table 1 of it" in planned(paper=paper).text(2).splitlines()
 
 
 @pytest.mark.parametrize("where", ["train", "grid", "teacher"])

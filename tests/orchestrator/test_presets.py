@@ -1,0 +1,55 @@
+"""Every preset is a sweep that can be planned in both of its sizes without its data, and prints what can be shown."""
+
+import itertools
+
+import pytest
+
+from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.read import PRESETS, load
+from orchestrator.plan.sources import SKIMAGE
+from orchestrator.sweep import main
+
+OF_PAPERS = sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != "quick")
+TINY = "scale_down=tiny"
+
+
+def planned(name: str, *words: str) -> Plan:
+    return make_plan(load(name, words))
+
+
+@pytest.mark.parametrize("size", [(), (TINY,)], ids=["full", "tiny"])
+@pytest.mark.parametrize("name", OF_PAPERS)
+def test_a_preset_is_planned_without_its_data(name, size, monkeypatch, capsys, tmp_path):
+    monkeypatch.delenv("SR_DATA", raising=False)
+    assert main(["--preset", name, "--dry-run", "--output", str(tmp_path / "runs"), *size]) == 0
+    said = capsys.readouterr().out
+    assert f"sweep {name}{'_tiny' if size else ''}-" in said and "GPU-hours" in said and "skipped" not in said
+
+
+@pytest.mark.parametrize("name", OF_PAPERS)
+def test_the_small_size_has_the_same_structure_and_needs_neither_data_nor_a_gpu(name):
+    full, tiny = planned(name), planned(name, TINY)
+    assert (full.config.name, tiny.config.name) == (name, f"{name}_tiny")
+    assert {(c.label, c.objective) for c in tiny.combinations} == {(c.label, c.objective) for c in full.combinations}
+    assert set(tiny.config.scales) <= set(full.config.scales)
+    data = tiny.config.data
+    assert {source.hr for source in (*data.train, *data.validation, *data.test.values())} == {SKIMAGE}
+    assert tiny.config.resources.gpus_per_worker == 0 and tiny.seconds(2) < 120
+    assert tiny.config.evaluation.metrics == full.config.evaluation.metrics
+
+
+@pytest.mark.parametrize("name", OF_PAPERS)
+def test_what_is_printed_has_a_row_and_a_place_to_stand(name):
+    """A misspelt row or benchmark would be shown nowhere."""
+    plan, paper = planned(name), load(name).paper
+    if paper is None:
+        return
+    rows = {*(c.id for c in plan.combinations), *(f"x{scale}/bicubic/-" for scale in plan.config.scales)}
+    assert {*paper.scores, *paper.parameters} <= rows
+    cells = [
+        (benchmark, metric) for printed in paper.scores.values() for benchmark, of in printed.items() for metric in of
+    ]
+    assert set(cells) <= set(itertools.product(plan.config.data.test, plan.config.evaluation.metrics))
+    assert "https://arxiv.org/abs/" in paper.source
+    tiny = load(name, (TINY,)).paper
+    assert tiny.scaled_down and set(tiny.beside.values()) <= {benchmark for benchmark, _ in cells}
