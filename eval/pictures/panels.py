@@ -138,17 +138,21 @@ def bars(
         rows: (label, mean, interval), best first; without an interval there is no whisker.
         xlabel: the metric with its unit, such as "PSNR-Y (dB)".
         baseline: (label, value) where bars start, such as ("bicubic", 33.68).
-        printed: for each row what a paper prints, marked by a diamond; None: nothing.
+        printed: for each row what a paper prints, marked by a diamond; None, or none: nothing.
     """
     name, start = baseline
     figure = style.page(title, caption, 0.9 + 0.34 * max(len(rows), 2))
     axes = figure.add_subplot()
-    for place, (_, mean, interval) in enumerate(rows):
+    papers = list(printed) or [None] * len(rows)
+    for place, ((_, mean, interval), paper) in enumerate(zip(rows, papers, strict=True)):
         low, high = interval or (mean, mean)
         axes.barh(place, mean - start, left=start, height=0.66, color=COLOURS[0] if mean >= start else COLOURS[1])
         if interval:
             axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color=COLOURS[6], capsize=3, lw=1.4)
         text = f"{mean:.{decimals}f}" + (f" [{low:.{decimals}f}, {high:.{decimals}f}]" if interval else "")
+        if paper is not None:
+            axes.plot(paper, place, marker="D", markersize=6, markerfacecolor="none", color=COLOURS[6], zorder=3)
+            text, low, high = f"{text}, paper {paper:.{decimals}f}", min(low, paper), max(high, paper)
         side, align = (1, "left") if mean >= start else (-1, "right")
         tip, gap_pt = (high if side > 0 else low, place), (6 * side, 0)
         axes.annotate(text, tip, gap_pt, textcoords="offset points", ha=align, va="center", size=SMALL_PT)
@@ -157,12 +161,10 @@ def bars(
     axes.text(start, 1.01, label, transform=axes.get_xaxis_transform(), ha="center", va="bottom", size=SMALL_PT)
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(max(len(rows), 2) - 0.4, -0.6)
-    marks = [(value, place) for place, value in enumerate(printed) if value is not None]
-    for value, place in marks:
-        axes.plot(value, place, marker="D", markersize=6, markerfacecolor="none", color=COLOURS[6], clip_on=False)
     ends = [start, *(mean for _, mean, _ in rows), *(end for _, _, interval in rows for end in interval or ())]
-    ends += [value for value, _ in marks]
+    ends += [paper for paper in papers if paper is not None]
     worse, room = any(mean < start for _, mean, _ in rows), 0.36 if any(interval for _, _, interval in rows) else 0.16
+    room += 0.2 * any(paper is not None for paper in papers)
     ends = [end for end in ends if math.isfinite(end)]
     span = max(ends) - min(ends) or 1.0  # beside it stands what is written at the tips
     axes.set_xlim(min(ends) - span * (room if worse else 0.1), max(ends) + span * room)

@@ -212,9 +212,10 @@ def _cost(board: Board) -> tuple[str, list[str], Columns] | None:
     made = [training for _, training in rows.values()]
     if not made:
         return None
+    printed = "as printed, full size" if board.paper and board.paper.scaled_down else "as printed"
     columns = [
         ["deployed", *(_count(t.parameters) for t in made)],
-        ["as printed", *(_count(t.paper_parameters) for t in made)],
+        [printed, *(_count(t.paper_parameters) for t in made)],
         ["trained", *(_count(t.trained_parameters) for t in made)],
         ["images", *(_count(t.run_images) for t in made)],
         ["proposals", *("-" if t.trials is None else f"{t.trials} ({t.pruned}, {t.failed})" for t in made)],

@@ -101,6 +101,7 @@ def test_a_smaller_run_says_that_its_differences_mean_nothing(run: Path) -> None
     config.write_text(config.read_text() + "  scaled_down: true\n  beside: {photographs: Set5}\n")
     said = text(boards(run))
     assert "scaled down: images, steps and channels" in said and "photographs  paper Set5  difference" in said
+    assert "as printed, full size" in said
 
 
 def test_a_narrow_terminal_gets_further_tables(tmp_path: Path, score, make) -> None:

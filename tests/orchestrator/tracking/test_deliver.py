@@ -444,6 +444,18 @@ def test_board_and_scores(uri: str, run: Path) -> None:
     assert len(mlflow.search_runs([board.experiment_id])) == 2, "the same rows, brought up to date"
 
 
+def test_what_a_paper_prints_is_a_metric_of_the_row(uri: str, run: Path) -> None:
+    add_scores(run, bicubic=30.0, seed1=31.4)
+    paper = {"source": "Table 1", "scores": {ECO: {"Set5": {"psnr_y": 31.0}}}, "parameters": {ECO: 1_518_000}}
+    (run / "config.yaml").write_text(json.dumps({"evaluation": {"metrics": ["psnr_y"]}, "paper": paper}))
+    write(run)
+    Tracker(run, uri).sync()
+    rows = {r.data.tags["objective"]: r.data.metrics for r in runs(uri, f"{run.parent.name} leaderboard")}
+    for name in ("psnr_y", "psnr_y.Set5"):
+        assert (rows["eco"][f"{name}.paper"], rows["eco"][f"{name}.over_paper"]) == (31.0, pytest.approx(0.4))
+    assert rows["eco"]["paper_parameters"] == 1_518_000 and "psnr_y.paper" not in rows["-"]
+
+
 def test_ranks_are_metrics_and_gone_when_there_are_none_any_more(uri: str, run: Path) -> None:
     add_scores(run, bicubic=30.0, seed0=31.0, seed1=31.4)
     l1 = {"combination": "x2/edsr_baseline/l1", "objective": "l1"}
