@@ -111,8 +111,11 @@ def _run(argv: Sequence[str]) -> int:
         if (folder.parent / SHARED).exists():
             from orchestrator.there import there_in  # reads images and weights for their hashes
 
-            if known := there_in(plan, RunDir(folder)):
-                tell(f"  {known.text}")
+            try:
+                if known := there_in(plan, RunDir(folder)):
+                    tell(f"  {known.text}")
+            except InputError as error:  # a plan needs no images; the run will, and say the same
+                tell(f"  already there: not known ({error})")
         return EXIT_DONE
     from orchestrator import stages
     from orchestrator.session import opened

@@ -26,6 +26,14 @@ def test_a_preset_is_planned_without_its_data(name, size, monkeypatch, capsys, t
     assert f"sweep {name}{'_tiny' if size else ''}-" in said and "GPU-hours" in said and "skipped" not in said
 
 
+def test_a_plan_without_its_data_says_that_it_does_not_know_what_is_there(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SR_DATA", str(tmp_path / "data"))
+    (tmp_path / "runs/shared/store").mkdir(parents=True)
+    assert main(["--preset", "eco_table2d", "--dry-run", "--output", str(tmp_path / "runs")]) == 0
+    missing = f"image folder '{tmp_path}/data/DIV2K/DIV2K_train_HR' does not exist"
+    assert capsys.readouterr().out.splitlines()[-1] == f"  already there: not known ({missing})"
+
+
 @pytest.mark.parametrize("name", OF_PAPERS)
 def test_the_small_size_has_the_same_structure_and_needs_neither_data_nor_a_gpu(name):
     full, tiny = planned(name), planned(name, TINY)
