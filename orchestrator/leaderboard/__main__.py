@@ -25,9 +25,12 @@ def _run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--images", action="store_true", help="also compare over images: would it hold on other pictures of this kind?"
     )
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="of the weights kept after N steps (train.snapshots), once scored"
+    )
     arguments = parser.parse_args(argv)
     RunDir(arguments.run.absolute()).refuse_links()
-    found = boards(arguments.run)
+    found = boards(arguments.run, arguments.step)
     tell(board_text.text(found))
     if arguments.images:
         tell(f"\n{over_images.text(found)}")

@@ -36,24 +36,32 @@ _SEARCH_COUNTED = (
 # ---- reading a run folder
 
 
-def boards(folder: Path) -> list[Board]:
+def boards(folder: Path, step: int | None = None) -> list[Board]:
     """One board for each scale and protocol, by rising scale.
 
+    Args:
+        step: of the weights that winners have kept after so many steps (`train.snapshots`); None: their last ones.
+
     Raises:
-        InputError: no run folder, no scores in it yet, a Parquet file that cannot be read.
+        InputError: no run folder, no scores in it yet, a Parquet file that cannot be read; no scores after that step.
     """
     plan, winners = read_plan(folder), read_winners(RunDir(folder).winners)
     asked, baseline = read_evaluation(folder), read_board(folder).baseline
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in _scores(folder, winners, asked.seed):
+    scores = _scores(folder, winners, asked.seed) if step is None else _scores_at(step, folder, winners, asked.seed)
+    for row in scores:
         groups[row["scale"], row["protocol"]].append(row)
     costs = trainings(folder, plan, winners)
+    if step is not None:
+        costs = {name: Training(parameters=cost.parameters) for name, cost in costs.items()}  # the rest is of the end
     found = [
         _board(*where, asked.metrics, groups[where], costs, baseline, plan.metric.name) for where in sorted(groups)
     ]
     paper = read_paper(folder)
     for board in found:
-        if paper:
+        if step is not None:
+            board.notes.append(f"weights after {step} steps")
+        elif paper:
             print_beside(board, paper, asked)
         if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
             board.notes.append(_SEARCH_COUNTED)
@@ -75,6 +83,25 @@ def _scores(folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) 
     if not found:
         raise InputError(f"{folder} holds no scores yet (evaluation/*.parquet)")
     return list(found.values())
+
+
+def _scores_at(step: int, folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) -> list[dict[str, Any]]:
+    """`_scores` of what winners have kept after a step, as theirs, beside networks that nothing trains."""
+    of = {fingerprint: name for name, winner in winners.items() for fingerprint in winner.fingerprints}
+    found, steps = [], set()
+    for row in _scores(folder, {}, noise_seed):
+        fingerprint, at, kept = row["fingerprint"].partition("@")
+        if at and fingerprint in of:
+            steps.add(int(kept))
+        if not row["fingerprint"] or (fingerprint in of and kept == str(step)):
+            found.append(row | {"fingerprint": fingerprint, "trial": ""})
+    if step not in steps:
+        there = f"there are {', '.join(map(str, sorted(steps)))}" if steps else "there are none of any step"
+        raise InputError(
+            f"--step {step}: no weights after that step are scored; {there} (train.snapshots keeps them, "
+            f"python -m orchestrator.evaluate --run {folder} --snapshots scores them)"
+        )
+    return found
 
 
 # ---- comparing

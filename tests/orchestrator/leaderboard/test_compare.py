@@ -288,6 +288,28 @@ def test_a_former_winner_leaves_the_board(tmp_path, score, winner, make):
     assert row["metrics"]["psnr_y"]["mean"] == 35.0 and row["seeds"] == 1
 
 
+def test_weights_kept_along_training_have_a_board_of_their_own(tmp_path, score, winner, make):
+    ids, seeds = ("x2/edsr/l1", "x2/edsr/eco"), (1, 2, 3)
+    names = {(one, seed): f"{one}-{seed}" for one in ids for seed in seeds}
+    rows = [score("x2/bicubic/-", 30.0)]
+    for (one, seed), name in names.items():
+        early, late, spread = (31.0, 34.0, 0.01) if one.endswith("l1") else (32.0, 33.0, -0.02)
+        rows += [
+            score(one, early + spread * (seed - 2), fingerprint=f"{name}@10", seed=seed),
+            score(one, late + spread * (seed - 2), fingerprint=name, seed=seed),
+        ]
+    rows.append(score(ids[0], 99.0, fingerprint="of no winner@10", seed=4))
+    run = make(tmp_path, rows, {one: winner(0, *(names[one, seed] for seed in seeds)) for one in ids})
+    [end], [early] = leaderboard.boards(run), leaderboard.boards(run, 10)
+    assert [entry.objective for entry in end.entries] == ["l1", "eco", "-"]
+    assert [entry.objective for entry in early.entries] == ["eco", "l1", "-"]
+    assert [entry.lead.mean for entry in early.entries] == pytest.approx([32.0, 31.0, 30.0])
+    assert [entry.lead.standing.ranks for entry in early.entries[:2]] == [(1, 1), (2, 2)]
+    assert "weights after 10 steps" in early.notes and early.entries[0].training.train_seconds is None
+    with pytest.raises(InputError, match=r"--step 20: no weights after that step are scored; there are 10 \(train"):
+        leaderboard.boards(run, 20)
+
+
 def test_a_row_without_a_shared_benchmark_does_not_move_the_order(tmp_path, score, make):
     rows = [score("x2/a/l1", 31.0), score("x2/b/l1", 32.0), score("x2/a/l1", 99.0, benchmark="Set14")]
     [board] = leaderboard.boards(make(tmp_path / "run", rows))
