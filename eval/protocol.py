@@ -218,6 +218,14 @@ class Protocol(Params):
     steps: int | None = Field(
         default=None, ge=1, description="Network calls a sampler makes; null: the network's own, or no sampler."
     )
+    lr_noise: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Standard deviation, in image units (1 = white), of Gaussian noise on each channel of LR, rounded "
+        "to 8 bits; the noise seed, LR's pixels and the draw fix it, so each network gets the same `draws` inputs. "
+        "Consistency is with LR before that.",
+    )
     metrics: tuple[str, ...] = Field(
         default=("psnr_y", "ssim_y"),
         min_length=1,
@@ -273,6 +281,8 @@ class Protocol(Params):
             parts.append(f"n{self.draws}")
         if self.steps is not None:
             parts.append(f"steps{self.steps}")
+        if self.lr_noise is not None:
+            parts.append(f"noise{self.lr_noise:g}")
         return "-".join(parts)
 
 

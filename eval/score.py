@@ -36,7 +36,7 @@ from sr_models.inference.bound import Bound, fitted
 from sr_models.inference.super_resolve import Options, Output, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
-from sr_models.rng import noise_seed
+from sr_models.rng import keyed, noise_seed
 
 Row = dict[str, Any]
 
@@ -122,25 +122,36 @@ def sample(
     seed: int = 0,
     options: Options = _DEFAULTS,
     bound: Bound | None = None,
+    lr_noise: float | None = None,
 ) -> Iterator[Sampled]:
     """Super-resolve one image draw by draw, on the device that holds the model; a deterministic one has one draw.
 
-    The noise of each depends on `seed`, the image's LR pixels and the draw's number alone.
+    The noise of each depends on `seed`, the image's LR pixels and the draw's number alone. With `lr_noise`, as in
+    `Protocol`, no network is deterministic: each draw is of another noisy LR, the same for all networks.
 
     Args:
         lr: (H, W, 3) uint8.
         bound: what it may take; where it takes more, it is computed in tiles that change nothing.
     """
-    deterministic = without_head(model).noise_channels == 0
+    deterministic = without_head(model).noise_channels == 0 and lr_noise is None
     device, lr_sha256 = _device(model), pixels_sha256(lr)
     lr_BCHW = to_float(lr).to(device)
     options = fitted(bound, lr_BCHW, options)
     for number in range(1 if deterministic else draws):
+        own = noise_seed(seed, lr_sha256, number)
+        if lr_noise is not None:
+            lr_BCHW = to_float(noisy(lr, lr_noise, own)).to(device)
         _finish(device)
         start = time.perf_counter()
-        out = super_resolve(model, lr_BCHW, seeds=(noise_seed(seed, lr_sha256, number),), options=options)
+        out = super_resolve(model, lr_BCHW, seeds=(own,), options=options)
         _finish(device)
         yield Sampled(out=out, seconds=time.perf_counter() - start, deterministic=deterministic)
+
+
+def noisy(lr: np.ndarray, sigma: float, seed: int) -> np.ndarray:
+    """LR (H, W, 3) uint8 with Gaussian noise of `sigma`, where 1 is white, on each channel: as a file would hold it."""
+    z = keyed(seed, 0, 0, "input_noise").standard_normal(lr.shape, dtype=np.float32)
+    return np.clip(np.rint(lr + np.float32(255 * sigma) * z), 0, 255).astype(np.uint8)
 
 
 def score_image(
@@ -171,7 +182,9 @@ def score_image(
         InputError: as `Benchmark.read` and `Scorer.image`, or SR that is not finite, naming the image.
     """
     return score_draws(
-        lambda lr: sample(model, lr, draws=draws, seed=seed, options=options, bound=bound),
+        lambda lr: sample(
+            model, lr, draws=draws, seed=seed, options=options, bound=bound, lr_noise=scorer.protocol.lr_noise
+        ),
         benchmark,
         index,
         scorer=scorer,
@@ -197,11 +210,11 @@ def score_draws(
 
     Returns:
         Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id with
-        `Options.marks`), kernel, width, height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used),
-        seconds (wall clock of one super-resolution, not warmed up, mean over draws), the fields of `options`; draws
-        (how many there were), deterministic, noise_seed (None if deterministic); the mean over draws of each metric,
-        its spread `g_std.*`, and l_std, both exactly 0 of a deterministic network; per_draw: metric -> one number a
-        draw; not_computed: metric -> reason.
+        `Options.marks`), kernel, width, height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used;
+        LR's before the protocol's noise), seconds (wall clock of one super-resolution, not warmed up, mean over draws),
+        the fields of `options`; draws (how many there were), deterministic, noise_seed (None if deterministic); the
+        mean over draws of each metric, its spread `g_std.*`, and l_std, both exactly 0 if deterministic; per_draw:
+        metric -> one number a draw; not_computed: metric -> reason.
 
     Raises:
         InputError: as `score_image`.

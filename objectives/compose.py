@@ -56,13 +56,18 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 class Objective:
-    """The training steps that a spec describes."""
+    """The training steps that a spec describes.
+
+    Args:
+        lr_noise: standard deviation, in image units, of Gaussian noise that is added to every input, after all mixing
+            and in each channel by itself; None for none (ECO's real-world variant has 0.01).
+    """
 
     module: nn.Module | None = None
     """What the objective trains beside the model (a discriminator): in the trial's checkpoint, and never exported."""
 
-    def __init__(self, spec: ObjectiveSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: ObjectiveSpec, lr_noise: float | None = None) -> None:
+        self.spec, self.lr_noise = spec, lr_noise
 
     def updates(self) -> list[Update]:
         """What a step does with its batch, in order, as the spec's `update_names` says: one, on all of the model."""
@@ -75,7 +80,7 @@ class Objective:
             model: input (B, C, h, w) -> SR, or (SR, sigma_hat) if the spec has a sigma branch; each (B, C, s h, s w).
             batch: holds mu, mu_lr and a partner where `spec.needs` says so.
             progress: finished optimiser steps / (full budget - 1), in [0, 1].
-            rng: draws z; row i depends on sample_ids[i] alone.
+            rng: draws z and the inputs' noise; row i depends on sample_ids[i] alone.
         """
         spec = self.spec
         terms = targets.BY_KIND[spec.target.kind](spec.target, batch, progress, rng)
@@ -96,7 +101,10 @@ class Objective:
     def _miss(self, model: Callable[[Tensor], Any], term: Term, rng: SampleRng, draw: int) -> list[Tensor]:
         """The loss of one pair, and with a sigma branch its auxiliary loss; each (B,)."""
         spec, y = self.spec, term.y
-        output = model(term.x)
+        x = term.x
+        if self.lr_noise is not None:
+            x = x + self.lr_noise * rng.noise("input_noise", tuple(x.shape[1:]), x.device, draw=draw)
+        output = model(x)
         mu = output[0] if spec.sigma else output
         assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"
         mu = mu.float()

@@ -163,7 +163,11 @@ class Inputs:
                 if target not in there or there[target].size != path.stat().st_size:
                     home.upload(path, target)
         return BenchmarkSource(
-            hr=home.child(_HR).uri, lr=home.child(_LR).uri if source.lr else None, include=(), exclude=()
+            hr=home.child(_HR).uri,
+            lr=home.child(_LR).uri if source.lr else None,
+            include=(),
+            exclude=(),
+            noise=source.noise,
         )
 
 

@@ -248,7 +248,15 @@ def sample_job(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job, max_bytes: 
     """The draws that a job asks for of one image; `max_bytes`: what a picture may take."""
     exact = sr_models.tile_exact(job.subject.identity.network, json.loads(job.subject.hyper))
     bound = None if max_bytes is None else _bound(net, max_bytes, exact)
-    return sample(net, lr, draws=job.protocol.draws, seed=job.subject.seed, options=job.subject.options, bound=bound)
+    return sample(
+        net,
+        lr,
+        draws=job.protocol.draws,
+        seed=job.subject.seed,
+        options=job.subject.options,
+        bound=bound,
+        lr_noise=job.protocol.lr_noise,
+    )
 
 
 @functools.lru_cache(maxsize=2)

@@ -160,6 +160,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
     protocol = get_protocol(evaluation.protocol)
     if evaluation.draws is not None:
         protocol = protocol.model_copy(update={"draws": evaluation.draws})
+    protocol = protocol.model_copy(update={"lr_noise": source.noise})
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
     options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap)
     subject = Subject(

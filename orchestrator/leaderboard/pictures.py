@@ -107,9 +107,10 @@ def _options(plan: Plan) -> Options:
     return Options(tile=plan.config.evaluation.tile, overlap=plan.config.evaluation.tile_overlap)
 
 
-def _stamp(plan: Plan, scale: int) -> str:
-    """What the run's rows have as their protocol."""
-    return _protocol(plan).id(scale) + _options(plan).marks
+def _stamp(plan: Plan, scale: int, benchmark: str | None = None) -> str:
+    """What the run's rows have as their protocol: those of a test set, or of all that have no noisy inputs."""
+    noise = plan.config.data.test[benchmark].noise if benchmark else None
+    return _protocol(plan).model_copy(update={"lr_noise": noise}).id(scale) + _options(plan).marks
 
 
 def shown_metrics(plan: Plan) -> list[str]:
@@ -185,7 +186,7 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
     boards: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in board:
-        if row["weights"] in ("raw", "none") and row["protocol"] == _stamp(plan, row["scale"]):
+        if row["weights"] in ("raw", "none") and row["protocol"] == _stamp(plan, row["scale"], row["benchmark"]):
             boards[row["benchmark"], row["scale"]].append(row)
     for (name, scale), found in boards.items():
         base = next((row for row in found if row["model"] == "bicubic" and metric in row["metrics"]), None)

@@ -110,6 +110,14 @@ class BenchmarkSource(Params):
     )
     include: tuple[str, ...] = Field((), description="file name patterns to take; none takes all")
     exclude: tuple[str, ...] = Field((), description="file name patterns to leave out")
+    noise: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        exclude_if=lambda sigma: sigma is None,  # so that runs keep the names they had before there was a choice
+        description="standard deviation, in image units (1 = white), of fixed Gaussian noise on each channel of LR; "
+        "scores are means over evaluation.draws such inputs, on a board of their own; null for none",
+    )
 
 
 class DataConfig(Params):

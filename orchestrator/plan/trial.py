@@ -135,6 +135,14 @@ class TrainConfig(Params):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="autocast type of the forward pass; losses are fp32"
     )
+    lr_noise: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        exclude_if=lambda sigma: sigma is None,  # as of `groups`
+        description="standard deviation, in image units (1 = white), of Gaussian noise on each channel of the inputs, "
+        "drawn anew each step, or null for none; validations are without",
+    )
     validate_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
     )

@@ -181,7 +181,8 @@ class _Trial:
         if max_bytes is not None:
             exact = sr_models.tile_exact(config.model, config.hyper)
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
-        self.objective = Objective(config.objective)  # after the network, whose draws it must not move
+        # after the network, whose draws it must not move
+        self.objective = Objective(config.objective, config.train.lr_noise)
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
         for module in (self.net, self.module):
             if module is not None:  # drawn on another kind of CPU, the last bits may differ

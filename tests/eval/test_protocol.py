@@ -24,6 +24,7 @@ from sr_models.errors import InputError
         (PROTOCOLS["imdn-realsr"], 4, "imdn-realsr-y-b0"),
         (PROTOCOLS["patches"], 4, "patches-y-b4-fid.256s128"),
         (Protocol(name="p", steps=50, draws=3), 2, "p-y-b2-n3-steps50"),
+        (Protocol(name="p", lr_noise=0.01), 2, "p-y-b2-noise0.01"),
     ],
 )
 def test_id_spells_out_the_recipe(protocol: Protocol, scale: int, expected: str) -> None:
@@ -34,7 +35,7 @@ def test_every_field_changes_the_id() -> None:
     base = Protocol(name="p")
     changes = {
         "name": "q", "border": 3, "luma": "y8", "uint8": False, "ssim": "uniform7", "mse_floor": 1e-8,
-        "lpips_range": "unit", "consistency": "pil", "draws": 1, "steps": 9,
+        "lpips_range": "unit", "consistency": "pil", "draws": 1, "steps": 9, "lr_noise": 0.01,
     }  # fmt: skip
     ids = {base.model_copy(update={name: value}).id(4) for name, value in changes.items()}
     ids |= {base.model_copy(update={"fid_patch": 64, "fid_stride": stride}).id(4) for stride in (32, 64)}

@@ -14,6 +14,7 @@ from eval.metrics.fidelity import score
 from eval.metrics.scorer import Scorer
 from eval.protocol import UNCERTAINTY
 from eval.score import Scored, machine_bytes, score_image
+from eval.score import noisy as score_noise
 from sr_models import build
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
@@ -107,6 +108,43 @@ def test_draws_are_averaged_and_their_spread_is_that_of_the_population(two_image
     assert (scored.best.number, scored.worst.number) == (best, worst)
     assert np.array_equal(scored.best.picture, (quantize(draws[best])[0] * 255).round().byte().permute(1, 2, 0).numpy())
     assert torch.equal(scored.first.sr, draws[0])
+
+
+def test_noisy_inputs_are_fixed_and_alike_for_every_network(two_images: Benchmark, noisy: SRNetwork) -> None:
+    """Each draw is of another one, in 8 bits; clean scores keep their name, and those of noisy inputs have another."""
+    clean, ask = scorer(*BOTH), {"draws": 4, "seed": 7}
+    of_noise = Scorer(
+        clean.protocol.model_copy(update={"lr_noise": 0.01}), BOTH, scale=2, kernel="matlab-bicubic-replicate-u8"
+    )
+    bicubic = build("bicubic", 2)
+    row = score_image(bicubic, two_images, 0, scorer=of_noise, **ask).row
+    assert (row["protocol"], row["draws"]) == ("classical-y-b2-n4-noise0.01", 4)
+    assert (row["deterministic"], row["noise_seed"]) == (False, 7) and row["g_std.psnr_y"] > 0 < row["l_std"]
+    lr, hr = two_images.read(0)
+    sha = pixels_sha256(lr)
+    inputs = [score_noise(lr, 0.01, noise_seed(7, sha, number)) for number in range(4)]
+    by_hand = [score(to_float(resize(x, 2)), to_float(hr), scale=2, protocol=CLASSICAL, metrics=BOTH) for x in inputs]
+    for name in BOTH:
+        assert row["per_draw"][name] == [values[name][0] for values in by_hand]
+        assert row[name] == pytest.approx(np.mean(row["per_draw"][name]), rel=1e-12)
+    seen = [to_float(x) for x in inputs]
+    found = score_image(noisy, two_images, 0, scorer=of_noise, **ask)
+    first = super_resolve(noisy, seen[0], seeds=(noise_seed(7, sha, 0),)).sr
+    assert torch.equal(found.first.sr, first), "the same input, and the network's own noise beside"
+    assert score_image(bicubic, two_images, 0, scorer=clean, **ask).row["protocol"] == "classical-y-b2-n4"
+    again = score_image(bicubic, two_images, 0, scorer=of_noise, **ask).row
+    assert again["per_draw"] == row["per_draw"]
+
+
+def test_noise_of_a_picture_has_its_strength_in_each_channel_and_keeps_to_8_bits() -> None:
+    lr = np.full((200, 300, 3), 128, np.uint8)
+    x = score_noise(lr, 0.01, 5)
+    error = (x.astype(np.float64) - 128) / 255
+    assert x.dtype == np.uint8 and not np.array_equal(x, score_noise(lr, 0.01, 6))
+    assert error.std() == pytest.approx(np.hypot(0.01, 1 / 255 / np.sqrt(12)), rel=0.01)
+    assert np.abs(np.corrcoef(error.reshape(-1, 3).T) - np.eye(3)).max() < 0.02
+    ends = score_noise(np.concatenate([0 * lr, 0 * lr + 255]), 0.1, 5)
+    assert (ends[:200] < 130).all() and (ends[200:] > 125).all()
 
 
 def numbers(scored: Scored) -> dict:

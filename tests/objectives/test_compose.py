@@ -210,6 +210,30 @@ def test_noise_belongs_to_seed_step_and_sample() -> None:
     assert not torch.isclose(loss(1, 5), loss(2, 5)).any()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "progress"), [("l1", 0.5), ("eco", 0.25), ("loss_mixup", 0.25), ("image_mixup", 0.5)]
+)
+def test_noise_comes_onto_inputs_after_the_mix_by_sample_and_draw(recipe: str, progress: float) -> None:
+    """Of each input of each pair its own, in each channel; targets have none, and draws of the loss do not move."""
+    batch, inputs = make_batch([4, 8, 15]), []
+
+    def seen(objective: Objective, batch: Batch) -> list[Tensor]:
+        inputs.clear()
+        rng = SampleRng(batch.seed, batch.step, batch.sample_ids)
+        objective.loss(lambda x: inputs.append(x) or x.repeat(1, 1, SCALE, SCALE), batch, progress, rng)
+        return list(inputs)
+
+    clean, noisy = (seen(Objective(RECIPES[recipe], sigma), batch) for sigma in (None, 0.02))
+    fields = [(b - a) / 0.02 for a, b in zip(clean, noisy, strict=True)]
+    assert len(fields) == (2 if recipe == "loss_mixup" else 1)
+    flat = torch.cat([field.flatten(2).flatten(0, 1) for field in fields])  # a row for each channel of each input
+    assert float(flat.std()) == pytest.approx(1, abs=0.15) and abs(float(flat.mean())) < 0.15
+    assert (torch.corrcoef(flat) - torch.eye(len(flat))).abs().max() < 0.75, "no two of 6x6 elements are alike"
+    for start, stop in ((0, 1), (1, 3)):
+        part = seen(Objective(RECIPES[recipe], 0.02), batch.part(start, stop))
+        assert all(torch.equal(mine, whole[start:stop]) for mine, whole in zip(part, noisy, strict=True))
+
+
 @pytest.mark.parametrize("recipe", ["l2", "eco+expectation"])
 def test_loss_is_float32_under_autocast(recipe: str) -> None:
     spec, batch = RECIPES[recipe], make_batch([1, 2])

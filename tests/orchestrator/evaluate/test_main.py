@@ -25,7 +25,7 @@ from eval.rows import read_file, read_rows
 from eval.score import score_image
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.evaluate import entrants, service
+from orchestrator.evaluate import actors, entrants, service
 from orchestrator.evaluate.__main__ import main
 from orchestrator.plan import config
 from orchestrator.plan.plan import make_plan
@@ -295,6 +295,23 @@ def test_the_weights_along_training_are_entrants_by_step(training: tuple[RunDir,
     run_trial(plain, store, lambda *_: "continue", out_dir=folder.trial(plain.fingerprint))
     with pytest.raises(InputError, match=r"has kept none; run the sweep again with train\.snapshots="):
         list(entrants.snapshots(home, next(iter(entrants.trials(home, plan, plain.fingerprint)))))
+
+
+def test_noisy_inputs_of_a_test_set_are_in_the_names_of_its_scores_and_measurements(tmp_path: Path) -> None:
+    bench = benchmarks.load("toy", 2, write_images(tmp_path / "toy", 1))
+    clean, noisy, more = (
+        entrants._job(
+            entrants.bicubic(2), config.EvaluationConfig(draws=3), bench,
+            config.BenchmarkSource(hr=str(tmp_path / "toy"), noise=noise),
+        )
+        for noise in (None, 0.01, 0.02)
+    )  # fmt: skip
+    stamps = [job.subject.protocol for job in (clean, noisy, more)]
+    assert stamps == ["classical-y-b2-n3", "classical-y-b2-n3-noise0.01", "classical-y-b2-n3-noise0.02"]
+    assert len({job.subject.content for job in (clean, noisy, more)}) == 3
+    net, lr = sr_models.build("bicubic", 2), bench.read(0)[0]
+    drawn = [[one.out.sr for one in actors.sample_job(net, lr, job, None)] for job in (clean, noisy)]
+    assert [len(draws) for draws in drawn] == [1, 3] and not torch.equal(drawn[1][0], drawn[1][1])
 
 
 def test_what_gives_no_sr_is_no_entrant(training: tuple[RunDir, dict[str, Any]]) -> None:

@@ -56,6 +56,8 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
         ({"train": {"ema": 0.999, "ema_warmup": True}}, True),
         ({"train": {"precision": "bf16"}}, True),
         ({"train": {"groups": {}}}, False),
+        ({"train": {"lr_noise": None}}, False),
+        ({"train": {"lr_noise": 0.01}}, True),
         ({"train": {"groups": {"model": {"lr": 1e-3}}}}, True),
         ({"seed": 2}, True),
         ({"data_hash": "ac" * 32}, True),

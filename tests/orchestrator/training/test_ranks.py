@@ -133,12 +133,12 @@ def assert_same_training(one: Path, other: Path) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    ("objective", "world", "micro_batch"),
-    [("l1", 2, None), ("expectation", 3, 1), ("image_mixup", 2, 2), ("l1", 4, None)],
+    ("objective", "world", "micro_batch", "train"),
+    [("l1", 2, None, {}), ("expectation", 3, 1, {}), ("image_mixup", 2, 2, {"lr_noise": 0.01}), ("l1", 4, None, {})],
 )
-def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batch):
+def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batch, train):
     """Even and uneven slices, with and without accumulation; noise, partners and shares are drawn by sample."""
-    config = plan(objective)
+    config = plan(objective, **train)
     alone, shared = tmp_path / "one", tmp_path / "many"
     assert run_trial(config, store, lambda *_: "continue", out_dir=alone).status == "complete"
     results = run(config, store, shared, world, micro_batch=micro_batch)
