@@ -114,7 +114,9 @@ class TrainConfig(Params):
     )
     lr_floor: float = Field(default=0.0, ge=0, le=1, description="cosine ends at this fraction of lr")
     decay_at: tuple[Fraction, ...] = Field(
-        default=(0.5,), description="step schedule: fractions of the run at which lr decays"
+        default=(0.5,),
+        description="step schedule: fractions of the run at which lr decays; halving each 200k of 1M steps: "
+        "[0.2, 0.4, 0.6, 0.8]",
     )
     decay: float = Field(default=0.5, gt=0, le=1, description="step schedule: factor applied at each of decay_at")
     warmup: float = Field(

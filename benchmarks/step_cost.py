@@ -1,0 +1,131 @@
+"""`python -m benchmarks.step_cost`: what an objective adds to a step under L1: batch, backward and Adam.
+
+The step is the trial's: the patch store's batch, `Objective.updates()`, an optimiser each. ECO
+(https://arxiv.org/abs/2312.17526) reads four images where L1 reads two, the expectation loss draws noise, and the sigma
+branch (https://arxiv.org/abs/2201.10084) adds the multiply-adds that it has, forward and backward.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+import sr_models
+from benchmarks.timing import interleaved, machine, markdown, parser
+from objectives import RECIPES
+from objectives.compose import Objective
+from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore
+from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.training.network import build_network, prepare
+from orchestrator.training.optimisers import steppers
+from sr_models.rng import SampleRng
+
+MODEL, SCALE = "edsr_baseline", 2
+OBJECTIVES = ("l1", "eco", "expectation_only", "l1+aux", "expectation")
+TEACHER = "5" * 64
+SIDE = 256
+"""Of a training image in HR pixels."""
+
+
+class Training:
+    """One network under one objective: each call is a step, at and after the middle of its run."""
+
+    def __init__(self, objective: str, store: PatchStore, train: TrainConfig, device: str) -> None:
+        spec = RECIPES[objective]
+        config = TrialConfig(
+            model=MODEL, scale=SCALE, hyper={}, objective=spec, train=train, seed=0, protocol="classical",
+            metrics=("psnr_y",), data_hash=store.data_hash, teacher=TEACHER if "mu" in spec.needs else None,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        self.config, self.store, self.device, self.number = config, store, torch.device(device), train.steps // 2
+        self.net = build_network(config)
+        prepare(self.net, config, None, self.device)
+        self.steppers = steppers(Objective(spec).updates(), train, self.net)
+
+    def __call__(self) -> None:
+        train, progress = self.config.train, self.number / (self.config.train.steps - 1)
+        batch = self.store.batch(
+            seed=0, step=self.number, batch_size=train.batch_size, patch=train.patch, teacher=self.config.teacher,
+            device=self.device,
+        )  # fmt: skip
+        self.net.train()
+        for stepper in self.steppers:
+            stepper.clear()
+            terms = stepper.loss(self.net, batch, progress, SampleRng(batch.seed, batch.step, batch.sample_ids))
+            stepper.backward(terms.per_sample.mean())
+            stepper.step(self.number)
+        self.number += 1
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    @property
+    def multiply_adds(self) -> float:
+        """Of a forward pass per LR pixel, the branch included."""
+        sigma = self.config.objective.sigma
+        return sr_models.multiply_adds(MODEL, SCALE, {}, sigma_width=sigma.width if sigma else None)
+
+
+def made_store(folder: Path) -> PatchStore:
+    """Eight pictures of noise, with centroids of a teacher that repeats pixels."""
+    draw = np.random.Generator(np.random.Philox(0))
+    sources = {}
+    for split, count in {"train": 8, "validation": 1}.items():
+        (folder / split).mkdir()
+        for i in range(count):
+            Image.fromarray(draw.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)).save(folder / split / f"{i}.png")
+        sources[split] = [ImageSource(hr=str(folder / split))]
+    store = build_store(folder / "store", scale=SCALE, train=sources["train"], validation=sources["validation"])
+    store.add_centroids(TEACHER, lambda lr: functional.interpolate(lr, scale_factor=float(SCALE)))
+    return store
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Of their median, with 95 % confidence or more, whatever they follow: two order statistics (the ends below 6)."""
+    ordered, count = sorted(values), len(values)
+    below = [sum(math.comb(count, i) for i in range(k)) / 2**count for k in range(count // 2 + 1)]
+    first = max([k for k, chance in enumerate(below) if 0 < chance <= 0.025], default=1)
+    return ordered[first - 1], ordered[count - first]
+
+
+def table(store: PatchStore, train: TrainConfig, rounds: int, device: str) -> str:
+    """Seconds of a step under each objective, and how they compare with L1's of the same round."""
+    trained = {name: Training(name, store, train, device) for name in OBJECTIVES}
+    seconds, rows = interleaved(trained, rounds), []
+    for name, training in trained.items():
+        ratios = [a / b for a, b in zip(seconds[name], seconds["l1"], strict=True)]
+        low, high = interval(ratios)
+        arithmetic = training.multiply_adds / trained["l1"].multiply_adds
+        measured = f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
+        rows.append([name, f"{1000 * statistics.median(seconds[name]):.0f}", measured, f"{arithmetic:.3f}"])
+    return markdown(["objective", "ms a step", f"ratio to l1, median of {rounds} rounds", "by multiply-adds"], rows)
+
+
+def main() -> None:
+    made = parser(__doc__.splitlines()[0])
+    made.add_argument("--rounds", type=int, default=21, help="steps of each objective (default: %(default)s)")
+    made.add_argument("--batch-size", type=int, default=16, help="default: %(default)s")
+    made.add_argument("--patch", type=int, default=48, help="side in LR pixels (default: %(default)s)")
+    made.add_argument("--device", default="cpu", help="default: %(default)s")
+    given = made.parse_args()
+    torch.set_num_threads(given.threads)
+    size = {"batch_size": 2, "patch": 8} if given.quick else {"batch_size": given.batch_size, "patch": given.patch}
+    train = TrainConfig(steps=1000, **size)
+    with tempfile.TemporaryDirectory() as folder:
+        made_table = table(made_store(Path(folder)), train, 3 if given.quick else given.rounds, given.device)
+    print(machine())
+    print(f"{MODEL} x{SCALE} on {given.device}, {train.batch_size} LR patches of {train.patch} px:\n")
+    print(made_table)
+
+
+if __name__ == "__main__":
+    main()
