@@ -100,7 +100,7 @@ def _of_run(probed: Probed, asked: Asked, *, several: bool) -> Iterator[Subject]
     for name, fingerprint in _named(probed, asked) if asked.trials else _winners(probed, asked):
         probed.home.pull_weights(fingerprint)
         folder = probed.run.trial(fingerprint)
-        probed.home.access.pull(probed.run.name_of(folder), [f"{SNAPSHOTS}/*"])
+        probed.home.access.pull(probed.run.name_of(folder), [f"{SNAPSHOTS}/*"], only_read=True)
         if not (folder / TRIAL).exists():
             continue
         label = _label(combinations[name]) if name in combinations else name

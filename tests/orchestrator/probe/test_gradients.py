@@ -1,6 +1,7 @@
 """What probes take for a trial's loss is what its training loop minimised, for every recipe."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def test_every_recipe_has_a_spectrum_and_a_landscape(recipe: str, toy: RunDir) -
     [eco] = subjects(open_runs([toy.path], None), Asked(only=("*/eco",)))
     config = eco.config.model_copy(update={"objective": RECIPES[recipe]})
     point = eco.weights("raw")[0]
-    with gradients.scene(eco, point, asked) as found:
+    with gradients.scene(replace(eco, config=config), point, asked) as found:
         net = build_network(config)
         for update, loss in gradients.losses(config.objective, config, point.step):
             [first, *_] = [
