@@ -24,6 +24,7 @@ MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; 
     "eval/metrics": "sr_models/* eval/ground",
     "eval/score": "sr_models/* eval/ground eval/metrics",
     "eval/pictures": "sr_models/* eval/ground eval/metrics eval/score",
+    "eval/probes": "sr_models/* eval/ground eval/metrics",
     "eval": "sr_models/* eval/ground eval/metrics eval/score eval/pictures",
     "cluster": "sr_models/*",
     "orchestrator/plan": "sr_models/* objectives/* eval/* cluster/*",
@@ -40,6 +41,8 @@ MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; 
     "orchestrator/run orchestrator/training orchestrator/leaderboard",
     "orchestrator/tracking": "sr_models/* objectives/* eval/* cluster/* orchestrator/plan orchestrator/run "
     "orchestrator/leaderboard",
+    "orchestrator/probe": "sr_models/* objectives/* eval/* cluster/* orchestrator/plan orchestrator/data "
+    "orchestrator/run orchestrator/leaderboard orchestrator/tracking",
     "orchestrator": "sr_models/* objectives/* eval/* cluster/* orchestrator/*",
 }
 ROOT_FILES = {  # files at the root of a package that its wings stand on: rooms of their own

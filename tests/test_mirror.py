@@ -20,10 +20,16 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/needed.py": "tests/orchestrator/test_clean.py",
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
+    "orchestrator/probe/delivered.py": "tests/orchestrator/probe/test_main.py",
+    "orchestrator/probe/figures.py": "tests/orchestrator/probe/test_main.py",
+    "orchestrator/probe/folders.py": "tests/orchestrator/probe/test_main.py",
+    "orchestrator/probe/kept.py": "tests/orchestrator/probe/test_main.py",
+    "orchestrator/probe/trials.py": "tests/orchestrator/probe/test_main.py",
+    "orchestrator/probe/work.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/training/validation.py": "tests/orchestrator/training/test_loop.py",
     "sr_models/spec.py": "tests/sr_models/test_init.py",
 }
-DECLARATIONS = {"eval/request.py"}
+DECLARATIONS = {"eval/request.py", "orchestrator/probe/kinds.py"}
 """Modules that compute nothing."""
 
 

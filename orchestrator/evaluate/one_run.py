@@ -18,15 +18,10 @@ from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.run.folder import RunDir
 from sr_models.command import tell
-from sr_models.errors import InputError
 
 if TYPE_CHECKING:
     from orchestrator.evaluate.work import Planned
     from orchestrator.run.access import Access
-    from orchestrator.run.driver import Home
-
-
-_FRESH = ("config.yaml", "plan.json", "winners.json", "roles.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +45,10 @@ class RunRequest:
 
 
 def score_run(request: RunRequest, pool: PoolOptions) -> None:
+    from orchestrator.run.driver import visited
+
     run = RunDir(request.run.absolute())
-    home = _home(run, request.storage)
+    home = visited(run, request.storage, "--run")
     config = load(run.config)
     plan, evaluation = make_plan(config), _changed(config.evaluation, request)
 
@@ -129,16 +126,3 @@ def _changed(evaluation: EvaluationConfig, request: RunRequest) -> EvaluationCon
         changes["weights_dir"] = str(request.weights_dir)
     changes = {name: value for name, value in changes.items() if value is not None}
     return EvaluationConfig.parse({**evaluation.model_dump(), **changes}, "--run")
-
-
-def _home(run: RunDir, root: str | None) -> Home:
-    """The run's home, what its driver last wrote brought here."""
-    from orchestrator.run.driver import home_of
-
-    run.refuse_links()
-    home = home_of(run, root)
-    home.visit()
-    home.access.pull("", _FRESH)
-    if not run.config.exists() or not run.plan.exists():
-        raise InputError(f"--run: {run.path} is not a run folder (it has no config.yaml and plan.json)")
-    return home

@@ -32,6 +32,8 @@ _OWN = (
 )  # fmt: skip
 """What the driver writes; trials, evaluation and the patch stores come to the storage by themselves. What MLflow holds
 is found again by its tags, and if its database was lost with the machine, delivered anew."""
+_FRESH = ("config.yaml", "plan.json", "winners.json", "roles.jsonl")
+"""What a visitor reads."""
 _RESULTS = "evaluation/*.parquet"
 _SEARCHES = f"{SHARED}/searches"
 
@@ -180,3 +182,22 @@ def home_of(run: RunDir, root: str | None) -> Home:
         InputError: a URI that cannot be used.
     """
     return StoredHome(run, Storage.parse(root, "--storage")) if root else LocalHome(run)
+
+
+def visited(run: RunDir, root: str | None, option: str) -> Home:
+    """The home of a run that is there, for one that is not its driver; what its driver last wrote is then here.
+
+    Args:
+        run, root: as for `home_of`.
+        option: of the command line, that named the run.
+
+    Raises:
+        InputError: not a run folder, or a link in it that leads out of it.
+    """
+    run.refuse_links()
+    home = home_of(run, root)
+    home.visit()
+    home.access.pull("", _FRESH)
+    if not run.config.exists() or not run.plan.exists():
+        raise InputError(f"{option}: {run.path} is not a run folder (it has no config.yaml and plan.json)")
+    return home

@@ -51,7 +51,7 @@ LAST_ATTEMPTS = 3
 _ENDED = ("complete", "stopped", "failed")
 """The statuses of trials that have an end."""
 
-_FILES = ("config.yaml", "plan.json", "winners.json", "leaderboard.*", "pictures/*.png")
+_FILES = ("config.yaml", "plan.json", "winners.json", "leaderboard.*", "pictures/*.png", "probes/[a-z]*.*")
 _log = logging.getLogger("orchestrator.tracking")
 
 
@@ -356,7 +356,7 @@ class Tracker:
 
     def _file(self, parent: str, path: Path) -> int:
         stamp = _stamp(path)
-        self.store.log_file(parent, path, "pictures" if path.suffix == ".png" else None)
+        self.store.log_file(parent, path, path.parent.name if path.parent != self.folder else None)
         self.store.state.files[path.name] = stamp
         self.store.note("files", path.name)
         return 1

@@ -1,0 +1,154 @@
+"""`python -m orchestrator.probe RUN|FOLDER ... --kind KIND`: look into finished trials, on this machine, without Ray.
+
+What it finds lies in RUN/probes and goes to MLflow as artifacts of the sweep's run. The same command goes on where it
+was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.plan.services import from_environment
+from orchestrator.probe.kinds import DEFAULT_AT_ONCE, DEFAULT_BATCHES, KINDS, Asked
+from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command, tell
+from sr_models.errors import InputError
+from sr_models.text_table import aligned
+
+PROG = "python -m orchestrator.probe"
+_WIDTH = 100
+
+
+def parser() -> Parser:
+    """The command line."""
+    kinds = "\n\n".join(
+        textwrap.fill(f"{name}: {kind.about}", _WIDTH, initial_indent="  ", subsequent_indent="    ")
+        for name, kind in KINDS.items()
+    )
+    made = Parser(
+        prog=PROG,
+        description="Why does it win? Look into finished trials; numbers and figures go to RUN/probes, and to MLflow.",
+        epilog=f"kinds:\n{kinds}\n\nThe same command goes on where it was interrupted.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "runs", metavar="RUN|FOLDER", type=Path, nargs="+", help="run folders, or folders of them, shown side by side"
+    )
+    made.add_argument("--kind", metavar="KIND", action="append", required=True, help=", ".join(KINDS))
+    made.add_argument(
+        "--trial", metavar="FINGERPRINT", action="append", default=[],
+        help="a trial, by enough of its fingerprint; may be repeated (default: the winners)",
+    )  # fmt: skip
+    made.add_argument(
+        "--only", metavar="PATTERN", action="append", default=[],
+        help="combinations that fit it, such as 'x2/*/eco*'; may be repeated (default: all)",
+    )  # fmt: skip
+    made.add_argument("--seeds", metavar="N", type=int, help="of each winner (default: 1; of kinds over seeds all)")
+    made.add_argument("--weights", metavar="KIND", default="raw", help="raw or ema (default: raw, what was trained)")
+    made.add_argument(
+        "--batches", metavar="N", type=int, default=DEFAULT_BATCHES,
+        help=f"training batches at each step (default: {DEFAULT_BATCHES})",
+    )  # fmt: skip
+    made.add_argument(
+        "--at-once", metavar="N", type=int, default=DEFAULT_AT_ONCE,
+        help=f"most samples in one pass, which bounds memory (default: {DEFAULT_AT_ONCE})",
+    )  # fmt: skip
+    made.add_argument("--lengths", metavar="A,B", help="landscape: step lengths, as fractions of the weights' L2 norm")
+    made.add_argument("--device", metavar="NAME", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    made.add_argument("--output", metavar="DIR", type=Path, help="where to leave it (default: probes in the first RUN)")
+    made.add_argument("--storage", metavar="URI", help="where the runs live, as the sweep was told ($SR_STORAGE)")
+    made.add_argument(
+        "--tracking-uri", metavar="URI",
+        help="MLflow store of the first RUN ($SR_TRACKING_URI; default: the file that its sweep delivered to)",
+    )  # fmt: skip
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    return run_command(PROG, _run, argv, interrupted="the same command goes on")
+
+
+def _run(argv: Sequence[str]) -> int:
+    given = parser().parse_args(argv)
+    asked = _asked(given)
+    interrupt_on_sigterm()
+    from dataclasses import replace
+
+    from orchestrator.probe import work
+    from orchestrator.probe.delivered import deliver
+    from orchestrator.probe.folders import open_runs
+    from orchestrator.probe.kept import PROBES
+
+    runs = open_runs(given.runs, from_environment(given.storage, "SR_STORAGE"))
+    _set_up(asked.device, runs[0].plan.config.resources.cpus_per_worker)
+    folder = given.output.absolute() if given.output else runs[0].run.path / PROBES
+    if given.output is None:
+        runs[0].home.access.pull("", [f"{PROBES}/*"])  # what another machine has begun
+    for kind in dict.fromkeys(given.kind):
+        seeds = KINDS[kind].seeds if given.seeds is None else given.seeds
+        found = work.run(kind, runs, replace(asked, seeds=seeds), folder)
+        tell("\n".join([f"{kind}:", *(f"  {line}" for line in aligned(found.table, left={0}))]))
+        tell("\n".join(f"  {path}" for path in found.files))
+    if given.output is None:
+        runs[0].home.access.push("", [f"{PROBES}/*"])
+        deliver(runs[0], from_environment(given.tracking_uri, "SR_TRACKING_URI"))
+    return EXIT_DONE
+
+
+def _asked(given: argparse.Namespace) -> Asked:
+    """What the options ask for.
+
+    Raises:
+        InputError: an unknown kind, or a number that is too small.
+    """
+    from sr_models.params import nearest
+
+    for kind in given.kind:
+        if kind not in KINDS:
+            raise InputError(f"--kind: unknown kind {kind!r}{nearest(kind, list(KINDS))}")
+    if given.weights not in ("raw", "ema"):
+        raise InputError(f"--weights must be raw or ema, got {given.weights!r}")
+    for name in ("batches", "at_once", "seeds"):
+        value = getattr(given, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    return Asked(
+        trials=tuple(given.trial),
+        only=tuple(given.only),
+        weights=given.weights,
+        batches=given.batches,
+        at_once=given.at_once,
+        device=given.device,
+        lengths=_numbers(given.lengths, "--lengths"),
+    )
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...]:
+    """Positive numbers with commas between them. Raises InputError: something else."""
+    try:
+        found = tuple(sorted(float(word) for word in text.split(","))) if text else ()
+    except ValueError:
+        found = (0.0,)
+    if not all(0 < number < math.inf for number in found):
+        raise InputError(f"{option}: expected positive numbers with commas between them, got {text!r}")
+    return found
+
+
+def _set_up(device: str, threads: int) -> None:
+    """Compute with as many threads as the trials did. Raises InputError: no such device here."""
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"--device: {device!r} cannot be used here ({reason})") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,54 @@
+"""What can be asked of a run: the kinds of probes, each with what it shows; help reads this, so there is no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of probe."""
+
+    about: str
+    """What it shows, where it is from, and what was chosen where the paper is silent."""
+    seeds: int | None
+    """Of each winner, how many are looked at; None: all."""
+
+
+KINDS: dict[str, Kind] = {
+    "spectrum": Kind(
+        about="Where in spatial frequency the gradient of the loss with respect to the SR image lives (ECO Fig. 9): "
+        "power by rings, and the share beyond the LR image's Nyquist frequency, which no input can tell.",
+        seeds=1,
+    ),
+    "landscape": Kind(
+        about="How smooth the loss is where training steps (ECO Fig. 2): down the gradient of a batch's loss, its "
+        "range, the largest change of the gradient, and that over the distance (effective smoothness). Steps are those "
+        "of train.snapshots, and the end. The paper prints no step lengths: --lengths are fractions of the norm of the "
+        "weights.",
+        seeds=1,
+    ),
+}
+
+DEFAULT_BATCHES, DEFAULT_AT_ONCE = 2, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the command line asks of the runs; each kind reads what concerns it."""
+
+    trials: tuple[str, ...] = ()
+    """Beginnings of fingerprints; none of them for the winners."""
+    only: tuple[str, ...] = ()
+    """Patterns of combinations; none of them for all."""
+    seeds: int | None = 1
+    """Of each winner; None: all."""
+    weights: str = "raw"
+    """raw or ema."""
+    batches: int = DEFAULT_BATCHES
+    """Of each step that is looked at."""
+    at_once: int = DEFAULT_AT_ONCE
+    """Most samples in one pass."""
+    device: str = "cpu"
+    lengths: tuple[float, ...] = field(default=())
+    """Of the landscape; none of them for its own."""

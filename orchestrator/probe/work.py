@@ -1,0 +1,52 @@
+"""A probe from the trials it looks at to what it leaves: units of work, then numbers, figures and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from eval.pictures.style import attempt
+from orchestrator.probe import figures, gradients, kept
+from orchestrator.probe.folders import Probed
+from orchestrator.probe.kept import Row, Unit
+from orchestrator.probe.kinds import Asked
+from orchestrator.probe.trials import Subject, subjects
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How one kind is done."""
+
+    units: Callable[[Sequence[Subject], Asked], list[Unit]]
+    draw: Callable[[Sequence[Row], figures.PlaceOf], list[Path]]
+    table: Callable[[Sequence[Row]], list[tuple[str, ...]]]
+    """What the terminal shows; its first line is the head."""
+
+
+WORK: dict[str, Work] = {
+    "spectrum": Work(units=gradients.spectrum_units, draw=figures.spectrum, table=figures.spectrum_table),
+    "landscape": Work(units=gradients.landscape_units, draw=figures.landscape, table=figures.landscape_table),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a probe came to."""
+
+    table: list[tuple[str, ...]]
+    files: list[Path]
+
+
+def run(kind: str, runs: Sequence[Probed], asked: Asked, folder: Path) -> Found:
+    """Do one kind of probe, and leave what it finds in `folder`; parts that are there are not computed again.
+
+    Raises:
+        InputError: nothing to look at.
+    """
+    work = WORK[kind]
+    rows = kept.rows_of(kind, work.units(subjects(runs, asked), asked), folder)
+    files = kept.write(kind, folder, asdict(asked) | {"runs": [probed.run.name for probed in runs]}, rows)
+    drawn: list[Path] = []
+    attempt(f"figure of {kind}", lambda: drawn.extend(work.draw(rows, lambda name: folder / f"{name}.png")))
+    return Found(work.table(rows), files + drawn)

@@ -1,0 +1,194 @@
+"""`python -m orchestrator.probe`: numbers, figures and a table of each kind; it goes on, and says what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.data.store import PatchStore
+from orchestrator.probe import kept, work
+from orchestrator.probe.kinds import KINDS
+from orchestrator.run.driver import StoredHome, home_of
+from orchestrator.run.folder import STORES, RunDir
+from orchestrator.run.records import read_plan
+from orchestrator.run.roles import read_roles
+from orchestrator.tracking.address import client
+from orchestrator.tracking.deliver import Tracker
+
+ROOT = Path(__file__).resolve().parents[3]
+Probe = Callable[..., tuple[str, str]]
+
+
+def rows_of(folder: Path, kind: str) -> list[dict[str, Any]]:
+    found = json.loads((folder / f"{kind}.json").read_text())
+    assert found["kind"] == kind and pq.read_table(folder / f"{kind}.parquet").num_rows == len(found["rows"])
+    return found["rows"]
+
+
+def labels(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["label"].partition(" × ")[2] for row in rows))
+
+
+def test_every_kind_is_worked_and_explained(probe: Probe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(KINDS) == set(work.WORK)
+    with pytest.raises(SystemExit):
+        probe("--help")
+    said = " ".join(capsys.readouterr().out.split())
+    for name, kind in KINDS.items():
+        assert f"{name}: {' '.join(kind.about.split())}" in said
+
+
+def test_the_command_answers_before_torch_is_imported() -> None:
+    code = "import sys\nfrom orchestrator.probe.__main__ import main\n"
+    code += "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+    code += "print(sorted({'torch', 'ray', 'mlflow', 'pyarrow', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.endswith("[]\n"), done.stderr
+
+
+def test_spectrum(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    out, _ = probe(toy.path, "--kind", "spectrum", "--output", tmp_path, "--batches", 1)
+    rows = rows_of(tmp_path, "spectrum")
+    assert labels(rows) == ["l1", "eco", "expectation"] and {row["step"] for row in rows} == {4, 8, 12}
+    assert "edsr_baseline × eco" in out and (tmp_path / "spectrum_x2.png").stat().st_size > 10_000
+    plain = [row for row in rows if row["label"].endswith("l1") and row["step"] == 12]
+    assert len(plain) == 12 + 2 and 0 < plain[0]["share_beyond_lr"] < 1
+
+
+def test_landscape(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    words = ["--kind", "landscape", "--output", tmp_path, "--lengths", "0.02,0.001"]
+    out, _ = probe(toy.path, *words, "--only", "*/l1", "--only", "*/expectation")
+    rows = rows_of(tmp_path, "landscape")
+    assert labels(rows) == ["l1", "expectation"] and len(rows) == 2 * 3 * 2 * 3
+    assert sorted({row["length"] for row in rows}) == [0, 0.001, 0.02]
+    for row in rows:
+        assert row["low"] <= row["loss"] <= row["high"] and row["distance"] == row["length"] * row["weight_norm"]
+        assert row["gradient_difference"] <= row["largest_difference"] and row["smoothness"] > 0
+    assert "smoothness" in out and (tmp_path / "landscape_x2.png").exists()
+
+
+def test_the_same_command_goes_on(toy: RunDir, probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [toy.path, "--kind", "spectrum", "--output", tmp_path, "--only", "*/l1"]
+    computed, write = [], kept.write_json
+
+    def stop_at_the_second(path: Path, value: Any) -> None:
+        if path.parent.name == kept.PARTS:
+            computed.append(path)
+            if len(computed) == 2:
+                raise KeyboardInterrupt
+        write(path, value)
+
+    monkeypatch.setattr(kept, "write_json", stop_at_the_second)
+    assert "interrupted; the same command goes on" in probe(*words, code=130)[1]
+    assert not (tmp_path / "spectrum.json").exists()
+    monkeypatch.setattr(kept, "write_json", lambda path, value: (computed.append(path), write(path, value)))
+    probe(*words)
+    parts = [path for path in computed if path.parent.name == kept.PARTS]
+    assert len(parts) == 4 and len(set(parts)) == 3, "the first one is not computed again"
+    first = (tmp_path / "spectrum.json").read_bytes()
+    parts[0].write_text("[")
+    probe(*words)
+    assert (tmp_path / "spectrum.json").read_bytes() == first, "a damaged part is computed again, and comes out alike"
+
+
+def test_several_runs_are_told_apart(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    again = toy.output / "toy-again"
+    if not again.exists():
+        again.mkdir()
+        for name in ("config.yaml", "plan.json", "winners.json", "roles.jsonl"):
+            (again / name).write_bytes((toy.path / name).read_bytes())
+    probe(toy.output, "--kind", "spectrum", "--only", "*/l1", "--output", tmp_path, "--batches", 1)
+    rows = rows_of(tmp_path, "spectrum")
+    assert labels(rows) == [f"l1 ({toy.name})", "l1 (toy-again)"]
+
+
+def test_what_is_found_goes_to_mlflow(toy: RunDir, probe: Probe) -> None:
+    uri = f"sqlite:///{toy.output / 'mlflow.db'}"
+    Tracker(toy.path, uri).sync()
+    probe(toy.path, "--kind", "spectrum", "--only", "*/l1", "--batches", 1)
+    store = client(uri)
+    [experiment] = [found for found in store.search_experiments() if found.name == "toy"]
+    [parent] = store.search_runs([experiment.experiment_id], "tags.role = 'sweep'")
+    sent = {file.path for file in store.list_artifacts(parent.info.run_id, "probes")}
+    assert sent == {f"probes/spectrum{end}" for end in (".json", ".parquet", "_x2.png")}
+    assert "config.yaml" in {file.path for file in store.list_artifacts(parent.info.run_id)}
+
+
+def test_a_run_on_a_storage_is_probed_from_any_machine(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    there = tmp_path / "storage"
+    home = home_of(toy, str(there))
+    assert isinstance(home, StoredHome)
+    home.storage.check()  # makes it
+    home.access.push("", ["config.yaml", "plan.json", "winners.json", "roles.jsonl"])
+    for role in read_roles(toy):
+        home.access.push_trial(role.fingerprint)
+    data = read_plan(toy.path).data_hash
+    assert isinstance(data, dict)
+    home.access.publish(PatchStore.open(toy.at(STORES) / data["x2"][:16]))
+    words = ["--storage", there, "--kind", "spectrum", "--only", "*/eco", "--batches", 1]
+    probe(tmp_path / "elsewhere" / toy.name, *words)
+    left = there / toy.name / "probes"
+    assert labels(rows_of(left, "spectrum")) == ["eco"] and (left / "spectrum_x2.png").exists()
+    parts = {path.name: path.stat().st_mtime_ns for path in (left / "parts").iterdir()}
+    probe(tmp_path / "third machine" / toy.name, *words)
+    assert {path.name: path.stat().st_mtime_ns for path in (left / "parts").iterdir()} == parts and len(parts) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("RUN", "--kind", "spectrums"), "--kind: unknown kind 'spectrums'; did you mean 'spectrum'?"),
+        (("RUN",), "the following arguments are required: --kind"),
+        (
+            ("nowhere", "--kind", "spectrum"),
+            "nowhere is neither a run folder nor a folder of them, such as runs",
+        ),
+        (("RUN", "--kind", "spectrum", "--only", "x4/*"), "--only: 'x4/*' fits no combination"),
+        (("RUN", "--kind", "spectrum", "--trial", "zz"), "--trial: no trial 'zz'"),
+        (("RUN", "--kind", "spectrum", "--trial", ""), "--trial: no trial ''"),
+        (("RUN", "--kind", "spectrum", "--batches", "0"), "--batches must be at least 1, got 0"),
+        (("RUN", "--kind", "spectrum", "--weights", "best"), "--weights must be raw or ema, got 'best'"),
+        (("RUN", "--kind", "spectrum", "--weights", "ema"), "has kept no ema weights yet"),
+        (("RUN", "--kind", "spectrum", "--device", "cuda:9"), "--device: 'cuda:9' cannot be used here"),
+        (("RUN", "--kind", "landscape", "--lengths", "0.1,x"), "--lengths: expected positive numbers with commas"),
+        (("RUN", "--kind", "landscape", "--lengths", "-1"), "--lengths: expected positive numbers with commas"),
+    ],
+)
+def test_bad_input_is_one_line(words: tuple[str, ...], message: str, toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    given = [str(toy.path) if word == "RUN" else word for word in words]
+    out, err = probe(*given, "--output", tmp_path, code=2)
+    line = err.splitlines()[-1]
+    assert line.startswith("python -m orchestrator.probe: ") and message in line and out == ""
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_run_without_winners_needs_names(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    bare = toy.output / "bare"
+    if not bare.exists():
+        bare.mkdir()
+        for name in ("config.yaml", "plan.json", "roles.jsonl"):
+            (bare / name).write_bytes((toy.path / name).read_bytes())
+    words = ["--kind", "spectrum", "--output", tmp_path, "--batches", 1]
+    assert f"RUN: {bare} has no winners yet; name trials with --trial" in probe(bare, *words, code=2)[1]
+    known = [json.loads(line) for line in toy.roles.read_text().splitlines()]
+    teacher = next(role["fingerprint"] for role in known if role["role"] == "teacher")
+    probe(bare, *words, "--trial", teacher[:12])
+    [row, *_] = rows_of(tmp_path, "spectrum")
+    assert (row["fingerprint"], row["label"], row["step"]) == (teacher, "teacher seed 0", 12)
+
+
+def test_it_needs_neither_ray_nor_optuna(toy: RunDir, tmp_path: Path) -> None:
+    code = "import sys\nsys.modules.update(dict.fromkeys(['ray', 'optuna']))\n"
+    code += "from orchestrator.probe.__main__ import main\nraise SystemExit(main(sys.argv[1:]))"
+    words = [str(toy.path), "--kind", "spectrum", "--only", "*/l1", "--batches", "1", "--output", str(tmp_path)]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SR_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
