@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from objectives import RECIPES
+from objectives.compose import Objective
 from orchestrator.data.build import build_store
 from orchestrator.data.manifest import PREFIXES, Manifest, SourceFile, list_products, table_names, table_path
 from orchestrator.data.store import PatchStore, check_leaks, dihedral, opened
@@ -20,6 +22,7 @@ from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
+from sr_models.rng import SampleRng, keyed
 
 TEACHER = "0123456789abcdef" * 4
 
@@ -191,6 +194,42 @@ def test_d_of_mu_is_the_kernel_that_made_the_lr_of_each_image(store, tmp_path):
         assert np.array_equal(mu_lr[i], downscale(mu[i], 2, kernel)), i
         assert i >= 7 or np.array_equal(lr[i], downscale(hr[i], 2, kernel)), i
     assert not np.array_equal(mu_lr[4], downscale(mu[4], 2))
+
+
+def test_centroids_of_a_crop_are_those_of_the_whole_image_up_to_its_corners_and_teach_nobody_back(tmp_path):
+    """A teacher that sees neighbours: made of the crop alone, mu and D(mu) would be others at its edges."""
+    (tmp_path / "train").mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)):
+        Image.fromarray(image).save(tmp_path / "train" / f"{i}.png")
+    mine = build_store(tmp_path / "store", train=[ImageSource(hr=str(tmp_path / "train"))], validation=[], scale=2)
+    torch.manual_seed(0)
+    teacher = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 5, padding=2), torch.nn.PixelShuffle(2), torch.nn.Sigmoid())
+    mine.add_centroids(TEACHER, teacher)
+    corners, others = ([0, 0, -1, -1], [0, -1, 0, -1]), {"mu": 0, "mu_lr": 0}
+    for step in range(4):
+        batch = mine.batch(seed=3, step=step, batch_size=6, patch=8, teacher=TEACHER)
+        for i, sample in enumerate(batch.sample_ids):
+            rng = keyed(3, step, int(sample), "crop")
+            lr = mine._lr.images[int(rng.integers(2))]
+            top, left, code = (int(rng.integers(most)) for most in (13, 13, 8))
+            part = lr[top : top + 8, left : left + 8]
+            whole, own = (to_uint8(teacher(to_float(x)).detach())[0] for x in (lr, part))
+            for name, s, of_whole, of_part in (
+                ("mu", 2, whole, own),
+                ("mu_lr", 1, downscale(whole, 2), downscale(own, 2)),
+            ):
+                got = getattr(batch, name)[i][:, *corners]
+                cut = of_whole[top * s : (top + 8) * s, left * s : (left + 8) * s]
+                assert torch.equal(got, dihedral(to_float(cut), code)[0][:, *corners]), name
+                others[name] += not torch.equal(got, dihedral(to_float(of_part), code)[0][:, *corners])
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.PixelShuffle(2))
+        rng = SampleRng(batch.seed, batch.step, batch.sample_ids)
+        for recipe in ("kd", "eco_noise_free", "eco", "loss_mixup", "eco+expectation"):
+            spec = RECIPES[recipe].model_copy(update={"sigma": None})
+            Objective(spec).loss(net, batch, 0.5, rng).per_sample.mean().backward()
+        assert not batch.mu.requires_grad and not batch.mu_lr.requires_grad and net[0].weight.grad is not None
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert others == {"mu": 24, "mu_lr": 24}, "in every crop the teacher saw beyond the corners"
 
 
 @pytest.mark.parametrize(
