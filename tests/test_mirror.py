@@ -20,6 +20,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/needed.py": "tests/orchestrator/test_clean.py",
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
+    "orchestrator/training/teachers.py": "tests/orchestrator/test_ingredients.py",
     "orchestrator/training/validation.py": "tests/orchestrator/training/test_loop.py",
     "sr_models/spec.py": "tests/sr_models/test_init.py",
 }
