@@ -83,6 +83,14 @@ class Access(ABC):
         """Bring one file of the run that was written here to where others find it."""
 
     @abstractmethod
+    def hand_over(self, name: str) -> None:
+        """`send`, and keep no copy here that nobody will read."""
+
+    @abstractmethod
+    def entries(self, name: str) -> set[str]:
+        """Names of the files and folders in a folder of the run, there where all find them; none if it is not there."""
+
+    @abstractmethod
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> str | None:
         """Put files of this machine into a folder of the run; None if workers see them where they are.
 
@@ -248,6 +256,12 @@ class LocalAccess(Access):
     def send(self, name: str) -> None:
         pass
 
+    def hand_over(self, name: str) -> None:
+        pass
+
+    def entries(self, name: str) -> set[str]:
+        return {path.name for path in self.run.at(name).glob("*")}
+
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> None:
         pass
 
@@ -317,6 +331,13 @@ class MirroredAccess(Access):
 
     def send(self, name: str) -> None:
         weathered(lambda: self._above(name).upload(self.run.at(name), name))
+
+    def hand_over(self, name: str) -> None:
+        self.send(name)
+        self.run.at(name).unlink()
+
+    def entries(self, name: str) -> set[str]:
+        return {found.partition("/")[0] for found in weathered(self._stored(name).names)}
 
     def remove(self, name: str) -> None:
         def delete() -> None:

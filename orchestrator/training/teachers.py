@@ -6,27 +6,73 @@ import hashlib
 import shutil
 from pathlib import Path
 
-import ray
 import safetensors.torch
+import torch
 
 import sr_models
 from orchestrator.plan.config import ResourceConfig, SweepConfig, TeacherConfig
-from orchestrator.plan.plan import Plan
-from orchestrator.plan.read import expand
-from orchestrator.run.access import Access
+from orchestrator.plan.plan import Combination, Plan
+from orchestrator.run import journal
 from orchestrator.run.driver import Home
+from orchestrator.run.folder import SHARED, TRIALS, RunDir
 from orchestrator.run.progress import bar, moves
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import Roles
+from orchestrator.training import centroids
 from orchestrator.training import in_full as workers
-from orchestrator.training.failure import NODE_OUT_OF_MEMORY
-from orchestrator.training.in_full import user_errors
 from sr_models.checkpoints import published
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
 
-def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale: int) -> str:
+def finished_trial(home: Home, beginning: str, where: str) -> str:
+    """The fingerprint of a trial of the output that has come to its end; its weights are then on this machine.
+
+    Args:
+        beginning: of its fingerprint, 8 digits or more.
+        where: begins what is refused.
+
+    Raises:
+        InputError: no such trial, several, or one that has not come to its end.
+    """
+    names = sorted(name for name in home.access.entries(TRIALS) if name.startswith(beginning[:16]))
+    if len(names) != 1:
+        found = f"{len(names)} trials begin so: {', '.join(names)}" if names else "it has none that begins so"
+        raise InputError(f"{where}: no trial {beginning!r} in {home.run.output / SHARED}; {found}")
+    home.pull_weights(names[0])
+    folder = home.run.trial(names[0])
+    result = journal.outcome(journal.read(folder / journal.JOURNAL))
+    if result is None or result.status != "complete" or not (folder / TRIAL).exists():
+        raise InputError(f"{where}: trial {names[0]} has not come to its end ({result.status if result else 'no end'})")
+    fingerprint = TrialRecord.read(folder / TRIAL).fingerprint
+    if not fingerprint.startswith(beginning):
+        raise InputError(f"{where}: no trial {beginning!r}; the one whose name begins so is {fingerprint}")
+    return fingerprint
+
+
+def exported(run: RunDir, fingerprint: str) -> Path:
+    """The folder of a finished trial's weights, averaged where it keeps an average."""
+    folder = run.trial(fingerprint)
+    return folder / ("model_ema" if TrialRecord.read(folder / TRIAL).trial_config().train.ema else "model")
+
+
+def check_start(one: Combination, source: Combination) -> None:
+    """Hold that the network of a combination can start from another one's.
+
+    Raises:
+        InputError: it cannot.
+    """
+    with torch.random.fork_rng(devices=[]):  # weights are drawn and thrown away
+        state = sr_models.build(source.network, source.scale, **source.hyper).state_dict()
+        net = sr_models.build(one.network, one.scale, **one.hyper)
+    try:
+        published.initialise(net, state)
+    except InputError as error:
+        raise InputError(f"models.{one.label}.init: {one.id} from {source.id}: {error}") from None
+
+
+def start_weights(config: SweepConfig, home: Home, label: str, path: Path, scale: int) -> str:
     """The hash of the weights that a model starts from; afterwards they lie in the run folder, and they fit.
 
     Raises:
@@ -38,63 +84,68 @@ def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale:
     return sha
 
 
-def start_of(config: SweepConfig, label: str, path: str, scale: int) -> tuple[str, bytes]:
+def start_of(config: SweepConfig, label: str, path: Path, scale: int) -> tuple[str, bytes]:
     """The hash of the weights that a model starts from, and they as safetensors. Raises as `start_weights`."""
     network, given, _train = config.network(label)
-    where = f"models.{label}.init"
     try:
-        state = published.read(expand(path, where, scale), model=network)
+        state = published.read(path, model=network)
         published.initialise(sr_models.build(network, scale, **given), state)
     except InputError as error:
-        raise InputError(f"{where} at x{scale}: {error}") from None
+        raise InputError(f"models.{label}.init at x{scale}: {error}") from None
     payload = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
     return hashlib.sha256(payload).hexdigest(), payload
 
 
 def teach(
-    plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, resources: ResourceConfig, device: str
+    plan: Plan,
+    home: Home,
+    roles: Roles,
+    scale: int,
+    data_hash: str,
+    resources: ResourceConfig,
+    device: str,
+    given: Path | None,
+    node_bytes: int,
 ) -> str:
     """The name of the teacher's centroids at `scale` (`TeacherConfig.centroids`); afterwards they are in the store.
 
     Args:
         data_hash: of the scale's images.
-        resources: what the teacher's training and its outputs may hold.
+        resources: what the teacher's training may hold.
+        given: its weights; None: it is trained first.
+        node_bytes: memory of the cluster's largest node; 0: not known.
 
     Raises:
-        InputError: weights that do not fit, a training that failed.
+        InputError: weights that do not fit, a training that failed; as `centroids.bring`.
     """
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
-    if teacher.weights:
-        name = _given(plan, home, scale)
-    else:
+    if given is None:
         name = _trained(plan, home, roles, scale, data_hash, resources, device)
+    elif given.is_relative_to(home.run.output / SHARED):
+        name = home.run.name_of(given)
+    else:
+        name = _kept(teacher, home, scale, given)
     _, info = load_checkpoint(home.run.at(name))
     if info.scale != scale:
-        raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
+        raise InputError(f"teacher.weights: {given} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    centroids = teacher.centroids(info.model, info.hyper, info.weights_sha256)
-    if not home.access.open_store(data_hash).has_centroids(centroids):
-        with bar(f"centroids x{scale}", 1):
-            cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
-            task = ray.remote(make_centroids).options(num_cpus=cpus, num_gpus=gpus)
-            made = task.remote(name, home.access.for_workers(), teacher, centroids, data_hash, resources, device)
-            try:
-                with user_errors():
-                    ray.get(made)
-            except ray.exceptions.OutOfMemoryError:
-                raise InputError(
-                    f"centroids: {NODE_OUT_OF_MEMORY}; set resources.max_concurrent lower, then run the same command "
-                    "again"
-                ) from None
-    return centroids
+    job = centroids.Job(
+        access=home.access.for_workers(),
+        checkpoint=name,
+        name=teacher.centroids(info.weights_sha256),
+        data_hash=data_hash,
+        tile=teacher.tile,
+        tile_overlap=teacher.tile_overlap,
+        device=device,
+    )
+    centroids.bring(job, home.access, resources, node_bytes, f"centroids x{scale}")
+    return job.name
 
 
-def _given(plan: Plan, home: Home, scale: int) -> str:
-    """The folder, by its name in the run, of weights that the config names: kept there as a checkpoint of ours."""
-    teacher = plan.config.teacher
-    assert teacher is not None and teacher.weights is not None
-    source, name = Path(expand(teacher.weights, "teacher.weights", scale)), f"teacher/x{scale}"
+def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
+    """The folder, by its name in the run, of weights from elsewhere: kept there as a checkpoint of ours."""
+    name = f"teacher/x{scale}"
     if source.is_dir():
         load_checkpoint(source)  # refuses what is no checkpoint of ours
         shutil.copytree(source, home.run.path / name, dirs_exist_ok=True)
@@ -125,38 +176,4 @@ def _trained(
         cure = "change teacher.train" if result.is_final else "the same command tries it again"
         raise InputError(f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; {cure}")
     home.pull_weights(trial.fingerprint)
-    folder = home.run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
-    return home.run.name_of(folder)
-
-
-def make_centroids(
-    checkpoint: str,
-    access: Access,
-    teacher: TeacherConfig,
-    centroids: str,
-    data_hash: str,
-    resources: ResourceConfig,
-    device: str,
-) -> None:
-    """Fill a store with mu and D(mu) of a teacher; `checkpoint` names its folder in the run, `centroids` them."""
-    import torch
-
-    from sr_models.checkpoints.folder import load_checkpoint
-    from sr_models.inference.bound import Bound, fitted, reach
-    from sr_models.inference.super_resolve import Options, super_resolve
-
-    torch.set_num_threads(resources.cpus_per_worker)
-    net, info = load_checkpoint(access.fetch_folder(checkpoint))
-    net = net.to(device)
-    exact, overlap = sr_models.tile_exact(info.model, info.hyper), teacher.tile_overlap
-    if teacher.tile is not None and exact:
-        overlap = max(overlap, reach(net))  # their name does not say tiles, so they must be what whole images give
-    options = Options(tile=teacher.tile, overlap=overlap)
-    store = access.open_store(data_hash)
-    bound = None if resources.bound is None else Bound.of(net, resources.bound, tile_exact=exact)
-
-    def teach(lr_BCHW: torch.Tensor) -> torch.Tensor:
-        return super_resolve(net, lr_BCHW, options=fitted(bound, lr_BCHW, options)).sr
-
-    store.add_centroids(centroids, teach, device=device)
-    access.publish(store)
+    return home.run.name_of(exported(home.run, trial.fingerprint))

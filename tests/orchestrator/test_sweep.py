@@ -22,11 +22,13 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from optuna.trial import TrialState
 from PIL import Image
 
+import sr_models
 from orchestrator.data.store import PatchStore
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.plan.trial import TrialConfig
@@ -34,10 +36,13 @@ from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
+from orchestrator.run.records import TrialRecord, read_plan, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.files import read_json
+from sr_models.inference.super_resolve import super_resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "SR_SWEEP_TEST"
@@ -518,3 +523,112 @@ def metrics(folder: Path) -> list[tuple[int, dict[str, float]]]:
         (entry["step"], {name: value for name, value in entry["metrics"].items() if name != "train.seconds"})
         for entry in journal.steps(journal.read(folder / JOURNAL))
     ]
+
+
+# ---- rows that need the winners of others ----------------------------------------------------------------------------
+
+X2, X4 = "x2/edsr_baseline", "x4/edsr_baseline"
+
+
+@pytest.fixture(scope="module")
+def needing(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Path:
+    """The run of a sweep whose x4 rows start from x2/l1, and whose kd is taught by the scale's l1.
+
+    It was killed while x4/l1 was searched, which needs x2/l1 and is needed by x4/kd, and given its command again.
+    """
+    root = tmp_path_factory.mktemp("needing")
+    config = write_sweep(
+        root,
+        {"edsr_baseline": {**MODELS["edsr_baseline"], "init": {4: {"from": f"{X2}/l1"}}}},
+        {"l1": {"search": ["train.lr"]}, "kd": {}},
+        steps=40,
+        scales=[2, 4],
+        teacher={"from": "x{scale}/edsr_baseline/l1"},
+    )
+    command = [str(config), "--output", str(root / "runs")]
+    first = launch(*command)
+
+    def searching_x4() -> bool:
+        for run in (root / "runs").glob("tiny-*/"):
+            trials = [role.fingerprint for role in read_roles(RunDir(run)) if role.combination == f"{X4}/l1"]
+            return any(journal.steps(journal_of(run, fingerprint)) for fingerprint in trials)
+        return False
+
+    first.wait_until(searching_x4)
+    first.process.kill()
+    first.process.wait()
+    assert first.left(but=AGENTS) == {}
+    [run] = (root / "runs").glob("tiny-*/")
+    assert set(read_winners(run / "winners.json")) == {f"{X2}/l1"}
+    again = launch(*command)
+    assert again.wait() == 0, again.err.read_text()[-3000:]
+    return run
+
+
+def test_rows_come_level_by_level_and_a_kill_in_between_costs_none(needing: Path) -> None:
+    rows = [f"{scale}/{objective}" for scale in (X2, X4) for objective in ("l1", "kd")]
+    winners, plan = read_winners(needing / "winners.json"), read_plan(needing)
+    assert set(winners) == set(rows) == {one.id for one in plan.combinations}
+    assert {name: len(trials) for name, trials in told(needing).items()} == {f"{X2}/l1": 3, f"{X4}/l1": 3}
+    assert {role.combination for role in read_roles(RunDir(needing))} == set(rows), "no teacher was trained first"
+    x2, x4 = (winners[f"{scale}/l1"].fingerprints[0] for scale in (X2, X4))
+    assert plan.weights_from == {"edsr_baseline x4": x2, "teacher x2": x2, "teacher x4": x4}
+    found = leaderboard.boards(needing)
+    assert [len([e for e in board.entries if e.trained]) for board in found] == [2, 2]
+
+
+def test_a_row_starts_from_the_winners_weights_bit_for_bit(needing: Path, tmp_path: Path) -> None:
+    run, winners = RunDir(needing), read_winners(needing / "winners.json")
+    x2, x4 = (run.trial(winners[f"{scale}/l1"].fingerprints[0]) for scale in (X2, X4))
+    config = TrialRecord.read(x4 / "trial.json").trial_config()
+    assert config.init is not None and TrialRecord.read(x2 / "trial.json").trial_config().init is None
+    start = safetensors.torch.load_file(run.init(config.init))
+    assert same(start, safetensors.torch.load_file(x2 / "model" / "model.safetensors"))
+    store = PatchStore.open(run.at(f"shared/store/{config.data_hash[:16]}"))
+    run_trial(config, store, lambda *_: "continue", out_dir=tmp_path, init=run.init(config.init))
+    assert metrics(tmp_path) == metrics(x4)
+
+
+# ---- centroids -------------------------------------------------------------------------------------------------------
+
+
+def test_a_kill_while_centroids_are_made_costs_the_images_under_way(tmp_path: Path, launch: Launcher) -> None:
+    hyper = {"channels": 32, "blocks": 4}
+    net = sr_models.build("edsr_baseline", 2, **hyper)
+    save_checkpoint(
+        tmp_path / "teacher", net, model="edsr_baseline", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None
+    )
+    models = {"edsr_baseline": MODELS["edsr_baseline"]}
+    config = write_sweep(tmp_path, models, {"kd": {}}, steps=5, teacher=str(tmp_path / "teacher"))
+    for k in range(4):
+        Image.fromarray(np.tile(smooth(k), (26, 22, 1))).save(tmp_path / "train" / f"{k}.png")  # 1040x1056: a part each
+    command = [str(config), "--output", str(tmp_path / "runs")]
+    first = launch(*command)
+    first.wait_until(lambda: any((tmp_path / "runs").glob("tiny-*/centroids/*/*.json")))
+    first.process.kill()
+    first.process.wait()
+    assert first.left(but=AGENTS) == {}
+    ended = list((tmp_path / "runs").glob("tiny-*/centroids/*/*.json"))
+    assert 0 < len(ended) < 4
+    for path in ended:
+        path.write_text("1000000.0")  # shows whether it is made again
+    [store] = (tmp_path / "runs").glob("shared/store/*/manifest.json")
+    assert not any("mu" in name for name in PatchStore.open(store.parent).manifest.products)
+
+    again = launch(*command)
+    assert again.wait() == 0, again.err.read_text()[-3000:]
+    made = PatchStore.open(store.parent)
+    [teacher] = {product.teacher for product in made.manifest.products.values() if product.teacher}
+    seconds = made.centroid_seconds(teacher)
+    assert seconds and len(ended) == seconds // 1e6 and seconds % 1e6 > 0, "those that had ended were kept, no other"
+    [run] = (tmp_path / "runs").glob("tiny-*/")
+    assert not (run / "centroids").exists()
+    assert read_plan(run).centroid_seconds == {"x2": seconds}
+    rows = made.centroids_by(lambda lr: super_resolve(net, lr).sr)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for table, row in zip(made._centroids(teacher), rows(3), strict=True):
+            assert made._table(table).hashes[3] == row.sha256
+    finally:
+        torch.set_num_threads(threads)

@@ -13,15 +13,20 @@ from PIL import Image
 from orchestrator import sweep
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.config import SweepConfig, TeacherConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.run.records import begin_trial
 from orchestrator.search.record import Proposal, SearchRecord, record_name, search_key
 from orchestrator.there import There, there_in
+from orchestrator.training.network import build_network, export
+from orchestrator.training.teachers import start_of
+from sr_models.checkpoints.folder import CheckpointInfo
 
 TEACHER = "7" * 64
+CENTROIDS = TeacherConfig().centroids(TEACHER)
 BASE: dict[str, Any] = {
     "name": "toy", "models": {"edsr_baseline": {"channels": 8, "blocks": 1}},
     "objectives": {"l1": {}, "eco": {"search": ["target.length"]}},
@@ -53,14 +58,14 @@ def planned(data: dict[str, Any], **changes: Any) -> Plan:
 
 def trained(run: RunDir, trial: TrialConfig, status: str = "complete") -> None:
     folder = run.trial(trial.fingerprint)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     Journal(folder / JOURNAL).end(status, 30)
 
 
 def finals(plan: Plan, number: int, params: dict[str, Any], hashes: dict[int, str]) -> Iterator[TrialConfig]:
     one = plan.combinations[number]
     for seed in (1, 2):
-        yield plan.trial(one, params, seed, hashes[one.scale], TEACHER)
+        yield plan.trial(one, params, seed, hashes[one.scale], CENTROIDS)
 
 
 def test_what_is_there_is_counted(run: RunDir, data: dict[str, Any]) -> None:
@@ -82,7 +87,7 @@ def test_what_is_there_is_counted(run: RunDir, data: dict[str, Any]) -> None:
     (run.trial(teacher.fingerprint) / "model").mkdir()
     (run.trial(teacher.fingerprint) / "model" / "model.json").write_text(json.dumps(info))
     eco = plan.combinations[1]
-    key = search_key(plan.trial(eco, {}, 0, store.data_hash, TEACHER), eco, plan.config.search)
+    key = search_key(plan.trial(eco, {}, 0, store.data_hash, CENTROIDS), eco, plan.config.search)
     proposals = [
         Proposal(fingerprint="f", params={"target.length": length}, values={30: value}, status=status)
         for length, value, status in ((1.0, 30.0, "complete"), (0.5, 31.0, "complete"), (0.25, 32.0, "stopped"))
@@ -107,6 +112,35 @@ def test_a_failed_run_is_not_there(run: RunDir, data: dict[str, Any]) -> None:
     for trial, status in zip(finals(plan, 0, {}, {2: store.data_hash}), ("failed", "stopped"), strict=True):
         trained(run, trial, status)
     assert there_in(plan, run) == There((0, 0), (0, 0), (0, 2))
+
+
+def test_what_needs_another_row_is_known_once_that_is_there(run: RunDir, data: dict[str, Any]) -> None:
+    models = {"edsr_baseline": {"channels": 8, "blocks": 1, "init": {4: {"from": "x2/edsr_baseline/l1"}}}}
+    plan = planned(
+        data, scales=[2, 4], models=models, objectives=["l1", "kd"], teacher={"from": "x{scale}/edsr_baseline/l1"}
+    )
+    stores = {s: build_store(run.at(STORES), **Inputs(plan.config).sources, scale=s) for s in (2, 4)}
+    by_id = {one.id: one for one in plan.combinations}
+    found = there_in(plan, run)
+    assert found == There((0, 0), (0, 0), (0, 8), unknown=3)
+    assert found.text.endswith("; those of 3 rows are known once what they need is trained")
+
+    first = plan.trial(by_id["x2/edsr_baseline/l1"], {}, 1, stores[2].data_hash, None)
+    trained(run, first)
+    begin_trial(run.trial(first.fingerprint), first, run="toy", steered=False)
+    export(run.trial(first.fingerprint), build_network(first), first, None, None)
+    assert there_in(plan, run) == There((0, 0), (0, 0), (1, 8), unknown=1), "x4/kd needs x4/l1, which needs x2/l1"
+    assert plan.config.teacher
+    taught = CheckpointInfo.read(run.trial(first.fingerprint) / "model").weights_sha256
+    name = plan.config.teacher.centroids(taught)
+    trained(run, plan.trial(by_id["x2/edsr_baseline/kd"], {}, 1, stores[2].data_hash, name))
+    start, _ = start_of(plan.config, "edsr_baseline", run.trial(first.fingerprint) / "model", 4)
+    trained(run, plan.trial(by_id["x4/edsr_baseline/l1"], {}, 2, stores[4].data_hash, None, start))
+    assert there_in(plan, run) == There((0, 0), (0, 0), (3, 8), unknown=1)
+    named = planned(data, objectives=["kd"], teacher={"trial": first.fingerprint[:8]})
+    assert there_in(named, run) == There((0, 0), (0, 0), (1, 2)), "the same teacher by its fingerprint"
+    lost = planned(data, objectives=["kd"], teacher={"trial": "0" * 8})
+    assert there_in(lost, run) == There((0, 0), (0, 0), (0, 2)), "it may lie on a storage"
 
 
 def test_a_dry_run_says_it(

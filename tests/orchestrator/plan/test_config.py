@@ -20,6 +20,9 @@ from sr_models.errors import InputError
         ("evaluation.tile=null", False),
         ("evaluation.tile=64", True),
         ("teacher.tile=64", True),
+        ("teacher.weights=null", False),
+        ("teacher.from=x2/imdn/l1", True),
+        ("models.imdn.init=FILE", True),
         ("evaluation.seed=1", True),
         ("train.checkpoint_every=7", False),
         ("train.snapshots=[0.5]", False),
@@ -38,15 +41,29 @@ def test_the_hash_of_a_sweep_ignores_resources(write, override, moves):
 
 
 @pytest.mark.parametrize(
-    ("teacher", "network", "hyper", "moves"),
+    ("teacher", "moves"),
+    [({}, False), ({"model": "imdn", "train": {"steps": 9}}, False), ({"tile": 64}, True), ({"tile": 32}, True)],
+)
+def test_centroids_are_named_by_weights_and_tiles(teacher, moves):
+    assert (TeacherConfig(**teacher).centroids("ab" * 32) != TeacherConfig().centroids("ab" * 32)) is moves
+    assert TeacherConfig(tile=64).centroids("ab" * 32) != TeacherConfig(tile=64, tile_overlap=8).centroids("ab" * 32)
+    assert TeacherConfig(**teacher).centroids("ab" * 32) != TeacherConfig(**teacher).centroids("cd" * 32)
+    assert TeacherConfig().centroids("ab" * 32) != "ab" * 32, "those that were made with other threads had that name"
+
+
+@pytest.mark.parametrize(
+    ("short", "weights"),
     [
-        ({}, "imdn", {}, False), ({"tile": 64}, "edsr", {}, False), ({"tile": 64}, "imdn", {}, True),
-        ({"tile": 64, "tile_overlap": 8}, "rcan", {}, True), ({"tile": 64}, "imdn", {"attention": "none"}, False),
+        ("FILE", "FILE"), ({"trial": "3b7c3ecc"}, {"trial": "3b7c3ecc"}),
+        ({"from": "x2/imdn/l1", "tile": 9}, {"from": "x2/imdn/l1"}),
     ],
 )  # fmt: skip
-def test_centroids_are_named_by_the_tiles_that_move_them(teacher, network, hyper, moves):
-    names = {each.centroids(network, hyper, "ab" * 32) for each in (TeacherConfig(**teacher), TeacherConfig())}
-    assert (len(names) > 1) is moves
+def test_a_teacher_may_be_named_in_short(short, weights):
+    found = TeacherConfig.parse({"weights": weights}, "t")
+    made = TeacherConfig.model_validate(short)
+    assert made.weights == found.weights and TeacherConfig.parse(made.model_dump(), "t") == made
+    with pytest.raises(InputError, match="give weights or from, not both"):
+        TeacherConfig.parse({"weights": "FILE", "from": "x2/imdn/l1"}, "t")
 
 
 @pytest.mark.parametrize("where", ["evaluation", "teacher"])
