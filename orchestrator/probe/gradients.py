@@ -21,7 +21,7 @@ from objectives.compose import Objective, Update
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
-from orchestrator.probe.trials import Subject, Weights
+from orchestrator.probe.trials import Subject, Weights, points
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.networks.base import SRNetwork
@@ -72,13 +72,6 @@ def losses(spec: ObjectiveSpec, config: TrialConfig, step: int) -> Iterator[tupl
 
     for update in Objective(spec).updates():
         yield update, partial(value, update)
-
-
-def points(subjects: Sequence[Subject], asked: Asked) -> Iterator[tuple[Subject, Weights]]:
-    """Every trial at every step of which it has weights."""
-    for subject in subjects:
-        for weights in subject.weights(asked.weights):
-            yield subject, weights
 
 
 def key(subject: Subject, weights: Weights, asked: Asked) -> dict[str, object]:

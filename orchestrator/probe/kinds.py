@@ -28,6 +28,18 @@ KINDS: dict[str, Kind] = {
         "weights.",
         seeds=1,
     ),
+    "uncertainty": Kind(
+        about="What σ is worth on the test sets (He & Cheng): its size over training (Fig. 2), PLL and PSNR of σ "
+        "against |y - μ|, as luma, beside the best constant of the training patches (Table 7), coverage of the "
+        "intervals that it promises, and how fast errors fall when the largest σ are left out. Trials with a σ branch; "
+        "--images N for the first N of each set.",
+        seeds=1,
+    ),
+    "targets": Kind(
+        about="What ECO trains on (Fig. 7): a training image y and its x, the teacher's μ and D(μ), and the mixtures "
+        "at several --alphas; --image names the image (default: the first). Of runs with a teacher.",
+        seeds=1,
+    ),
 }
 
 DEFAULT_BATCHES, DEFAULT_AT_ONCE = 2, 16
@@ -49,6 +61,12 @@ class Asked:
     """Of each step that is looked at."""
     at_once: int = DEFAULT_AT_ONCE
     """Most samples in one pass."""
+    images: int | None = None
+    """Of each test set, how many; None: all."""
     device: str = "cpu"
+    image: str | None = None
+    """Of the training images, for the sheet of targets; None: the first one."""
+    alphas: tuple[float, ...] = ()
+    """Of the sheet of targets; none of them for its own."""
     lengths: tuple[float, ...] = field(default=())
     """Of the landscape; none of them for its own."""

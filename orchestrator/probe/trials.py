@@ -95,6 +95,13 @@ def subjects(runs: Sequence[Probed], asked: Asked) -> list[Subject]:
     return found
 
 
+def points(subjects: Sequence[Subject], asked: Asked) -> Iterator[tuple[Subject, Weights]]:
+    """Every trial at every step of which it has weights."""
+    for subject in subjects:
+        for weights in subject.weights(asked.weights):
+            yield subject, weights
+
+
 def _of_run(probed: Probed, asked: Asked, *, several: bool) -> Iterator[Subject]:
     combinations = {combination.id: combination for combination in probed.plan.combinations}
     for name, fingerprint in _named(probed, asked) if asked.trials else _winners(probed, asked):

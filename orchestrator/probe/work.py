@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eval.pictures.style import attempt
-from orchestrator.probe import figures, gradients, kept
+from orchestrator.probe import figures, gradients, kept, targets, uncertainty
 from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
@@ -19,7 +19,7 @@ class Work:
     """How one kind is done."""
 
     units: Callable[[Sequence[Subject], Asked], list[Unit]]
-    draw: Callable[[Sequence[Row], figures.PlaceOf], list[Path]]
+    draw: Callable[[Sequence[Subject], Sequence[Row], figures.PlaceOf], list[Path]]
     table: Callable[[Sequence[Row]], list[tuple[str, ...]]]
     """What the terminal shows; its first line is the head."""
 
@@ -27,6 +27,8 @@ class Work:
 WORK: dict[str, Work] = {
     "spectrum": Work(units=gradients.spectrum_units, draw=figures.spectrum, table=figures.spectrum_table),
     "landscape": Work(units=gradients.landscape_units, draw=figures.landscape, table=figures.landscape_table),
+    "uncertainty": Work(units=uncertainty.units, draw=uncertainty.draw, table=uncertainty.table),
+    "targets": Work(units=targets.units, draw=targets.draw, table=targets.table),
 }
 
 
@@ -45,8 +47,9 @@ def run(kind: str, runs: Sequence[Probed], asked: Asked, folder: Path) -> Found:
         InputError: nothing to look at.
     """
     work = WORK[kind]
-    rows = kept.rows_of(kind, work.units(subjects(runs, asked), asked), folder)
+    looked_at = subjects(runs, asked)
+    rows = kept.rows_of(kind, work.units(looked_at, asked), folder)
     files = kept.write(kind, folder, asdict(asked) | {"runs": [probed.run.name for probed in runs]}, rows)
     drawn: list[Path] = []
-    attempt(f"figure of {kind}", lambda: drawn.extend(work.draw(rows, lambda name: folder / f"{name}.png")))
+    attempt(f"figure of {kind}", lambda: drawn.extend(work.draw(looked_at, rows, lambda name: folder / f"{name}.png")))
     return Found(work.table(rows), files + drawn)

@@ -20,6 +20,7 @@ from orchestrator.run.records import read_plan
 from orchestrator.run.roles import read_roles
 from orchestrator.tracking.address import client
 from orchestrator.tracking.deliver import Tracker
+from sr_models.checkpoints.folder import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
 Probe = Callable[..., tuple[str, str]]
@@ -71,6 +72,37 @@ def test_landscape(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
         assert row["low"] <= row["loss"] <= row["high"] and row["distance"] == row["length"] * row["weight_norm"]
         assert row["gradient_difference"] <= row["largest_difference"] and row["smoothness"] > 0
     assert "smoothness" in out and (tmp_path / "landscape_x2.png").exists()
+
+
+def test_uncertainty(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    out, _ = probe(toy.path, "--kind", "uncertainty", "--output", tmp_path)
+    rows = rows_of(tmp_path, "uncertainty")
+    assert labels(rows) == ["expectation"] and len(rows) == 3 * 2
+    for row in rows:
+        assert row["sigma_p10"] <= row["mean_sigma"] <= row["sigma_p90"] and row["coverage"] == sorted(row["coverage"])
+        assert row["sparsification"][0] == row["oracle"][0] == 1
+        assert all(a >= b for a, b in zip(row["sparsification"], row["oracle"], strict=True))
+        assert 0 < row["constant"] < 1 and row["psnr_constant"] > 0
+    last = [row for row in rows if row["step"] == 12]
+    info = load_checkpoint(toy.trial(last[0]["fingerprint"]) / "model")[1]
+    assert info.sigma is not None and last[0]["constant"] == info.sigma["constant"]
+    mean = sum(row["psnr_sigma"] for row in last) / 2
+    assert f"{mean:.2f}" in out and "best constant of edsr_baseline × expectation" in out
+    assert (tmp_path / "uncertainty_x2.png").exists()
+    one = tmp_path / "one"
+    probe(toy.path, "--kind", "uncertainty", "--images", 1, "--output", one)
+    assert {row["image"] for row in rows_of(one, "uncertainty")} == {"10"}
+
+
+def test_targets(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    out, _ = probe(toy.path, "--kind", "targets", "--output", tmp_path, "--alphas", "0.9,0.4", "--image", "train/2.png")
+    rows = rows_of(tmp_path, "targets")
+    assert [row["alpha"] for row in rows] == [0, 0.4, 0.9, 1] and {row["image"] for row in rows} == {"train/2.png"}
+    start = rows[0]
+    for row in rows:  # by linearity
+        for name in ("target_difference", "input_difference"):
+            assert row[name] == pytest.approx((1 - row["alpha"]) * start[name], rel=1e-5)
+    assert rows[-1]["target_psnr"] is None and "equal" in out and (tmp_path / "targets_x2.png").exists()
 
 
 def test_the_same_command_goes_on(toy: RunDir, probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +188,14 @@ def test_a_run_on_a_storage_is_probed_from_any_machine(toy: RunDir, probe: Probe
         (("RUN", "--kind", "spectrum", "--weights", "best"), "--weights must be raw or ema, got 'best'"),
         (("RUN", "--kind", "spectrum", "--weights", "ema"), "has kept no ema weights yet"),
         (("RUN", "--kind", "spectrum", "--device", "cuda:9"), "--device: 'cuda:9' cannot be used here"),
+        (("RUN", "--kind", "uncertainty", "--only", "*/l1"), "no trial that is asked for has a σ branch"),
+        (("RUN", "--kind", "uncertainty", "--images", "0"), "--images must be at least 1, got 0"),
+        (("RUN", "--kind", "targets", "--only", "*/l1"), "no trial that is asked for has a teacher"),
+        (
+            ("RUN", "--kind", "targets", "--image", "train/9.png"),
+            "no training image 'train/9.png'; did you mean",
+        ),
+        (("RUN", "--kind", "targets", "--alphas", "0.5,1"), "--alphas: expected positive numbers below 1 with commas"),
         (("RUN", "--kind", "landscape", "--lengths", "0.1,x"), "--lengths: expected positive numbers with commas"),
         (("RUN", "--kind", "landscape", "--lengths", "-1"), "--lengths: expected positive numbers with commas"),
     ],
