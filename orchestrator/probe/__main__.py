@@ -58,6 +58,9 @@ def parser() -> Parser:
     )  # fmt: skip
     made.add_argument("--lengths", metavar="A,B", help="landscape: step lengths, as fractions of the weights' L2 norm")
     made.add_argument("--images", metavar="N", type=int, help="uncertainty: of each test set (default: all)")
+    made.add_argument(
+        "--metric", metavar="NAME", help="curves, batch_size: this one alone; size_quality: this one, not the leading"
+    )
     made.add_argument("--image", metavar="NAME", help="targets: which training image (default: the first)")
     made.add_argument("--alphas", metavar="A,B", help="targets: mixtures to show, between 0 and 1")
     made.add_argument("--device", metavar="NAME", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
@@ -126,6 +129,7 @@ def _asked(given: argparse.Namespace) -> Asked:
         batches=given.batches,
         at_once=given.at_once,
         images=given.images,
+        metric=given.metric,
         image=given.image,
         alphas=_numbers(given.alphas, "--alphas", below=1),
         device=given.device,

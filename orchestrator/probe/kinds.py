@@ -40,6 +40,26 @@ KINDS: dict[str, Kind] = {
         "at several --alphas; --image names the image (default: the first). Of runs with a teacher.",
         seeds=1,
     ),
+    "curves": Kind(
+        about="Validation over training, with a band from the worst seed to the best: of any rows (--only), such as "
+        "points of a grid or schedules of α (ECO Fig. 5). From the journals; --metric for one of the metrics alone.",
+        seeds=None,
+    ),
+    "batch_size": Kind(
+        about="The last validation against train.batch_size, where a grid varies it, with bands over seeds (ECO "
+        "Fig. 4).",
+        seeds=None,
+    ),
+    "size_quality": Kind(
+        about="Cost against quality, from the boards: parameters (He & Cheng Fig. 4), multiply-adds and measured time "
+        "(IMDN Fig. 6, 9) against the leading metric, or --metric, on each test set.",
+        seeds=None,
+    ),
+    "gradient_sign": Kind(
+        about="How many elements a loss pushes away from its target (He & Cheng Eq. 7, 8): each trial's objective, and "
+        "at the same weights constant σ (some), the expectation loss (none) and that loss with σ detached (15.9 %).",
+        seeds=1,
+    ),
 }
 
 DEFAULT_BATCHES, DEFAULT_AT_ONCE = 2, 16
@@ -64,6 +84,8 @@ class Asked:
     images: int | None = None
     """Of each test set, how many; None: all."""
     device: str = "cpu"
+    metric: str | None = None
+    """Of validations or boards; None: all, or the leading one."""
     image: str | None = None
     """Of the training images, for the sheet of targets; None: the first one."""
     alphas: tuple[float, ...] = ()

@@ -18,22 +18,21 @@ from eval.pictures.sheet import target_sheet
 from orchestrator.data.store import PatchStore
 from orchestrator.probe.figures import PlaceOf, groups
 from orchestrator.probe.kept import Row, Unit
-from orchestrator.probe.kinds import Asked
-from orchestrator.probe.trials import Subject
+from orchestrator.probe.trials import Looked
 from sr_models.errors import InputError
 from sr_models.images.operators import to_float, to_uint8
 
 ALPHAS = (0.25, 0.5, 0.75)
 
 
-def units(subjects: Sequence[Subject], asked: Asked) -> list[Unit]:
+def units(looked: Looked) -> list[Unit]:
     """A unit a store and teacher.
 
     Raises:
         InputError: no trial that is asked for has a teacher.
     """
-    found = {}
-    for subject in subjects:
+    found, asked = {}, looked.asked
+    for subject in looked.subjects:
         config = subject.config
         if config.teacher is None:
             continue
@@ -85,12 +84,12 @@ def _floats(store: PatchStore, image: str, teacher: str) -> dict[str, Tensor]:
 # ---- what it looks like ----------------------------------------------------------------------------------------------
 
 
-def draw(subjects: Sequence[Subject], rows: Sequence[Row], place: PlaceOf) -> list[Path]:
+def draw(looked: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
     """A sheet a scale, of each teacher's pair."""
     paths = []
     several = len(groups(rows, "scale", "data", "teacher")) > len(groups(rows, "scale"))
     for (scale, data, teacher, image), own in groups(rows, "scale", "data", "teacher", "image").items():
-        subject = next(s for s in subjects if (s.config.data_hash, s.config.teacher) == (data, teacher))
+        subject = next(s for s in looked.subjects if (s.config.data_hash, s.config.teacher) == (data, teacher))
         store = subject.probed.home.access.open_store(data)
         pixels, images = store.training_image(image, teacher), _floats(store, image, teacher)
         between = [row["alpha"] for row in own if 0 < row["alpha"] < 1]

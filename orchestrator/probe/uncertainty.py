@@ -23,7 +23,7 @@ from eval.protocol import get_protocol
 from orchestrator.probe.figures import PlaceOf, groups, mean, named, over_steps
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
-from orchestrator.probe.trials import Subject, Weights, points
+from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.images.operators import to_float
@@ -35,14 +35,14 @@ _CONSTANT = "best constant of "
 """How the row is called that σ must beat."""
 
 
-def units(subjects: Sequence[Subject], asked: Asked) -> list[Unit]:
+def units(looked: Looked) -> list[Unit]:
     """A unit a trial, step and test image.
 
     Raises:
         InputError: no trial that is asked for has a σ branch.
     """
-    found = []
-    for subject, weights in points(subjects, asked):
+    found, asked = [], looked.asked
+    for subject, weights in looked.points():
         if weights.info.sigma is None or subject.config.objective.target.output != "sr":
             continue
         evaluation = subject.probed.plan.config.evaluation
@@ -103,7 +103,7 @@ def _loaded(folder: Path, _sha256: str, device: str) -> SRNetwork | WithSigma:
 # ---- what it looks like ----------------------------------------------------------------------------------------------
 
 
-def draw(_: Sequence[Subject], rows: Sequence[Row], place: PlaceOf) -> list[Path]:
+def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
     """σ over training, its size against the error's, calibration and sparsification at the last step."""
     paths = []
     for (scale,), own in groups(named(rows), "scale").items():
