@@ -51,6 +51,8 @@ class Chart:
     """Marks without lines between them."""
     diagonal: str = ""
     """What a thin line of y = x stands for, if there is to be one."""
+    y_range: tuple[float, float] | None = None
+    """Where the vertical axis ends; None: where the lines do."""
     verticals: Mapping[str, float] = field(default_factory=dict)
     """What a thin vertical line stands for -> where."""
 
@@ -133,6 +135,8 @@ def _draw(axes: Axes, chart: Chart, styled: style.Styles, markers: Mapping[str, 
         axes.ticklabel_format(axis="x", useOffset=False)
         if all(float(x).is_integer() and x >= 1000 for line in chart.lines.values() for x in line.x):
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if chart.y_range is not None:
+        axes.set_ylim(*chart.y_range)
     axes.grid(color="#DDDDDD", lw=0.6)
     axes.set_axisbelow(True)
     axes.set_title(chart.title, fontsize=TEXT_PT)

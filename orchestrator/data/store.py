@@ -39,6 +39,7 @@ from orchestrator.data.table import ImageRow, ImageTable, write_tables
 from sr_models.errors import InputError
 from sr_models.files import locked
 from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
+from sr_models.params import nearest
 from sr_models.rng import Purpose, keyed
 
 BuildProgress = Callable[[str, int, int], None]
@@ -168,6 +169,20 @@ class PatchStore:
         """(name, LR, HR) of each validation image: uint8 (H, W, 3) views, HR cropped to a multiple of the scale."""
         hr, lr = self._pair("validation")
         return [(name, x, modcrop(y, self.scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
+
+    def training_image(self, name: str, teacher: str) -> dict[str, np.ndarray]:
+        """A training image and a teacher's centroids of it: "hr" y, "lr" x, "mu", "mu_lr" D(mu); uint8 (H, W, 3) views.
+
+        Raises:
+            InputError: no image of that name, or a teacher that the store lacks.
+        """
+        mu, mu_lr = self._centroids(teacher)
+        names = self._lr.names
+        if name not in names:
+            raise InputError(f"no training image {name!r}{nearest(name, list(names))}")
+        tables = {"hr": self._table("hr"), "lr": self._lr, "mu": self._table(mu), "mu_lr": self._table(mu_lr)}
+        found = {what: table.images[list(names).index(name)] for what, table in tables.items()}
+        return found | {"hr": modcrop(found["hr"], self.scale)}
 
     def sizes(self, split: Split) -> dict[str, tuple[int, int]]:
         """Name -> height and width of each LR image."""

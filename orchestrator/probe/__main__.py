@@ -57,6 +57,12 @@ def parser() -> Parser:
         help=f"most samples in one pass, which bounds memory (default: {DEFAULT_AT_ONCE})",
     )  # fmt: skip
     made.add_argument("--lengths", metavar="A,B", help="landscape: step lengths, as fractions of the weights' L2 norm")
+    made.add_argument("--images", metavar="N", type=int, help="uncertainty: of each test set (default: all)")
+    made.add_argument(
+        "--metric", metavar="NAME", help="curves, batch_size: this one alone; size_quality: this one, not the leading"
+    )
+    made.add_argument("--image", metavar="NAME", help="targets: which training image (default: the first)")
+    made.add_argument("--alphas", metavar="A,B", help="targets: mixtures to show, between 0 and 1")
     made.add_argument("--device", metavar="NAME", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     made.add_argument("--output", metavar="DIR", type=Path, help="where to leave it (default: probes in the first RUN)")
     made.add_argument("--storage", metavar="URI", help="where the runs live, as the sweep was told ($SR_STORAGE)")
@@ -112,7 +118,7 @@ def _asked(given: argparse.Namespace) -> Asked:
             raise InputError(f"--kind: unknown kind {kind!r}{nearest(kind, list(KINDS))}")
     if given.weights not in ("raw", "ema"):
         raise InputError(f"--weights must be raw or ema, got {given.weights!r}")
-    for name in ("batches", "at_once", "seeds"):
+    for name in ("batches", "at_once", "seeds", "images"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -122,19 +128,24 @@ def _asked(given: argparse.Namespace) -> Asked:
         weights=given.weights,
         batches=given.batches,
         at_once=given.at_once,
+        images=given.images,
+        metric=given.metric,
+        image=given.image,
+        alphas=_numbers(given.alphas, "--alphas", below=1),
         device=given.device,
         lengths=_numbers(given.lengths, "--lengths"),
     )
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...]:
-    """Positive numbers with commas between them. Raises InputError: something else."""
+def _numbers(text: str | None, option: str, below: float = math.inf) -> tuple[float, ...]:
+    """Positive numbers with commas between them, by size. Raises InputError: something else."""
     try:
         found = tuple(sorted(float(word) for word in text.split(","))) if text else ()
     except ValueError:
         found = (0.0,)
-    if not all(0 < number < math.inf for number in found):
-        raise InputError(f"{option}: expected positive numbers with commas between them, got {text!r}")
+    if not all(0 < number < below for number in found):
+        most = "" if below == math.inf else f" below {below:g}"
+        raise InputError(f"{option}: expected positive numbers{most} with commas between them, got {text!r}")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.pictures.charts import Chart, Line, charts
 from orchestrator.probe.kept import Row
+from orchestrator.probe.trials import Looked
 
 PlaceOf = Callable[[str], Path]
 """Name of a figure, such as "spectrum_x2" -> the file to draw."""
@@ -61,7 +62,7 @@ def over_steps(rows: Sequence[Row], name: str) -> dict[str, Line]:
 # ---- spectrum --------------------------------------------------------------------------------------------------------
 
 
-def spectrum(rows: Sequence[Row], place: PlaceOf) -> list[Path]:
+def spectrum(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
     """Power by frequency at up to three steps, and over steps the share beyond what LR holds."""
     paths = []
     for (scale,), of_scale in groups(named(rows), "scale").items():
@@ -114,7 +115,7 @@ def spectrum_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 # ---- landscape -------------------------------------------------------------------------------------------------------
 
 
-def landscape(rows: Sequence[Row], place: PlaceOf) -> list[Path]:
+def landscape(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
     """The loss with its range, that range, the largest gradient difference and the smoothness, over steps."""
     paths = []
     starts = [row for row in rows if row["length"] == 0]

@@ -21,7 +21,7 @@ from objectives.compose import Objective, Update
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
-from orchestrator.probe.trials import Subject, Weights
+from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.networks.base import SRNetwork
@@ -74,13 +74,6 @@ def losses(spec: ObjectiveSpec, config: TrialConfig, step: int) -> Iterator[tupl
         yield update, partial(value, update)
 
 
-def points(subjects: Sequence[Subject], asked: Asked) -> Iterator[tuple[Subject, Weights]]:
-    """Every trial at every step of which it has weights."""
-    for subject in subjects:
-        for weights in subject.weights(asked.weights):
-            yield subject, weights
-
-
 def key(subject: Subject, weights: Weights, asked: Asked) -> dict[str, object]:
     """What rows on a trial at a step depend on, beside what a kind adds."""
     return {
@@ -98,11 +91,12 @@ def begun(subject: Subject, weights: Weights, asked: Asked, update: str) -> Row:
 # ---- spectrum --------------------------------------------------------------------------------------------------------
 
 
-def spectrum_units(subjects: Sequence[Subject], asked: Asked) -> list[Unit]:
+def spectrum_units(looked: Looked) -> list[Unit]:
     """A unit a trial and step."""
+    asked = looked.asked
     return [
         Unit(key=key(subject, weights, asked), rows=partial(_spectrum, subject, weights, asked))
-        for subject, weights in points(subjects, asked)
+        for subject, weights in looked.points()
     ]
 
 
@@ -133,15 +127,16 @@ def _spectrum(subject: Subject, weights: Weights, asked: Asked) -> list[Row]:
 # ---- landscape -------------------------------------------------------------------------------------------------------
 
 
-def landscape_units(subjects: Sequence[Subject], asked: Asked) -> list[Unit]:
+def landscape_units(looked: Looked) -> list[Unit]:
     """A unit a trial and step."""
+    asked = looked.asked
     lengths = asked.lengths or landscape.LENGTHS
     return [
         Unit(
             key={**key(subject, weights, asked), "lengths": lengths},
             rows=partial(_landscape, subject, weights, asked, lengths),
         )
-        for subject, weights in points(subjects, asked)
+        for subject, weights in looked.points()
     ]
 
 

@@ -31,8 +31,8 @@ Row = dict[str, Any]
 class Unit:
     """A part of a probe's work, the rows of which are kept as soon as they are there."""
 
-    key: Mapping[str, Any]
-    """Plain data that says all that its rows depend on."""
+    key: Mapping[str, Any] | None
+    """Plain data that says all that its rows depend on; None: they are read, not computed, and no part is kept."""
     rows: Callable[[], list[Row]]
 
 
@@ -41,15 +41,20 @@ def rows_of(kind: str, units: Sequence[Unit], folder: Path) -> list[Row]:
     found: list[Row] = []
     with bar(kind, len(units), "part") as done:
         for unit in units:
-            name = digest({"kind": kind, "version": VERSION, **unit.key})[:32]
-            path = folder / PARTS / f"{kind}-{name}.json"
-            rows = _read(path) if path.exists() else None
-            if rows is None:
-                rows = unit.rows()
-                write_json(path, rows)
-            found += rows
+            found += unit.rows() if unit.key is None else _part(kind, unit, unit.key, folder)
             done.update()
     return found
+
+
+def _part(kind: str, unit: Unit, key: Mapping[str, Any], folder: Path) -> list[Row]:
+    """The rows of a unit, which are then kept."""
+    name = digest({"kind": kind, "version": VERSION, **key})[:32]
+    path = folder / PARTS / f"{kind}-{name}.json"
+    rows = _read(path) if path.exists() else None
+    if rows is None:
+        rows = unit.rows()
+        write_json(path, rows)
+    return rows
 
 
 def write(kind: str, folder: Path, asked: Mapping[str, Any], rows: Sequence[Row]) -> list[Path]:

@@ -28,6 +28,38 @@ KINDS: dict[str, Kind] = {
         "weights.",
         seeds=1,
     ),
+    "uncertainty": Kind(
+        about="What σ is worth on the test sets (He & Cheng): its size over training (Fig. 2), PLL and PSNR of σ "
+        "against |y - μ|, as luma, beside the best constant of the training patches (Table 7), coverage of the "
+        "intervals that it promises, and how fast errors fall when the largest σ are left out. Trials with a σ branch; "
+        "--images N for the first N of each set.",
+        seeds=1,
+    ),
+    "targets": Kind(
+        about="What ECO trains on (Fig. 7): a training image y and its x, the teacher's μ and D(μ), and the mixtures "
+        "at several --alphas; --image names the image (default: the first). Of runs with a teacher.",
+        seeds=1,
+    ),
+    "curves": Kind(
+        about="Validation over training, with a band from the worst seed to the best: of any rows (--only), such as "
+        "points of a grid or schedules of α (ECO Fig. 5). From the journals; --metric for one of the metrics alone.",
+        seeds=None,
+    ),
+    "batch_size": Kind(
+        about="The last validation against train.batch_size, where a grid varies it, with bands over seeds (ECO "
+        "Fig. 4).",
+        seeds=None,
+    ),
+    "size_quality": Kind(
+        about="Cost against quality, from the boards: parameters (He & Cheng Fig. 4), multiply-adds and measured time "
+        "(IMDN Fig. 6, 9) against the leading metric, or --metric, on each test set.",
+        seeds=None,
+    ),
+    "gradient_sign": Kind(
+        about="How many elements a loss pushes away from its target (He & Cheng Eq. 7, 8): each trial's objective, and "
+        "at the same weights constant σ (some), the expectation loss (none) and that loss with σ detached (15.9 %).",
+        seeds=1,
+    ),
 }
 
 DEFAULT_BATCHES, DEFAULT_AT_ONCE = 2, 16
@@ -49,6 +81,14 @@ class Asked:
     """Of each step that is looked at."""
     at_once: int = DEFAULT_AT_ONCE
     """Most samples in one pass."""
+    images: int | None = None
+    """Of each test set, how many; None: all."""
     device: str = "cpu"
+    metric: str | None = None
+    """Of validations or boards; None: all, or the leading one."""
+    image: str | None = None
+    """Of the training images, for the sheet of targets; None: the first one."""
+    alphas: tuple[float, ...] = ()
+    """Of the sheet of targets; none of them for its own."""
     lengths: tuple[float, ...] = field(default=())
     """Of the landscape; none of them for its own."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from orchestrator.run.roles import RoleRecord, read_roles
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.params import nearest
+
+BATCH_SIZE = "train.batch_size"
 
 FOLDERS = {"raw": "model", "ema": "model_ema"}
 """Kind of weights -> their folder in a trial's or a snapshot's."""
@@ -42,6 +45,8 @@ class Subject:
     combination: str
     label: str
     """Network and objective, with the run's name where several runs are looked into."""
+    off_grid: str
+    """The same without a batch size that is a grid's."""
     config: TrialConfig
 
     @property
@@ -82,6 +87,25 @@ class Subject:
         }
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a probe looks at."""
+
+    runs: Sequence[Probed]
+    asked: Asked
+
+    @cached_property
+    def subjects(self) -> list[Subject]:
+        """The trials, as `subjects` finds them."""
+        return subjects(self.runs, self.asked)
+
+    def points(self) -> Iterator[tuple[Subject, Weights]]:
+        """Every trial at every step of which it has weights."""
+        for subject in self.subjects:
+            for weights in subject.weights(self.asked.weights):
+                yield subject, weights
+
+
 def subjects(runs: Sequence[Probed], asked: Asked) -> list[Subject]:
     """The trials that are asked for, in the order of the runs' combinations; their files are then here.
 
@@ -103,17 +127,20 @@ def _of_run(probed: Probed, asked: Asked, *, several: bool) -> Iterator[Subject]
         probed.home.access.pull(probed.run.name_of(folder), [f"{SNAPSHOTS}/*"], only_read=True)
         if not (folder / TRIAL).exists():
             continue
-        label = _label(combinations[name]) if name in combinations else name
+        run = f" ({probed.run.name})" if several else ""
+        planned = combinations.get(name)
         yield Subject(
             probed=probed,
             combination=name,
-            label=f"{label} ({probed.run.name})" if several else label,
+            label=(f"{planned.label} × {planned.objective_label}" if planned else name) + run,
+            off_grid=(_off_grid(planned) if planned else name) + run,
             config=TrialRecord.read(folder / TRIAL).trial_config(),
         )
 
 
-def _label(combination: Combination) -> str:
-    return f"{combination.label} × {combination.objective_label}"
+def _off_grid(combination: Combination) -> str:
+    point = {name: value for name, value in combination.point.items() if name != BATCH_SIZE}
+    return f"{combination.label} × {replace(combination, point=point).objective_label}"
 
 
 def _winners(probed: Probed, asked: Asked) -> Iterator[tuple[str, str]]:

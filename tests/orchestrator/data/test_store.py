@@ -244,6 +244,17 @@ def test_a_teacher_of_another_scale_or_without_numbers_is_refused(store, tmp_pat
     assert not PatchStore.open(mine.folder).has_centroids("a" * 16)
 
 
+def test_a_training_image_and_its_centroids_go_by_name(store):
+    name = list(store.sizes("train"))[2]
+    found = store.training_image(name, TEACHER)
+    height, width = store.sizes("train")[name]
+    assert found["lr"].shape == found["mu_lr"].shape == (height, width, 3)
+    assert found["hr"].shape == found["mu"].shape == (2 * height, 2 * width, 3)
+    assert (found["mu"][::2, ::2] == found["lr"]).all(), "this teacher repeats pixels"
+    with pytest.raises(InputError, match="no training image 'x'"):
+        store.training_image("x", TEACHER)
+
+
 def test_what_the_store_lacks_is_named(store):
     with pytest.raises(InputError, match="holds no mu_x2_ffffffffffffffff"):
         draw(store, teacher="f" * 64)

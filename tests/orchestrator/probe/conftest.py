@@ -102,6 +102,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return run
 
 
+@pytest.fixture(scope="session")
+def train() -> Callable[[RunDir, Plan], None]:
+    """Does to an empty run folder what a sweep would."""
+    return train_run
+
+
 @pytest.fixture
 def probe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, str]]:
     """Runs the command in this process; returns what it wrote to standard output and to errors."""

@@ -8,18 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+import sr_models
+from eval.pictures.charts import Line
 from orchestrator.data.store import PatchStore
-from orchestrator.probe import kept, work
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.plan import make_plan
+from orchestrator.probe import curves, kept, work
 from orchestrator.probe.kinds import KINDS
 from orchestrator.run.driver import StoredHome, home_of
 from orchestrator.run.folder import STORES, RunDir
-from orchestrator.run.records import read_plan
+from orchestrator.run.records import read_plan, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.tracking.address import client
 from orchestrator.tracking.deliver import Tracker
+from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.networks.base import parameters
 
 ROOT = Path(__file__).resolve().parents[3]
 Probe = Callable[..., tuple[str, str]]
@@ -71,6 +79,115 @@ def test_landscape(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
         assert row["low"] <= row["loss"] <= row["high"] and row["distance"] == row["length"] * row["weight_norm"]
         assert row["gradient_difference"] <= row["largest_difference"] and row["smoothness"] > 0
     assert "smoothness" in out and (tmp_path / "landscape_x2.png").exists()
+
+
+def test_uncertainty(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    out, _ = probe(toy.path, "--kind", "uncertainty", "--output", tmp_path)
+    rows = rows_of(tmp_path, "uncertainty")
+    assert labels(rows) == ["expectation"] and len(rows) == 3 * 2
+    for row in rows:
+        assert row["sigma_p10"] <= row["mean_sigma"] <= row["sigma_p90"] and row["coverage"] == sorted(row["coverage"])
+        assert row["sparsification"][0] == row["oracle"][0] == 1
+        assert all(a >= b for a, b in zip(row["sparsification"], row["oracle"], strict=True))
+        assert 0 < row["constant"] < 1 and row["psnr_constant"] > 0
+    last = [row for row in rows if row["step"] == 12]
+    info = load_checkpoint(toy.trial(last[0]["fingerprint"]) / "model")[1]
+    assert info.sigma is not None and last[0]["constant"] == info.sigma["constant"]
+    mean = sum(row["psnr_sigma"] for row in last) / 2
+    assert f"{mean:.2f}" in out and "best constant of edsr_baseline × expectation" in out
+    assert (tmp_path / "uncertainty_x2.png").exists()
+    one = tmp_path / "one"
+    probe(toy.path, "--kind", "uncertainty", "--images", 1, "--output", one)
+    assert {row["image"] for row in rows_of(one, "uncertainty")} == {"10"}
+
+
+def test_targets(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    out, _ = probe(toy.path, "--kind", "targets", "--output", tmp_path, "--alphas", "0.9,0.4", "--image", "train/2.png")
+    rows = rows_of(tmp_path, "targets")
+    assert [row["alpha"] for row in rows] == [0, 0.4, 0.9, 1] and {row["image"] for row in rows} == {"train/2.png"}
+    start = rows[0]
+    for row in rows:  # by linearity
+        for name in ("target_difference", "input_difference"):
+            assert row[name] == pytest.approx((1 - row["alpha"]) * start[name], rel=1e-5)
+    assert rows[-1]["target_psnr"] is None and "equal" in out and (tmp_path / "targets_x2.png").exists()
+
+
+def test_curves(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    out, _ = probe(toy.path, "--kind", "curves", "--output", tmp_path)
+    rows = rows_of(tmp_path, "curves")
+    assert labels(rows) == ["l1", "eco", "expectation"] and {row["seed"] for row in rows} == {1, 2}
+    assert {row["step"] for row in rows} == {4, 8, 12} and all(row["images"] == 4 * row["step"] for row in rows)
+    eco = [row["value"] for row in rows if row["label"].endswith("eco") and row["step"] == 12]
+    assert f"{sum(eco) / 2:.2f}" in out and f"{min(eco):.2f}" in out and (tmp_path / "curves_x2.png").exists()
+    band = curves.bands([row for row in rows if row["label"].endswith("eco")], "step")["edsr_baseline × eco"]
+    assert band.x == [4, 8, 12] and band.low is not None and band.high is not None
+    assert (band.low[-1], band.high[-1]) == (min(eco), max(eco)) and band.y[-1] == pytest.approx(sum(eco) / 2)
+
+
+def test_a_seed_that_is_behind_ends_its_band() -> None:
+    row = {"run": "r", "combination": "c", "label": "a", "value": 1.0}
+    rows = [row | {"seed": 1, "step": step} for step in (4, 8)] + [row | {"seed": 2, "step": 4, "value": 3.0}]
+    assert curves.bands(rows, "step")["a"] == Line(x=[4], y=[2.0], low=[1.0], high=[3.0])
+
+
+def test_batch_size(toy: RunDir, train: Callable[..., None], probe: Probe, tmp_path: Path) -> None:
+    """The points of a grid are one line, from the journals of trials that are there."""
+    text = yaml.safe_load(toy.config.read_text())
+    text["objectives"] = {"l1": {"grid": {"train.batch_size": [2, 4]}}}
+    plan = make_plan(SweepConfig.parse(text, "grid"))
+    run = RunDir(tmp_path / "runs" / "grid")
+    train(run, plan)
+    out, _ = probe(run.path, "--kind", "batch_size", "--kind", "curves", "--output", tmp_path)
+    rows = rows_of(tmp_path, "batch_size")
+    assert {row["off_grid"] for row in rows} == {"edsr_baseline × l1"}
+    assert labels(rows) == ["l1, batch_size=2", "l1, batch_size=4"]
+    line = curves.bands(curves.last(rows), "batch_size", "off_grid")["edsr_baseline × l1"]
+    assert line.x == [2, 4] and "l1, batch_size=4 ×2" in out
+    assert (tmp_path / "batch_size_x2.png").exists() and (tmp_path / "curves_x2.png").exists()
+
+
+def test_size_quality(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    (tmp_path / "run" / "evaluation").mkdir(parents=True)
+    for name in ("config.yaml", "plan.json", "winners.json", "roles.jsonl"):
+        (tmp_path / "run" / name).write_bytes((toy.path / name).read_bytes())
+    rows, won = [], read_winners(toy.winners)
+    for place, (combination, winner) in enumerate(won.items()):
+        model, objective = combination.split("/")[1:]
+        for seed, fingerprint in enumerate(winner.fingerprints, 1):
+            rows.append({
+                "combination": combination, "model": model, "objective": objective, "target": "hr", "loss": "l1",
+                "scale": 2, "fingerprint": fingerprint, "seed": seed, "weights": "raw", "benchmark": "toys",
+                "image": "9", "protocol": "classical-y-b2", "lr_sha256": "aa", "kernel": "files", "precision": "fp32",
+                "draws": 1, "seconds": 0.25, "psnr_y": 30.0 + place + seed, "ssim_y": 0.5, "versions": "{}",
+            })  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "run" / "evaluation" / "0.parquet")
+    out, _ = probe(tmp_path / "run", "--kind", "size_quality", "--output", tmp_path)
+    found = rows_of(tmp_path, "size_quality")
+    assert [(row["value"], row["low"], row["high"]) for row in found[:1]] == [(33.5, 33.0, 34.0)]
+    net = sr_models.build("edsr_baseline", 2, channels=8, blocks=1)
+    assert {row["parameters"] for row in found} == {parameters(net)} and {row["seconds"] for row in found} == {0.25}
+    adds = sr_models.multiply_adds("edsr_baseline", 2, {"channels": 8, "blocks": 1}) * 1280 * 720 / 4
+    assert {row["multiply_adds"] for row in found} == {adds}
+    assert "250.0" in out and "33.50" in out and (tmp_path / "size_quality_x2.png").exists()
+    probe(tmp_path / "run", "--kind", "size_quality", "--output", tmp_path, "--metric", "ssim_y", "--only", "*/l1")
+    [row] = rows_of(tmp_path, "size_quality")
+    assert (row["metric"], row["value"], row["combination"]) == ("ssim_y", 0.5, "x2/edsr_baseline/l1")
+    bad = ["--kind", "size_quality", "--output", tmp_path, "--metric"]
+    assert "--metric: unknown metric 'psnr'" in probe(tmp_path / "run", *bad, "psnr", code=2)[1]
+    assert "no row of a board has that metric" in probe(tmp_path / "run", *bad, "pll", code=2)[1]
+
+
+def test_gradient_sign(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    out, _ = probe(toy.path, "--kind", "gradient_sign", "--output", tmp_path, "--at-once", 3)
+    rows = rows_of(tmp_path, "gradient_sign")
+    shares = {row["loss"]: [] for row in rows}
+    for row in rows:
+        shares[row["loss"]].append(row["wrong_share"])
+        assert row["wrong"] + row["right"] + row["silent"] == 2 * 4 * 3 * 24 * 24
+    assert len(rows) == 3 * 3 * 4 and set(shares["its own"]) == {0.0} and set(shares["expectation"]) == {0.0}
+    assert all(0 < share < 0.1 for share in shares["constant_sigma"])
+    assert shares["expectation, σ detached"] == pytest.approx([0.1587] * 9, abs=0.012)
+    assert "0.00 %" in out and (tmp_path / "gradient_sign_x2.png").exists()
 
 
 def test_the_same_command_goes_on(toy: RunDir, probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +273,20 @@ def test_a_run_on_a_storage_is_probed_from_any_machine(toy: RunDir, probe: Probe
         (("RUN", "--kind", "spectrum", "--weights", "best"), "--weights must be raw or ema, got 'best'"),
         (("RUN", "--kind", "spectrum", "--weights", "ema"), "has kept no ema weights yet"),
         (("RUN", "--kind", "spectrum", "--device", "cuda:9"), "--device: 'cuda:9' cannot be used here"),
+        (("RUN", "--kind", "uncertainty", "--only", "*/l1"), "no trial that is asked for has a σ branch"),
+        (("RUN", "--kind", "uncertainty", "--images", "0"), "--images must be at least 1, got 0"),
+        (
+            ("RUN", "--kind", "batch_size"),
+            "--kind batch_size: every trial has 4 patches a step; vary it with",
+        ),
+        (("RUN", "--kind", "curves", "--metric", "psnr"), "--metric: unknown metric 'psnr'; did you mean 'psnr_y'?"),
+        (("RUN", "--kind", "size_quality"), "holds no scores yet"),
+        (("RUN", "--kind", "targets", "--only", "*/l1"), "no trial that is asked for has a teacher"),
+        (
+            ("RUN", "--kind", "targets", "--image", "train/9.png"),
+            "no training image 'train/9.png'; did you mean",
+        ),
+        (("RUN", "--kind", "targets", "--alphas", "0.5,1"), "--alphas: expected positive numbers below 1 with commas"),
         (("RUN", "--kind", "landscape", "--lengths", "0.1,x"), "--lengths: expected positive numbers with commas"),
         (("RUN", "--kind", "landscape", "--lengths", "-1"), "--lengths: expected positive numbers with commas"),
     ],

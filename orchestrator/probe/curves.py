@@ -1,0 +1,142 @@
+"""Validation over training, with bands over seeds: of any rows of a run, of ramps side by side, of a grid's points.
+
+From the journals alone. ECO (https://arxiv.org/abs/2312.17526), Fig. 4 (batch sizes) and Fig. 5 (schedules of α): bands
+reach from the worst seed to the best, lines are means over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from eval.pictures.charts import Chart, Line, charts
+from eval.pictures.style import axis_label
+from eval.protocol import AVERAGED, get_metric, get_protocol, plain_metric
+from orchestrator.probe.figures import PlaceOf, groups, mean
+from orchestrator.probe.kept import Row, Unit
+from orchestrator.probe.kinds import Asked
+from orchestrator.probe.trials import BATCH_SIZE, Looked, Subject
+from sr_models.errors import InputError
+
+
+def units(looked: Looked) -> list[Unit]:
+    """A unit a trial.
+
+    Raises:
+        InputError: an unknown metric.
+    """
+    if looked.asked.metric is not None:
+        get_metric(plain_metric(looked.asked.metric), "--metric")
+    return [Unit(key=None, rows=partial(_rows, subject, looked.asked)) for subject in looked.subjects]
+
+
+def batch_size_units(looked: Looked) -> list[Unit]:
+    """The same, of a run whose batch sizes differ.
+
+    Raises:
+        InputError: they do not.
+    """
+    sizes = {subject.config.train.batch_size for subject in looked.subjects}
+    if len(sizes) == 1:
+        raise InputError(
+            f"--kind batch_size: every trial has {sizes.pop()} patches a step; vary it with `grid: {{{BATCH_SIZE}: "
+            "[8, 16]}` under an objective"
+        )
+    return units(looked)
+
+
+def _rows(subject: Subject, asked: Asked) -> list[Row]:
+    """A row a validation and metric."""
+    batch_size, evaluation = subject.config.train.batch_size, subject.probed.plan.config.evaluation
+    begun = {
+        **subject.named(), "off_grid": subject.off_grid, "steps": subject.config.train.steps, "batch_size": batch_size,
+        "protocol": get_protocol(evaluation.protocol).id(subject.config.scale),
+    }  # fmt: skip
+    return [
+        {**begun, "step": entry["step"], "images": entry["step"] * batch_size, "metric": name, "value": value}
+        for entry in subject.entries()
+        for name, value in entry["metrics"].items()
+        if not name.startswith("train.") and asked.metric in (None, name)
+    ]
+
+
+def bands(rows: Sequence[Row], x: str, label: str = "label") -> dict[str, Line]:
+    """Label -> mean over seeds with the least and the largest value, where all its seeds have one."""
+    lines = {}
+    for (name,), own in groups(rows, label).items():
+        seeds = len(groups(own, "run", "combination", "seed")) // len(groups(own, "run", "combination"))
+        at = {place: found for (place,), found in sorted(groups(own, x).items()) if len(found) >= seeds}
+        values = {place: [row["value"] for row in found] for place, found in at.items()}
+        lines[name] = Line(
+            x=list(at),
+            y=[mean(found, "value") for found in at.values()],
+            low=[min(found) for found in values.values()] if seeds > 1 else None,
+            high=[max(found) for found in values.values()] if seeds > 1 else None,
+        )
+    return lines
+
+
+def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
+    """A chart a metric; where batch sizes differ, also one over the images seen."""
+    paths = []
+    for (scale,), of_scale in groups(rows, "scale").items():
+        shown = []
+        axes = {"step": "optimiser steps"}
+        if len({row["batch_size"] for row in of_scale}) > 1:
+            axes["images"] = "LR patches seen"
+        for (metric,), own in groups(of_scale, "metric").items():
+            shown += [_chart(metric, own, x, text) for x, text in axes.items()]
+        paths.append(_save(place(f"curves_x{scale}"), shown, of_scale, f"Validation over training, ×{scale}"))
+    return paths
+
+
+def _chart(metric: str, rows: Sequence[Row], x: str, text: str) -> Chart:
+    return Chart(title=_title(metric), xlabel=text, ylabel=axis_label(plain_metric(metric)), lines=bands(rows, x))
+
+
+def draw_batch_sizes(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
+    """The last validation against the batch size, one line for what else a row is."""
+    paths = []
+    for (scale,), of_scale in groups(last(rows), "scale").items():
+        shown = [
+            Chart(
+                title=_title(metric), xlabel="batch size (LR patches)", ylabel=axis_label(plain_metric(metric)),
+                lines=bands(own, "batch_size", "off_grid"), log_x=True,
+            )
+            for (metric,), own in groups(of_scale, "metric").items()
+        ]  # fmt: skip
+        title = f"Batch size and the last validation, equal steps, ×{scale}"
+        paths.append(_save(place(f"batch_size_x{scale}"), shown, of_scale, title))
+    return paths
+
+
+def _title(metric: str) -> str:
+    return "averaged weights" if metric.startswith(AVERAGED) else "raw weights"
+
+
+def _save(path: Path, shown: Sequence[Chart], rows: Sequence[Row], title: str) -> Path:
+    seeds = sorted({len(groups(own, "seed")) for own in groups(rows, "label").values()})
+    count = " to ".join(map(str, seeds[:: max(len(seeds) - 1, 1)]))
+    caption = f"Line: mean of {count} seed{'s' * (seeds[-1] > 1)}; band: the worst to the best of them; "
+    charts(path, shown, title=title, caption=caption + f"protocol {rows[0]['protocol']}", columns=min(len(shown), 2))
+    return path
+
+
+def last(rows: Sequence[Row]) -> list[Row]:
+    """Of each trial and metric the row of the last validation."""
+    return [own[-1] for own in groups(rows, "run", "fingerprint", "combination", "metric").values()]
+
+
+def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """A line a row of the run: mean, worst and best of the last validation."""
+    lines: list[tuple[str, ...]] = [("label", "metric", "step", "seeds", "mean", "least", "largest")]
+    found: Mapping[tuple[object, ...], list[Row]] = groups(last(rows), "label", "scale", "metric")
+    for (label, scale, metric), own in found.items():
+        digits = get_metric(plain_metric(str(metric))).decimals
+        values = [row["value"] for row in own]
+        numbers = [f"{number:.{digits}f}" for number in (mean(own, "value"), min(values), max(values))]
+        lines.append((f"{label} ×{scale}", str(metric), f"{own[0]['step']:,}", str(len(own)), *numbers))
+    if len(lines) == 1:
+        raise InputError("no trial that is asked for has a validation of that metric")
+    return lines
