@@ -15,12 +15,13 @@ from orchestrator.plan.paper import PaperConfig
 def print_beside(board: Board, paper: PaperConfig, asked: EvaluationConfig) -> None:
     """Fill in what is printed: for a cell, for the lead where all its columns are, for the cost.
 
-    Nothing happens to a board of another protocol than the config's; tiles are not another one.
+    Nothing happens to a board of another protocol than the config's; noise on its inputs is a test set's own, and tiles
+    are not another one.
     """
     protocol = get_protocol(asked.protocol)
     if asked.draws is not None:
         protocol = protocol.model_copy(update={"draws": asked.draws})
-    if re.sub(r"\+tile\d+o\d+$", "", board.protocol) != protocol.id(board.scale):
+    if re.sub(r"(-noise[^+]+)?(\+tile\d+o\d+)?$", "", board.protocol) != protocol.id(board.scale):
         return
     board.paper = paper
     for entry in board.entries:

@@ -86,6 +86,8 @@ def test_the_lead_has_a_printed_mean_only_where_all_of_its_columns_are_printed(t
     [
         ("classical-y-b2", "null", True),
         ("classical-y-b2+tile96o8", "96", True),
+        ("classical-y-b2-noise0.01", "null", True),
+        ("classical-y-b2-noise1e-05+tile96o8", "96", True),
         ("classical-y-b2+x8", "null", False),
         ("classical-y-b2+tile96o8+x8", "null", False),
         ("uncropped-y-b0", "null", False),
