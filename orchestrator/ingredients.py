@@ -20,6 +20,7 @@ from orchestrator.plan.weights import Weights
 from orchestrator.run.records import write_plan
 from orchestrator.session import Session
 from orchestrator.training import teachers
+from orchestrator.training.centroids import Room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +116,14 @@ def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
     resources, config, found = session.config.resources, session.config, dict(ingredients.teachers)
     if not session.plan.teacher_scales:
         return found
-    if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
-        cluster = session.cluster.resources
-        cores = capacity.cores_of_largest(cluster, resources.cpus_per_worker, resources.gpus_per_worker)
-        resources = resources.model_copy(update={"cpus_per_worker": cores})
+
+    def room() -> teachers.Room:
+        cluster, alone = session.cluster.resources, resources
+        if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
+            cores = capacity.cores_of_largest(cluster, resources.cpus_per_worker, resources.gpus_per_worker)
+            alone = resources.model_copy(update={"cpus_per_worker": cores})
+        return Room(alone, max((node.memory for node in cluster.nodes), default=0))
+
     for scale in session.plan.teacher_scales:
         assert config.teacher is not None  # the plan refuses objectives that need one otherwise
         weights = config.teacher.at(scale)
@@ -126,8 +131,7 @@ def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
             continue
         given = path_of(session, weights, "teacher.weights", scale, ingredients.sources) if weights else None
         found[scale] = teachers.teach(
-            session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], resources, session.device,
-            given, max((node.memory for node in session.cluster.resources.nodes), default=0),
+            session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], room, session.device, given
         )  # fmt: skip
     return found
 

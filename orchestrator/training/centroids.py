@@ -71,12 +71,22 @@ class Job:
         return f"{FOLDER}/{self.data_hash[:16]}-{self.name[:16]}"
 
 
-def bring(job: Job, access: Access, resources: ResourceConfig, node_bytes: int, what: str) -> None:
+@dataclass(frozen=True)
+class Room:
+    """What a teacher's training, and making its outputs, may hold."""
+
+    resources: ResourceConfig
+    """Of a trial that is alone on the cluster."""
+    node_bytes: int
+    """Memory of the cluster's largest node; 0: not known."""
+
+
+def bring(job: Job, access: Access, room: Callable[[], Room], what: str) -> None:
     """Have the centroids in the store, whoever makes them: this run, or another one of the output at the same time.
 
     Args:
         access: the driver's.
-        node_bytes: memory of the cluster's largest node; 0: not known.
+        room: asked if some are to be made.
         what: names the bar.
 
     Raises:
@@ -87,7 +97,7 @@ def bring(job: Job, access: Access, resources: ResourceConfig, node_bytes: int, 
         if not store.has_centroids(job.name):
             parts = parts_of(store)
             with bar(what, sum(map(len, parts))) as made:
-                _make(job, access, store, parts, resources, node_bytes, made.update)
+                _make(job, access, store, parts, room(), made.update)
             join(job, access, store, parts)
             access.publish(store)
     access.remove(FOLDER)
@@ -109,8 +119,7 @@ def _make(
     access: Access,
     store: PatchStore,
     parts: list[range],
-    resources: ResourceConfig,
-    node_bytes: int,
+    room: Room,
     progress: Callable[[int], Any],
 ) -> None:
     """Make the parts that are not there."""
@@ -119,6 +128,7 @@ def _make(
     progress(sum(map(len, parts)) - sum(map(len, todo)))
     if not todo:
         return
+    resources = room.resources
     net, info = load_checkpoint(access.run.at(job.checkpoint))
     options = Tiles.of(net, info, job)
     sizes = list(store.sizes("train").values())
@@ -126,7 +136,7 @@ def _make(
     running = {}
     for part in todo:
         takes = max(options.takes(*sizes[i]) for i in part)
-        asked = {"memory": min(takes, node_bytes)} if node_bytes and job.device == "cpu" else {}
+        asked = {"memory": min(takes, room.node_bytes)} if room.node_bytes and job.device == "cpu" else {}
         placed = task.options(
             num_cpus=1, num_gpus=resources.gpus_per_worker, max_retries=resources.max_restarts, **asked
         )

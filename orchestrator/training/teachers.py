@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
 import sr_models
-from orchestrator.plan.config import ResourceConfig, SweepConfig, TeacherConfig
+from orchestrator.plan.config import SweepConfig, TeacherConfig
 from orchestrator.plan.plan import Combination, Plan
 from orchestrator.run import journal
 from orchestrator.run.driver import Home
@@ -20,6 +21,7 @@ from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import Roles
 from orchestrator.training import centroids
 from orchestrator.training import in_full as workers
+from orchestrator.training.centroids import Room
 from sr_models.checkpoints import published
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
@@ -102,18 +104,16 @@ def teach(
     roles: Roles,
     scale: int,
     data_hash: str,
-    resources: ResourceConfig,
+    room: Callable[[], Room],
     device: str,
     given: Path | None,
-    node_bytes: int,
 ) -> str:
     """The name of the teacher's centroids at `scale` (`TeacherConfig.centroids`); afterwards they are in the store.
 
     Args:
         data_hash: of the scale's images.
-        resources: what the teacher's training may hold.
+        room: what training it, and its outputs, may hold; asked if there is something to do.
         given: its weights; None: it is trained first.
-        node_bytes: memory of the cluster's largest node; 0: not known.
 
     Raises:
         InputError: weights that do not fit, a training that failed; as `centroids.bring`.
@@ -121,7 +121,7 @@ def teach(
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
     if given is None:
-        name = _trained(plan, home, roles, scale, data_hash, resources, device)
+        name = _trained(plan, home, roles, scale, data_hash, room, device)
     elif given.is_relative_to(home.run.output / SHARED):
         name = home.run.name_of(given)
     else:
@@ -139,7 +139,7 @@ def teach(
         tile_overlap=teacher.tile_overlap,
         device=device,
     )
-    centroids.bring(job, home.access, resources, node_bytes, f"centroids x{scale}")
+    centroids.bring(job, home.access, room, f"centroids x{scale}")
     return job.name
 
 
@@ -165,13 +165,16 @@ def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
 
 
 def _trained(
-    plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, resources: ResourceConfig, device: str
+    plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, room: Callable[[], Room], device: str
 ) -> str:
     """The folder, by its name, of a teacher that the sweep trains itself."""
     trial = plan.teacher_trial(scale, data_hash)
     roles.add(trial, combination=None, role="teacher")
-    with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
-        [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=lambda: 1)
+    result = home.access.result(trial.fingerprint)
+    if result is None or result.status != "complete" or not home.access.measures(trial, steered=False):
+        resources = room().resources
+        with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
+            [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=lambda: 1)
     if result.status != "complete":
         cure = "change teacher.train" if result.is_final else "the same command tries it again"
         raise InputError(f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; {cure}")

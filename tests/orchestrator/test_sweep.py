@@ -29,6 +29,8 @@ from optuna.trial import TrialState
 from PIL import Image
 
 import sr_models
+from cluster import ray_runtime
+from orchestrator import sweep
 from orchestrator.data.store import PatchStore
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.plan.trial import TrialConfig
@@ -320,6 +322,14 @@ def test_the_same_command_again_does_nothing_new(finished: Finished, launch: Lau
     assert files(finished.run.parent / "shared") | files(finished.run / "evaluation") == before
     assert {one.info.run_id: one.data.metrics for one in client.search_runs(experiments)} == runs
     assert board_of(again.out.read_text()) == board_of(finished.output)
+
+
+def test_a_finished_sweep_starts_no_ray(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray_runtime, "connect", lambda *_, **__: pytest.fail("Ray was started"))
+    assert sweep.main(finished.command) == 0
+    assert board_of(capsys.readouterr().out) == board_of(finished.output)
 
 
 def test_finished_trials_whose_journal_is_damaged_or_gone_are_run_again_and_nothing_else_changes(
