@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -256,8 +257,10 @@ def test_a_picture_takes_no_more_of_a_worker_than_in_the_sweep(
     node = ray_runtime.Node(address="a", cpus=4, gpus=0, memory=1200)
     cluster = ray_runtime.Resources(cpus=4, gpus=0, nodes=(node,))
 
-    def evaluate(_planned: object, _access: object, workforce: service.Workforce, _progress: object) -> list[str]:
-        found.append(workforce)
+    def evaluate(
+        _planned: object, _access: object, workforce: Callable[[], service.Workforce], _progress: object
+    ) -> list[str]:
+        found.append(workforce())
         raise InputError("seen")
 
     monkeypatch.setattr(ray_runtime, "connect", lambda *_, **__: nullcontext(cluster))
