@@ -134,6 +134,8 @@ def test_what_lies_here_alone_is_sent_once(root, tmp_path, moved):
     bench, own = load_benchmark("toy", found, 2), made.benchmarks["toy", 2]
     assert bench.hr_hashes == own.hr_hashes and bench.lr_hash == own.lr_hash
     assert made.stored("toy", 2, storage) == found and len(moved["up"]) == 2, "nothing twice"
+    noisy = inputs(test={"toy": made.data.test["toy"].model_dump() | {"noise": 0.01}})
+    assert noisy.stored("toy", 2, storage) == found.model_copy(update={"noise": 0.01}) and len(moved["up"]) == 2
     storage.write("tests/toy/x2/LR/a.png", b"half")
     made.stored("toy", 2, storage)
     assert moved["up"][2:] == ["LR/a.png"]
