@@ -16,9 +16,10 @@ MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; 
     "sr_models/hyper": "sr_models/ground",
     "sr_models/images": "sr_models/ground",
     "sr_models/networks": "sr_models/ground sr_models/hyper sr_models/images",
-    "sr_models/inference": "sr_models/ground sr_models/images sr_models/networks",
+    "sr_models/diffusion": "sr_models/ground sr_models/hyper sr_models/images sr_models/networks",
+    "sr_models/inference": "sr_models/ground sr_models/hyper sr_models/images sr_models/networks sr_models/diffusion",
     "sr_models": "sr_models/ground sr_models/hyper sr_models/networks",
-    "sr_models/checkpoints": "sr_models sr_models/ground sr_models/hyper sr_models/networks",
+    "sr_models/checkpoints": "sr_models sr_models/ground sr_models/hyper sr_models/networks sr_models/diffusion",
     "objectives": "sr_models/*",
     "eval/ground": "sr_models/*",
     "eval/metrics": "sr_models/* eval/ground",
@@ -58,12 +59,13 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "pyarrow": ("orchestrator/", "eval/rows.py"),
     "matplotlib": ("eval/pictures/",),
     "timm": ("orchestrator/training/optimisers.py",),
+    "diffusers": ("sr_models/diffusion/solvers.py",),
 }  # fmt: skip
 KEYWORDS = {  # functions below the orchestrator that take **kwargs; each checks every one of them
     ("sr_models/__init__.py", "build"),
     ("sr_models/params.py", "searchable"),
 }
-LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib", "timm"}
+LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib", "timm", "diffusers"}
 PACKAGES = tuple(room for room in MAY_IMPORT if "/" not in room)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LOWER = [path for path in FILES if path.relative_to(ROOT).parts[0] in ("sr_models", "objectives", "eval")]

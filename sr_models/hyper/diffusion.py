@@ -1,0 +1,146 @@
+"""What diffusion declares before torch is imported: its networks' sizes, the noise process, how one samples.
+
+The schedules are those of DDPM (https://arxiv.org/abs/2006.11239), SR3 (https://arxiv.org/abs/2104.07636), latent
+diffusion (https://arxiv.org/abs/2112.10752) and improved DDPM (https://arxiv.org/abs/2102.09672, Eq. 17); the rescaling
+to zero terminal SNR is Algorithm 1 of https://arxiv.org/abs/2305.08891. β becomes ᾱ here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from sr_models.params import Params, SearchRange, searchable
+
+MOST_SIGNAL = 0.02
+"""ᾱ_T above which a chain is refused: sampling starts from pure noise, which training has then never seen."""
+
+_SEARCHED_START, _SEARCHED_END = SearchRange(low=1e-6, high=1e-4, log=True), SearchRange(low=5e-3, high=4e-2, log=True)
+
+
+class ProcessParams(Params):
+    """The process that turns a clean picture into noise in T steps, and what a network says of a noisy one."""
+
+    T: int = Field(default=2000, ge=1, le=100_000, description="steps of the chain")
+    schedule: Literal["linear", "scaled_linear", "cosine"] = Field(
+        default="linear",
+        description="of beta: linear, linear in its square root, or improved DDPM's cosine, which has no ends",
+    )
+    beta_start: float = searchable(1e-6, _SEARCHED_START, "beta of the first step", gt=0, lt=1)
+    beta_end: float = searchable(1e-2, _SEARCHED_END, "beta of the last step", gt=0, lt=1)
+    zero_terminal_snr: bool = Field(
+        default=False, description="rescale alpha-bar so that the last step is pure noise; needs prediction x0 or v"
+    )
+    prediction: Literal["eps", "x0", "v"] = Field(
+        default="eps", description="what the network gives: the noise, the clean picture, or v between the two"
+    )
+    clamp: bool = Field(default=True, description="sampling clamps each guess of the clean picture to [-1, 1]")
+    allow_terminal_signal: bool = Field(
+        default=False, description=f"accept a chain that ends with alpha-bar above {MOST_SIGNAL:g}"
+    )
+
+    @model_validator(mode="after")
+    def _samplable(self) -> Self:
+        if self.zero_terminal_snr and self.prediction == "eps":
+            raise ValueError(
+                "zero_terminal_snr needs prediction x0 or v (got eps: of pure noise it says nothing of the picture)"
+            )
+        left = float(self.alpha_bar()[-1])
+        if left > MOST_SIGNAL and not self.allow_terminal_signal:
+            raise ValueError(
+                f"the chain ends with alpha-bar {left:.2g}, above {MOST_SIGNAL:g} (T={self.T}, beta "
+                f"{self.beta_start:g} to {self.beta_end:g}), and sampling starts from pure noise: raise T or beta_end, "
+                "or set allow_terminal_signal: true"
+            )
+        return self
+
+    def alpha_bar(self) -> np.ndarray:
+        """ᾱ of steps 0 to T, (T + 1,) float64; ᾱ_0 is 1."""
+        found = np.concatenate([[1.0], np.cumprod(1 - self._betas())])
+        if not self.zero_terminal_snr:
+            return found
+        root = np.sqrt(found)
+        root[1:] = (root[1:] - root[-1]) * root[1] / (root[1] - root[-1]) if self.T > 1 else 0.0
+        return np.asarray(root**2)
+
+    def _betas(self) -> np.ndarray:
+        """β of steps 1 to T."""
+        if self.schedule == "linear":
+            return np.linspace(self.beta_start, self.beta_end, self.T)
+        if self.schedule == "scaled_linear":
+            return np.linspace(math.sqrt(self.beta_start), math.sqrt(self.beta_end), self.T) ** 2
+        level = np.cos((np.arange(self.T + 1) / self.T + 0.008) / 1.008 * math.pi / 2) ** 2
+        return np.minimum(1 - level[1:] / level[:-1], 0.999)
+
+
+class Sampling(Params):
+    """How a picture is drawn from a diffusion network: by which steps from noise."""
+
+    sampler: Literal["ancestral", "ddim", "truncated", "dpm_solver", "unipc"] = Field(
+        default="ancestral",
+        description="DDPM's own steps; DDIM; CCSR's from a jump at t_max to a guess at t_min; DPM-Solver++ and UniPC "
+        "(both need the extra [diffusion])",
+    )
+    steps: int | None = Field(
+        default=None, ge=1, description="steps that the chain is cut to; null: all that the process has"
+    )
+    eta: float | None = Field(
+        default=None, ge=0, le=1, description="noise of ddim's steps: 0 none (its default), 1 as much as ancestral"
+    )
+    eps: Literal["from_x0", "predicted"] | None = Field(
+        default=None,
+        description="what ddim goes on with after clamping: the noise that fits the clamped guess, or the network's",
+    )
+    t_max: float | None = Field(
+        default=None, gt=0, le=1, description="where truncated jumps to from pure noise, of T (default 2/3)"
+    )
+    t_min: float | None = Field(
+        default=None, ge=0, lt=1, description="where truncated ends, of T: its last guess is the result (default 1/3)"
+    )
+    jump: Literal["first_used", "released"] | None = Field(
+        default=None,
+        description="noise level of truncated's jump: that of the next call, or the released code's, which may differ",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """What belongs to a sampler has a value under it, and under no other."""
+        if not isinstance(values, Mapping):
+            return values
+        sampler = values.get("sampler", "ancestral")
+        for owner, defaults in _OWN.items():
+            for name, default in defaults.items():
+                if sampler == owner and values.get(name) is None:
+                    values = {**values, name: default}
+                if sampler != owner and values.get(name) is not None:
+                    raise ValueError(f"{name} goes with the sampler {owner}, not with {sampler} (got {values[name]!r})")
+        return values
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Self:
+        if self.t_max is not None and self.t_min is not None and self.t_min >= self.t_max:
+            raise ValueError(f"t_min must be below t_max, got {self.t_min:g} and {self.t_max:g}")
+        return self
+
+    @property
+    def mark(self) -> str:
+        """What a score's protocol id says of it: `ddim50eta0.5`, `truncated45t0.666667-0.333333`."""
+        text = f"{self.sampler}{self.steps or ''}"
+        if self.eta:
+            text += f"eta{self.eta:g}"
+        if self.eps == "predicted":
+            text += "eps"
+        if self.t_max is not None:
+            text += f"t{self.t_max:g}-{self.t_min:g}"
+        return text + "jump" * (self.jump == "released")
+
+
+_OWN: dict[str, dict[str, Any]] = {
+    "ddim": {"eta": 0.0, "eps": "from_x0"},
+    "truncated": {"t_max": 2 / 3, "t_min": 1 / 3, "jump": "first_used"},
+}
