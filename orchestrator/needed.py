@@ -1,9 +1,9 @@
 """What the runs of an output need of all that they share, and what is left over.
 
-A run needs the trials of its roles and the stores that its plan is computed from; a search is needed for any trial of
-its proposals, a measurement for the weights that those trials have left or that a run's own rows name, a table of
-stores on a storage (`orchestrator.data.shared`) for any of these that lists it. What lies on a storage is read in a
-copy: `RECORDS` are all the files that are opened here.
+A run needs the trials of its roles, those whose weights it is computed from, and the stores of its plan; a search is
+needed for any trial of its proposals, a measurement for the weights that those trials have left or that a run's own
+rows name, a table of stores on a storage (`orchestrator.data.shared`) for any of these that lists it. What lies on a
+storage is read in a copy: `RECORDS` are all the files that are opened here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from eval.rows import FEATURES
 from orchestrator.data.manifest import Manifest, stored_name
@@ -117,11 +117,15 @@ class Thing:
 
 
 class _Ingredients(Params):
-    """Of a plan, what its stores are known by: a hash a scale, or one of all in plans of earlier versions."""
+    """Of a plan, what its stores are known by: a hash a scale, or one of all in plans of earlier versions.
+
+    And the trials, maybe of other runs, whose weights it starts from or is taught by.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     data_hash: str | dict[str, str]
+    weights_from: dict[str, str] = Field(default_factory=dict)
 
     @property
     def hashes(self) -> set[str]:
@@ -167,7 +171,9 @@ def needed(output: Path) -> Needed:
                     )
                 fingerprints |= {role.fingerprint for role in roles}
                 if run.plan.exists():
-                    hashes |= _Ingredients.parse(read_sealed(run.plan), str(run.plan)).hashes
+                    made_of = _Ingredients.parse(read_sealed(run.plan), str(run.plan))
+                    hashes |= made_of.hashes
+                    fingerprints |= {*made_of.weights_from.values()}
             if run.evaluation.exists():
                 weights |= _weights(path for path in run.evaluation.iterdir() if path.suffix == ".parquet")
     return Needed(

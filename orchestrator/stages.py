@@ -1,6 +1,8 @@
 """The stages of a sweep, in order: images, starting weights, teachers, search, winners in full, evaluation, report.
 
 Each is a function from what the ones before it returned; what it leaves on disk is found there when it runs again.
+Where combinations need the winners of others, the stages from starting weights to winners come once for each level of
+that graph (`Plan.levels`), and see its combinations alone.
 """
 
 from __future__ import annotations
@@ -9,71 +11,59 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from cluster import capacity
 from cluster.secrets import shown
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
+from orchestrator.ingredients import Ingredients, check_starts, find_trials, path_of, prepare, record
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
-from orchestrator.plan.plan import Combination, Plan, higher_is_better
+from orchestrator.plan.plan import Combination, higher_is_better
 from orchestrator.plan.trial import TrialConfig
+from orchestrator.plan.weights import Weights
 from orchestrator.run.folder import STORES
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import bar, moves, say
-from orchestrator.run.records import WinnerRecord, write_plan, write_winners
+from orchestrator.run.records import WinnerRecord, read_winners, write_winners
 from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.there import There, there
 from orchestrator.tracking import address, mlflow_store
-from orchestrator.training import teachers
 from sr_models.command import tell
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ingredients:
-    """The hashes of everything that trials are computed from, beside their configs."""
-
-    data_hash: Mapping[int, str]
-    """Scale -> that of its training and validation images."""
-    inits: Mapping[tuple[str, int], str]
-    """(model's label, scale) -> sha256 of the weights that it starts from."""
-    teachers: Mapping[int, str] = field(default_factory=dict)
-    """Scale -> name of the teacher's centroids: the sha256 of its weights, or of these and its tiles; empty before they
-    are known."""
-
-    def trial(self, plan: Plan, combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig:
-        """A combination's trial with the searched `values` filled in."""
-        teacher = self.teachers.get(combination.scale)
-        init = self.inits.get((combination.label, combination.scale))
-        return plan.trial(combination, values, seed, self.data_hash[combination.scale], teacher, init)
 
 
 def run(session: Session) -> list[str]:
     """Run every stage that is not finished, then print the board; a line on each planned row that has no score."""
     say(session.plan.text(session.cores))
     say(session.home.shown)
+    check_starts(session.plan)
+    found = find_trials(session)
     stores = build_images(session)
-    check_memory(session, stores)
+    check_memory(session, stores, found)
     data_hash = {scale: store.data_hash for scale, store in stores.items()}
-    ingredients = Ingredients(data_hash=data_hash, inits=start_weights(session))
-    record(session, ingredients)  # before anything that takes long
-    ingredients = replace(ingredients, teachers=teach(session, ingredients))
-    record(session, ingredients)
+    ingredients = prepare(session, Ingredients(data_hash=data_hash, sources=found))
     say(already(session, ingredients).text)
-    studies = search(session, ingredients)
-    unscored = finish_winners(session, ingredients, studies)
-    audited = audit(session, ingredients, studies)
+    unscored: list[str] = []
+    audited: list[Audited] = []
+    for number, level in enumerate(session.plan.levels):
+        if number:
+            ingredients = prepare(session, ingredients)
+        unscored += [without(combination, ingredients) for combination in level if not ingredients.hold(combination)]
+        part = replace(session, plan=session.plan.part([one for one in level if ingredients.hold(one)]))
+        studies = search(part, ingredients)
+        unscored += finish_winners(part, ingredients, studies)
+        audited += audit(part, ingredients, studies)
+        ingredients = replace(ingredients, sources={**ingredients.sources, **settled(part, ingredients, studies)})
     refused = evaluate(session)
     record(session, ingredients)  # on how many machines is known now
     report(session, refused=refused, audited=audited)
     return unscored + refused
 
 
-# ---- what trials are made from ---------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------------------------
 
 
 def build_images(session: Session) -> dict[int, PatchStore]:
@@ -113,8 +103,11 @@ def build_images(session: Session) -> dict[int, PatchStore]:
     return stores
 
 
-def check_memory(session: Session, stores: Mapping[int, PatchStore]) -> None:
+def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapping[Weights, str]) -> None:
     """Refuse pictures that take more than `resources.max_bytes`, before anything is trained.
+
+    Args:
+        found: `find_trials`.
 
     Raises:
         InputError: one of a network that tiles would change, or whose tiles are too large; it names what to declare.
@@ -131,68 +124,23 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore]) -> None:
         memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
     for scale in session.plan.teacher_scales:
         assert config.teacher is not None  # the plan refuses objectives that need one otherwise
-        teacher = memory.Network.of_teacher(config.teacher, scale)
+        weights = config.teacher.at(scale)
+        if weights and weights.kind == "from":
+            teacher = memory.Network.of(next(c for c in session.plan.combinations if c.id == weights.name))
+        else:
+            given = path_of(session, weights, "teacher.weights", scale, found) if weights else None
+            teacher = memory.Network.of_teacher(config.teacher, scale, given)
         memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes)
         if config.teacher.weights is None:
             memory.check(teacher, stores[scale].sizes("validation"), config.evaluation, "evaluation", max_bytes)
 
 
-def start_weights(session: Session) -> dict[tuple[str, int], str]:
-    """(model's label, scale) -> sha256 of the weights that it starts from, which then lie in the run folder."""
-    config = session.config
-    return {
-        (label, scale): teachers.start_weights(config, session.home, label, path, scale)
-        for label in config.models
-        for scale in config.scales
-        if (path := config.init(label))
-    }
-
-
-def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
-    """Scale -> name of the teacher's centroids, which are then in the scale's store."""
-    resources = session.config.resources
-    if not session.plan.teacher_scales:
-        return {}
-    if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
-        cluster = session.cluster.resources
-        cores = capacity.cores_of_largest(cluster, resources.cpus_per_worker, resources.gpus_per_worker)
-        resources = resources.model_copy(update={"cpus_per_worker": cores})
-    return {
-        scale: teachers.teach(
-            session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], resources, session.device
-        )
-        for scale in session.plan.teacher_scales
-    }
-
-
-def record(session: Session, ingredients: Ingredients) -> None:
-    """Write plan.json, here and on the storage.
-
-    Raises:
-        InputError: something that trials are computed from has changed since the run started.
-    """
-    seconds = {
-        scale: session.home.access.open_store(ingredients.data_hash[scale]).centroid_seconds(teacher)
-        for scale, teacher in ingredients.teachers.items()
-    }
-    write_plan(
-        session.run,
-        session.plan,
-        data_hash=ingredients.data_hash,
-        benchmarks={where: bench.hash for where, bench in session.inputs.known.items()},
-        inits=ingredients.inits,
-        teachers=ingredients.teachers,
-        centroid_seconds={scale: known for scale, known in seconds.items() if known is not None},
-        trials_at_a_time=session.trials_at_a_time if session.cluster.is_joined else 0,
-    )
-    session.home.push()
-
-
 def already(session: Session, ingredients: Ingredients) -> There:
     """What other runs of this output, or this one before it was stopped, have trained of search and full runs."""
 
-    def make(combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig:
-        return ingredients.trial(session.plan, combination, values, seed)
+    def make(combination: Combination, values: Mapping[str, Any], seed: int, _firsts: Any) -> TrialConfig | None:
+        known = ingredients.hold(combination)
+        return ingredients.trial(session.plan, combination, values, seed) if known else None
 
     return there(session.plan, session.run, make, session.home.access.read_journal, teachers=(0, 0))
 
@@ -304,12 +252,35 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
                 train_seconds=statistics.fmean(seconds[fingerprint] for fingerprint in done),
                 search_run=str(found.user_attrs["fingerprint"]) if found else None,
             )
-    write_winners(session.run.winners, winners)
+    others = read_winners(session.run.winners).items()  # those of the other levels
+    ours = {combination.id for combination in plan.combinations}
+    write_winners(session.run.winners, {name: winner for name, winner in others if name not in ours} | winners)
     for winner in winners.values():
         for fingerprint in winner.fingerprints:
             session.home.pull_weights(fingerprint)
     session.home.push()
     return unscored
+
+
+def settled(session: Session, ingredients: Ingredients, studies: Studies) -> dict[Weights, str]:
+    """Reference to each combination whose winner no later command can change -> fingerprint of its first fresh seed."""
+    found = {}
+    winners = read_winners(session.run.winners)
+    for combination in session.plan.combinations:
+        if combination.id in winners and not studies.left(combination):
+            params = winners[combination.id].params
+            first = ingredients.trial(session.plan, combination, params, session.config.seed + 1).fingerprint
+            if first in winners[combination.id].fingerprints:
+                found[Weights("from", combination.id)] = first
+    return found
+
+
+def without(combination: Combination, ingredients: Ingredients) -> str:
+    """A line on a combination that needs another one's winner, which there is not; it is said."""
+    lacking = [name for name in combination.after if Weights("from", name) not in ingredients.sources]
+    line = f"{combination.id}: needs the winner's first run of {' and '.join(lacking)}, which has not come to its end"
+    say(f"{line}; no score")
+    return line
 
 
 def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[Audited]:

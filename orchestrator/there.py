@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from orchestrator.data.build import find_store
 from orchestrator.data.inputs import Inputs
 from orchestrator.plan.plan import Combination, Plan, higher_is_better
+from orchestrator.plan.read import expand
 from orchestrator.plan.trial import TrialConfig
+from orchestrator.plan.weights import Weights
 from orchestrator.run import journal
+from orchestrator.run.driver import home_of
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.search.record import SearchRecord, record_name, search_key
 from sr_models.checkpoints.folder import CheckpointInfo
 
-MakeTrial = Callable[[Combination, Mapping[str, Any], int], TrialConfig | None]
+Firsts = Mapping[str, str]
+"""Combination -> fingerprint of its winner's first fresh seed, where that is there."""
+MakeTrial = Callable[[Combination, Mapping[str, Any], int, Firsts], TrialConfig | None]
 """A combination's trial with these values and seed; None where it is not known yet what it starts from."""
 
 
@@ -26,6 +33,8 @@ class There:
     teachers: tuple[int, int] = (0, 0)
     search: tuple[int, int] = (0, 0)
     full: tuple[int, int] = (0, 0)
+    unknown: int = 0
+    """Combinations that need others which are not there yet: their trials are known once these are trained."""
 
     @property
     def text(self) -> str:
@@ -33,7 +42,8 @@ class There:
         parts = {"teachers": self.teachers, "search": self.search, "full runs": self.full}
         there, of = (sum(both) for both in zip(*parts.values(), strict=True))
         each = ", ".join(f"{name} {known} of {all_}" for name, (known, all_) in parts.items() if all_)
-        return f"already there: {there} of {of} trials ({each})"
+        later = f"; those of {self.unknown} rows are known once what they need is trained" if self.unknown else ""
+        return f"already there: {there} of {of} trials ({each}){later}"
 
 
 ReadJournal = Callable[[str], list[dict[str, Any]]]
@@ -46,34 +56,41 @@ def there(plan: Plan, run: RunDir, make: MakeTrial, read_journal: ReadJournal, t
     Args:
         teachers: how many of the plan's teachers are trained, and of how many.
     """
-    search = full = 0
-    for combination in plan.combinations:
-        configured = make(combination, {}, plan.config.seed)
+    search = full = unknown = 0
+    firsts: dict[str, str] = {}
+    for combination in (one for level in plan.levels for one in level):
+        configured = make(combination, {}, plan.config.seed, firsts)
         if configured is None:
+            unknown += bool(combination.after)
             continue
         params: Mapping[str, Any] | None = {}
         if combination.trials:
             known, params = _searched(plan, run, combination, configured)
             search += known
         if params is not None:
-            seeds = (make(combination, params, plan.config.seed + 1 + i) for i in range(plan.config.seeds))
-            full += sum(trial is not None and _is_complete(read_journal(trial.fingerprint)) for trial in seeds)
-    return There(teachers, (search, plan.trials), (full, len(plan.combinations) * plan.config.seeds))
+            seeds = (make(combination, params, plan.config.seed + 1 + i, firsts) for i in range(plan.config.seeds))
+            complete = [
+                trial and _is_complete(read_journal(trial.fingerprint)) and trial.fingerprint for trial in seeds
+            ]
+            full += sum(map(bool, complete))
+            if complete[0]:
+                firsts[combination.id] = complete[0]
+    return There(teachers, (search, plan.trials), (full, len(plan.combinations) * plan.config.seeds), unknown)
 
 
 def there_in(plan: Plan, run: RunDir) -> There | None:
     """The same from what lies in the run's output alone, before anything is built; None where nothing does.
 
-    What needs a teacher that is given as weights counts as new: their hash is known once they are read.
+    What needs a teacher that is given as a file counts as new: its hash is known once it is read.
 
     Raises:
-        InputError: images or starting weights that cannot be read.
+        InputError: images or starting weights that cannot be read, a trial that is not in this output.
     """
     if not run.at(STORES).exists():
         return None
     config, sources = plan.config, Inputs(plan.config).sources
     own_teachers = plan.teacher_scales if config.teacher and config.teacher.weights is None else ()
-    data, taught = dict[int, str](), dict[int, str]()
+    data, taught, own = dict[int, str](), dict[int, str](), set[int]()
 
     def read_journal(fingerprint: str) -> list[dict[str, Any]]:
         return journal.read(run.trial(fingerprint) / journal.JOURNAL)
@@ -89,21 +106,40 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
             if _is_complete(read_journal(trial.fingerprint)):
                 folder = run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
                 assert config.teacher is not None
+                own.add(scale)
                 weights = CheckpointInfo.read(folder).weights_sha256
                 taught[scale] = config.teacher.centroids(trial.model, trial.hyper, weights)
 
-    def make(combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig | None:
-        scale, path = combination.scale, config.init(combination.label)
-        if scale not in data or ("mu" in combination.spec.needs and scale not in taught):
+    from orchestrator.training.teachers import exported, finished_trial, start_of  # imports Ray
+
+    home = home_of(run, None)
+
+    def folder_of(weights: Weights, where: str, firsts: Firsts) -> Path:
+        fingerprint = firsts[weights.name] if weights.kind == "from" else finished_trial(home, weights.name, where)
+        return exported(run, fingerprint)
+
+    @cache
+    def start(label: str, scale: int, path: Path) -> str:
+        return start_of(config, label, path, scale)[0]
+
+    def make(combination: Combination, values: Mapping[str, Any], seed: int, firsts: Firsts) -> TrialConfig | None:
+        scale, init = combination.scale, combination.init
+        if scale not in data or not firsts.keys() >= {*combination.after}:
             return None
-        init = None
-        if path:
-            from orchestrator.training.teachers import start_of  # imports Ray
+        if combination.teacher and combination.teacher.kind != "file" and config.teacher:
+            info = CheckpointInfo.read(folder_of(combination.teacher, "teacher", firsts))
+            taught[scale] = config.teacher.centroids(info.model, info.hyper, info.weights_sha256)
+        if "mu" in combination.spec.needs and scale not in taught:
+            return None
+        sha = None
+        if init is not None:
+            where = f"models.{combination.label}.init"
+            is_file = init.kind == "file"
+            path = Path(expand(init.name, where, scale)) if is_file else folder_of(init, where, firsts)
+            sha = start(combination.label, scale, path)
+        return plan.trial(combination, values, seed, data[scale], taught.get(scale), sha)
 
-            init = start_of(config, combination.label, path, scale)[0]
-        return plan.trial(combination, values, seed, data[scale], taught.get(scale), init)
-
-    return there(plan, run, make, read_journal, (len(taught), len(own_teachers)))
+    return there(plan, run, make, read_journal, (len(own), len(own_teachers)))
 
 
 def _searched(

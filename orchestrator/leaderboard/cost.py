@@ -58,6 +58,8 @@ def trainings(folder: Path, plan: PlanRecord, winners: Mapping[str, WinnerRecord
             if plan.trials_at_a_time == 1 and seconds:
                 made = replace(made, seconds_per_step=statistics.fmean(seconds))
             teacher = teachers.get(combination.scale)
+            if source := plan.weights_from.get(f"teacher x{combination.scale}"):
+                teacher = _trial(run, source)
             if any(trial.config.get("teacher") for trial in runs):
                 made = replace(made, centroid_seconds=plan.centroid_seconds.get(f"x{combination.scale}"))
                 if teacher:

@@ -17,6 +17,7 @@ from objectives import ObjectiveSpec, resolve
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import MOST_BATCH, MOST_COUNT, TrainConfig, check_tiles, overlap_field, tile_field
+from orchestrator.plan.weights import Weights, weights_at, weights_of
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.params import Params, nearest
@@ -78,10 +79,16 @@ class SearchConfig(Params):
 
 
 class TeacherConfig(Params):
-    """Where mu = g(x) comes from: a network trained first by the same loop, or weights that exist."""
+    """Where mu = g(x) comes from: a network trained first by the same loop, or weights from elsewhere.
 
-    weights: str | None = Field(
-        default=None, description="a released file of `model`, or a checkpoint folder of ours, one per {scale}"
+    `teacher: FILE`, `teacher: {trial: FINGERPRINT}` and `teacher: {from: ID}` stand for the same below `weights`.
+    """
+
+    weights: Any = Field(
+        default=None,
+        description="a released file of `model`, or a checkpoint folder of ours, one per {scale}; {trial: FINGERPRINT} "
+        "of this output; {from: 'x{scale}/LABEL/OBJECTIVE'}, the winner of that row; {SCALE: one of these}; null: "
+        "trained first",
     )
     model: str = Field(default="edsr_baseline", description="network of a teacher that the sweep trains")
     hyper: dict[str, Any] = Field(default={}, description="the network's hyperparameters")
@@ -89,10 +96,33 @@ class TeacherConfig(Params):
     tile: int | None = tile_field("side, in LR pixels, of the tiles that mu is computed in; null: whole images")
     tile_overlap: int = overlap_field()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"weights": given}
+        short = [key for key in ("trial", "from") if key in given] if isinstance(given, Mapping) else []
+        if not short:
+            return given
+        if "weights" in given:
+            raise ValueError(f"give weights or {short[0]}, not both")
+        rest = {key: value for key, value in given.items() if key not in short}
+        return {**rest, "weights": {key: given[key] for key in short}}
+
+    @field_validator("weights")
+    @classmethod
+    def _weights(cls, given: Any) -> Any:
+        weights_of(given)
+        return given
+
     @model_validator(mode="after")
     def _tiles(self) -> TeacherConfig:
         check_tiles(self.tile, self.tile_overlap)
         return self
+
+    def at(self, scale: int) -> Weights | None:
+        """The weights of the teacher of one scale; None where `weights` names none, or where it is trained first."""
+        return weights_at(self.weights, scale)
 
     def centroids(self, network: str, hyper: Mapping[str, Any], weights_sha256: str) -> str:
         """What names mu and D(mu) of a teacher: its weights, and tiles if they make another mu of `network`."""
@@ -242,7 +272,7 @@ class SweepConfig(Params):
     models: dict[str, dict[str, Any]] = Field(
         min_length=1,
         description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what "
-        "differs, `init:` weights to start from (a released file, a folder of ours; x2 ones start x3, x4, x8)",
+        "differs, `init:` weights to start from, as teacher.weights (x2 ones start x3, x4, x8: all but the upsampler)",
     )
     objectives: dict[str, dict[str, Any]] = Field(
         min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`, whose points are rows"
@@ -288,8 +318,10 @@ class SweepConfig(Params):
                 raise ValueError("the label 'bicubic' belongs to the row that every gain is measured from")
             if not isinstance(entry.get("model", label), str):
                 raise ValueError(f"{label}.model names a network, got {entry['model']!r}")
-            if not isinstance(entry.get("init"), str | None):
-                raise ValueError(f"{label}.init is a path, got {entry['init']!r}")
+            try:
+                weights_of(entry.get("init"))
+            except ValueError as error:
+                raise ValueError(f"{label}.init: {error}") from None
         return value
 
     @field_validator("scales")
@@ -351,9 +383,9 @@ class SweepConfig(Params):
         hyper.pop("init", None)
         return name, hyper, self.train.changed(own, f"models.{label}.train")
 
-    def init(self, label: str) -> str | None:
-        """Where one entry of `models` starts: a released file or a checkpoint folder of ours; None: from scratch."""
-        return self.models[label].get("init")
+    def init(self, label: str, scale: int) -> Weights | None:
+        """Where one entry of `models` starts at a scale; None: from scratch."""
+        return weights_at(self.models[label].get("init"), scale)
 
     def objective(self, label: str) -> ObjectiveSpec:
         """The objective of one entry of `objectives`; an entry that names neither recipe nor target is called like one.

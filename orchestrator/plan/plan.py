@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sr_models
@@ -16,9 +16,12 @@ from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal
 from orchestrator.plan.config import SearchConfig, SweepConfig
 from orchestrator.plan.cost import CPU_FLOPS, GPU_FLOPS, TRIAL_SECONDS, trial_seconds
+from orchestrator.plan.graph import levels
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
+from sr_models.params import nearest
 
 TEACHER_OBJECTIVE = RECIPES["l1"]
 """What a teacher that a sweep makes is trained by."""
@@ -41,6 +44,16 @@ class Combination:
     axes: Axes
     trials: int
     """Proposals of its search; 0 where there is nothing to choose from, and so no search."""
+    init: Weights | None = None
+    """Where its network starts; None: from scratch."""
+    teacher: Weights | None = None
+    """Where its teacher's weights come from; None: it needs no teacher, or one that the sweep trains first."""
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Ids of the combinations whose winners it starts from or is taught by."""
+        found = [weights.name for weights in (self.init, self.teacher) if weights and weights.kind == "from"]
+        return tuple(dict.fromkeys(found))
 
     @property
     def id(self) -> str:
@@ -76,6 +89,17 @@ class Plan:
             found.append(rung)
             rung *= self.config.search.reduction
         return found
+
+    @property
+    def levels(self) -> list[tuple[Combination, ...]]:
+        """The combinations in the order of their needs: those of a level need winners of the levels before it."""
+        known = {combination.id: combination for combination in self.combinations}
+        found = levels({name: combination.after for name, combination in known.items()})
+        return [tuple(known[name] for name in level) for level in found]
+
+    def part(self, combinations: Sequence[Combination]) -> Plan:
+        """The same plan of some of its combinations."""
+        return replace(self, combinations=tuple(combinations))
 
     @property
     def patches(self) -> set[tuple[int, int]]:
@@ -178,15 +202,15 @@ class Plan:
             f"rungs at {', '.join(map(str, self.rungs)) or 'none'}"
         )
         if self.teacher_scales and config.teacher is not None:
-            source = config.teacher.weights
-            if source is None:
-                steps = teacher_train(config, self.teacher_scales[0]).steps
-                source = f"{config.teacher.model}, trained here for {steps} steps"
+            given = [weights.shown for s in self.teacher_scales if (weights := config.teacher.at(s))]
+            steps = 0 if given else teacher_train(config, self.teacher_scales[0]).steps
+            source = ", ".join(dict.fromkeys(given)) or f"{config.teacher.model}, trained here for {steps} steps"
             lines.append(f"  teacher at {', '.join(f'x{s}' for s in self.teacher_scales)}: {source}")
         width = max(len(c.id) for c in self.combinations) if self.combinations else 0
         for c in self.combinations:
             searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
             searched += "" if c.spec.target.output == "sr" else "; gives no SR, so it is trained and not scored"
+            searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
             lines.append(f"  {c.id:{width}}  {searched}")
         lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
         tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
@@ -230,7 +254,8 @@ def make_plan(config: SweepConfig) -> Plan:
 
     Raises:
         InputError: an unknown model, objective or hyperparameter, a scale that a model lacks, an objective that fits no
-            model, a teacher that is needed and not given; a grid point or an end of a range that cannot be trained.
+            model, a teacher that is needed and not given; a grid point or an end of a range that cannot be trained;
+            weights of a combination that is none, or none of the right kind, combinations that need each other.
     """
     specs = {label: config.objective(label) for label in config.objectives}
     grids = {label: varied(config, label) for label in config.objectives}
@@ -264,6 +289,7 @@ def make_plan(config: SweepConfig) -> Plan:
         if rows and len(reasons) == rows:
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
     plan = Plan(config, tuple(combinations), tuple(skipped))
+    check_sources(combinations)
     if config.teacher is not None and config.teacher.weights is None:
         for scale in plan.teacher_scales or config.scales[:1]:
             try:
@@ -304,7 +330,12 @@ def _combination(
     train = train.at(scale, f"x{scale}/{label}/{objective}: train")
     found = axes(what.search, spec, train, where)
     trials = trials_of(found, config)
-    made = Combination(label, objective, scale, network, hyper, point, train, spec, found, trials)
+    teacher = config.teacher.at(scale) if config.teacher is not None and "mu" in spec.needs else None
+    made = Combination(
+        label, objective, scale, network, hyper, point, train, spec, found, trials, config.init(label, scale), teacher
+    )
+    if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
+        raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
     if trials and spec.target.output != "sr":
         raise InputError(
@@ -317,6 +348,33 @@ def _combination(
     if config.search.metric.startswith(AVERAGED) and train.ema is None:
         raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {made.id}")
     return made
+
+
+def check_sources(combinations: Sequence[Combination]) -> None:
+    """Refuse references to combinations that could not be followed.
+
+    Raises:
+        InputError: no such combination, one of another network to start from, one that learns no SR, a teacher of
+            another scale, combinations that need each other.
+    """
+    known = {combination.id: combination for combination in combinations}
+    for one in combinations:
+        for where, weights in ((f"models.{one.label}.init", one.init), ("teacher", one.teacher)):
+            if weights is None or weights.kind != "from":
+                continue
+            if weights.name not in known:
+                hint = nearest(weights.name, list(known))
+                raise InputError(f"{where}: no combination {weights.name!r} in this sweep{hint}")
+            source = known[weights.name]
+            if source.spec.target.output != "sr":
+                raise InputError(f"{where}: {source.id} learns no SR, so its weights start and teach nothing")
+            if weights is one.init and source.network != one.network:
+                raise InputError(
+                    f"{where}: {source.id} trains {source.network}, whose weights start no {one.network} ({one.id})"
+                )
+            if weights is one.teacher and source.scale != one.scale:
+                raise InputError(f"{where}: {source.id} makes no x{one.scale} pictures, which {one.id} needs")
+    levels({name: combination.after for name, combination in known.items()})
 
 
 def trials_of(found: Axes, config: SweepConfig) -> int:

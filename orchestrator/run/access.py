@@ -25,7 +25,7 @@ from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
-from orchestrator.run.folder import SHARED, SNAPSHOTS, STORES, RunDir, trial_name
+from orchestrator.run.folder import SHARED, SNAPSHOTS, STORES, TRIALS, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, Why, outcome
 from orchestrator.run.outage import weathered
 from orchestrator.run.progress import say
@@ -112,6 +112,10 @@ class Access(ABC):
         Whoever starts the trial's workers waits here: a group of them must not wait for its first one, as long as
         another run may take.
         """
+
+    @abstractmethod
+    def trials(self, beginning: str) -> list[str]:
+        """Names of the folders of the output's trials whose fingerprint begins so, sorted; 16 digits decide."""
 
     @abstractmethod
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
@@ -272,6 +276,9 @@ class LocalAccess(Access):
         with FileLock(folder / f".{_CLAIM}.lock"):
             yield
 
+    def trials(self, beginning: str) -> list[str]:
+        return sorted(path.name for path in self.run.at(TRIALS).glob(f"{beginning[:16]}*"))
+
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         return self.run.trial(fingerprint)
 
@@ -380,6 +387,10 @@ class MirroredAccess(Access):
             with suppress(StorageAway):  # then it stands until our run's driver ends, and is ours if we come back
                 if self.root.read(name) == mine:
                     self.root.delete(name)
+
+    def trials(self, beginning: str) -> list[str]:
+        names = {name.split("/")[2] for name in weathered(lambda: self.root.names(TRIALS))}
+        return sorted(name for name in names if name.startswith(beginning[:16]))
 
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         """Where a worker of a trial works.

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 
 from orchestrator.run import lease
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
-from orchestrator.run.folder import SHARED, RunDir, trial_name
+from orchestrator.run.folder import SHARED, TRIALS, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.outage import weathered
 from orchestrator.run.records import TRIAL, HomeRecord
@@ -98,7 +98,7 @@ class Home(ABC):
         """Bring here how the run's trials stand, also those that other runs began."""
         names = {trial_name(role.fingerprint).rpartition("/")[2] for role in read_roles(self.run)}
         files = [f"{name}/{file}" for name in names for file in (TRIAL, JOURNAL)]
-        self.access.pull(f"{SHARED}/trials", files, only_read=True)  # workers have a copy of their own
+        self.access.pull(TRIALS, files, only_read=True)  # workers have a copy of their own
 
     def pull_weights(self, fingerprint: str) -> None:
         """Bring a finished trial's journal and weights into the run folder."""

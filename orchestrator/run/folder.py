@@ -20,13 +20,17 @@ STORES = f"{SHARED}/store"
 """The folder of the patch stores, as `RunDir.at` finds it."""
 
 
+TRIALS = f"{SHARED}/trials"
+"""The folder of the trials' folders, as `RunDir.at` finds it."""
+
+
 SNAPSHOTS = "snapshots"
 """Folder of a trial for weights along its training, by step; of a run, for those of trials under way while scored."""
 
 
 def trial_name(fingerprint: str) -> str:
     """The folder of a trial, as `RunDir.at` finds it."""
-    return f"{SHARED}/trials/{fingerprint[:16]}"
+    return f"{TRIALS}/{fingerprint[:16]}"
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,9 @@ class PlanRecord(Record):
     """"MODEL xSCALE" -> sha256 of the weights that it starts from."""
     teachers: dict[str, str]
     """"xSCALE" -> name of the teacher's centroids, its weights' sha256 unless tiles move them; empty before."""
+    weights_from: dict[str, str] = Field(default_factory=dict, exclude_if=lambda found: not found)
+    """"MODEL xSCALE" or "teacher xSCALE" -> fingerprint of the trial whose weights start it, or teach; not in the file
+    while there are none, nor what comes from a file or was trained as a teacher."""
     centroid_seconds: dict[str, float] = Field(default_factory=dict)
     """"xSCALE" -> how long the teacher's centroids took, whichever run made them."""
     name: str
@@ -153,8 +156,10 @@ class PlanRecord(Record):
         return " ".join(f"{scale}:{sha[:16]}" for scale, sha in self.data_hash.items())
 
 
-_ORIGIN = ("data_hash", "benchmarks", "numerics_version", "inits", "teachers")
+_ORIGIN = ("data_hash", "benchmarks", "numerics_version")
 """The fields of a plan that everything is computed from."""
+_FOUND = ("inits", "teachers", "weights_from")
+"""Those that become known as the run goes on, key by key."""
 
 
 def write_plan(
@@ -167,6 +172,7 @@ def write_plan(
     teachers: Mapping[int, str],
     centroid_seconds: Mapping[int, float] = MappingProxyType({}),
     trials_at_a_time: int,
+    weights_from: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write RUN/plan.json: the combinations, and the hashes of everything that they are computed from.
 
@@ -174,7 +180,8 @@ def write_plan(
         data_hash: scale -> that of its training and validation images.
         benchmarks: (name, scale) -> hash of the test set.
         inits: (model's label, scale) -> sha256 of the weights that it starts from.
-        teachers: scale -> name of the centroids; {} before they are known, which keeps what is written.
+        teachers: scale -> name of the centroids.
+        weights_from: as in the record. Of these three what is written stays, as long as it is not known again.
         trials_at_a_time: 0 before anything is run, which keeps what is written.
 
     Raises:
@@ -187,6 +194,7 @@ def write_plan(
         numerics_version=_numerics_version(plan),
         inits={f"{label} x{scale}": sha for (label, scale), sha in inits.items()},
         teachers={f"x{scale}": sha for scale, sha in teachers.items()},
+        weights_from=dict(weights_from),
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
         name=plan.config.name,
         run=run.name,
@@ -202,11 +210,18 @@ def write_plan(
         for key in _ORIGIN:
             was, is_now = getattr(before, key), getattr(now, key)
             if was and is_now and was != is_now:
-                what = key.replace("_", " ")
-                raise InputError(f"{what} changed since {run.name} was started; take another name or --output")
+                raise _changed(key, run)
+        found = {key: getattr(before, key) | getattr(now, key) for key in _FOUND}
+        for key in _FOUND:
+            if any(found[key][name] != sha for name, sha in getattr(before, key).items()):
+                raise _changed(key, run)
         most = max(trials_at_a_time, before.trials_at_a_time or 0)
-        now = now.model_copy(update={"teachers": now.teachers or before.teachers, "trials_at_a_time": most})
+        now = now.model_copy(update={**found, "trials_at_a_time": most})
     now.write(run.plan)
+
+
+def _changed(key: str, run: RunDir) -> InputError:
+    return InputError(f"{key.replace('_', ' ')} changed since {run.name} was started; take another name or --output")
 
 
 def _numerics_version(plan: Plan) -> int:

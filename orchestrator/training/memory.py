@@ -15,7 +15,6 @@ from cluster import capacity, ray_runtime
 from cluster.ray_runtime import Resources
 from orchestrator.plan.config import EvaluationConfig, TeacherConfig
 from orchestrator.plan.plan import Combination
-from orchestrator.plan.read import expand
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.inference.bound import Bound
@@ -55,9 +54,8 @@ class Network:
         return cls(name=one.network, scale=one.scale, hyper=json.dumps(one.hyper, sort_keys=True), sigma_width=width)
 
     @classmethod
-    def of_teacher(cls, teacher: TeacherConfig, scale: int) -> Network:
-        """That of the config, or of the folder of ours that it names. Raises InputError: that cannot be read."""
-        folder = Path(expand(teacher.weights, "teacher.weights", scale)) if teacher.weights else None
+    def of_teacher(cls, teacher: TeacherConfig, scale: int, folder: Path | None) -> Network:
+        """That of a folder of ours, or else of the config. Raises InputError: the folder cannot be read."""
         if folder is None or not folder.is_dir():
             return cls(name=teacher.model, scale=scale, hyper=json.dumps(teacher.hyper, sort_keys=True))
         info = CheckpointInfo.read(folder)

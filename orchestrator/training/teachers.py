@@ -8,14 +8,17 @@ from pathlib import Path
 
 import ray
 import safetensors.torch
+import torch
 
 import sr_models
 from orchestrator.plan.config import ResourceConfig, SweepConfig, TeacherConfig
-from orchestrator.plan.plan import Plan
-from orchestrator.plan.read import expand
+from orchestrator.plan.plan import Combination, Plan
+from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.driver import Home
+from orchestrator.run.folder import SHARED, RunDir
 from orchestrator.run.progress import bar, moves
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import Roles
 from orchestrator.training import in_full as workers
 from orchestrator.training.failure import NODE_OUT_OF_MEMORY
@@ -26,7 +29,53 @@ from sr_models.errors import InputError
 from sr_models.files import replacing
 
 
-def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale: int) -> str:
+def finished_trial(home: Home, beginning: str, where: str) -> str:
+    """The fingerprint of a trial of the output that has come to its end; its weights are then on this machine.
+
+    Args:
+        beginning: of its fingerprint, 8 digits or more.
+        where: begins what is refused.
+
+    Raises:
+        InputError: no such trial, several, or one that has not come to its end.
+    """
+    names = home.access.trials(beginning)
+    if len(names) != 1:
+        found = f"{len(names)} trials begin so: {', '.join(names)}" if names else "it has none that begins so"
+        raise InputError(f"{where}: no trial {beginning!r} in {home.run.output / SHARED}; {found}")
+    home.pull_weights(names[0])
+    folder = home.run.trial(names[0])
+    result = journal.outcome(journal.read(folder / journal.JOURNAL))
+    if result is None or result.status != "complete" or not (folder / TRIAL).exists():
+        raise InputError(f"{where}: trial {names[0]} has not come to its end ({result.status if result else 'no end'})")
+    fingerprint = TrialRecord.read(folder / TRIAL).fingerprint
+    if not fingerprint.startswith(beginning):
+        raise InputError(f"{where}: no trial {beginning!r}; the one whose name begins so is {fingerprint}")
+    return fingerprint
+
+
+def exported(run: RunDir, fingerprint: str) -> Path:
+    """The folder of a finished trial's weights, averaged where it keeps an average."""
+    folder = run.trial(fingerprint)
+    return folder / ("model_ema" if TrialRecord.read(folder / TRIAL).trial_config().train.ema else "model")
+
+
+def check_start(one: Combination, source: Combination) -> None:
+    """Hold that the network of a combination can start from another one's.
+
+    Raises:
+        InputError: it cannot.
+    """
+    with torch.random.fork_rng(devices=[]):  # weights are drawn and thrown away
+        state = sr_models.build(source.network, source.scale, **source.hyper).state_dict()
+        net = sr_models.build(one.network, one.scale, **one.hyper)
+    try:
+        published.initialise(net, state)
+    except InputError as error:
+        raise InputError(f"models.{one.label}.init: {one.id} from {source.id}: {error}") from None
+
+
+def start_weights(config: SweepConfig, home: Home, label: str, path: Path, scale: int) -> str:
     """The hash of the weights that a model starts from; afterwards they lie in the run folder, and they fit.
 
     Raises:
@@ -38,40 +87,49 @@ def start_weights(config: SweepConfig, home: Home, label: str, path: str, scale:
     return sha
 
 
-def start_of(config: SweepConfig, label: str, path: str, scale: int) -> tuple[str, bytes]:
+def start_of(config: SweepConfig, label: str, path: Path, scale: int) -> tuple[str, bytes]:
     """The hash of the weights that a model starts from, and they as safetensors. Raises as `start_weights`."""
     network, given, _train = config.network(label)
-    where = f"models.{label}.init"
     try:
-        state = published.read(expand(path, where, scale), model=network)
+        state = published.read(path, model=network)
         published.initialise(sr_models.build(network, scale, **given), state)
     except InputError as error:
-        raise InputError(f"{where} at x{scale}: {error}") from None
+        raise InputError(f"models.{label}.init at x{scale}: {error}") from None
     payload = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
     return hashlib.sha256(payload).hexdigest(), payload
 
 
 def teach(
-    plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, resources: ResourceConfig, device: str
+    plan: Plan,
+    home: Home,
+    roles: Roles,
+    scale: int,
+    data_hash: str,
+    resources: ResourceConfig,
+    device: str,
+    given: Path | None,
 ) -> str:
     """The name of the teacher's centroids at `scale` (`TeacherConfig.centroids`); afterwards they are in the store.
 
     Args:
         data_hash: of the scale's images.
         resources: what the teacher's training and its outputs may hold.
+        given: its weights; None: it is trained first.
 
     Raises:
         InputError: weights that do not fit, a training that failed.
     """
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
-    if teacher.weights:
-        name = _given(plan, home, scale)
-    else:
+    if given is None:
         name = _trained(plan, home, roles, scale, data_hash, resources, device)
+    elif given.is_relative_to(home.run.output / SHARED):
+        name = home.run.name_of(given)
+    else:
+        name = _kept(teacher, home, scale, given)
     _, info = load_checkpoint(home.run.at(name))
     if info.scale != scale:
-        raise InputError(f"teacher.weights: {teacher.weights} is a x{info.scale} network, needed at x{scale}")
+        raise InputError(f"teacher.weights: {given} is a x{info.scale} network, needed at x{scale}")
     home.push()
     centroids = teacher.centroids(info.model, info.hyper, info.weights_sha256)
     if not home.access.open_store(data_hash).has_centroids(centroids):
@@ -90,11 +148,9 @@ def teach(
     return centroids
 
 
-def _given(plan: Plan, home: Home, scale: int) -> str:
-    """The folder, by its name in the run, of weights that the config names: kept there as a checkpoint of ours."""
-    teacher = plan.config.teacher
-    assert teacher is not None and teacher.weights is not None
-    source, name = Path(expand(teacher.weights, "teacher.weights", scale)), f"teacher/x{scale}"
+def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
+    """The folder, by its name in the run, of weights from elsewhere: kept there as a checkpoint of ours."""
+    name = f"teacher/x{scale}"
     if source.is_dir():
         load_checkpoint(source)  # refuses what is no checkpoint of ours
         shutil.copytree(source, home.run.path / name, dirs_exist_ok=True)
@@ -125,8 +181,7 @@ def _trained(
         cure = "change teacher.train" if result.is_final else "the same command tries it again"
         raise InputError(f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; {cure}")
     home.pull_weights(trial.fingerprint)
-    folder = home.run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
-    return home.run.name_of(folder)
+    return home.run.name_of(exported(home.run, trial.fingerprint))
 
 
 def make_centroids(
@@ -139,9 +194,6 @@ def make_centroids(
     device: str,
 ) -> None:
     """Fill a store with mu and D(mu) of a teacher; `checkpoint` names its folder in the run, `centroids` them."""
-    import torch
-
-    from sr_models.checkpoints.folder import load_checkpoint
     from sr_models.inference.bound import Bound, fitted, reach
     from sr_models.inference.super_resolve import Options, super_resolve
 

@@ -182,6 +182,18 @@ def made(tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(output=output, run=first, second=second, kept=kept, left=left, states=states)
 
 
+def test_a_trial_whose_weights_a_run_is_computed_from_is_needed(
+    made: SimpleNamespace, run_clean: Callable[..., SimpleNamespace]
+) -> None:
+    """`teacher: {trial: ...}` of another run's trial: that run may be gone."""
+    output = made.output
+    lone = train(made.run, 4, "complete")
+    assert lone in run_clean(output).listed
+    plan = {"data_hash": KEPT, "weights_from": {"teacher x2": trial(4).fingerprint}}
+    write_json(made.run.plan, plan)
+    assert lone not in run_clean(output).listed
+
+
 def test_what_no_run_needs_is_listed_and_goes_only_when_told_to(made, run_clean):
     before = names(made.output)
     listed = run_clean(made.output)

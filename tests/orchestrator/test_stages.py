@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator import stages
+from orchestrator.ingredients import Ingredients
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Combination, make_plan
 from orchestrator.plan.trial import TrialConfig
@@ -16,7 +17,6 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.records import SearchCounts, WinnerRecord, read_winners
 from orchestrator.run.roles import Roles, read_roles
-from orchestrator.stages import Ingredients
 from orchestrator.training import in_full
 
 INGREDIENTS = Ingredients(data_hash={2: "d" * 64}, inits={}, teachers={2: "e" * 64})

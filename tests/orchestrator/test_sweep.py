@@ -22,6 +22,7 @@ import numpy as np
 import optuna
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from optuna.trial import TrialState
@@ -518,3 +519,67 @@ def metrics(folder: Path) -> list[tuple[int, dict[str, float]]]:
         (entry["step"], {name: value for name, value in entry["metrics"].items() if name != "train.seconds"})
         for entry in journal.steps(journal.read(folder / JOURNAL))
     ]
+
+
+# ---- rows that need the winners of others ----------------------------------------------------------------------------
+
+X2, X4 = "x2/edsr_baseline", "x4/edsr_baseline"
+
+
+@pytest.fixture(scope="module")
+def needing(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Path:
+    """The run of a sweep whose x4 rows start from x2/l1, and whose kd is taught by the scale's l1.
+
+    It was killed while x4/l1 was searched, which needs x2/l1 and is needed by x4/kd, and given its command again.
+    """
+    root = tmp_path_factory.mktemp("needing")
+    config = write_sweep(
+        root,
+        {"edsr_baseline": {**MODELS["edsr_baseline"], "init": {4: {"from": f"{X2}/l1"}}}},
+        {"l1": {"search": ["train.lr"]}, "kd": {}},
+        steps=40,
+        scales=[2, 4],
+        teacher={"from": "x{scale}/edsr_baseline/l1"},
+    )
+    command = [str(config), "--output", str(root / "runs")]
+    first = launch(*command)
+
+    def searching_x4() -> bool:
+        for run in (root / "runs").glob("tiny-*/"):
+            trials = [role.fingerprint for role in read_roles(RunDir(run)) if role.combination == f"{X4}/l1"]
+            return any(journal.steps(journal_of(run, fingerprint)) for fingerprint in trials)
+        return False
+
+    first.wait_until(searching_x4)
+    first.process.kill()
+    first.process.wait()
+    assert first.left(but=AGENTS) == {}
+    [run] = (root / "runs").glob("tiny-*/")
+    assert set(read_json(run / "winners.json")) == {f"{X2}/l1"}
+    again = launch(*command)
+    assert again.wait() == 0, again.err.read_text()[-3000:]
+    return run
+
+
+def test_rows_come_level_by_level_and_a_kill_in_between_costs_none(needing: Path) -> None:
+    rows = [f"{scale}/{objective}" for scale in (X2, X4) for objective in ("l1", "kd")]
+    winners, plan = read_json(needing / "winners.json"), read_json(needing / "plan.json")
+    assert set(winners) == set(rows) == {one["id"] for one in plan["combinations"]}
+    assert {name: len(trials) for name, trials in told(needing).items()} == {f"{X2}/l1": 3, f"{X4}/l1": 3}
+    assert {role.combination for role in read_roles(RunDir(needing))} == set(rows), "no teacher was trained first"
+    x2, x4 = (winners[f"{scale}/l1"]["fingerprints"][0] for scale in (X2, X4))
+    assert plan["weights_from"] == {"edsr_baseline x4": x2, "teacher x2": x2, "teacher x4": x4}
+    found = leaderboard.boards(needing)
+    assert [len([e for e in board.entries if e.trained]) for board in found] == [2, 2]
+
+
+def test_a_row_starts_from_the_winners_weights_bit_for_bit(needing: Path, tmp_path: Path) -> None:
+    run, winners = RunDir(needing), read_json(needing / "winners.json")
+    x2, x4 = (run.trial(winners[f"{scale}/l1"]["fingerprints"][0]) for scale in (X2, X4))
+    config = TrialConfig.model_validate(read_json(x4 / "trial.json")["config"])
+    assert config.init is not None and not read_json(x2 / "trial.json")["config"]["init"]
+    start = safetensors.torch.load_file(run.init(config.init))
+    assert same(start, safetensors.torch.load_file(x2 / "model" / "model.safetensors"))
+    store = PatchStore.open(run.at(f"shared/store/{config.data_hash[:16]}"))
+    run_trial(config, store, lambda *_: "continue", out_dir=tmp_path, init=run.init(config.init))
+    assert metrics(tmp_path) == metrics(x4)

@@ -18,8 +18,12 @@ from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.run.records import begin_trial
 from orchestrator.search.record import Proposal, SearchRecord, record_name, search_key
 from orchestrator.there import There, there_in
+from orchestrator.training.network import build_network, export
+from orchestrator.training.teachers import start_of
+from sr_models.checkpoints.folder import CheckpointInfo
 
 TEACHER = "7" * 64
 BASE: dict[str, Any] = {
@@ -53,7 +57,7 @@ def planned(data: dict[str, Any], **changes: Any) -> Plan:
 
 def trained(run: RunDir, trial: TrialConfig, status: str = "complete") -> None:
     folder = run.trial(trial.fingerprint)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     Journal(folder / JOURNAL).end(status, 30)
 
 
@@ -107,6 +111,31 @@ def test_a_failed_run_is_not_there(run: RunDir, data: dict[str, Any]) -> None:
     for trial, status in zip(finals(plan, 0, {}, {2: store.data_hash}), ("failed", "stopped"), strict=True):
         trained(run, trial, status)
     assert there_in(plan, run) == There((0, 0), (0, 0), (0, 2))
+
+
+def test_what_needs_another_row_is_known_once_that_is_there(run: RunDir, data: dict[str, Any]) -> None:
+    models = {"edsr_baseline": {"channels": 8, "blocks": 1, "init": {4: {"from": "x2/edsr_baseline/l1"}}}}
+    plan = planned(
+        data, scales=[2, 4], models=models, objectives=["l1", "kd"], teacher={"from": "x{scale}/edsr_baseline/l1"}
+    )
+    stores = {s: build_store(run.at(STORES), **Inputs(plan.config).sources, scale=s) for s in (2, 4)}
+    by_id = {one.id: one for one in plan.combinations}
+    found = there_in(plan, run)
+    assert found == There((0, 0), (0, 0), (0, 8), unknown=3)
+    assert found.text.endswith("; those of 3 rows are known once what they need is trained")
+
+    first = plan.trial(by_id["x2/edsr_baseline/l1"], {}, 1, stores[2].data_hash, None)
+    trained(run, first)
+    begin_trial(run.trial(first.fingerprint), first, run="toy", steered=False)
+    export(run.trial(first.fingerprint), build_network(first), first, None, None)
+    assert there_in(plan, run) == There((0, 0), (0, 0), (1, 8), unknown=1), "x4/kd needs x4/l1, which needs x2/l1"
+    assert plan.config.teacher
+    taught = CheckpointInfo.read(run.trial(first.fingerprint) / "model").weights_sha256
+    name = plan.config.teacher.centroids("edsr_baseline", {}, taught)
+    trained(run, plan.trial(by_id["x2/edsr_baseline/kd"], {}, 1, stores[2].data_hash, name))
+    start, _ = start_of(plan.config, "edsr_baseline", run.trial(first.fingerprint) / "model", 4)
+    trained(run, plan.trial(by_id["x4/edsr_baseline/l1"], {}, 2, stores[4].data_hash, None, start))
+    assert there_in(plan, run) == There((0, 0), (0, 0), (3, 8), unknown=1)
 
 
 def test_a_dry_run_says_it(

@@ -57,6 +57,9 @@ def test_costs(run: Path) -> None:
     eco, l1 = found[ECO], found[L1]
     assert (eco.run_images, eco.search_steps, eco.search_value) == (1600, 150, 33.25)
     assert (eco.teacher_images, eco.teacher_seconds, eco.centroid_seconds) == (4800, 30.0, 4.0)
+    plan = read_plan(run).model_copy(update={"weights_from": {"teacher x2": "l11" * 16}})
+    other = trainings(run, plan, read_winners(run / "winners.json"))[ECO]
+    assert (other.teacher_images, other.teacher_seconds) == (1600, 10.0), "another row, or another run's trial"
     assert (l1.teacher_images, l1.teacher_seconds, l1.centroid_seconds) == (None,) * 3, "it needs no teacher"
     assert eco.seconds_per_step is None and eco.trained_parameters is None, "a plan of an earlier version"
     assert (eco.parameters, eco.trials, eco.pruned, eco.failed, eco.train_seconds) == (12345, 4, 1, 0, 14.2)

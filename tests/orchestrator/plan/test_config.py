@@ -20,6 +20,9 @@ from sr_models.errors import InputError
         ("evaluation.tile=null", False),
         ("evaluation.tile=64", True),
         ("teacher.tile=64", True),
+        ("teacher.weights=null", False),
+        ("teacher.from=x2/imdn/l1", True),
+        ("models.imdn.init=FILE", True),
         ("evaluation.seed=1", True),
         ("train.checkpoint_every=7", False),
         ("train.snapshots=[0.5]", False),
@@ -47,6 +50,21 @@ def test_the_hash_of_a_sweep_ignores_resources(write, override, moves):
 def test_centroids_are_named_by_the_tiles_that_move_them(teacher, network, hyper, moves):
     names = {each.centroids(network, hyper, "ab" * 32) for each in (TeacherConfig(**teacher), TeacherConfig())}
     assert (len(names) > 1) is moves
+
+
+@pytest.mark.parametrize(
+    ("short", "weights"),
+    [
+        ("FILE", "FILE"), ({"trial": "3b7c3ecc"}, {"trial": "3b7c3ecc"}),
+        ({"from": "x2/imdn/l1", "tile": 9}, {"from": "x2/imdn/l1"}),
+    ],
+)  # fmt: skip
+def test_a_teacher_may_be_named_in_short(short, weights):
+    found = TeacherConfig.parse({"weights": weights}, "t")
+    made = TeacherConfig.model_validate(short)
+    assert made.weights == found.weights and TeacherConfig.parse(made.model_dump(), "t") == made
+    with pytest.raises(InputError, match="give weights or from, not both"):
+        TeacherConfig.parse({"weights": "FILE", "from": "x2/imdn/l1"}, "t")
 
 
 @pytest.mark.parametrize("where", ["evaluation", "teacher"])

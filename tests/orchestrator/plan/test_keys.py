@@ -71,8 +71,9 @@ def test_seats_of_an_objective_are_those_that_are_listed():
         "  train.steps                  optimiser steps of a full run [default 1000; >= 2; <= 1000000000]",
         "  sigma.beta                   weight of the auxiliary loss, both terms in [0, 1], > 0 "
         "[default 0.01; > 0; searched over 0.001..0.1 log]",
-        "  teacher.weights              a released file of `model`, or a checkpoint folder of ours, one per {scale} "
-        "[default null]",
+        "  teacher.weights              a released file of `model`, or a checkpoint folder of ours, one per {scale}; "
+        "{trial: FINGERPRINT} of this output; {from: 'x{scale}/LABEL/OBJECTIVE'}, the winner of that row; "
+        "{SCALE: one of these}; null: trained first [default null]",
     ],
 )
 def test_a_line_gives_default_range_and_search(line):

@@ -370,3 +370,65 @@ def test_a_network_that_looks_at_its_batch_is_not_trained_on_parts_of_one(resour
         planned(resources=resources, **changes)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert planned(**changes).combinations and planned(resources=resources).combinations
+
+
+def from_(name: str) -> dict[str, Any]:
+    return {"from": name}
+
+
+def warm(**changes: Any) -> Plan:
+    models = {"edsr_baseline": {"init": {4: from_("x2/edsr_baseline/l1")}}}
+    return planned(**{"models": models, "scales": [2, 4], "objectives": ["l1", "eco"]} | changes)
+
+
+def test_combinations_come_in_the_order_of_their_needs():
+    plan = warm(teacher=from_("x{scale}/edsr_baseline/l1"))
+    assert [[one.id.replace("edsr_baseline/", "") for one in level] for level in plan.levels] == [
+        ["x2/l1"], ["x2/eco", "x4/l1"], ["x4/eco"],
+    ]  # fmt: skip
+    assert plan.combinations[-1].after == ("x2/edsr_baseline/l1", "x4/edsr_baseline/l1")
+    assert len(planned(objectives=["l1", "eco"]).levels) == 1, "a teacher that is trained first needs no row"
+    part = plan.part(plan.levels[1])
+    assert [one.id for one in part.combinations] == ["x2/edsr_baseline/eco", "x4/edsr_baseline/l1"]
+
+
+def test_a_dry_run_says_whose_fingerprints_are_not_known_yet():
+    lines = warm(teacher=from_("x{scale}/edsr_baseline/l1")).text(2).splitlines()
+    later = [line.split()[0] for line in lines if line.endswith(", fingerprints known once trained")]
+    assert later == ["x2/edsr_baseline/eco", "x4/edsr_baseline/l1", "x4/edsr_baseline/eco"]
+    assert "  teacher at x2, x4: the winner of x2/edsr_baseline/l1, the winner of x4/edsr_baseline/l1" in lines
+    assert "known once trained" not in planned(objectives=["l1", "eco"]).text(2)
+
+
+def test_a_grid_point_is_named_by_its_id():
+    grid = {"l1": {"grid": {"train.batch_size": [16, 8]}}}
+    models = {"imdn": {}, "again": {"model": "imdn", "init": from_("x2/imdn/l1[train.batch_size=8]")}}
+    plan = planned(objectives=grid, models=models)
+    assert plan.levels[1][0].after == ("x2/imdn/l1[train.batch_size=8]",)
+
+
+A_B = {"a": {"model": "imdn", "init": from_("x{scale}/b/l1")}, "b": {"model": "imdn", "init": from_("x{scale}/a/l1")}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"models": {"imdn": {"init": {4: from_("x2/imdn/l2")}}}},
+            "models.imdn.init: no combination 'x2/imdn/l2' in this sweep; did you mean 'x2/imdn/l1'? (valid: ",
+        ),
+        ({"models": A_B}, "x2/a/l1 needs its own weights: x2/a/l1 needs x2/b/l1 needs x2/a/l1; name other weights"),
+        ({"models": {"imdn": {"init": from_("x2/imdn/l1")}}}, "x2/imdn/l1 needs its own weights: x2/imdn/l1 needs x2/"),
+        ({"teacher": from_("x{scale}/imdn/eco")}, "x2/imdn/eco needs its own weights"),
+        ({"teacher": from_("x2/imdn/l1")}, "teacher: x2/imdn/l1 makes no x4 pictures, which x4/imdn/eco needs"),
+        ({"teacher": {"weights": {2: "FILE"}}}, "teacher.weights: none for x4, where x4/imdn/eco needs a teacher"),
+        (
+            {"models": {"edsr_baseline": {}, "imdn": {"init": from_("x2/edsr_baseline/l1")}}},
+            "models.imdn.init: x2/edsr_baseline/l1 trains edsr_baseline, whose weights start no imdn (x2/imdn/l1)",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_had_are_one_line(changes, said):
+    with pytest.raises(InputError) as caught:
+        planned(**{"scales": [2, 4], "objectives": ["l1", "eco"]} | changes)
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)

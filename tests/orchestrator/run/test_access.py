@@ -219,6 +219,15 @@ def test_files_go_both_ways(seen):
     assert not list(seen.worker.fetch_folder("snapshots").rglob("weights"))
 
 
+def test_trials_are_found_by_the_beginning_of_their_fingerprints(seen):
+    names = ["12345678" + digit * 8 for digit in "ab"]
+    for name in names:
+        put(seen.worker, f"shared/trials/{name}/{JOURNAL}", "")
+        seen.worker.push(f"shared/trials/{name}", ["*"])
+    assert seen.driver.trials("12345678") == names and seen.driver.trials("1234567a") == []
+    assert seen.driver.trials(names[1]) == seen.driver.trials(names[1] + "0" * 48) == names[1:]
+
+
 def test_files_of_the_drivers_machine_reach_workers(seen, tmp_path):
     asked: list[str] = []
 

@@ -370,6 +370,22 @@ def test_the_commit_is_that_of_this_checkout() -> None:
     assert (records.git_commit() or "").removesuffix("+changes") == head.strip()
 
 
+def test_what_becomes_known_as_a_run_goes_on_is_added_to_its_plan(tmp_path: Path) -> None:
+    run, plan = RunDir(tmp_path), make_plan(load("quick"))
+    given: dict[str, Any] = {"data_hash": {2: "d"}, "benchmarks": {}, "teachers": {}, "trials_at_a_time": 1}
+    records.write_plan(run, plan, **given, inits={("a", 2): "i"})
+    assert "weights_from" not in json.loads(run.plan.read_text())
+    later: dict[str, Any] = {"inits": {("a", 2): "i", ("a", 4): "j"}, "weights_from": {"a x4": "f" * 64}}
+    records.write_plan(run, plan, **given, **later)
+    kept = run.plan.read_bytes()
+    records.write_plan(run, plan, **given, inits={("a", 2): "i"})
+    assert run.plan.read_bytes() == kept, "the same command again knows it later"
+    found = records.read_plan(tmp_path)
+    assert (found.inits, found.weights_from) == ({"a x2": "i", "a x4": "j"}, {"a x4": "f" * 64})
+    with pytest.raises(InputError, match=r"^weights from changed since"):
+        records.write_plan(run, plan, **given, **later | {"weights_from": {"a x4": "e" * 64}})
+
+
 def test_a_run_whose_noise_meant_another_is_not_gone_on_with(tmp_path: Path) -> None:
     run, plan = RunDir(tmp_path), make_plan(load("quick"))
     given: dict[str, Any] = {

@@ -80,9 +80,9 @@ def test_a_teacher_is_the_network_of_the_folder_that_it_comes_from(tmp_path: Pat
     hyper = {"channels": 16, "blocks": 1}
     net = sr_models.build("imdn", 2, **hyper)
     save_checkpoint(tmp_path / "x2", net, model="imdn", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None)
-    given = Network.of_teacher(TeacherConfig(weights=str(tmp_path / "x{scale}")), 2)
+    given = Network.of_teacher(TeacherConfig(), 2, tmp_path / "x2")
     assert given == Network(name="imdn", scale=2, hyper=json.dumps(hyper, sort_keys=True))
-    own = Network.of_teacher(TeacherConfig(model="edsr", hyper={"blocks": 2}, weights="net.pth"), 4)
+    own = Network.of_teacher(TeacherConfig(model="edsr", hyper={"blocks": 2}), 4, Path("net.pth"))
     assert own == Network(name="edsr", scale=4, hyper='{"blocks": 2}')
     with pytest.raises(InputError, match=r"declare teacher\.tile="):
         check(given, SIZES, TeacherConfig(), "teacher", 8_000_000)
