@@ -85,7 +85,8 @@ def made_store(folder: Path) -> PatchStore:
             Image.fromarray(draw.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)).save(folder / split / f"{i}.png")
         sources[split] = [ImageSource(hr=str(folder / split))]
     store = build_store(folder / "store", scale=SCALE, train=sources["train"], validation=sources["validation"])
-    store.add_centroids(TEACHER, lambda lr: functional.interpolate(lr, scale_factor=float(SCALE)))
+    by = store.centroids_by(lambda lr: functional.interpolate(lr, scale_factor=float(SCALE)))
+    store.add_centroids(TEACHER, by)
     return store
 
 

@@ -127,7 +127,7 @@ def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
         given = path_of(session, weights, "teacher.weights", scale, ingredients.sources) if weights else None
         found[scale] = teachers.teach(
             session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], resources, session.device,
-            given,
+            given, max((node.memory for node in session.cluster.resources.nodes), default=0),
         )  # fmt: skip
     return found
 

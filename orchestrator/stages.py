@@ -52,7 +52,10 @@ def run(session: Session) -> list[str]:
         if number:
             ingredients = prepare(session, ingredients)
         unscored += [without(combination, ingredients) for combination in level if not ingredients.hold(combination)]
-        part = replace(session, plan=session.plan.part([one for one in level if ingredients.hold(one)]))
+        ready = [combination for combination in level if ingredients.hold(combination)]
+        if not ready:
+            continue
+        part = replace(session, plan=session.plan.part(ready))
         studies = search(part, ingredients)
         unscored += finish_winners(part, ingredients, studies)
         audited += audit(part, ingredients, studies)
@@ -113,6 +116,7 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapp
         InputError: one of a network that tiles would change, or whose tiles are too large; it names what to declare.
     """
     from orchestrator.training import memory
+    from orchestrator.training.centroids import WHOLE_BYTES
 
     config, max_bytes = session.config, session.config.resources.bound
     if max_bytes is None:
@@ -130,7 +134,7 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapp
         else:
             given = path_of(session, weights, "teacher.weights", scale, found) if weights else None
             teacher = memory.Network.of_teacher(config.teacher, scale, given)
-        memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes)
+        memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes, WHOLE_BYTES)
         if config.teacher.weights is None:
             memory.check(teacher, stores[scale].sizes("validation"), config.evaluation, "evaluation", max_bytes)
 

@@ -15,8 +15,7 @@ from orchestrator.plan.read import expand
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run import journal
-from orchestrator.run.driver import home_of
-from orchestrator.run.folder import STORES, RunDir
+from orchestrator.run.folder import STORES, TRIALS, RunDir
 from orchestrator.search.record import SearchRecord, record_name, search_key
 from sr_models.checkpoints.folder import CheckpointInfo
 
@@ -84,7 +83,7 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
     What needs a teacher that is given as a file counts as new: its hash is known once it is read.
 
     Raises:
-        InputError: images or starting weights that cannot be read, a trial that is not in this output.
+        InputError: images or starting weights that cannot be read.
     """
     if not run.at(STORES).exists():
         return None
@@ -107,36 +106,41 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
                 folder = run.trial(trial.fingerprint) / ("model_ema" if trial.train.ema else "model")
                 assert config.teacher is not None
                 own.add(scale)
-                weights = CheckpointInfo.read(folder).weights_sha256
-                taught[scale] = config.teacher.centroids(trial.model, trial.hyper, weights)
+                taught[scale] = config.teacher.centroids(CheckpointInfo.read(folder).weights_sha256)
 
-    from orchestrator.training.teachers import exported, finished_trial, start_of  # imports Ray
+    def folder_of(weights: Weights, where: str, scale: int, firsts: Firsts) -> Path | None:
+        """Where weights lie; None: a trial that is not on this machine."""
+        if weights.kind == "file":
+            return Path(expand(weights.name, where, scale))
+        from orchestrator.training.teachers import exported  # imports Ray
 
-    home = home_of(run, None)
-
-    def folder_of(weights: Weights, where: str, firsts: Firsts) -> Path:
-        fingerprint = firsts[weights.name] if weights.kind == "from" else finished_trial(home, weights.name, where)
-        return exported(run, fingerprint)
+        if weights.kind == "from":
+            return exported(run, firsts[weights.name])
+        names = [path.name for path in run.at(TRIALS).glob(f"{weights.name[:16]}*")]
+        return exported(run, names[0]) if len(names) == 1 else None
 
     @cache
     def start(label: str, scale: int, path: Path) -> str:
+        from orchestrator.training.teachers import start_of  # imports Ray
+
         return start_of(config, label, path, scale)[0]
 
     def make(combination: Combination, values: Mapping[str, Any], seed: int, firsts: Firsts) -> TrialConfig | None:
         scale, init = combination.scale, combination.init
         if scale not in data or not firsts.keys() >= {*combination.after}:
             return None
-        if combination.teacher and combination.teacher.kind != "file" and config.teacher:
-            info = CheckpointInfo.read(folder_of(combination.teacher, "teacher", firsts))
-            taught[scale] = config.teacher.centroids(info.model, info.hyper, info.weights_sha256)
+        by = combination.teacher
+        if by and by.kind != "file" and (folder := folder_of(by, "teacher", scale, firsts)):
+            assert config.teacher is not None
+            taught[scale] = config.teacher.centroids(CheckpointInfo.read(folder).weights_sha256)
         if "mu" in combination.spec.needs and scale not in taught:
             return None
-        sha = None
-        if init is not None:
-            where = f"models.{combination.label}.init"
-            is_file = init.kind == "file"
-            path = Path(expand(init.name, where, scale)) if is_file else folder_of(init, where, firsts)
-            sha = start(combination.label, scale, path)
+        if init is None:
+            return plan.trial(combination, values, seed, data[scale], taught.get(scale))
+        path = folder_of(init, f"models.{combination.label}.init", scale, firsts)
+        if path is None:
+            return None
+        sha = start(combination.label, scale, path)
         return plan.trial(combination, values, seed, data[scale], taught.get(scale), sha)
 
     return there(plan, run, make, read_journal, (len(own), len(own_teachers)))

@@ -54,9 +54,9 @@ class Product(Params):
     pixels: str
     """sha256 over the pixel hashes of its images, in order."""
     teacher: str | None = None
-    """Hash of the teacher's weights, for centroids."""
+    """Name of what made them (`TeacherConfig.centroids`), for centroids."""
     seconds: float | None = None
-    """That these centroids took, or what was left of them after a kill."""
+    """That the workers who made these centroids took for them, all together."""
 
 
 class Manifest(Params):

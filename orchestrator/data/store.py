@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -183,29 +182,20 @@ class PatchStore:
     def has_centroids(self, teacher: str) -> bool:
         return all(name in self._products for name in self._centroids(teacher))
 
-    def add_centroids(
-        self,
-        teacher: str,
-        model: Callable[[Tensor], Tensor],
-        *,
-        device: torch.device | str = "cpu",
-        progress: BuildProgress | None = None,
-    ) -> None:
-        """Make mu and D(mu) of every training image, on full images; both are kept as uint8, as LR is at test time.
+    def centroids_by(
+        self, model: Callable[[Tensor], Tensor], *, device: torch.device | str = "cpu"
+    ) -> Callable[[int], list[ImageRow]]:
+        """What makes mu and D(mu) of a training image, by its number; both in uint8, as LR is at test time.
 
         D is the kernel that made the image's LR, or the standard one where that came as a file.
-        Does nothing if they are there; goes on where a killed run stopped.
 
         Args:
-            teacher: hash of what makes mu (its weights; with its tiles, where these move it), at least 16 hexadecimal
-                digits; it names the tables.
             model: LR float (1, 3, h, w) in [0, 1] on `device` -> SR (1, 3, scale h, scale w), on any device.
 
         Raises:
-            ValueError: the teacher's output has the wrong size or is not finite.
+            ValueError: by what is returned: the teacher's output has the wrong size or is not finite.
         """
-        scale, lr = self.scale, self._lr
-        names, kernels = self._centroids(teacher), self._kernels()
+        scale, lr, kernels = self.scale, self._lr, self._kernels()
         of, hashes = lr.names, lr.hashes
 
         def make(i: int) -> list[ImageRow]:
@@ -213,22 +203,32 @@ class PatchStore:
                 sr = model(to_float(lr.images[i]).to(device))
             height, width, _ = lr.images[i].shape
             if sr.shape != (1, 3, height * scale, width * scale):
-                raise ValueError(
-                    f"teacher {teacher[:16]} made {tuple(sr.shape)} of {height}x{width} pixels at x{scale}"
-                )
+                raise ValueError(f"a teacher made {tuple(sr.shape)} of {height}x{width} pixels at x{scale}")
             mu = to_uint8(sr)[0]
             mu_row = ImageRow(of[i], hashes[i], mu)
             return [mu_row, ImageRow(of[i], mu_row.sha256, downscale(mu, scale, kernels[i]))]
 
+        return make
+
+    def add_centroids(self, teacher: str, make: Callable[[int], Sequence[ImageRow]], *, seconds: float = 0.0) -> None:
+        """Add mu and D(mu) of every training image. Does nothing if they are there; goes on where a kill stopped it.
+
+        Args:
+            teacher: names what makes mu, by at least 16 hexadecimal digits (`TeacherConfig.centroids`).
+            make: number of an image -> its rows, as `centroids_by` makes them.
+            seconds: that making them took.
+        """
+        names = self._centroids(teacher)
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
             if not set(names) <= set(manifest.products):
-                tick = ticker(progress, f"centroids x{scale}", len(lr))
-                began = time.monotonic()
-                write_tables([table_path(self.folder, name) for name in names], hashes, make, tick)
-                seconds = time.monotonic() - began
+                write_tables([table_path(self.folder, name) for name in names], self._lr.hashes, make)
                 manifest = list_products(self.folder, manifest, names, teacher=teacher, seconds=seconds)
         self._products = manifest.products
+
+    def origins(self, images: range) -> list[str]:
+        """What the rows of mu name as their origin: the hashes of the LR of these training images."""
+        return self._lr.hashes[images.start : images.stop]
 
     def centroid_seconds(self, teacher: str) -> float | None:
         """How long a teacher's centroids took to make; None where the store does not know."""

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-import sr_models
 from eval.protocol import FIDELITY, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec, resolve
 from orchestrator.plan.paper import PaperConfig
@@ -29,6 +28,13 @@ LAYOUT = 2
 """Of run folders; in their names, so that no run goes on in a folder that an earlier version has laid out otherwise.
 
 2: what runs have in common lies beside them, in `shared`.
+"""
+
+
+CENTROIDS_VERSION = 2
+"""Of how mu and D(mu) are made, in their name: raised when their bits change, so that a store's old ones are not used.
+
+2: one thread, and tiles that no machine has a say in.
 """
 
 
@@ -124,11 +130,10 @@ class TeacherConfig(Params):
         """The weights of the teacher of one scale; None where `weights` names none, or where it is trained first."""
         return weights_at(self.weights, scale)
 
-    def centroids(self, network: str, hyper: Mapping[str, Any], weights_sha256: str) -> str:
-        """What names mu and D(mu) of a teacher: its weights, and tiles if they make another mu of `network`."""
-        if self.tile is None or sr_models.tile_exact(network, hyper):
-            return weights_sha256
-        return digest([weights_sha256, self.tile, self.tile_overlap])
+    def centroids(self, weights_sha256: str) -> str:
+        """What names mu and D(mu) of a teacher: its weights, how they are made, and the tiles that are declared."""
+        tiles = [] if self.tile is None else [self.tile, self.tile_overlap]
+        return digest([CENTROIDS_VERSION, weights_sha256, *tiles])
 
 
 class BenchmarkSource(Params):

@@ -25,7 +25,7 @@ from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
-from orchestrator.run.folder import SHARED, SNAPSHOTS, STORES, TRIALS, RunDir, trial_name
+from orchestrator.run.folder import SHARED, SNAPSHOTS, STORES, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, Why, outcome
 from orchestrator.run.outage import weathered
 from orchestrator.run.progress import say
@@ -83,6 +83,14 @@ class Access(ABC):
         """Bring one file of the run that was written here to where others find it."""
 
     @abstractmethod
+    def hand_over(self, name: str) -> None:
+        """`send`, and keep no copy here that nobody will read."""
+
+    @abstractmethod
+    def entries(self, name: str) -> set[str]:
+        """Names of the files and folders in a folder of the run, there where all find them; none if it is not there."""
+
+    @abstractmethod
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> str | None:
         """Put files of this machine into a folder of the run; None if workers see them where they are.
 
@@ -112,10 +120,6 @@ class Access(ABC):
         Whoever starts the trial's workers waits here: a group of them must not wait for its first one, as long as
         another run may take.
         """
-
-    @abstractmethod
-    def trials(self, beginning: str) -> list[str]:
-        """Names of the folders of the output's trials whose fingerprint begins so, sorted; 16 digits decide."""
 
     @abstractmethod
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
@@ -252,6 +256,12 @@ class LocalAccess(Access):
     def send(self, name: str) -> None:
         pass
 
+    def hand_over(self, name: str) -> None:
+        pass
+
+    def entries(self, name: str) -> set[str]:
+        return {path.name for path in self.run.at(name).glob("*")}
+
     def share(self, name: str, files: Sequence[str], find: Callable[[str], Path]) -> None:
         pass
 
@@ -275,9 +285,6 @@ class LocalAccess(Access):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{_CLAIM}.lock"):
             yield
-
-    def trials(self, beginning: str) -> list[str]:
-        return sorted(path.name for path in self.run.at(TRIALS).glob(f"{beginning[:16]}*"))
 
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         return self.run.trial(fingerprint)
@@ -324,6 +331,13 @@ class MirroredAccess(Access):
 
     def send(self, name: str) -> None:
         weathered(lambda: self._above(name).upload(self.run.at(name), name))
+
+    def hand_over(self, name: str) -> None:
+        self.send(name)
+        self.run.at(name).unlink()
+
+    def entries(self, name: str) -> set[str]:
+        return {found.partition("/")[0] for found in weathered(self._stored(name).names)}
 
     def remove(self, name: str) -> None:
         def delete() -> None:
@@ -387,10 +401,6 @@ class MirroredAccess(Access):
             with suppress(StorageAway):  # then it stands until our run's driver ends, and is ours if we come back
                 if self.root.read(name) == mine:
                     self.root.delete(name)
-
-    def trials(self, beginning: str) -> list[str]:
-        names = {name.split("/")[2] for name in weathered(lambda: self.root.names(TRIALS))}
-        return sorted(name for name in names if name.startswith(beginning[:16]))
 
     def trial_folder(self, fingerprint: str, rank: int = 0) -> Path:
         """Where a worker of a trial works.

@@ -132,12 +132,12 @@ class PlanRecord(Record):
     inits: dict[str, str]
     """"MODEL xSCALE" -> sha256 of the weights that it starts from."""
     teachers: dict[str, str]
-    """"xSCALE" -> name of the teacher's centroids, its weights' sha256 unless tiles move them; empty before."""
+    """"xSCALE" -> name of the teacher's centroids (`TeacherConfig.centroids`); empty before."""
     weights_from: dict[str, str] = Field(default_factory=dict, exclude_if=lambda found: not found)
     """"MODEL xSCALE" or "teacher xSCALE" -> fingerprint of the trial whose weights start it, or teach; not in the file
     while there are none, nor what comes from a file or was trained as a teacher."""
     centroid_seconds: dict[str, float] = Field(default_factory=dict)
-    """"xSCALE" -> how long the teacher's centroids took, whichever run made them."""
+    """"xSCALE" -> seconds that workers spent on the teacher's centroids, all together, whichever run's they were."""
     name: str
     run: str
     config_hash: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -79,19 +79,25 @@ def check(
     tiles: EvaluationConfig | TeacherConfig,
     section: str,
     max_bytes: int,
+    whole_bytes: int | None = None,
 ) -> None:
     """Refuse the largest picture if it takes too much and nothing else can be done about it.
 
     Args:
         sizes: name -> height and width of each LR image.
         tiles: what the config's `section` declares.
+        whole_bytes: what a picture takes that is not cut for that reason alone (`centroids.WHOLE_BYTES`); None: what it
+            may take.
 
     Raises:
         InputError: it does not fit, neither as declared nor in tiles that change nothing; says which tile would.
     """
     if not sizes:
         return
-    bound, options = network.bound(max_bytes), Options(tile=tiles.tile, overlap=tiles.tile_overlap)
+    bound, overlap = network.bound(whole_bytes or max_bytes), tiles.tile_overlap
+    if whole_bytes is not None:
+        overlap = max(overlap, bound.overlap or 0)
+    options = Options(tile=tiles.tile, overlap=overlap)
     name, (height, width) = max(sizes.items(), key=lambda item: item[1][0] * item[1][1])
     try:
         chosen = bound.options(height, width, options)
@@ -100,13 +106,14 @@ def check(
     if (takes := bound.takes(height, width, chosen)) <= max_bytes:
         return
     what = f"image {name!r} ({width}x{height} LR pixels)" if tiles.tile is None else f"a tile of {tiles.tile} pixels"
-    why = (
-        f"{network.name} looks at all of a picture, so tiles change what it computes"
-        if bound.overlap is None
-        else f"tiles that change nothing would see {bound.overlap} pixels further, which does not fit either"
-    )
+    if bound.overlap is None:
+        why = f"{network.name} looks at all of a picture, so tiles change what it computes"
+    elif whole_bytes is None:
+        why = f"tiles that change nothing would see {bound.overlap} pixels further, which does not fit either"
+    else:
+        why = "what a teacher makes must not depend on the memory of a machine"
     try:
-        tile = bound.tile(tiles.tile_overlap)
+        tile = replace(bound, max_bytes=max_bytes).tile(overlap)
     except InputError as error:
         raise InputError(f"resources.max_bytes: {network.name} at x{network.scale}: {error}") from None
     raise InputError(

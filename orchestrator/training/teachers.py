@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from pathlib import Path
 
-import ray
 import safetensors.torch
 import torch
 
@@ -14,15 +13,13 @@ import sr_models
 from orchestrator.plan.config import ResourceConfig, SweepConfig, TeacherConfig
 from orchestrator.plan.plan import Combination, Plan
 from orchestrator.run import journal
-from orchestrator.run.access import Access
 from orchestrator.run.driver import Home
-from orchestrator.run.folder import SHARED, RunDir
+from orchestrator.run.folder import SHARED, TRIALS, RunDir
 from orchestrator.run.progress import bar, moves
 from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import Roles
+from orchestrator.training import centroids
 from orchestrator.training import in_full as workers
-from orchestrator.training.failure import NODE_OUT_OF_MEMORY
-from orchestrator.training.in_full import user_errors
 from sr_models.checkpoints import published
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
@@ -39,7 +36,7 @@ def finished_trial(home: Home, beginning: str, where: str) -> str:
     Raises:
         InputError: no such trial, several, or one that has not come to its end.
     """
-    names = home.access.trials(beginning)
+    names = sorted(name for name in home.access.entries(TRIALS) if name.startswith(beginning[:16]))
     if len(names) != 1:
         found = f"{len(names)} trials begin so: {', '.join(names)}" if names else "it has none that begins so"
         raise InputError(f"{where}: no trial {beginning!r} in {home.run.output / SHARED}; {found}")
@@ -108,16 +105,18 @@ def teach(
     resources: ResourceConfig,
     device: str,
     given: Path | None,
+    node_bytes: int,
 ) -> str:
     """The name of the teacher's centroids at `scale` (`TeacherConfig.centroids`); afterwards they are in the store.
 
     Args:
         data_hash: of the scale's images.
-        resources: what the teacher's training and its outputs may hold.
+        resources: what the teacher's training may hold.
         given: its weights; None: it is trained first.
+        node_bytes: memory of the cluster's largest node; 0: not known.
 
     Raises:
-        InputError: weights that do not fit, a training that failed.
+        InputError: weights that do not fit, a training that failed; as `centroids.bring`.
     """
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
@@ -131,21 +130,17 @@ def teach(
     if info.scale != scale:
         raise InputError(f"teacher.weights: {given} is a x{info.scale} network, needed at x{scale}")
     home.push()
-    centroids = teacher.centroids(info.model, info.hyper, info.weights_sha256)
-    if not home.access.open_store(data_hash).has_centroids(centroids):
-        with bar(f"centroids x{scale}", 1):
-            cpus, gpus = resources.cpus_per_worker, resources.gpus_per_worker
-            task = ray.remote(make_centroids).options(num_cpus=cpus, num_gpus=gpus)
-            made = task.remote(name, home.access.for_workers(), teacher, centroids, data_hash, resources, device)
-            try:
-                with user_errors():
-                    ray.get(made)
-            except ray.exceptions.OutOfMemoryError:
-                raise InputError(
-                    f"centroids: {NODE_OUT_OF_MEMORY}; set resources.max_concurrent lower, then run the same command "
-                    "again"
-                ) from None
-    return centroids
+    job = centroids.Job(
+        access=home.access.for_workers(),
+        checkpoint=name,
+        name=teacher.centroids(info.weights_sha256),
+        data_hash=data_hash,
+        tile=teacher.tile,
+        tile_overlap=teacher.tile_overlap,
+        device=device,
+    )
+    centroids.bring(job, home.access, resources, node_bytes, f"centroids x{scale}")
+    return job.name
 
 
 def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
@@ -182,33 +177,3 @@ def _trained(
         raise InputError(f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; {cure}")
     home.pull_weights(trial.fingerprint)
     return home.run.name_of(exported(home.run, trial.fingerprint))
-
-
-def make_centroids(
-    checkpoint: str,
-    access: Access,
-    teacher: TeacherConfig,
-    centroids: str,
-    data_hash: str,
-    resources: ResourceConfig,
-    device: str,
-) -> None:
-    """Fill a store with mu and D(mu) of a teacher; `checkpoint` names its folder in the run, `centroids` them."""
-    from sr_models.inference.bound import Bound, fitted, reach
-    from sr_models.inference.super_resolve import Options, super_resolve
-
-    torch.set_num_threads(resources.cpus_per_worker)
-    net, info = load_checkpoint(access.fetch_folder(checkpoint))
-    net = net.to(device)
-    exact, overlap = sr_models.tile_exact(info.model, info.hyper), teacher.tile_overlap
-    if teacher.tile is not None and exact:
-        overlap = max(overlap, reach(net))  # their name does not say tiles, so they must be what whole images give
-    options = Options(tile=teacher.tile, overlap=overlap)
-    store = access.open_store(data_hash)
-    bound = None if resources.bound is None else Bound.of(net, resources.bound, tile_exact=exact)
-
-    def teach(lr_BCHW: torch.Tensor) -> torch.Tensor:
-        return super_resolve(net, lr_BCHW, options=fitted(bound, lr_BCHW, options)).sr
-
-    store.add_centroids(centroids, teach, device=device)
-    access.publish(store)

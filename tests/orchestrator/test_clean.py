@@ -492,9 +492,10 @@ def published(tmp_path_factory) -> dict[int, PatchStore]:
     made = {}
     for scale in (2, 3):
         made[scale] = build_store(folder / "stores", train=train, validation=validation, scale=scale)
-        made[scale].add_centroids(
-            "a" * 16, lambda lr, scale=scale: lr.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        by = made[scale].centroids_by(
+            lambda lr, scale=scale: lr.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
         )
+        made[scale].add_centroids("a" * 16, by)
     return made
 
 

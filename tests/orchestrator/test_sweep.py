@@ -28,6 +28,7 @@ import yaml
 from optuna.trial import TrialState
 from PIL import Image
 
+import sr_models
 from orchestrator.data.store import PatchStore
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.plan.trial import TrialConfig
@@ -38,7 +39,9 @@ from orchestrator.run.journal import JOURNAL, TrialResult
 from orchestrator.run.roles import read_roles
 from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.files import read_json
+from sr_models.inference.super_resolve import super_resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "SR_SWEEP_TEST"
@@ -583,3 +586,48 @@ def test_a_row_starts_from_the_winners_weights_bit_for_bit(needing: Path, tmp_pa
     store = PatchStore.open(run.at(f"shared/store/{config.data_hash[:16]}"))
     run_trial(config, store, lambda *_: "continue", out_dir=tmp_path, init=run.init(config.init))
     assert metrics(tmp_path) == metrics(x4)
+
+
+# ---- centroids -------------------------------------------------------------------------------------------------------
+
+
+def test_a_kill_while_centroids_are_made_costs_the_images_under_way(tmp_path: Path, launch: Launcher) -> None:
+    hyper = {"channels": 32, "blocks": 4}
+    net = sr_models.build("edsr_baseline", 2, **hyper)
+    save_checkpoint(
+        tmp_path / "teacher", net, model="edsr_baseline", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None
+    )
+    models = {"edsr_baseline": MODELS["edsr_baseline"]}
+    config = write_sweep(tmp_path, models, {"kd": {}}, steps=5, teacher=str(tmp_path / "teacher"))
+    for k in range(4):
+        Image.fromarray(np.tile(smooth(k), (26, 22, 1))).save(tmp_path / "train" / f"{k}.png")  # 1040x1056: a part each
+    command = [str(config), "--output", str(tmp_path / "runs")]
+    first = launch(*command)
+    first.wait_until(lambda: any((tmp_path / "runs").glob("tiny-*/centroids/*/*.json")))
+    first.process.kill()
+    first.process.wait()
+    assert first.left(but=AGENTS) == {}
+    ended = list((tmp_path / "runs").glob("tiny-*/centroids/*/*.json"))
+    assert 0 < len(ended) < 4
+    for path in ended:
+        path.write_text("1000000.0")  # shows whether it is made again
+    [store] = (tmp_path / "runs").glob("shared/store/*/manifest.json")
+    assert not any("mu" in name for name in PatchStore.open(store.parent).manifest.products)
+
+    again = launch(*command)
+    assert again.wait() == 0, again.err.read_text()[-3000:]
+    made = PatchStore.open(store.parent)
+    [teacher] = {product.teacher for product in made.manifest.products.values() if product.teacher}
+    seconds = made.centroid_seconds(teacher)
+    assert seconds and len(ended) == seconds // 1e6 and seconds % 1e6 > 0, "those that had ended were kept, no other"
+    [run] = (tmp_path / "runs").glob("tiny-*/")
+    assert not (run / "centroids").exists()
+    assert read_json(run / "plan.json")["centroid_seconds"] == {"x2": seconds}
+    rows = made.centroids_by(lambda lr: super_resolve(net, lr).sr)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for table, row in zip(made._centroids(teacher), rows(3), strict=True):
+            assert made._table(table).hashes[3] == row.sha256
+    finally:
+        torch.set_num_threads(threads)

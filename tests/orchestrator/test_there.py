@@ -13,7 +13,7 @@ from PIL import Image
 from orchestrator import sweep
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.config import SweepConfig, TeacherConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import STORES, RunDir
@@ -26,6 +26,7 @@ from orchestrator.training.teachers import start_of
 from sr_models.checkpoints.folder import CheckpointInfo
 
 TEACHER = "7" * 64
+CENTROIDS = TeacherConfig().centroids(TEACHER)
 BASE: dict[str, Any] = {
     "name": "toy", "models": {"edsr_baseline": {"channels": 8, "blocks": 1}},
     "objectives": {"l1": {}, "eco": {"search": ["target.length"]}},
@@ -64,7 +65,7 @@ def trained(run: RunDir, trial: TrialConfig, status: str = "complete") -> None:
 def finals(plan: Plan, number: int, params: dict[str, Any], hashes: dict[int, str]) -> Iterator[TrialConfig]:
     one = plan.combinations[number]
     for seed in (1, 2):
-        yield plan.trial(one, params, seed, hashes[one.scale], TEACHER)
+        yield plan.trial(one, params, seed, hashes[one.scale], CENTROIDS)
 
 
 def test_what_is_there_is_counted(run: RunDir, data: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ def test_what_is_there_is_counted(run: RunDir, data: dict[str, Any]) -> None:
     (run.trial(teacher.fingerprint) / "model").mkdir()
     (run.trial(teacher.fingerprint) / "model" / "model.json").write_text(json.dumps(info))
     eco = plan.combinations[1]
-    key = search_key(plan.trial(eco, {}, 0, store.data_hash, TEACHER), eco, plan.config.search)
+    key = search_key(plan.trial(eco, {}, 0, store.data_hash, CENTROIDS), eco, plan.config.search)
     proposals = [
         Proposal(fingerprint="f", params={"target.length": length}, values={30: value}, status=status)
         for length, value, status in ((1.0, 30.0, "complete"), (0.5, 31.0, "complete"), (0.25, 32.0, "stopped"))
@@ -131,11 +132,15 @@ def test_what_needs_another_row_is_known_once_that_is_there(run: RunDir, data: d
     assert there_in(plan, run) == There((0, 0), (0, 0), (1, 8), unknown=1), "x4/kd needs x4/l1, which needs x2/l1"
     assert plan.config.teacher
     taught = CheckpointInfo.read(run.trial(first.fingerprint) / "model").weights_sha256
-    name = plan.config.teacher.centroids("edsr_baseline", {}, taught)
+    name = plan.config.teacher.centroids(taught)
     trained(run, plan.trial(by_id["x2/edsr_baseline/kd"], {}, 1, stores[2].data_hash, name))
     start, _ = start_of(plan.config, "edsr_baseline", run.trial(first.fingerprint) / "model", 4)
     trained(run, plan.trial(by_id["x4/edsr_baseline/l1"], {}, 2, stores[4].data_hash, None, start))
     assert there_in(plan, run) == There((0, 0), (0, 0), (3, 8), unknown=1)
+    named = planned(data, objectives=["kd"], teacher={"trial": first.fingerprint[:8]})
+    assert there_in(named, run) == There((0, 0), (0, 0), (1, 2)), "the same teacher by its fingerprint"
+    lost = planned(data, objectives=["kd"], teacher={"trial": "0" * 8})
+    assert there_in(lost, run) == There((0, 0), (0, 0), (0, 2)), "it may lie on a storage"
 
 
 def test_a_dry_run_says_it(

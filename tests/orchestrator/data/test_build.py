@@ -125,7 +125,7 @@ def test_a_store_that_cannot_be_read_is_named_once_its_own_images_are_built(fold
 
 def test_the_same_images_under_other_names_are_the_same_store(folder, reads):
     store = build(folder)
-    store.add_centroids("a" * 16, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    store.add_centroids("a" * 16, store.centroids_by(lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2)))
     (folder / "train").rename(folder / "moved")
     truncate(write_noise(folder / "moved" / "99.png"))
     moved = {"train": [ImageSource(hr=str(folder / "moved"))], "on_bad": "skip"}
@@ -148,7 +148,7 @@ def test_data_hash_follows_pixels_not_paths_files_or_teachers(folder, pixels):
         folder / "other", train=[ImageSource(hr=str(copy))], validation=[ImageSource(hr=str(folder / "val"))], scale=2
     )
     assert own.data_hash == store.data_hash
-    own.add_centroids("a" * 16, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    own.add_centroids("a" * 16, own.centroids_by(lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2)))
     assert PatchStore.open(own.folder).data_hash == store.data_hash
     other = build(folder, train=[ImageSource(hr=str(copy), kernel="matlab-bicubic-symmetric-u8")])
     swapped = build(folder, train=[ImageSource(hr=str(folder / "val"))], validation=[ImageSource(hr=str(copy))])

@@ -50,7 +50,7 @@ def copy_of(store: PatchStore, folder: Path) -> PatchStore:
 
 
 def grow(store: PatchStore, place: Storage, teacher: str) -> None:
-    store.add_centroids(teacher, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    store.add_centroids(teacher, store.centroids_by(lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2)))
     publish_store(store, place)
 
 
@@ -95,7 +95,7 @@ def test_what_two_runs_add_at_once_is_all_there(place, built, tmp_path):
 def test_what_one_process_of_a_node_adds_survives_that_another_fetches(place, built, tmp_path):
     publish_store(built, place)
     own = fetch_store(place, built.data_hash, tmp_path / "cache")
-    own.add_centroids("a" * 16, lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    own.add_centroids("a" * 16, own.centroids_by(lambda lr: lr.repeat_interleave(2, -1).repeat_interleave(2, -2)))
     assert not fetch_store(place, built.data_hash, tmp_path / "cache").has_centroids("a" * 16)
     publish_store(own, place)
     assert fetch_store(place, built.data_hash, tmp_path / "cache").has_centroids("a" * 16)

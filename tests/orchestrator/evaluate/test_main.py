@@ -320,7 +320,8 @@ def test_what_gives_no_sr_is_no_entrant(training: tuple[RunDir, dict[str, Any]])
     text = yaml.safe_load(folder.config.read_text())
     text |= {"objectives": {"l1": {}, "noise_regression": {}}, "teacher": {"model": "edsr_baseline"}}
     plan, store = make_plan(config.SweepConfig.parse(text, "text")), made["store"]
-    store.add_centroids("ab" * 8, lambda lr: torch.nn.functional.interpolate(lr, scale_factor=2))
+    by = store.centroids_by(lambda lr: torch.nn.functional.interpolate(lr, scale_factor=2))
+    store.add_centroids("ab" * 8, by)
     counts, winners = SearchCounts(trials=0, pruned=0, failed=0), {}
     for one in plan.combinations:
         trial = plan.trial(one, {}, 1, store.data_hash, "ab" * 8)

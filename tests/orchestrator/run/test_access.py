@@ -24,6 +24,7 @@ from orchestrator.run.folder import STORES
 from orchestrator.run.journal import JOURNAL, Journal, steps
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
+from sr_models.files import write_text
 
 FINGERPRINT = "0123456789abcdef" * 4
 
@@ -219,13 +220,17 @@ def test_files_go_both_ways(seen):
     assert not list(seen.worker.fetch_folder("snapshots").rglob("weights"))
 
 
-def test_trials_are_found_by_the_beginning_of_their_fingerprints(seen):
-    names = ["12345678" + digit * 8 for digit in "ab"]
-    for name in names:
-        put(seen.worker, f"shared/trials/{name}/{JOURNAL}", "")
-        seen.worker.push(f"shared/trials/{name}", ["*"])
-    assert seen.driver.trials("12345678") == names and seen.driver.trials("1234567a") == []
-    assert seen.driver.trials(names[1]) == seen.driver.trials(names[1] + "0" * 48) == names[1:]
+def test_what_lies_in_a_folder_is_found_wherever_it_was_written(seen):
+    assert seen.driver.entries("centroids") == set()
+    for name in ("centroids/a.json", "centroids/deeper/b.arrow", "shared/trials/0123/journal.jsonl"):
+        write_text(seen.worker.run.at(name), name)
+        seen.worker.hand_over(name)
+        assert is_local(seen) or not seen.worker.run.at(name).exists()
+    assert seen.driver.entries("centroids") == {"a.json", "deeper"}
+    assert seen.driver.entries("shared/trials") >= {"0123"}
+    assert seen.driver.fetch("centroids/a.json").read_text() == "centroids/a.json"
+    seen.driver.remove("centroids")
+    assert seen.driver.entries("centroids") == set() and not seen.driver.run.at("centroids").exists()
 
 
 def test_files_of_the_drivers_machine_reach_workers(seen, tmp_path):
@@ -254,7 +259,7 @@ def test_a_store_and_what_is_added_to_it_reach_every_node(seen):
     seen.driver.publish(store)
     own = seen.worker.open_store(store.data_hash)
     assert own.data_hash == store.data_hash
-    own.add_centroids("f" * 64, lambda lr: lr.repeat_interleave(2, 2).repeat_interleave(2, 3), device="cpu")
+    own.add_centroids("f" * 64, own.centroids_by(lambda lr: lr.repeat_interleave(2, 2).repeat_interleave(2, 3)))
     seen.worker.publish(own)
     seen.move()
     for access in (seen.driver, seen.worker):

@@ -84,7 +84,7 @@ def store(tmp_path_factory) -> PatchStore:
             Image.fromarray(smooth(seed, 40, 44)).save(folder / split / f"{seed}.png")
         sources[split] = [ImageSource(hr=str(folder / split))]
     made = build_store(folder / "store", scale=2, **sources)
-    made.add_centroids(TEACHER, lambda lr: nn.functional.interpolate(lr, scale_factor=2))
+    made.add_centroids(TEACHER, made.centroids_by(lambda lr: nn.functional.interpolate(lr, scale_factor=2)))
     return made
 
 
