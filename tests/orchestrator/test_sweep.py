@@ -36,6 +36,7 @@ from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
+from orchestrator.run.records import TrialRecord, read_plan, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
@@ -558,7 +559,7 @@ def needing(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Path:
     first.process.wait()
     assert first.left(but=AGENTS) == {}
     [run] = (root / "runs").glob("tiny-*/")
-    assert set(read_json(run / "winners.json")) == {f"{X2}/l1"}
+    assert set(read_winners(run / "winners.json")) == {f"{X2}/l1"}
     again = launch(*command)
     assert again.wait() == 0, again.err.read_text()[-3000:]
     return run
@@ -566,21 +567,21 @@ def needing(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Path:
 
 def test_rows_come_level_by_level_and_a_kill_in_between_costs_none(needing: Path) -> None:
     rows = [f"{scale}/{objective}" for scale in (X2, X4) for objective in ("l1", "kd")]
-    winners, plan = read_json(needing / "winners.json"), read_json(needing / "plan.json")
-    assert set(winners) == set(rows) == {one["id"] for one in plan["combinations"]}
+    winners, plan = read_winners(needing / "winners.json"), read_plan(needing)
+    assert set(winners) == set(rows) == {one.id for one in plan.combinations}
     assert {name: len(trials) for name, trials in told(needing).items()} == {f"{X2}/l1": 3, f"{X4}/l1": 3}
     assert {role.combination for role in read_roles(RunDir(needing))} == set(rows), "no teacher was trained first"
-    x2, x4 = (winners[f"{scale}/l1"]["fingerprints"][0] for scale in (X2, X4))
-    assert plan["weights_from"] == {"edsr_baseline x4": x2, "teacher x2": x2, "teacher x4": x4}
+    x2, x4 = (winners[f"{scale}/l1"].fingerprints[0] for scale in (X2, X4))
+    assert plan.weights_from == {"edsr_baseline x4": x2, "teacher x2": x2, "teacher x4": x4}
     found = leaderboard.boards(needing)
     assert [len([e for e in board.entries if e.trained]) for board in found] == [2, 2]
 
 
 def test_a_row_starts_from_the_winners_weights_bit_for_bit(needing: Path, tmp_path: Path) -> None:
-    run, winners = RunDir(needing), read_json(needing / "winners.json")
-    x2, x4 = (run.trial(winners[f"{scale}/l1"]["fingerprints"][0]) for scale in (X2, X4))
-    config = TrialConfig.model_validate(read_json(x4 / "trial.json")["config"])
-    assert config.init is not None and not read_json(x2 / "trial.json")["config"]["init"]
+    run, winners = RunDir(needing), read_winners(needing / "winners.json")
+    x2, x4 = (run.trial(winners[f"{scale}/l1"].fingerprints[0]) for scale in (X2, X4))
+    config = TrialRecord.read(x4 / "trial.json").trial_config()
+    assert config.init is not None and TrialRecord.read(x2 / "trial.json").trial_config().init is None
     start = safetensors.torch.load_file(run.init(config.init))
     assert same(start, safetensors.torch.load_file(x2 / "model" / "model.safetensors"))
     store = PatchStore.open(run.at(f"shared/store/{config.data_hash[:16]}"))
@@ -622,7 +623,7 @@ def test_a_kill_while_centroids_are_made_costs_the_images_under_way(tmp_path: Pa
     assert seconds and len(ended) == seconds // 1e6 and seconds % 1e6 > 0, "those that had ended were kept, no other"
     [run] = (tmp_path / "runs").glob("tiny-*/")
     assert not (run / "centroids").exists()
-    assert read_json(run / "plan.json")["centroid_seconds"] == {"x2": seconds}
+    assert read_plan(run).centroid_seconds == {"x2": seconds}
     rows = made.centroids_by(lambda lr: super_resolve(net, lr).sr)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
