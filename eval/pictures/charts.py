@@ -73,7 +73,7 @@ def charts(path: Path, shown: Sequence[Chart], *, title: str, caption: str = "",
     if not labels:
         raise InputError("charts need at least one line, got none")
     styled, columns = style.line_styles(labels), min(columns, len(shown))
-    across = 2 if len(labels) > 1 and max(map(len, labels)) * style._LETTER_IN < _LEGEND_COLUMN_IN else 1
+    across = 2 if len(labels) > 1 and max(map(len, labels)) * style.LETTER_IN < _LEGEND_COLUMN_IN else 1
     legend_in = (_LEGEND_IN + _LEGEND_LINE_IN * math.ceil(len(labels) / across)) if len(labels) > 1 else 0.0
     rows = math.ceil(len(shown) / columns)
     figure = style.page(title, caption, rows * _ROW_IN + legend_in)

@@ -30,6 +30,7 @@ LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "^", "s", "D")
 HEAT = "magma"  # black where nothing varies
 TEXT_PT, SMALL_PT, DPI = 10, 9, 150
 WIDTH_IN, GAP_IN = 10.0, 0.08
+LETTER_IN = 0.078  # width of a letter (a digit's, near the mean) at SMALL_PT
 
 _FONT, _BOX = "DejaVu Sans", "\u25a1"  # matplotlib's own; what stands for a letter that no font has
 _OTHER_SCRIPTS = (
@@ -39,7 +40,7 @@ _OTHER_SCRIPTS = (
     "Arial Unicode MS",
 )  # fmt: skip
 _BACKDROP = "#999999"
-_LINE_IN, _LETTER_IN = 0.155, 0.078  # height of a line at SMALL_PT, width of a letter (a digit's, near the mean)
+_LINE_IN = 0.155  # height of a line at SMALL_PT
 _TITLE_IN = 0.24  # height of a line of the title
 _WHOLE_MOST, _CELL_LEAST_IN = 0.56, 1.33  # share of the page for the whole image; a cell wide enough for two scores
 _CROP_PX = (24, 128)  # smallest and largest side of a crop: a larger one would be shrunk, not magnified
@@ -125,7 +126,7 @@ def attempt(what: str, draw: Callable[[], object]) -> bool:
 
 def wrap(text: str, width_in: float) -> str:
     """`text` in lines of at most `width_in` inches at SMALL_PT; line breaks that it has are kept."""
-    columns = max(int(width_in / _LETTER_IN), 8)
+    columns = max(int(width_in / LETTER_IN), 8)
     return "\n".join(textwrap.fill(line, columns, break_on_hyphens=False) for line in text.splitlines())
 
 

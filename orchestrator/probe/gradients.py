@@ -5,7 +5,7 @@ The batches are those that the trial drew next at that step, at their own α; a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,8 +34,8 @@ class Scene:
     """A network as it was after a step, and the batches that came next."""
 
     net: SRNetwork | WithSigma
-    step: int
-    batches: tuple[Batch, ...]
+    batches: Callable[[], Iterator[Batch]]
+    """Makes them anew, one at a time."""
 
 
 @contextmanager
@@ -43,10 +43,10 @@ def scene(subject: Subject, weights: Weights, asked: Asked) -> Iterator[Scene]:
     """Set it up, in training mode; torch's generator is afterwards what it was."""
     config, store = subject.config, subject.probed.home.access.open_store(subject.config.data_hash)
     device = torch.device(asked.device)
-    with torch.random.fork_rng(), exact_arithmetic():
-        net = load_checkpoint(weights.folder)[0].to(device).train()
-        batches = tuple(
-            store.batch(
+
+    def batches() -> Iterator[Batch]:
+        for i in range(asked.batches):
+            yield store.batch(
                 seed=config.seed,
                 step=weights.step + i,
                 batch_size=config.train.batch_size,
@@ -55,9 +55,9 @@ def scene(subject: Subject, weights: Weights, asked: Asked) -> Iterator[Scene]:
                 partner="partner" in config.objective.needs,
                 device=device,
             )
-            for i in range(asked.batches)
-        )
-        yield Scene(net, weights.step, batches)
+
+    with torch.random.fork_rng(), exact_arithmetic():
+        yield Scene(load_checkpoint(weights.folder)[0].to(device).train(), batches)
 
 
 def losses(spec: ObjectiveSpec, config: TrialConfig, step: int) -> Iterator[tuple[Update, Loss]]:
@@ -107,7 +107,7 @@ def _spectrum(subject: Subject, weights: Weights, asked: Asked) -> list[Row]:
     with scene(subject, weights, asked) as found:
         for update, loss in losses(subject.config.objective, subject.config, weights.step):
             sums: spectrum.Spectrum | None = None
-            for batch in found.batches:
+            for batch in found.batches():
                 for gradients in output_gradients(found.net, loss, batch, at_once=asked.at_once):
                     own = [spectrum.Spectrum.of(gradient) for gradient in gradients]
                     of_part = own[0]
@@ -146,7 +146,7 @@ def _landscape(subject: Subject, weights: Weights, asked: Asked, lengths: Sequen
     with scene(subject, weights, asked) as found:
         for update, loss in losses(subject.config.objective, subject.config, weights.step):
             parameters = list(update.parameters(found.net))
-            for number, batch in enumerate(found.batches):
+            for number, batch in enumerate(found.batches()):
                 seen = landscape.landscape(found.net, parameters, loss, batch, lengths=lengths, at_once=asked.at_once)
                 start = landscape.Place(length=0.0, distance=0.0, loss=seen.loss, gradient_difference=0.0)
                 rows += [

@@ -59,7 +59,7 @@ def _rows(subject: Subject, weights: Weights, asked: Asked) -> list[Row]:
                 for part in output_gradients(model, loss, batch, at_once=asked.at_once):
                     yield update.name, part
 
-        for batch in there.batches:
+        for batch in there.batches():
             toward = [part for _, part in gradients(picture, plain, batch)]
             for i, (update, part) in enumerate(gradients(there.net, spec, batch)):
                 count(OWN, update, compare(part, toward[i % len(toward)]))

@@ -26,7 +26,6 @@ from orchestrator.probe.figures import PlaceOf, groups
 from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.trials import Looked
-from sr_models.errors import InputError
 
 PIXELS_720P = 1280 * 720
 
@@ -106,6 +105,8 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
     paths = []
     every = groups(rows, "scale", "protocol", "benchmark")
     for (scale, protocol, benchmark), own in every.items():
+        ends = [row[end] for row in own for end in ("low", "high")]
+        room = 0.06 * (max(ends) - min(ends)) or 0.1
         shown = []
         for cost, (text, unit) in COSTS.items():
             lines = {
@@ -114,8 +115,12 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
                 if row[cost]
             }
             if lines:
-                label = axis_label(own[0]["metric"])
-                shown.append(Chart(title="", xlabel=text, ylabel=label, lines=lines, points=True, log_x=_wide(lines)))
+                shown.append(
+                    Chart(
+                        title="", xlabel=text, ylabel=axis_label(own[0]["metric"]), lines=lines, points=True,
+                        log_x=_wide(lines), y_range=(min(ends) - room, max(ends) + room),
+                    )
+                )  # fmt: skip
         beside = f"_{benchmark.replace('/', '_')}" if len({of[2] for of in every if of[0] == scale}) > 1 else ""
         name = f"size_quality_x{scale}{beside}"
         stamp = f"_{protocol}" if len({of[1] for of in every if of[0] == scale}) > 1 else ""
@@ -148,6 +153,4 @@ def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             f"{1000 * row['seconds']:.1f}" if row["seconds"] else "-",
             f"{row['value']:.{get_metric(row['metric']).decimals}f}",
         ))  # fmt: skip
-    if len(lines) == 1:
-        raise InputError("no row of a board has that metric")
     return lines

@@ -12,6 +12,7 @@ from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import Looked
+from sr_models.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,8 @@ def run(kind: str, runs: Sequence[Probed], asked: Asked, folder: Path) -> Found:
     """
     work, looked = WORK[kind], Looked(runs, asked)
     rows = kept.rows_of(kind, work.units(looked), folder)
+    if not rows:
+        raise InputError(f"--kind {kind}: there is nothing to show" + (f" of {asked.metric}" if asked.metric else ""))
     files = kept.write(kind, folder, asdict(asked) | {"runs": [probed.run.name for probed in runs]}, rows)
     drawn: list[Path] = []
     attempt(f"figure of {kind}", lambda: drawn.extend(work.draw(looked, rows, lambda name: folder / f"{name}.png")))

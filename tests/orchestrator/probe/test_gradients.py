@@ -27,9 +27,10 @@ def test_the_loss_at_a_step_is_the_one_that_was_trained(toy: RunDir) -> None:
     for point, until in zip(weights[:2], (8, 12), strict=True):
         with gradients.scene(subject, point, asked) as found:
             [(update, loss)] = gradients.losses(subject.config.objective, subject.config, point.step)
-            now, again = (float(loss(found.net, found.batches[0]).detach().mean()) for _ in range(2))
+            [batch] = found.batches()
+            now, again = (float(loss(found.net, batch).detach().mean()) for _ in range(2))
         assert update.name == "model" and now == again
-        assert found.batches[0].step == point.step and found.batches[0].mu is not None
+        assert batch.step == point.step and batch.mu is not None
         assert now == pytest.approx(journalled[until], rel=0.35)
 
 
@@ -40,14 +41,12 @@ def test_every_recipe_has_a_spectrum_and_a_landscape(recipe: str, toy: RunDir) -
     config = eco.config.model_copy(update={"objective": RECIPES[recipe]})
     point = eco.weights("raw")[0]
     with gradients.scene(replace(eco, config=config), point, asked) as found:
-        net = build_network(config)
+        net, [batch] = build_network(config), found.batches()
         for update, loss in gradients.losses(config.objective, config, point.step):
             [first, *_] = [
-                gradient
-                for part in gradients.output_gradients(net, loss, found.batches[0], at_once=3)
-                for gradient in part
+                gradient for part in gradients.output_gradients(net, loss, batch, at_once=3) for gradient in part
             ]
             assert torch.isfinite(first).all() and first.abs().max() > 0
             moved = list(update.parameters(net))
-            seen = landscape(net, moved, loss, found.batches[0], lengths=(0.001,))
+            seen = landscape(net, moved, loss, batch, lengths=(0.001,))
             assert seen.gradient_norm > 0 and math.isfinite(seen.smoothness)

@@ -174,7 +174,7 @@ def test_size_quality(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
     assert (row["metric"], row["value"], row["combination"]) == ("ssim_y", 0.5, "x2/edsr_baseline/l1")
     bad = ["--kind", "size_quality", "--output", tmp_path, "--metric"]
     assert "--metric: unknown metric 'psnr'" in probe(tmp_path / "run", *bad, "psnr", code=2)[1]
-    assert "no row of a board has that metric" in probe(tmp_path / "run", *bad, "pll", code=2)[1]
+    assert "--kind size_quality: there is nothing to show of pll" in probe(tmp_path / "run", *bad, "pll", code=2)[1]
 
 
 def test_gradient_sign(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
