@@ -204,7 +204,7 @@ def test_centroids_of_a_crop_are_those_of_the_whole_image_up_to_its_corners_and_
     mine = build_store(tmp_path / "store", train=[ImageSource(hr=str(tmp_path / "train"))], validation=[], scale=2)
     torch.manual_seed(0)
     teacher = torch.nn.Sequential(torch.nn.Conv2d(3, 12, 5, padding=2), torch.nn.PixelShuffle(2), torch.nn.Sigmoid())
-    mine.add_centroids(TEACHER, teacher)
+    mine.add_centroids(TEACHER, mine.centroids_by(teacher))
     corners, others = ([0, 0, -1, -1], [0, -1, 0, -1]), {"mu": 0, "mu_lr": 0}
     for step in range(4):
         batch = mine.batch(seed=3, step=step, batch_size=6, patch=8, teacher=TEACHER)
