@@ -182,7 +182,7 @@ def connect(
                     )
             else:
                 ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
-        except (ray.exceptions.RayError, OSError, RuntimeError) as error:
+        except Exception as error:  # a node that is slow to start, for one, is a plain Exception to Ray
             said = " ".join(str(error).split()) or type(error).__name__
             raise LostError(f"Ray {f'at {address} ' if address else ''}did not start: {said}") from None
         hush()

@@ -205,7 +205,7 @@ from sr_models.command import run_command
 import ray
 
 def init(**_):
-    raise RuntimeError("The current node timed out during startup.\\nThis could happen because ...")
+    raise Exception("The current node timed out during startup.\\nThis could happen because ...")
 
 def body(_):
     ray.init = init

@@ -46,6 +46,7 @@ def test_every_field_is_listed_with_its_meaning(prefix, cls):
 def test_no_set_of_hyperparameters_is_forgotten():
     for module in (
         "sr_models.checkpoints.folder",
+        "sr_models.hyper.diffusion",
         "orchestrator.data.manifest",
         "orchestrator.run.records",
         "orchestrator.run.roles",
