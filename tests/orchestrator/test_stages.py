@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,12 @@ from orchestrator.ingredients import Ingredients
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Combination, make_plan
 from orchestrator.plan.trial import TrialConfig
+from orchestrator.plan.weights import Weights
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.records import SearchCounts, WinnerRecord, read_winners
 from orchestrator.run.roles import Roles, read_roles
+from orchestrator.session import Session
 from orchestrator.training import in_full
 
 INGREDIENTS = Ingredients(data_hash={2: "d" * 64}, inits={}, teachers={2: "e" * 64})
@@ -176,3 +179,47 @@ def test_an_audit_runs_stopped_trials_of_the_search_to_the_end(finals: Finals) -
 def test_nothing_is_audited_unless_it_is_asked_for(finals: Finals) -> None:
     assert stages.audit(finals.session(), INGREDIENTS, FakeStudies({ECO: (0, {}, "s")})) == [] == finals.ran
     assert stages.audit(finals.session(search={"audit": 3}), INGREDIENTS, FakeStudies({})) == []
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_rows_come_level_by_level_and_those_without_their_source_get_no_score(
+    finals: Finals, monkeypatch: pytest.MonkeyPatch, trained: bool
+) -> None:
+    l1, kd = "x{}/imdn/l1".format, "x{}/imdn/kd".format
+    session = finals.session(
+        scales=[2, 4], objectives=["l1", "kd"], teacher={"from": "x{scale}/imdn/l1"},
+        models={"imdn": {"init": {4: {"from": l1(2)}}}},
+    )  # fmt: skip
+    session = Session(**{name.name: getattr(session, name.name, None) for name in fields(Session)})
+    session = replace(session, home=SimpleNamespace(shown="home"), cluster=SimpleNamespace(is_joined=False))
+    seen: list[list[str]] = []
+
+    def prepare(_session: Any, ingredients: Ingredients) -> Ingredients:
+        known = {reference.name for reference in ingredients.sources}
+        inits = {("imdn", 4): "i"} if l1(2) in known else {}
+        return replace(ingredients, inits=inits, teachers={s: "t" for s in (2, 4) if l1(s) in known})
+
+    def settled(part: Session, *_: Any) -> dict[Weights, str]:
+        return {Weights("from", one.id): "f" for one in part.plan.combinations if trained}
+
+    def search(part: Session, _ingredients: Ingredients) -> None:
+        seen.append([one.id for one in part.plan.combinations])
+
+    nothing: dict[str, Callable[..., Any]] = {
+        "check_starts": lambda _: None, "find_trials": lambda _: {}, "build_images": lambda _: {},
+        "check_memory": lambda *_: None, "record": lambda *_: None, "finish_winners": lambda *_: [],
+        "already": lambda *_: SimpleNamespace(text="there"), "audit": lambda *_: [], "evaluate": lambda _: [],
+        "report": lambda *_, **__: None, "prepare": prepare, "settled": settled, "search": search,
+    }  # fmt: skip
+    for name, function in nothing.items():
+        monkeypatch.setattr(stages, name, function)
+    unscored = stages.run(session)
+    if trained:
+        assert seen == [[l1(2)], [kd(2), l1(4)], [kd(4)]] and unscored == []
+    else:
+        assert seen == [[l1(2)]]
+        assert [line.partition(": needs the winner's first run of ")[::2] for line in unscored] == [
+            (kd(2), f"{l1(2)}, which has not come to its end"),
+            (l1(4), f"{l1(2)}, which has not come to its end"),
+            (kd(4), f"{l1(2)} and {l1(4)}, which has not come to its end"),
+        ]

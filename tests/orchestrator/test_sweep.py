@@ -38,7 +38,7 @@ from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
-from orchestrator.run.records import TrialRecord, read_plan, read_winners
+from orchestrator.run.records import TrialRecord, read_plan, read_sealed, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
@@ -259,7 +259,7 @@ def check_search(run: Path) -> None:
 
 def check_evaluation(run: Path) -> None:
     """One row for each image of the benchmark and each of bicubic and every winner's every seed; no row twice."""
-    winners = read_json(run / "winners.json")
+    winners = read_sealed(run / "winners.json")
     assert set(winners) == {one["id"] for one in read_json(run / "plan.json")["combinations"]}
     planned = {
         (combination, fingerprint, seed, image)
@@ -277,7 +277,7 @@ def test_every_trial_is_told_once_and_every_winner_scored_once(finished: Finishe
     check_search(finished.run)
     check_evaluation(finished.run)
     assert sum(len(trials) for trials in told(finished.run).values()) == 2 * (3 + 3)
-    plan, winners = read_json(finished.run / "plan.json"), read_json(finished.run / "winners.json")
+    plan, winners = read_json(finished.run / "plan.json"), read_sealed(finished.run / "winners.json")
     for one in plan["combinations"]:
         winner, recorded = winners[one["id"]], fingerprints(finished.run)
         assert [recorded[name]["seed"] for name in winner["fingerprints"]] == [1, 2]
@@ -340,7 +340,7 @@ def test_finished_trials_whose_journal_is_damaged_or_gone_are_run_again_and_noth
     states: dict[TrialState, list[Path]] = {TrialState.COMPLETE: [], TrialState.PRUNED: []}
     for trial in (trial for one in told(finished.run).values() for trial in one):
         states[trial.state].append(folders[trial.user_attrs["fingerprint"][:16]] / JOURNAL)
-    [winner, *_] = read_json(finished.run / "winners.json").values()
+    [winner, *_] = read_sealed(finished.run / "winners.json").values()
     final = folders[winner["fingerprints"][0][:16]] / JOURNAL
     damaged = {states[TrialState.COMPLETE][0]: 1, final: 5, **dict.fromkeys(states[TrialState.PRUNED][:1], 1)}
     shutil.rmtree(states[TrialState.COMPLETE][1].parent)
