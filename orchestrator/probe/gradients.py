@@ -70,7 +70,7 @@ def losses(spec: ObjectiveSpec, config: TrialConfig, step: int) -> Iterator[tupl
         rng = SampleRng(batch.seed, batch.step, batch.sample_ids)
         return update.loss(model, batch, progress, rng).per_sample
 
-    for update in Objective(spec).updates():
+    for update in Objective(spec, config.train.lr_noise).updates():
         yield update, partial(value, update)
 
 

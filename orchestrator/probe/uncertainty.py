@@ -20,6 +20,7 @@ from eval.metrics.uncertainty import is_constant, pll, psnr_sigma, sigma_r
 from eval.pictures.charts import Chart, Line, charts
 from eval.probes.calibration import LEVELS, REMOVED, coverage, sparsification
 from eval.protocol import get_protocol
+from eval.score import sample
 from orchestrator.probe.figures import PlaceOf, groups, mean, named, over_steps
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
@@ -27,7 +28,7 @@ from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.images.operators import to_float
-from sr_models.inference.super_resolve import Options, super_resolve
+from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
 
@@ -56,7 +57,8 @@ def units(looked: Looked) -> list[Unit]:
                 key = {
                     **subject.named(), "step": weights.step, "sha256": weights.info.weights_sha256, "benchmark": name,
                     "image": bench.pairs[i].name, "hr": facts.hr, "lr": facts.lr, "shave": shave,
-                    "tile": options.tile, "overlap": options.overlap,
+                    "tile": options.tile, "overlap": options.overlap, "seed_of_noise": evaluation.seed,
+                    "noise": subject.probed.plan.config.data.test[name].noise,
                 }  # fmt: skip
                 row = partial(_row, subject, weights, bench, i, options, shave, asked)
                 found.append(Unit(key=key, rows=row))
@@ -71,7 +73,10 @@ def _row(
     """The row of one image; what is None there is not: the constant of weights that have not measured it."""
     lr, hr = bench.read(index)
     net = _loaded(weights.folder, weights.info.weights_sha256, asked.device)
-    out = super_resolve(net, to_float(lr).to(asked.device), options=options)
+    config = subject.probed.plan.config
+    noise, seed = config.data.test[bench.name].noise, config.evaluation.seed
+    drawn = sample(net, lr, draws=1, seed=seed, options=options, lr_noise=noise)  # of several the first one
+    out = next(drawn).out
     assert out.sigma is not None
     sr, sigma, y = out.sr.cpu(), out.sigma.cpu().expand_as(out.sr), to_float(hr)
     error_N, sigma_N = (inside(x, shave).flatten() for x in ((y - sr).abs(), sigma))
