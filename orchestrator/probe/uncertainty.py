@@ -16,7 +16,7 @@ import torch
 
 from eval.benchmarks import Benchmark
 from eval.metrics.fidelity import inside
-from eval.metrics.uncertainty import is_constant, pll, psnr_sigma, sigma_r
+from eval.metrics.uncertainty import SIGMA_FLOOR, is_constant, pll, psnr_sigma, sigma_r
 from eval.pictures.charts import Chart, Line, charts
 from eval.probes.calibration import LEVELS, REMOVED, coverage, sparsification
 from eval.protocol import get_protocol
@@ -31,6 +31,9 @@ from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
+
+_LEAST = SIGMA_FLOOR / 10
+"""A smaller σ is drawn as large as this."""
 
 _CONSTANT = "best constant of "
 """How the row is called that σ must beat."""
@@ -115,7 +118,7 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
         own = [row | {"ratio": row["mean_sigma"] / row["mean_error"]} for row in own if row["mean_error"]]
         low, high = over_steps(own, "sigma_p10"), over_steps(own, "sigma_p90")
         sizes = {
-            label: Line(x=line.x, y=line.y, low=low[label].y, high=high[label].y)
+            label: Line(x=line.x, y=_shown(line.y), low=_shown(low[label].y), high=_shown(high[label].y))
             for label, line in over_steps(own, "mean_sigma").items()
         }
         last = [row for row in own if row["step"] == row["steps"]]
@@ -141,11 +144,16 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
             shown,
             title=f"What σ is worth, ×{scale}",
             caption=f"Mean over {len({(row['benchmark'], row['image']) for row in own})} images ({sets}), R, G and B, "
-            f"{own[0]['shave']} pixels of border left out; the oracle removes the largest errors first; "
-            f"{own[0]['weights']} weights",
+            f"{own[0]['shave']} pixels of border left out; σ below {_LEAST:g} is drawn there; the oracle removes the "
+            f"largest errors first; {own[0]['weights']} weights",
         )
         paths.append(path)
     return paths
+
+
+def _shown(values: Sequence[float]) -> list[float]:
+    """On a logarithmic axis: a σ that has collapsed would leave no room for others."""
+    return [max(value, _LEAST) for value in values]
 
 
 def _curves(rows: Sequence[Row], x: str, y: str) -> dict[str, Line]:
