@@ -24,7 +24,7 @@ from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.inference.super_resolve import exact_arithmetic
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
 from sr_models.rng import SampleRng, keyed
 
@@ -33,7 +33,7 @@ from sr_models.rng import SampleRng, keyed
 class Scene:
     """A network as it was after a step, and the batches that came next."""
 
-    net: SRNetwork | WithSigma
+    net: Network | WithSigma
     batches: Callable[[], Iterator[Batch]]
     """Makes them anew, one at a time."""
 

@@ -29,7 +29,7 @@ from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import Options
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
 
 _LEAST = SIGMA_FLOOR / 10
@@ -104,7 +104,7 @@ def _row(
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, _sha256: str, device: str) -> SRNetwork | WithSigma:
+def _loaded(folder: Path, _sha256: str, device: str) -> Network | WithSigma:
     return load_checkpoint(folder)[0].to(device)
 
 
