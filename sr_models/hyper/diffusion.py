@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from sr_models.hyper.base import NetworkHyper
 from sr_models.params import Params, SearchRange, searchable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_SIGNAL = 0.02
 """ᾱ_T above which a chain is refused: sampling starts from pure noise, which training has then never seen."""
@@ -120,6 +122,8 @@ class ProcessParams(Params):
 
     def alpha_bar(self) -> np.ndarray:
         """ᾱ of steps 0 to T, (T + 1,) float64; ᾱ_0 is 1."""
+        import numpy as np
+
         found = np.concatenate([[1.0], np.cumprod(1 - self._betas())])
         if not self.zero_terminal_snr:
             return found
@@ -129,6 +133,8 @@ class ProcessParams(Params):
 
     def _betas(self) -> np.ndarray:
         """β of steps 1 to T."""
+        import numpy as np
+
         if self.schedule == "linear":
             return np.linspace(self.beta_start, self.beta_end, self.T)
         if self.schedule == "scaled_linear":

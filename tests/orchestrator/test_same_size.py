@@ -21,7 +21,7 @@ LAUNCH_SECONDS = 200
 """Longest one command may take; an idle machine needs a fifth."""
 MODELS = {"imdn_as": {"channels": 16, "blocks": 1}, "vdsr": {"channels": 8, "blocks": 2, "color": "rgb"}}
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * LAUNCH_SECONDS)]
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3 * LAUNCH_SECONDS)]
 
 
 def command(module: str, *arguments: str) -> str:

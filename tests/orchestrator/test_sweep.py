@@ -575,6 +575,7 @@ def needing(tmp_path_factory: pytest.TempPathFactory, launch: Launcher) -> Path:
     return run
 
 
+@pytest.mark.cluster
 def test_rows_come_level_by_level_and_a_kill_in_between_costs_none(needing: Path) -> None:
     rows = [f"{scale}/{objective}" for scale in (X2, X4) for objective in ("l1", "kd")]
     winners, plan = read_winners(needing / "winners.json"), read_plan(needing)
@@ -587,6 +588,7 @@ def test_rows_come_level_by_level_and_a_kill_in_between_costs_none(needing: Path
     assert [len([e for e in board.entries if e.trained]) for board in found] == [2, 2]
 
 
+@pytest.mark.cluster
 def test_a_row_starts_from_the_winners_weights_bit_for_bit(needing: Path, tmp_path: Path) -> None:
     run, winners = RunDir(needing), read_winners(needing / "winners.json")
     x2, x4 = (run.trial(winners[f"{scale}/l1"].fingerprints[0]) for scale in (X2, X4))
@@ -602,6 +604,7 @@ def test_a_row_starts_from_the_winners_weights_bit_for_bit(needing: Path, tmp_pa
 # ---- centroids -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cluster
 def test_a_kill_while_centroids_are_made_costs_the_images_under_way(tmp_path: Path, launch: Launcher) -> None:
     hyper = {"channels": 32, "blocks": 4}
     net = sr_models.build("edsr_baseline", 2, **hyper)

@@ -41,8 +41,8 @@ class Adversarial(Objective):
 
     names = ("generator", "discriminator")
 
-    def __init__(self, spec: ObjectiveSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: ObjectiveSpec, lr_noise: float | None = None) -> None:
+        super().__init__(spec, lr_noise)
         self.module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 3))
 
     def updates(self) -> list[Update]:
