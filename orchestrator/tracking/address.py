@@ -22,6 +22,7 @@ from filelock import FileLock
 from cluster.secrets import shown, without_login
 from orchestrator.run.progress import say
 from sr_models.errors import InputError
+from sr_models.files import replacing
 
 CHECK_TIMEOUT_S = 10.0
 """How long a tracking server may take to answer at the start."""
@@ -55,6 +56,8 @@ def check(uri: str) -> None:
             if file := sqlite_file(uri):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with FileLock(f"{file}.lock"):
+                    if not file.exists():
+                        _make_tables(file)
                     client(uri).search_experiments(max_results=1)
                 return
             if not uri.startswith("http"):
@@ -71,6 +74,12 @@ def check(uri: str) -> None:
         raise InputError(f"tracking URI {shown(uri)!r}: no answer within {patience:.0f} s")
     if failure:
         raise InputError(f"tracking URI {shown(uri)!r}: {one_line(failure[0])}") from failure[0]
+
+
+def _make_tables(file: Path) -> None:
+    """Make an SQLite store; it gets its name when all tables are there, as MLflow goes on with none that a kill cut."""
+    with replacing(file) as part:
+        client(f"sqlite:///{part}").search_experiments(max_results=1)
 
 
 def _await_unlocked(file: Path) -> None:

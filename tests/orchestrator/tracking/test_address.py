@@ -115,3 +115,23 @@ def test_a_locked_database_is_waited_for_and_said_once(
     holder.close()
     address._await_unlocked(tmp_path / "none.db")
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_store_has_its_name_when_all_its_tables_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow never goes on with half of them."""
+    file, made = tmp_path / "new" / "mlflow.db", []
+
+    def cut(uri: str) -> None:
+        path = Path(uri.removeprefix("sqlite:///"))
+        made.append(path)
+        path.write_bytes(b"half a database")
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(address, "client", cut)
+        with pytest.raises(InputError, match="killed"):
+            check(f"sqlite:///{file}")
+    assert made and not any(path.exists() for path in (file, *made))
+    check(f"sqlite:///{file}")
+    assert file.exists()
+    check(f"sqlite:///{file}")
