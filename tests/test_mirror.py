@@ -21,6 +21,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
     "orchestrator/training/validation.py": "tests/orchestrator/training/test_loop.py",
+    "sr_models/diffusion/base.py": "tests/sr_models/diffusion/test_sr3.py",
     "sr_models/spec.py": "tests/sr_models/test_init.py",
 }
 DECLARATIONS = {"eval/request.py"}
