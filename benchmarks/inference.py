@@ -51,6 +51,7 @@ def overhead(lr: Tensor, rounds: int) -> str:
     rows = []
     for name in ("imdn", "edsr_baseline"):
         net = sr_models.build(name, SCALE).eval()
+        assert isinstance(net, SRNetwork)
         seconds = interleaved({"bare": partial(bare, net, lr), "ours": partial(super_resolve, net, lr)}, rounds)
         medians = [f"{1000 * statistics.median(seconds[who]):.1f}" for who in ("bare", "ours")]
         rows.append([f"{name} x{SCALE}", *medians, f"{ratio(seconds['ours'], seconds['bare']):.3f}"])
@@ -119,6 +120,7 @@ def main() -> None:
             del OPTIONS[name]
     lr = torch.rand(1, 3, 16, 24) if given.quick else torch.rand(1, 3, 720 // SCALE, 1280 // SCALE)
     net, set5 = sr_models.build("imdn", SCALE), None
+    assert isinstance(net, SRNetwork)
     if given.weights:
         loaded = load_weights(given.weights, model="imdn", scale=SCALE, hyper={})
         assert isinstance(loaded, SRNetwork)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import sr_models
@@ -15,10 +15,12 @@ from eval.rows import Identity, Subject
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.published import load_weights
 from sr_models.command import say
+from sr_models.diffusion.base import Denoiser
+from sr_models.diffusion.samplers import check_sampling
 from sr_models.images.files import sha256_file
 from sr_models.images.operators import KERNEL
 from sr_models.inference.super_resolve import Options
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
 
 
@@ -26,7 +28,7 @@ from sr_models.networks.sigma import WithSigma
 class Asked:
     """What --model and the options that go with it name, loaded."""
 
-    model: SRNetwork | WithSigma
+    model: Network | WithSigma
     benchmark: Benchmark
     subject: Subject
     """Whose rows these will be; a network that no trial of ours need have made has objective "-" and seed -1."""
@@ -45,6 +47,8 @@ def load(request: ModelRequest) -> Asked:
         tile=request.tile,
         overlap=Options.overlap if request.overlap is None else request.overlap,
         self_ensemble=request.self_ensemble,
+        sampling=request.sampling,
+        crops=request.crops,
     )
     name, scale, hyper = request.model, request.scale, request.hyper
     benchmark = benchmarks.load(
@@ -55,7 +59,7 @@ def load(request: ModelRequest) -> Asked:
         say(line)
     complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
     weights, fingerprint, sigma = "none", "", ""
-    model: SRNetwork | WithSigma
+    model: Network | WithSigma
     if request.weights is None:
         model = sr_models.build(name, scale, **hyper)
     else:
@@ -67,6 +71,11 @@ def load(request: ModelRequest) -> Asked:
             info = CheckpointInfo.read(request.weights)
             weights, fingerprint, complete = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
             sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
+    process = ""
+    if isinstance(model, Denoiser) and options.sampling is not None:
+        sampling = options.sampling.model_copy(update={"steps": options.sampling.steps or model.process.T})
+        check_sampling(model.process, sampling)
+        options, process = replace(options, sampling=sampling), model.process.model_dump_json()
     identity = Identity(
         combination=name, model=name, objective="-", target="-", loss="-", scale=scale, fingerprint=fingerprint,
         seed=-1, weights=weights, network=name,
@@ -74,7 +83,7 @@ def load(request: ModelRequest) -> Asked:
     subject = Subject(
         identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True), benchmark=benchmark.name,
         kernel=benchmark.kernel, protocol=request.protocol.id(scale) + options.marks, seed=request.seed,
-        options=options, sigma=sigma,
+        options=options, sigma=sigma, process=process,
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject)
 

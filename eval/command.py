@@ -21,6 +21,7 @@ from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import Sampling
 
 if TYPE_CHECKING:
     from eval.metrics.scorer import Scorer
@@ -32,6 +33,7 @@ PROG = "python -m eval"
 _MODEL_OPTIONS = (
     "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
+    "sampler", "steps", "eta", "t_max", "t_min", "crops",
 )  # fmt: skip
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
 
@@ -83,6 +85,17 @@ def parser() -> Parser:
     model.add_argument("--tile", metavar="N", type=int, help="compute in tiles of N LR pixels a side")
     model.add_argument("--overlap", metavar="N", type=int, help="LR pixels a tile sees beyond its part (default: 32)")
     model.add_argument("--self-ensemble", action="store_true", help='mean over eight flips and turns ("+")')
+
+    drawn = made.add_argument_group("with --model of a diffusion network")
+    drawn.add_argument(
+        "--sampler", metavar="NAME",
+        help="ancestral (default), ddim, truncated (CCSR's); dpm_solver and unipc by the extra [diffusion]",
+    )  # fmt: skip
+    drawn.add_argument("--steps", metavar="N", type=int, help="steps from noise (default: all of its process)")
+    drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
+    drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
+    drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
+    drawn.add_argument("--crops", metavar="NAME", help="DREAM's tiles with shared noise: dream40o5, dream64o8")
     return made
 
 
@@ -123,13 +136,18 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         hyper=hyper, seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
         tile=given.tile, overlap=given.overlap,
-        self_ensemble=given.self_ensemble, save_images=given.save_images, pictures=given.pictures,
+        self_ensemble=given.self_ensemble, sampling=_sampling(given), crops=given.crops,
+        save_images=given.save_images, pictures=given.pictures,
     )  # fmt: skip
 
 
 def caution(request: Request) -> None:
     """One line where tiles change what the network computes: it looks at all of a picture."""
-    if isinstance(request, ModelRequest) and request.tile and not sr_models.tile_exact(request.model, request.hyper):
+    if (
+        isinstance(request, ModelRequest)
+        and (request.tile or request.crops)
+        and not sr_models.tile_exact(request.model, request.hyper)
+    ):
         print(
             f"caution: {request.model} looks at all of a picture, so these scores, of tiles, are not those of whole "
             "pictures",
@@ -263,6 +281,23 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
     if given.overlap is not None and given.tile is None:
         raise InputError("--overlap has no effect without --tile")
     return hyper
+
+
+def _sampling(given: argparse.Namespace) -> Sampling | None:
+    """How the pictures of a diffusion network are drawn; of any other None.
+
+    Raises:
+        InputError: a value that is wrong, or an option that does not go with the network or another one.
+    """
+    values = {name: getattr(given, name) for name in ("sampler", "steps", "eta", "t_max", "t_min")}
+    asked = {name: value for name, value in values.items() if value is not None}
+    if sr_models.spec(given.model).family != "diffusion":
+        for name in [*asked, *(["crops"] if given.crops is not None else [])]:
+            raise InputError(f"--{name.replace('_', '-')} goes with diffusion networks, and {given.model} is none")
+        return None
+    if given.self_ensemble:
+        raise InputError(f"--self-ensemble: {given.model} draws pictures, and the mean of several is none of them")
+    return Sampling.parse(asked, "sampling")
 
 
 def _check_pictures(given: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import math
 import platform
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from sr_models.images.files import files_below, find_images, pixels_sha256, read
 from sr_models.images.operators import modcrop, to_float
 from sr_models.images.pairs import check_pair_sizes, find_partners, pair_folder, pair_images, surplus_text
 from sr_models.inference.super_resolve import Options
-from sr_models.networks.base import SRNetwork, parameters
+from sr_models.networks.base import Network, parameters
 from sr_models.networks.sigma import WithSigma, without_head
 
 _LIBRARIES = ("torch", "numpy", "pillow")
@@ -46,7 +46,7 @@ class Evaluation:
 
 
 def score_model(
-    model: SRNetwork | WithSigma,
+    model: Network | WithSigma,
     benchmark: Benchmark,
     *,
     name: str,
@@ -134,7 +134,7 @@ def model_report(
         "weights_sha256": weights_sha256,
         "lr_sha256": lr_sha256,
         "seconds_per_image": math.fsum(row["seconds"] for row in of_images) / len(of_images),
-        "options": asdict(options),
+        "options": options.columns,
         "draws": rows[0]["draws"],
         "deterministic": rows[0]["deterministic"],
         "noise_seed": rows[0]["noise_seed"],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.protocol import Protocol
+from sr_models.hyper.diffusion import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,10 @@ class ModelRequest(Request):
     overlap: int | None
     """LR pixels; None for the default of `Options`."""
     self_ensemble: bool
+    sampling: Sampling | None
+    """Of a diffusion network; None for any other."""
+    crops: str | None
+    """Its tiles, by the name of a paper's."""
     save_images: Path | None
     pictures: Path | None
 

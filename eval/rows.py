@@ -81,6 +81,8 @@ class Subject:
     options: Options
     sigma: str = ""
     """The hyperparameters of its σ head, as JSON; "" without one. In keys the fingerprint speaks for them."""
+    process: str = ""
+    """The noise process of a diffusion network, as JSON; "" of any other. In keys the weights speak for it."""
 
     def key(self, image: str, lr_sha256: str, hr_sha256: str, metrics: Sequence[str]) -> str:
         """Names one image's row by content: `<what was measured>-<by which metrics>`, hex.
@@ -98,15 +100,17 @@ class Subject:
 
     @property
     def _named(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "sigma"}
+        plain = {name: value for name, value in asdict(self).items() if name not in ("sigma", "process")}
+        return plain | {"options": self.options.columns}
 
     @cached_property
     def content(self) -> str:
         """What all measurements of these weights, made in this way, have in common, as hex: no label, no test set."""
         who = self.identity
         weights = [who.network, who.scale, self.hyper, self.sigma, self.weights_sha256]
-        how = [self.kernel, self.protocol, self.seed, asdict(self.options), MEASUREMENT_VERSION]
-        return digest([*weights, *how])[:24]
+        how = [self.kernel, self.protocol, self.seed, self.options.columns, MEASUREMENT_VERSION]
+        noise = [self.process] if self.process else []
+        return digest([*weights, *how, *noise])[:24]
 
     def measured(self, lr_sha256: str, hr_sha256: str) -> str:
         """Names the measurement of one image by the hashes of its pixels."""
@@ -151,6 +155,8 @@ SCHEMA = pa.schema(
         ("protocol", pa.string()), ("kernel", pa.string()), ("lr_sha256", pa.string()), ("hr_sha256", pa.string()),
         ("width", pa.int32()), ("height", pa.int32()), ("precision", pa.string()), ("channels_last", pa.bool_()),
         ("compile", pa.bool_()), ("tile", pa.int32()), ("overlap", pa.int32()), ("self_ensemble", pa.bool_()),
+        ("crops", pa.string()), ("sampler", pa.string()), ("eta", pa.float64()), ("t_max", pa.float64()),
+        ("t_min", pa.float64()),
         ("steps", pa.int32()), ("draws", pa.int32()), ("deterministic", pa.bool_()), ("noise_seed", pa.int64()),
         ("seconds", pa.float64()), *((name, pa.float64()) for name in all_metrics()),
         ("per_draw", pa.map_(pa.string(), pa.list_(pa.float64()))), ("not_computed", pa.string()),
@@ -161,8 +167,8 @@ SCHEMA = pa.schema(
 
 `image` is "" in the row of a whole set, which holds what has no value an image (FID, KID); its `details` are a JSON
 object of what those rest on. `step` is that of the training which the weights are of, null for its end or for none;
-`images` is how many the set has, `tile` is null where a picture was computed whole, `key`
-where rows are of pictures that no network of ours made.
+`images` is how many the set has, `tile` is null where a picture was computed whole, `crops` to `steps` where no
+diffusion network drew it, `key` where rows are of pictures that no network of ours made.
 """
 
 

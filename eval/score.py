@@ -13,7 +13,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
 from sr_models.command import say
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import Sampling
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import quantize, to_float, to_uint8
 from sr_models.inference.bound import Bound, fitted
 from sr_models.inference.super_resolve import Options, Output, super_resolve
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import keyed, noise_seed
 
@@ -115,7 +116,7 @@ class Scored:
 
 
 def sample(
-    model: SRNetwork | WithSigma,
+    model: Network | WithSigma,
     lr: np.ndarray,
     *,
     draws: int,
@@ -133,7 +134,7 @@ def sample(
         lr: (H, W, 3) uint8.
         bound: what it may take; where it takes more, it is computed in tiles that change nothing.
     """
-    deterministic = without_head(model).noise_channels == 0 and lr_noise is None
+    deterministic = not without_head(model).stochastic and lr_noise is None
     device, lr_sha256 = _device(model), pixels_sha256(lr)
     lr_BCHW = to_float(lr).to(device)
     options = fitted(bound, lr_BCHW, options)
@@ -155,7 +156,7 @@ def noisy(lr: np.ndarray, sigma: float, seed: int) -> np.ndarray:
 
 
 def score_image(
-    model: SRNetwork | WithSigma,
+    model: Network | WithSigma,
     benchmark: Benchmark,
     index: int,
     *,
@@ -255,7 +256,7 @@ def score_draws(
         "lr_sha256": pixels_sha256(lr),
         "hr_sha256": pixels_sha256(hr),
         "seconds": seconds / scored.spread.count,
-        **asdict(options),
+        **options.columns,
         "draws": scored.spread.count,
         "deterministic": deterministic,
         "noise_seed": None if deterministic else seed,
@@ -314,8 +315,9 @@ def set_row(
         there are too few samples, `not_computed` says so instead.
     """
     shared = ("benchmark", "images", "scale", "protocol", "kernel", "draws", "deterministic", "noise_seed",
-              *Options.__dataclass_fields__)  # fmt: skip
-    row: Row = {"image": "", **{name: rows[0].get(name) for name in shared}}
+              *_DEFAULTS.columns)  # fmt: skip
+    drawn = [name for name in ("crops", *Sampling.model_fields) if name in rows[0]]
+    row: Row = {"image": "", **{name: rows[0].get(name) for name in (*shared, *drawn)}}
     draws = [torch.cat(list(draw)).numpy() for draw in zip(*features, strict=True)]
     owner = [i for i, image in enumerate(features) for _ in range(len(image[0]))]
     samples = len(owner)
@@ -357,7 +359,7 @@ def _save(picture: np.ndarray, folder: Path, name: str) -> None:
     Image.fromarray(picture).save(target)
 
 
-def _device(model: SRNetwork | WithSigma) -> torch.device:
+def _device(model: Network | WithSigma) -> torch.device:
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
 

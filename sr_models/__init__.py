@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sr_models.errors import InputError
+from sr_models.hyper import diffusion
 from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
 from sr_models.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from sr_models.networks.base import SRNetwork
+    from sr_models.networks.base import Network
 
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
@@ -111,6 +112,12 @@ MODELS: dict[str, ModelSpec] = {
         scales=(2, 3, 4, 8), window=8, counts={2: 11_752_487, 3: 11_937_127, 4: 11_900_199, 8: 12_047_911},
         paper="SwinIR: image restoration using Swin Transformer, https://arxiv.org/abs/2108.10257",
     ),
+    "sr3": ModelSpec(
+        name="sr3", family="diffusion", hyper=diffusion.SR3Hyper,
+        module="sr_models.diffusion.sr3", cls="SR3",
+        scales=(1, 2, 3, 4, 5, 8), counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 97_807_491),
+        paper="Image super-resolution via iterative refinement, https://arxiv.org/abs/2104.07636",
+    ),
 }  # fmt: skip
 
 
@@ -146,7 +153,10 @@ def tile_exact(name: str, given: Mapping[str, Any]) -> bool:
 
 
 def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_width: int | None = None) -> float:
-    """Multiply-adds of one forward pass per LR pixel, with a σ head of that width if there is one; imports no torch."""
+    """Multiply-adds of one pass per LR pixel, with a σ head of that width if there is one; imports no torch.
+
+    A diffusion network makes a pass for each noise level that a picture is sampled at.
+    """
     values = check(name, scale, given)
     if not sigma_width:
         return values.multiply_adds(scale)
@@ -155,7 +165,7 @@ def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_widt
     return values.multiply_adds(scale) + head * (scale / to_go) ** 2
 
 
-def build(name: str, scale: int, **hyper: Any) -> SRNetwork:
+def build(name: str, scale: int, **hyper: Any) -> Network:
     """A freshly initialised network; its weights are drawn from torch's current generator.
 
     Args:

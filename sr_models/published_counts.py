@@ -137,6 +137,15 @@ SIZES: tuple[Size, ...] = (
         model="imdn", hyper={"blocks": 4, "attention": "ca", "iic": False}, counts={4: 482_496},
         source="IMDN Table 3, which sets it beside CCA, of as many parameters",
     ),
+    Size(model="sr3", entries=_all("SR3", "face_16_128(x8)", 1, 2, 3, 4, 5, 8)),
+    Size(
+        model="sr3", hyper={"attention": ()}, counts=_any(92_556_931, 4),
+        entries=_all("SR3", "image_size=160, attn_res=[16] (DIV2K x4 literal)", 4),
+    ),
+    Size(
+        model="sr3", hyper={"mults": (1, 2, 4, 8, 16), "attention": (), "blocks": 1, "groups": 16, "dropout": 0.0},
+        counts=_any(155_334_339, 8), entries=_all("SR3", "64_512(x8)", 8),
+    ),
     Size(model="imdn_as", entries=_all("IMDN_AS", "any", 1, 2, 3, 4, 8)),
 )  # fmt: skip
 

@@ -39,9 +39,13 @@ def noise_seed(seed: int, picture: str, draw: int) -> int:
     return _digest63(f"{seed}/{picture}/{draw}")
 
 
-def noise_field(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The standard normal float32 noise that belongs to a seed, for a whole picture; tiles are cut from it."""
-    return keyed(seed, 0, 0, "sample").standard_normal(shape, dtype=np.float32)
+def noise_field(seed: int, shape: tuple[int, ...], step: int = 0) -> np.ndarray:
+    """The standard normal float32 noise that belongs to a seed, for a whole picture; tiles are cut from it.
+
+    Args:
+        step: of sampling, from 0; each has noise of its own.
+    """
+    return keyed(seed, step, 0, "sample").standard_normal(shape, dtype=np.float32)
 
 
 class SampleRng:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from sr_models.hyper.base import NetworkHyper
 
 if TYPE_CHECKING:
-    from sr_models.networks.base import SRNetwork
+    from sr_models.networks.base import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class ModelSpec:
     batch_statistics: bool = False
     counts: dict[int, int] = field(default_factory=dict)
 
-    def load(self) -> type[SRNetwork]:
+    def load(self) -> type[Network]:
         """Import the network's class (and with it torch)."""
-        found: type[SRNetwork] = getattr(importlib.import_module(self.module), self.cls)
+        found: type[Network] = getattr(importlib.import_module(self.module), self.cls)
         return found

@@ -39,7 +39,7 @@ from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.images.files import sha256_file
 from sr_models.inference.bound import Bound
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
 
 FEATURES_SUFFIX = ".features.safetensors"
@@ -200,7 +200,7 @@ class SamplingWorker:
             yield replace(drawn, out=replace(out, sr=out.sr.cpu(), sigma=sigma))
 
 
-def network_of(access: Access, job: Job, device: str) -> SRNetwork | WithSigma:
+def network_of(access: Access, job: Job, device: str) -> Network | WithSigma:
     """The job's network on `device`, kept while it is in use.
 
     Raises:
@@ -215,7 +215,7 @@ def network_of(access: Access, job: Job, device: str) -> SRNetwork | WithSigma:
 @functools.lru_cache(maxsize=2)
 def _network(
     access: Access, checkpoint: str | None, name: str, scale: int, hyper: str, sha256: str | None, device: str
-) -> SRNetwork | WithSigma:
+) -> Network | WithSigma:
     values = json.loads(hyper)
     if checkpoint is None:
         return sr_models.build(name, scale, **values).to(device)
@@ -244,7 +244,7 @@ def _warm_metrics(
     return Scorer(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)
 
 
-def sample_job(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job, max_bytes: int | None) -> Iterator[Sampled]:
+def sample_job(net: Network | WithSigma, lr: np.ndarray, job: Job, max_bytes: int | None) -> Iterator[Sampled]:
     """The draws that a job asks for of one image; `max_bytes`: what a picture may take."""
     exact = sr_models.tile_exact(job.subject.identity.network, json.loads(job.subject.hyper))
     bound = None if max_bytes is None else _bound(net, max_bytes, exact)
@@ -260,7 +260,7 @@ def sample_job(net: SRNetwork | WithSigma, lr: np.ndarray, job: Job, max_bytes: 
 
 
 @functools.lru_cache(maxsize=2)
-def _bound(net: SRNetwork | WithSigma, max_bytes: int, tile_exact: bool) -> Bound:
+def _bound(net: Network | WithSigma, max_bytes: int, tile_exact: bool) -> Bound:
     return Bound.of(net, max_bytes, tile_exact=tile_exact)
 
 

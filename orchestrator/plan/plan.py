@@ -430,11 +430,12 @@ def parameters(combination: Combination) -> int:
 
 def trained_parameters(combination: Combination) -> int:
     """Those, and the σ head's where the objective has one."""
+    from sr_models.networks.base import SRNetwork
     from sr_models.networks.base import parameters as trainable
     from sr_models.networks.sigma import SigmaHead
 
     net, sigma = sr_models.build(combination.network, combination.scale, **combination.hyper), combination.spec.sigma
-    if sigma is None:
+    if sigma is None or not isinstance(net, SRNetwork):
         return trainable(net)
     return trainable(net) + trainable(SigmaHead(net.feature_channels, net.feature_scale_to_go, width=sigma.width))
 

@@ -66,11 +66,11 @@ class Network:
         """What it may take, and does."""
         with torch.random.fork_rng(devices=[]):  # its weights are drawn and thrown away
             net = sr_models.build(self.name, self.scale, **json.loads(self.hyper))
-            model: SRNetwork | WithSigma = net
-            if self.sigma_width is not None:
-                head = SigmaHead(net.feature_channels, net.feature_scale_to_go, width=self.sigma_width)
-                model = WithSigma(net, head)
-            return Bound.of(model, max_bytes, tile_exact=sr_models.tile_exact(self.name, json.loads(self.hyper)))
+            exact = sr_models.tile_exact(self.name, json.loads(self.hyper))
+            if self.sigma_width is None or not isinstance(net, SRNetwork):
+                return Bound.of(net, max_bytes, tile_exact=exact)
+            head = SigmaHead(net.feature_channels, net.feature_scale_to_go, width=self.sigma_width)
+            return Bound.of(WithSigma(net, head), max_bytes, tile_exact=exact)
 
 
 def check(

@@ -28,6 +28,7 @@ MEASURED, BATCH = 64, 16
 def build_network(config: TrialConfig) -> SRNetwork | WithSigma:
     """The network that a trial trains, with a sigma head where its objective has one; drawn from torch's generator."""
     net = sr_models.build(config.model, config.scale, **config.hyper)
+    assert isinstance(net, SRNetwork)  # LEGAL has no row for other families
     if config.objective.sigma is None:
         return net
     width = config.objective.sigma.width

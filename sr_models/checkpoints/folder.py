@@ -18,10 +18,12 @@ import torch
 from pydantic import Field
 
 import sr_models
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hyper.base import SigmaHyper
-from sr_models.networks.base import SRNetwork
+from sr_models.hyper.diffusion import ProcessParams
+from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.params import Params
 
@@ -38,6 +40,11 @@ class CheckpointInfo(Params):
         default="sr",
         exclude_if=lambda output: output == "sr",
         description="what it gives: SR, or the noise between HR and a teacher's SR",
+    )
+    process: ProcessParams | None = Field(
+        default=None,
+        exclude_if=lambda process: process is None,
+        description="the noise process of a diffusion network, complete; none of others",
     )
     fingerprint: str | None = Field(description="the trial that made them")
     weights_sha256: str = Field(description="hash of model.safetensors: the identity of a teacher or an initialisation")
@@ -62,7 +69,7 @@ class CheckpointInfo(Params):
 
 def save_checkpoint(
     folder: Path | str,
-    module: SRNetwork | WithSigma,
+    module: Network | WithSigma,
     *,
     model: str,
     scale: int,
@@ -72,7 +79,7 @@ def save_checkpoint(
     fingerprint: str | None,
     output: Literal["sr", "noise"] = "sr",
 ) -> CheckpointInfo:
-    """Write a network, with its σ head if it is a `WithSigma`; each file appears whole or not at all.
+    """Write a network, with its σ head or its noise process if it has one; each file appears whole or not at all.
 
     Args:
         hyper, sigma: hyperparameters that differ from the defaults, or all of them; `sigma` is None without a head.
@@ -97,6 +104,7 @@ def save_checkpoint(
         sigma=None if head is None else head.model_dump(),
         ema=ema,
         output=output,
+        process=module.process if isinstance(module, Denoiser) else None,
         fingerprint=fingerprint,
         weights_sha256=hashlib.sha256(payload).hexdigest(),
     )
@@ -109,7 +117,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path | str, *, output: Literal["sr", "noise"] = "sr"
-) -> tuple[SRNetwork | WithSigma, CheckpointInfo]:
+) -> tuple[Network | WithSigma, CheckpointInfo]:
     """Rebuild what `save_checkpoint` wrote, on the CPU, in training mode.
 
     Args:
@@ -139,10 +147,17 @@ def load_checkpoint(
     return module, info
 
 
-def _module(info: CheckpointInfo, where: str) -> SRNetwork | WithSigma:
+def _module(info: CheckpointInfo, where: str) -> Network | WithSigma:
     net = sr_models.build(info.model, info.scale, **info.hyper)
+    if isinstance(net, Denoiser) != (info.process is not None):
+        has = "no" if info.process is None else "a"
+        raise InputError(f"{where}: {has} process in model.json, for a {sr_models.spec(info.model).family} network")
+    if isinstance(net, Denoiser) and info.process is not None:
+        net.process = info.process
     if info.sigma is None:
         return net
+    if not isinstance(net, SRNetwork):
+        raise InputError(f"{where}: {info.model} has no features that a sigma head could read")
     sigma = SigmaHyper.parse(info.sigma, f"{where}, sigma")
     return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, **sigma.model_dump()))
 

@@ -23,10 +23,12 @@ from torch import Tensor
 
 import sr_models
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.checkpoints.schedule import recorded_process, without_schedule
 from sr_models.command import say
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.files import unreadable
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
 
 State = dict[str, Tensor]
@@ -137,7 +139,7 @@ _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # wha
 
 def load_weights(
     path: Path | str, *, model: str, scale: int, hyper: Mapping[str, Any], key: str | None = None
-) -> SRNetwork | WithSigma:
+) -> Network | WithSigma:
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
     Args:
@@ -150,6 +152,8 @@ def load_weights(
     Raises:
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
             without a place, missing, or of another shape is named.
+
+    A diffusion network gets the noise process that the file's schedule buffers tell of, its default without them.
     """
     values = dict(sr_models.check(model, scale, hyper))
     if Path(path).is_dir():
@@ -165,6 +169,9 @@ def load_weights(
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = sr_models.build(model, scale, **hyper)
     wanted, state = net.state_dict(), _tensors(path, key)
+    if isinstance(net, Denoiser):
+        net.process = recorded_process(state, f"weights {str(path)!r}") or net.process
+        state = without_schedule(state)
     naming, names = _names(state, model, path)
     implied = naming.implied if naming else ()
     lacking = wanted.keys() - names.values()
@@ -191,6 +198,8 @@ def read(path: Path | str, *, model: str) -> State:
             raise InputError(f"checkpoint {str(path)!r} holds model {info.model!r}, not {model!r}")
         return dict(without_head(module).state_dict())
     state = _tensors(path)
+    if sr_models.spec(model).family == "diffusion":
+        state = without_schedule(state)
     _, names = _names(state, model, path)
     return {names[key]: value for key, value in state.items()}
 
@@ -203,7 +212,7 @@ class WarmStart:
     left: tuple[str, ...]
 
 
-def warm_start(net: SRNetwork, state: Mapping[str, Tensor]) -> WarmStart:
+def warm_start(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
     """Start a network from one of another scale, as the papers train x3, x4 and x8 from x2: all but the upsampler.
 
     Args:
@@ -225,7 +234,7 @@ def warm_start(net: SRNetwork, state: Mapping[str, Tensor]) -> WarmStart:
     return WarmStart(taken=tuple(given), left=left)
 
 
-def initialise(net: SRNetwork, state: Mapping[str, Tensor]) -> WarmStart:
+def initialise(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
     """Start a network from weights of its own kind: all of them where they fit, `warm_start` where the scale differs.
 
     Args:

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process, add_noise, eps_between
-from sr_models.diffusion.solvers import dpm_solver, unipc
+from sr_models.diffusion.solvers import check_solvers, dpm_solver, unipc
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 
 Predict = Callable[[Tensor, Level], Tensor]
 """A network on a noisy state."""
@@ -35,6 +35,15 @@ def sample_state(predict: Predict, process: Process, noise: Noise, sampling: Sam
         InputError: more steps than the process has, none between t_max and t_min, or an extra that is not installed.
     """
     return SAMPLERS[sampling.sampler](predict, process, noise, sampling)
+
+
+def check_sampling(params: ProcessParams, sampling: Sampling) -> None:
+    """Raise the InputError that `sample_state` would, before anything is computed."""
+    count = len(accumulated(params.T, sampling.steps))
+    if sampling.sampler == "truncated":
+        used(count, sampling)
+    if sampling.sampler in ("dpm_solver", "unipc"):
+        check_solvers(params.alpha_bar())
 
 
 def ancestral(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process
@@ -35,6 +36,13 @@ def unipc(predict: Callable[[Tensor, Level], Tensor], process: Process, start: T
     return _solved(_schedulers().UniPCMultistepScheduler, predict, process, start, steps)
 
 
+def check_solvers(alpha_bar: np.ndarray) -> None:
+    """Raise an InputError where they are not installed, or cannot start from the end of this chain."""
+    _schedulers()
+    if alpha_bar[-1] == 0:
+        raise InputError("samplers dpm_solver and unipc start from a last step with signal; zero_terminal_snr has none")
+
+
 def _schedulers() -> Any:
     try:
         import diffusers
@@ -51,8 +59,7 @@ def _solved(
     count = process.steps if steps is None else steps
     if count > process.steps:
         raise InputError(f"sampling: the process has {process.steps} steps, fewer than steps={count}")
-    if process.alpha_bar[-1] == 0:
-        raise InputError("samplers dpm_solver and unipc start from a last step with signal; zero_terminal_snr has none")
+    check_solvers(process.alpha_bar)
     betas = 1 - process.alpha_bar[1:] / process.alpha_bar[:-1]
     solver = scheduler(num_train_timesteps=process.steps, trained_betas=betas, prediction_type="sample")
     solver.set_timesteps(count, device=state.device)

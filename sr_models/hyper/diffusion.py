@@ -14,12 +14,72 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from sr_models.hyper.base import NetworkHyper
 from sr_models.params import Params, SearchRange, searchable
 
 MOST_SIGNAL = 0.02
 """ᾱ_T above which a chain is refused: sampling starts from pure noise, which training has then never seen."""
 
 _SEARCHED_START, _SEARCHED_END = SearchRange(low=1e-6, high=1e-4, log=True), SearchRange(low=5e-3, high=4e-2, log=True)
+
+
+class SR3Hyper(NetworkHyper):
+    """SR3's U-Net, as released for faces 16 to 128."""
+
+    channels: int = Field(
+        default=64, ge=2, multiple_of=2, description="feature channels at full size, a multiple of groups"
+    )
+    mults: tuple[int, ...] = Field(
+        default=(1, 2, 4, 8, 8), min_length=1, max_length=8, description="channels of each level, in multiples"
+    )
+    attention: tuple[int, ...] = Field(
+        default=(3,),
+        description="levels, by halvings of the picture, that attend over all of it; the middle always does",
+    )
+    blocks: int = Field(default=2, ge=1, description="residual blocks of a level on the way down")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="of each block's second half, in training")
+    groups: int = Field(default=32, ge=1, description="groups of channels that are normalised together")
+
+    @model_validator(mode="after")
+    def _whole_levels(self) -> Self:
+        if self.channels % self.groups:
+            raise ValueError(f"channels must be a multiple of groups, got {self.channels} and {self.groups}")
+        if not all(1 <= mult <= 64 for mult in self.mults):
+            raise ValueError(f"mults must be from 1 to 64, got {list(self.mults)}")
+        if missing := set(self.attention) - set(range(len(self.mults))):
+            raise ValueError(f"attention names levels 0 to {len(self.mults) - 1}, got {sorted(missing)}")
+        return self
+
+    @property
+    def tile_exact(self) -> bool:
+        """As in `NetworkHyper`: attention and normalisation see all of a picture, and each tile draws its own."""
+        return False
+
+    def multiply_adds(self, scale: int) -> float:
+        """As in `NetworkHyper`, of one call; attention's two products, which grow with the picture, are left out."""
+        here = c = self.channels
+        left, total = [c], 54.0 * c
+
+        def layer(before: int, after: int, attend: bool) -> float:
+            shortcut = before * after if before != after else 0
+            return 9 * before * after + 9 * after**2 + shortcut + 4 * after**2 * attend
+
+        for level, mult in enumerate(self.mults):
+            for _ in range(self.blocks):
+                total += layer(here, c * mult, level in self.attention) / 4**level
+                here = c * mult
+                left.append(here)
+            if level < len(self.mults) - 1:
+                total += 9 * here**2 / 4 ** (level + 1)
+                left.append(here)
+        total += (layer(here, here, True) + layer(here, here, False)) / 4 ** (len(self.mults) - 1)
+        for level, mult in reversed([*enumerate(self.mults)]):
+            for _ in range(self.blocks + 1):
+                total += layer(here + left.pop(), c * mult, level in self.attention) / 4**level
+                here = c * mult
+            if level:
+                total += 9 * here**2 / 4 ** (level - 1)
+        return (total + 27 * here) * scale**2
 
 
 class ProcessParams(Params):

@@ -207,6 +207,15 @@ def beyond(index: np.ndarray, size: int, border: Border) -> np.ndarray:
     return np.asarray(mirrored if border == "symmetric" else np.clip(index, 0, size - 1))
 
 
+def pad_to(x_BCHW: Tensor, height: int, width: int) -> Tensor:
+    """Extend the bottom and the right by the mirror image, edge repeated, to at least these sides."""
+    for axis, wanted in ((2, height), (3, width)):
+        if wanted > (size := x_BCHW.shape[axis]):
+            index = beyond(np.arange(wanted), size, "symmetric")
+            x_BCHW = x_BCHW.index_select(axis, torch.from_numpy(index).to(x_BCHW.device))
+    return x_BCHW
+
+
 def _cubic(x: np.ndarray) -> np.ndarray:
     """Keys' interpolation kernel with a = -0.5, support [-2, 2]."""
     x = np.abs(x)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.inference.sampling import one_call
 from sr_models.inference.super_resolve import Options, eval_mode, super_resolve
 from sr_models.inference.tiling import bytes_per_pixel
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
 
 
@@ -33,22 +36,24 @@ class Bound:
     overlap: int | None
 
     @classmethod
-    def of(cls, model: SRNetwork | WithSigma, max_bytes: int, *, tile_exact: bool) -> Self:
-        """Measure a network on a small picture, on the device that holds it."""
+    def of(cls, model: Network | WithSigma, max_bytes: int, *, tile_exact: bool) -> Self:
+        """Measure a network on a small picture, on the device that holds it; of one that samples, one call."""
         net = without_head(model)
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         probe = torch.zeros(1, 3, *[-(-48 // net.window) * net.window] * 2, device=device)
         return cls(
             max_bytes=max_bytes,
-            pixel_bytes=bytes_per_pixel(lambda lr: super_resolve(model, lr), probe),
+            pixel_bytes=bytes_per_pixel(_one_pass(model), probe),
             window=net.window,
-            overlap=reach(model) if tile_exact else None,
+            overlap=reach(model) if tile_exact and not isinstance(model, Denoiser) else None,
         )
 
     def takes(self, height: int, width: int, options: Options) -> int:
         """Bytes that a picture takes, or one of its tiles."""
+        seen = options.crop_rule.length if options.crops is not None and options.crop_rule is not None else None
         if options.tile is not None:
             seen = options.tile + self._beyond(options.overlap)
+        if seen is not None:
             height, width = min(height, seen), min(width, seen)
         return round(self.pixel_bytes * height * width)
 
@@ -69,7 +74,8 @@ class Bound:
         Raises:
             InputError: as `tile`.
         """
-        if options.tile is not None or self.overlap is None or self.takes(height, width, options) <= self.max_bytes:
+        declared = options.crop_rule is not None
+        if declared or self.overlap is None or self.takes(height, width, options) <= self.max_bytes:
             return options
         return replace(options, tile=self.tile(self.overlap), overlap=self.overlap)
 
@@ -84,13 +90,26 @@ def fitted(bound: Bound | None, lr_BCHW: Tensor, options: Options) -> Options:
     return options if bound is None else bound.options(height, width, options)
 
 
-def reach(model: SRNetwork | WithSigma) -> int:
+def _one_pass(model: Network | WithSigma) -> Callable[[Tensor], object]:
+    """What is alive at a time in `super_resolve`: a network's only pass, or one call of many."""
+    if not isinstance(model, Denoiser):
+        return lambda lr: super_resolve(model, lr)
+
+    def call(lr_BCHW: Tensor) -> Tensor:
+        with torch.no_grad(), eval_mode(model):
+            return one_call(model, lr_BCHW)
+
+    return call
+
+
+def reach(model: Network | WithSigma) -> int:
     """LR pixels that an output pixel looks from its place at most, if the network is `tile_exact`: enough overlap.
 
     The half widths of all convolutions, each at the size that it works at, the modules that say their `reach`, one
     window, and 2 for what is enlarged or averaged beside them: more than it is where some work side by side.
     """
     net = without_head(model)
+    assert isinstance(net, SRNetwork)
     side, found = 2 * net.window, 2.0 + net.window
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], _output: object) -> None:

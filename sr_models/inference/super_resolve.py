@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr_models.diffusion.base import Denoiser
+from sr_models.diffusion.process import Level
 from sr_models.errors import InputError
-from sr_models.images.operators import beyond, check_images
+from sr_models.hyper.diffusion import Sampling
+from sr_models.images.operators import check_images, pad_to
 from sr_models.inference.cropping import adaptive_crops, cut, paste
-from sr_models.inference.tiling import run_tiles
-from sr_models.networks.base import SRNetwork
+from sr_models.inference.sampling import sample
+from sr_models.inference.tiling import CROP_RULES, CropRule, run_tiles
+from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import noise_field
 
@@ -39,6 +42,8 @@ class Options:
         overlap: LR pixels that a tile looks beyond its part, on each side. There is no seam where the network looks no
             further; one that pools over the whole picture (IMDN's attention) sees the tile instead.
         self_ensemble: the mean over the eight flips and quarter turns of the input; eight times the work.
+        sampling: how a diffusion network draws the picture; None for one that has no use for it.
+        crops: a paper's own tiles of a diffusion network, by their name in `CROP_RULES`, in the place of `tile`.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -47,18 +52,42 @@ class Options:
     tile: int | None = None
     overlap: int = 32
     self_ensemble: bool = False
+    sampling: Sampling | None = None
+    crops: str | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"precision must be 'fp32' or 'bf16', got {self.precision!r}")
         if (self.tile is not None and self.tile < 1) or self.overlap < 0:
             raise InputError(f"a tile needs a side >= 1 and an overlap >= 0, got {self.tile} and {self.overlap}")
+        if self.sampling is not None and self.self_ensemble:
+            raise InputError("self_ensemble is for networks of one pass: of drawn pictures the mean is another picture")
+        if self.crops is not None and (self.crops not in CROP_RULES or self.sampling is None or self.tile is not None):
+            names = ", ".join(CROP_RULES)
+            raise InputError(f"crops is one of {names}, of a diffusion network without a tile, got {self.crops!r}")
 
     @property
     def marks(self) -> str:
         """What a score's protocol id ends with: `+tile96o8+x8+bf16`; "" for whole pictures, once, in fp32."""
         tiles = "" if self.tile is None else f"+tile{self.tile}o{self.overlap}"
-        return tiles + "+x8" * self.self_ensemble + ("" if self.precision == "fp32" else f"+{self.precision}")
+        tiles += "" if self.crops is None else f"+{self.crops}"
+        drawn = "" if self.sampling is None else f"+{self.sampling.mark}"
+        precision = "" if self.precision == "fp32" else f"+{self.precision}"
+        return drawn + tiles + "+x8" * self.self_ensemble + precision
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As rows have them: each choice, and those of `sampling` beside them where there is one."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        sampling, crops = own.pop("sampling"), own.pop("crops")
+        return own if sampling is None else own | {"crops": crops} | sampling.model_dump()
+
+    @property
+    def crop_rule(self) -> CropRule | None:
+        """How a diffusion network's picture is cut, if it is: by the paper's rule, or as `tile` and `overlap` say."""
+        if self.crops is not None:
+            return CROP_RULES[self.crops]
+        return None if self.tile is None else CropRule(self.tile + 2 * self.overlap, 2 * self.overlap)
 
 
 @dataclass(frozen=True)
@@ -76,7 +105,7 @@ class Output:
 
 @torch.no_grad()
 def super_resolve(
-    model: SRNetwork | WithSigma, lr_BCHW: Tensor, *, seeds: Sequence[int] = (0,), options: Options = Options()
+    model: Network | WithSigma, lr_BCHW: Tensor, *, seeds: Sequence[int] = (0,), options: Options = Options()
 ) -> Output:
     """Enlarge a batch of LR images; the model's training mode is restored afterwards.
 
@@ -86,22 +115,31 @@ def super_resolve(
         seeds: of a stochastic network's noise: one for each image of the batch, or one for all. An image's noise
             depends on its seed and its size alone, whatever the batch, the tiles or the ensemble. Deterministic
             networks ignore them.
-        options: arithmetic, tiles, self-ensemble. Tiled results lie on the CPU, others where the input does.
+        options: arithmetic, tiles, self-ensemble; how to sample, which a diffusion network must be told. Tiled results
+            lie on the CPU, others where the input does.
 
     Raises:
-        ValueError: `lr_BCHW` is not a batch of float RGB images, or `seeds` is neither one nor one an image.
+        ValueError: `lr_BCHW` is not a batch of float RGB images, `seeds` is neither one nor one an image, or sampling
+            is missing or out of place.
+        InputError: of a diffusion network, as `sr_models.inference.sampling.sample`.
     """
     check_images(lr_BCHW, "lr")
     if len(seeds) not in (1, len(lr_BCHW)):
         raise ValueError(f"super_resolve needs one seed, or one for each of {len(lr_BCHW)} images, got {len(seeds)}")
     net = without_head(model)
+    if isinstance(net, Denoiser) != (options.sampling is not None):
+        raise ValueError(f"sampling goes with diffusion networks, got {options.sampling!r} for {type(net).__name__}")
+    bf16 = torch.autocast(lr_BCHW.device.type, torch.bfloat16, enabled=options.precision == "bf16")
+    if isinstance(net, Denoiser):
+        with eval_mode(model), exact_arithmetic(), bf16:
+            return Output(_drawn(net, lr_BCHW, seeds, options))
+    assert isinstance(net, SRNetwork)
     x_BCHW = with_noise(lr_BCHW, seeds, net.noise_channels) if net.noise_channels else lr_BCHW
     run = torch.compile(model) if options.compile else model
     forward: Forward = partial(_forward, run, net, channels_last=options.channels_last)
     if options.self_ensemble:
         forward = partial(_self_ensemble, forward)
     whole = partial(_clamped, forward)
-    bf16 = torch.autocast(lr_BCHW.device.type, torch.bfloat16, enabled=options.precision == "bf16")
     with eval_mode(model), exact_arithmetic(), bf16:
         if options.tile is None:
             sr, *sigma = whole(x_BCHW)
@@ -111,6 +149,20 @@ def super_resolve(
     if not isinstance(model, WithSigma):
         return Output(sr)
     return Output(sr, sigma[0], sigma_constant=model.head.constant)
+
+
+def _drawn(net: Denoiser, lr_BCHW: Tensor, seeds: Sequence[int], options: Options) -> Tensor:
+    """A diffusion network's pictures, clamped."""
+    module = torch.compile(net) if options.compile else net
+    layout = torch.channels_last if options.channels_last else torch.contiguous_format
+
+    def run(condition: Tensor, state_BCHW: Tensor, level: Level) -> Tensor:
+        out: Tensor = module(condition, state_BCHW.contiguous(memory_format=layout), level)
+        return out
+
+    assert options.sampling is not None
+    sr = sample(net, run, lr_BCHW, seeds=seeds, sampling=options.sampling, crops=options.crop_rule)
+    return sr.clamp(0, 1).contiguous()
 
 
 def with_noise(lr_BCHW: Tensor, seeds: Sequence[int], channels: int) -> Tensor:
@@ -188,9 +240,5 @@ def pad_to_window(x_BCHW: Tensor, window: int, *, always: bool = False) -> Tenso
 
     A side that is a multiple already stays, or gets one window more where `always`.
     """
-    for axis in (2, 3):
-        size = x_BCHW.shape[axis]
-        if always or size % window:
-            index = beyond(np.arange((size // window + 1) * window), size, "symmetric")
-            x_BCHW = x_BCHW.index_select(axis, torch.from_numpy(index).to(x_BCHW.device))
-    return x_BCHW
+    sides = ((size // window + (always or size % window > 0)) * window for size in x_BCHW.shape[2:])
+    return pad_to(x_BCHW, *sides)

@@ -1,4 +1,8 @@
-"""Pictures larger than memory: which tiles cover one, and what a pixel takes. Ours, no paper."""
+"""Pictures larger than memory: which tiles cover one, and what a pixel takes.
+
+Ours, but for the crops of diffusion networks: those of DREAM's tables (https://arxiv.org/abs/2312.00210), by the code
+of IDM (https://github.com/Ree1s/IDM, commit d224c0e, model/crop_validation.py).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,6 +43,40 @@ def spans(size: int, tile: int, overlap: int, step: int) -> list[tuple[Interval,
         seen = (start, start + length) if start + length < size else (max(size - length, 0) // step * step, size)
         found.append(((first, end), seen))
     return found
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """Tiles of one size: `length` LR pixels a side, of which `overlap` are also its neighbour's."""
+
+    length: int
+    overlap: int
+
+
+CROP_RULES = {"dream40o5": CropRule(40, 5), "dream64o8": CropRule(64, 8)}
+"""DREAM's, for SR3 and IDM on DIV2K and for ResShift."""
+
+
+def crop_starts(size: int, rule: CropRule, scale: int) -> list[tuple[int, Interval]]:
+    """Cut one side of a picture into tiles of exactly `rule.length`; the last one is shifted back to fit.
+
+    Args:
+        size: LR pixels, at least `rule.length`.
+
+    Returns:
+        (first LR pixel of the tile, SR pixels that are taken from it) for each tile. Seams are in the middle of the
+        overlap, rounded down; the last tile gives the pixels beyond the last whole one, where these are more than the
+        overlap.
+    """
+    base = rule.length - rule.overlap
+    rest = size % base
+    count = size // base + (rest > rule.overlap)
+    half, step, end = rule.overlap * scale // 2, base * scale, size * scale
+    cuts = [0, *(i * step + half for i in range(1, count)), end]
+    if count > 1:
+        cuts[-2] = (count - 1) * step if rest > rule.overlap else min(end - step - half, cuts[-2])
+    starts = [*(i * base for i in range(count - 1)), size - rule.length]
+    return list(zip(starts, itertools.pairwise(cuts), strict=True))
 
 
 def run_tiles(

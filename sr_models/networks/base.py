@@ -13,15 +13,31 @@ import torch
 from torch import Tensor, nn
 
 
-class SRNetwork(nn.Module, ABC):
-    """A super-resolution network on float RGB in [0, 1].
+class Network(nn.Module, ABC):
+    """What every super-resolution network has, of whatever family.
 
     Attributes:
         scale: upscaling factor of the whole network.
+        window: sides of the LR input must be multiples of this; a training patch must fit.
+    """
+
+    scale: int
+    window: int = 1
+
+    @property
+    @abstractmethod
+    def stochastic(self) -> bool:
+        """Whether what it gives for an image depends on noise, so that there are several draws."""
+
+
+class SRNetwork(Network):
+    """A network that gives a picture in one pass, on float RGB in [0, 1].
+
+    Attributes:
+        scale, window: as in `Network`.
         feature_channels: channels of `features`.
         feature_scale_to_go: upscaling factor left between the features and the output.
         feature_range: the range that features work in where images have [0, 1].
-        window: sides of the input must be multiples of this; a training patch must fit.
         fit: how `super_resolve` makes other images fit: "pad" to the next multiples; "pad_more" also pads a side that
             fits, by one window; "crop" into overlapping parts (`sr_models.inference.cropping`).
         noise_channels: 0 for a deterministic network. A stochastic one reads this many channels of standard normal
@@ -29,13 +45,16 @@ class SRNetwork(nn.Module, ABC):
             noise itself from torch's current generator.
     """
 
-    scale: int
     feature_channels: int
     feature_scale_to_go: int
     feature_range: float = 1.0
-    window: int = 1
     fit: Literal["pad", "pad_more", "crop"] = "pad"
     noise_channels: int = 0
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it reads noise."""
+        return self.noise_channels > 0
 
     @abstractmethod
     def features(self, lr_BCHW: Tensor) -> Tensor:

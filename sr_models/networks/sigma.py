@@ -11,13 +11,14 @@ that. Both concern the training only: a head of an older file reads features as 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sr_models.hyper.base import SigmaHyper
-from sr_models.networks.base import SRNetwork, conv
+from sr_models.networks.base import Network, SRNetwork, conv
 
 START = 0.02
 """About what σ is before it has learned anything: a typical mean |y - mu|, five 8-bit levels."""
@@ -82,6 +83,9 @@ class WithSigma(nn.Module):
         return self.net.reconstruct(features, lr_BCHW), self.head(features)
 
 
-def without_head(model: SRNetwork | WithSigma) -> SRNetwork:
+N = TypeVar("N", bound=Network)
+
+
+def without_head(model: N | WithSigma) -> N | SRNetwork:
     """The network itself, whether it has a σ head or not."""
     return model.net if isinstance(model, WithSigma) else model

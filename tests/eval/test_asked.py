@@ -1,6 +1,7 @@
 """What `--model` and its options load: the network, its test set, and what its rows will say of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from eval.protocol import PROTOCOLS
 from eval.request import ModelRequest
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.images.files import sha256_file
 from sr_models.inference.super_resolve import Options
 
@@ -36,7 +38,7 @@ def request_of(hr: Path, **over: Any) -> ModelRequest:
         "weights_dir": None, "strict": False, "json": None, "parquet": None, "per_image": False, "model": "bicubic",
         "kernel": None, "weights": None, "weights_key": None, "hyper": {}, "seed": 7, "precision": "fp32",
         "channels_last": False, "compile": False, "tile": None, "overlap": None, "self_ensemble": False,
-        "save_images": None, "pictures": None,
+        "sampling": None, "crops": None, "save_images": None, "pictures": None,
     }  # fmt: skip
     return ModelRequest(**values | over)
 
@@ -113,3 +115,20 @@ def test_weights_of_another_network_are_refused(hr: Path, tmp_path: Path) -> Non
 )  # fmt: skip
 def test_a_set_is_named_after_its_folder(path: str, name: str) -> None:
     assert set_name(Path(path)) == name
+
+
+def test_a_diffusion_network_is_asked_for_with_its_process_and_all_its_steps(hr: Path, tmp_path: Path) -> None:
+    hyper = {"channels": 8, "mults": (1, 2), "attention": (), "blocks": 1, "groups": 4}
+    net = sr_models.build("sr3", 2, **hyper)
+    net.process = ProcessParams(T=50, beta_end=0.2)
+    save_checkpoint(tmp_path / "net", net, model="sr3", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint="ab")
+    about = load(request_of(hr, model="sr3", weights=tmp_path / "net", sampling=Sampling(sampler="ddim"))).subject
+    assert about.options.sampling == Sampling(sampler="ddim", steps=50)
+    assert ProcessParams.model_validate_json(about.process) == net.process
+    assert about.protocol == PROTOCOLS["classical"].id(2) + "+ddim50"
+    other = replace(about, process="")
+    assert other.content != about.content and other.key("a", "l", "h", ["psnr_y"]) == about.key(
+        "a", "l", "h", ["psnr_y"]
+    )
+    with pytest.raises(InputError, match="the process has 50 steps, fewer than steps=51"):
+        load(request_of(hr, model="sr3", weights=tmp_path / "net", sampling=Sampling(steps=51)))

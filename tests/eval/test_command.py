@@ -9,6 +9,7 @@ from eval.command import caution, chosen, parser, prepare_outputs, requested
 from eval.protocol import METRICS, PROTOCOLS
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import Sampling
 
 MODEL = ("--model", "bicubic", "--scale", "2", "--hr", "hr")
 PICTURES = ("--images", "sr", "--scale", "2", "--hr", "hr")
@@ -24,7 +25,7 @@ def test_a_models_request_with_nothing_else_asked_for() -> None:
         include=(), exclude=(),
         weights_dir=None, strict=False, json=None, parquet=None, per_image=False, model="bicubic", kernel=None,
         weights=None, weights_key=None, hyper={}, seed=0, precision="fp32", channels_last=False, compile=False,
-        tile=None, overlap=None, self_ensemble=False, save_images=None, pictures=None,
+        tile=None, overlap=None, self_ensemble=False, sampling=None, crops=None, save_images=None, pictures=None,
     )  # fmt: skip
 
 
@@ -46,8 +47,21 @@ def test_everything_that_a_model_can_be_asked(tmp_path: Path) -> None:
         "kernel": None, "weights": tmp_path / "net.pth", "weights_key": "g",
         "hyper": {"channels": 16, "blocks": 1}, "seed": 9, "precision": "bf16",
         "channels_last": True, "compile": True, "tile": 64, "overlap": 0, "self_ensemble": True,
+        "sampling": None, "crops": None,
         "save_images": Path("out"), "pictures": Path("drawn"),
     }  # fmt: skip
+
+
+def test_how_a_diffusion_network_samples_is_asked_for_too(tmp_path: Path) -> None:
+    (tmp_path / "net.pth").touch()
+    ask = ("--model", "sr3", "--weights", str(tmp_path / "net.pth"), "--scale", "8", "--hr", "hr")
+    plain, found = (
+        request_of(*ask, *more)
+        for more in ((), ("--sampler", "truncated", "--steps", "45", "--t-max", "0.5", "--crops", "dream40o5"))
+    )
+    assert isinstance(plain, ModelRequest) and (plain.sampling, plain.crops) == (Sampling(), None)
+    assert isinstance(found, ModelRequest) and found.crops == "dream40o5"
+    assert found.sampling == Sampling(sampler="truncated", steps=45, t_max=0.5)
 
 
 @pytest.mark.parametrize(("name", "tile", "said"), [("imdn", 64, True), ("carn_m", 64, False), ("imdn", None, False)])

@@ -12,6 +12,7 @@ from PIL import Image
 
 import sr_models
 from eval.__main__ import main
+from eval.rows import read_file
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.files import read_image, sha256_file
 from sr_models.images.operators import KERNEL, downscale
@@ -273,3 +274,71 @@ def test_help_and_mistakes_do_not_wait_for_torch() -> None:
     for arguments, exit_code in ((["--help"], 0), ([*BICUBIC, "--model", "imdn"], 2)):
         run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert run.returncode == exit_code, run.stderr
+
+
+SR3 = {"channels": 8, "mults": [1, 2], "attention": [], "blocks": 1, "groups": 4}
+SR3_HYPER = [part for key, value in SR3.items() for part in ("--hyper", f"{key}={value}")]
+
+
+@pytest.fixture
+def sr3(tmp_path: Path) -> Path:
+    """A file in SR3's released layout, with the schedule of 2000 steps."""
+    torch.manual_seed(0)
+    state = sr_models.build("sr3", 8, **SR3).state_dict()
+    betas = torch.linspace(1e-6, 1e-2, 2000, dtype=torch.float64).float()
+    torch.save({f"denoise_fn.{key}": value for key, value in state.items()} | {"betas": betas}, tmp_path / "gen.pth")
+    return tmp_path / "gen.pth"
+
+
+def test_a_released_diffusion_file_is_sampled_as_asked(
+    hr: Path, sr3: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ("--model", "sr3", "--weights", sr3, *SR3_HYPER, "--scale", 8, "--hr", hr, "--draws", 3)
+    made = report(
+        tmp_path, *ask, "--sampler", "ddim", "--steps", 10, "--eta", 0, "--parquet", tmp_path / "rows.parquet"
+    )
+    assert made["protocol"] == "classical-y-b8-n3+ddim10" and made["draws"] == 3 and not made["deterministic"]
+    assert made["options"] | {"sampler": "ddim", "steps": 10, "eta": 0.0} == made["options"]
+    assert made["means"]["g_std.psnr_y"] > 0 and made["means"]["l_std"] > 0
+    assert "sr3 x8, protocol classical-y-b8-n3+ddim10" in capsys.readouterr().out
+    [row, _] = read_file(tmp_path / "rows.parquet")
+    assert (row["sampler"], row["steps"], row["eta"], row["t_max"], row["crops"]) == ("ddim", 10, 0.0, None, None)
+    again = report(tmp_path, *ask, "--sampler", "ddim", "--steps", 10)
+    assert again["means"] == made["means"], "draws are functions of image, seed and step"
+    cut = report(tmp_path, *ask, "--sampler", "truncated", "--steps", 9, "--t-max", 0.5, "--t-min", 0.25)
+    assert cut["protocol"] == "classical-y-b8-n3+truncated9t0.5-0.25" and cut["means"] != made["means"]
+    whole = report(tmp_path, *ask, "--draws", 1, "--steps", 3, "--tile", 2, "--overlap", 1, "--include", "a.png")
+    assert whole["protocol"] == "classical-y-b8-n1+ancestral3+tile2o1"
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--sampler", "dimm"], "sampling.sampler: Input should be 'ancestral', 'ddim', 'truncated'"),
+        (["--steps", 0], "sampling.steps: Input should be greater than or equal to 1"),
+        (["--steps", 2001], "sampling: the process has 2000 steps, fewer than steps=2001"),
+        (["--eta", 0.5], "sampling: eta goes with the sampler ddim, not with ancestral"),
+        (["--sampler", "ddim", "--eta", 1.5], "sampling.eta: Input should be less than or equal to 1"),
+        (["--sampler", "ddim", "--t-max", 0.5], "sampling: t_max goes with the sampler truncated, not with ddim"),
+        (["--sampler", "truncated", "--t-max", 0.2], "sampling: t_min must be below t_max"),
+        (["--sampler", "truncated", "--steps", 4, "--t-max", 0.52, "--t-min", 0.5], "no step of 4 lies between"),
+        (["--self-ensemble"], "--self-ensemble: sr3 draws pictures, and the mean of several is none of them"),
+        (["--crops", "dream"], "crops is one of dream40o5, dream64o8"),
+        (["--hyper", "groups=3"], "channels must be a multiple of groups, got 8 and 3"),
+        (["--draws", 0], "--draws must be at least 1"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_samplings_that_are_none_are_refused_in_one_line(
+    hr: Path, sr3: Path, extra: list[object], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ("--model", "sr3", "--weights", sr3, *SR3_HYPER, "--scale", 8, "--hr", hr)
+    assert main([*map(str, ask), *map(str, extra)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert said in lines[-1] and len(lines) == 1
+
+
+@pytest.mark.parametrize("extra", [["--steps", "3"], ["--sampler", "ddim"], ["--t-min", "0"], ["--crops", "dream40o5"]])
+def test_other_networks_are_not_sampled(hr: Path, extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--model", "bicubic", "--scale", "2", "--hr", str(hr), *extra]) == 2
+    assert f"{extra[0]} goes with diffusion networks, and bicubic is none" in capsys.readouterr().err

@@ -228,7 +228,8 @@ SAME_SIZE = {
 
 
 def test_at_scale_1_every_network_without_upsampler_meets_every_objective_without_d_mu():
-    able = [name for name, row in sr_models.MODELS.items() if 1 in row.scales and row.trainable]
+    rows = [row for row in sr_models.MODELS.values() if row.trainable and row.family == "regression"]
+    able = [row.name for row in rows if 1 in row.scales]
     assert {"vdsr", "imdn_as", "imdn", "edsr_baseline", "srresnet", "rcan"} <= set(able)
     plan = planned(
         models=able, objectives=["l1", "kd", "expectation"], scales=[1], data=SAME_SIZE, train={"patch": 192}

@@ -9,6 +9,7 @@ import torch
 import sr_models
 from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 
@@ -153,3 +154,27 @@ def test_what_gives_noise_is_loaded_by_those_who_ask_for_it_alone(tmp_path: Path
     for folder, asked, gives in (("noise", "sr", "noise"), ("sr", "noise", "sr")):
         with pytest.raises(InputError, match=f"{folder}' gives {gives}, where {asked} is expected"):
             load_checkpoint(tmp_path / folder, output=asked)
+
+
+SR3 = {"channels": 8, "mults": (1, 2), "attention": (), "blocks": 1, "groups": 4}
+
+
+def test_a_diffusion_network_comes_back_with_its_process(tmp_path: Path) -> None:
+    net = sr_models.build("sr3", 4, **SR3)
+    net.process = ProcessParams(T=1000, prediction="v", zero_terminal_snr=True)
+    save_checkpoint(tmp_path, net, model="sr3", scale=4, hyper=SR3, sigma=None, ema=False, fingerprint=None)
+    loaded, info = load_checkpoint(tmp_path)
+    assert loaded.process == info.process == net.process
+    assert json.loads((tmp_path / "model.json").read_text())["process"]["T"] == 1000
+
+
+def test_a_process_belongs_to_diffusion_networks_alone(tmp_path: Path) -> None:
+    saved(tmp_path / "imdn")
+    assert "process" not in json.loads((tmp_path / "imdn" / "model.json").read_text())
+    net = sr_models.build("sr3", 4, **SR3)
+    save_checkpoint(tmp_path / "sr3", net, model="sr3", scale=4, hyper=SR3, sigma=None, ema=False, fingerprint=None)
+    for name, process, said in (("imdn", {}, "a process in model.json, for a regression"), ("sr3", None, "no process")):
+        path = tmp_path / name / "model.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"process": process}))
+        with pytest.raises(InputError, match=said):
+            load_checkpoint(tmp_path / name)

@@ -108,8 +108,11 @@ SMALL = {
 }  # fmt: skip
 
 
+REGRESSION = [row.name for row in sr_models.MODELS.values() if row.family == "regression"]
+
+
 @pytest.mark.parametrize(
-    ("name", "given"), [*((name, {}) for name in sr_models.MODELS), ("imdn", {"attention": "ca"}),
+    ("name", "given"), [*((name, {}) for name in REGRESSION), ("imdn", {"attention": "ca"}),
                         ("imdn", {"attention": "none"}), ("imdn_as", {"attention": "none"})],
 )  # fmt: skip
 def test_networks_declare_whether_tiles_are_the_whole_picture(name: str, given: dict[str, str]) -> None:

@@ -1,0 +1,103 @@
+"""Pictures drawn from diffusion networks: one field of noise for a whole picture at each step, whatever its tiles.
+
+So what comes out depends on the picture, its seed and how it is sampled, and not on the batch or the order of tiles.
+Tiles are sampled side by side, as DREAM (https://arxiv.org/abs/2312.00210) cuts and pastes them, but with shared noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sr_models.diffusion.base import Denoiser
+from sr_models.diffusion.process import Level, Process
+from sr_models.diffusion.samplers import sample_state
+from sr_models.errors import InputError
+from sr_models.hyper.diffusion import Sampling
+from sr_models.images.operators import pad_to
+from sr_models.inference.tiling import CropRule, crop_starts
+from sr_models.rng import noise_field
+
+Run = Callable[[Tensor, Tensor, Level], Tensor]
+"""A denoiser on (condition, state, level)."""
+
+
+def sample(
+    net: Denoiser, run: Run, lr_BCHW: Tensor, *, seeds: Sequence[int], sampling: Sampling, crops: CropRule | None
+) -> Tensor:
+    """Draw a picture for each LR image.
+
+    Args:
+        run: `net` itself, or compiled.
+        seeds: one for each image, or one for all.
+        crops: how the picture is cut into tiles; None draws it whole. One tile of each image is computed at a time.
+
+    Returns:
+        (B, 3, H * scale, W * scale), about [0, 1] and not clamped; tiled ones lie on the CPU.
+
+    Raises:
+        InputError: as `sample_state`, or tiles that the network's windows do not divide.
+    """
+    height, width = lr_BCHW.shape[2:]
+    if crops is None:
+        x = pad_to(lr_BCHW, *(-(-side // net.window) * net.window for side in (height, width)))
+        rows, columns = ([(0, (0, side * net.scale))] for side in x.shape[2:])
+    else:
+        if crops.length % net.window:
+            raise InputError(f"tiles of {crops.length} LR pixels: this network needs multiples of {net.window}")
+        x = pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width)))
+        rows, columns = (crop_starts(side, crops, net.scale) for side in x.shape[2:])
+    length = x.shape[2:] if crops is None else (crops.length, crops.length)
+    tiles = [*itertools.product(rows, columns)]
+    size = length[0] * net.scale, length[1] * net.scale
+    cut = [x[..., top : top + length[0], left : left + length[1]] for (top, _), (left, _) in tiles]
+    conditions = [net.encode(lr, size) for lr in cut]
+    noise = _Field(net, x, seeds, [(top, left) for (top, _), (left, _) in tiles], size)
+
+    def predict(state: Tensor, level: Level) -> Tensor:
+        parts = zip(conditions, state.split(len(x)), level.gamma.split(len(x)), level.t.split(len(x)), strict=True)
+        return torch.cat([run(condition, part, Level(gamma, t)).float() for condition, part, gamma, t in parts])
+
+    states = sample_state(predict, Process.of(net.process), noise, sampling).split(len(x))
+    if crops is None:
+        return net.decode(states[0])[..., : height * net.scale, : width * net.scale]
+    picture = torch.empty(len(x), 3, x.shape[2] * net.scale, x.shape[3] * net.scale)
+    for ((top, (first, last)), (left, (start, end))), state in zip(tiles, states, strict=True):
+        above, before = top * net.scale, left * net.scale
+        part = net.decode(state)[..., first - above : last - above, start - before : end - before]
+        picture[..., first:last, start:end] = part
+    return picture[..., : height * net.scale, : width * net.scale]
+
+
+def one_call(net: Denoiser, lr_BCHW: Tensor) -> Tensor:
+    """What sampling does again and again, on states of nothing: it shows what a network takes."""
+    size = lr_BCHW.shape[2] * net.scale, lr_BCHW.shape[3] * net.scale
+    state = torch.zeros(len(lr_BCHW), *net.state_shape(size), device=lr_BCHW.device)
+    process = Process.of(net.process)
+    out: Tensor = net(net.encode(lr_BCHW, size), state, process.level(process.steps, state))
+    return out
+
+
+class _Field:
+    """The noise of each step for a batch of pictures, as their tiles see it: tile by tile, images within a tile."""
+
+    def __init__(
+        self, net: Denoiser, x_BCHW: Tensor, seeds: Sequence[int], corners: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+    ) -> None:  # fmt: skip
+        self.like, self.corners = x_BCHW, corners
+        self.seeds = list(seeds) if len(seeds) == len(x_BCHW) else [seeds[0]] * len(x_BCHW)
+        height, width = x_BCHW.shape[2:]
+        self.shape = net.state_shape((height * net.scale, width * net.scale))
+        self.seen = net.state_shape(size)[1:]
+        self.per_pixel = self.shape[1] / height, self.shape[2] / width
+
+    def __call__(self, step: int) -> Tensor:
+        drawn = {seed: torch.from_numpy(noise_field(seed, self.shape, step)) for seed in self.seeds}
+        fields = torch.stack([drawn[seed] for seed in self.seeds])
+        height, width = self.seen
+        places = [(round(top * self.per_pixel[0]), round(left * self.per_pixel[1])) for top, left in self.corners]
+        return torch.cat([fields[..., top : top + height, left : left + width] for top, left in places]).to(self.like)

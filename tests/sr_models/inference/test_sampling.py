@@ -1,0 +1,176 @@
+"""Pictures drawn from a denoiser: the same whatever the batch, the tiles' order or the seeds beside; crops by name."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sr_models
+from sr_models.diffusion.process import Level, Process
+from sr_models.diffusion.samplers import sample_state
+from sr_models.diffusion.sr3 import SR3
+from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.inference import sampling as module
+from sr_models.inference.bound import Bound
+from sr_models.inference.super_resolve import Options, super_resolve
+from sr_models.inference.tiling import CROP_RULES, CropRule, crop_starts
+from sr_models.rng import noise_field
+
+ORACLE = Path(__file__).resolve().parents[4] / "shared" / "spec" / "oracles" / "idm_tiles_handover.npz"
+TINY = {"channels": 8, "mults": (1, 2), "attention": (), "blocks": 1, "dropout": 0.1, "groups": 4}
+DDIM = Sampling(sampler="ddim", steps=4)
+
+
+@pytest.fixture
+def net() -> SR3:
+    torch.manual_seed(0)
+    made = sr_models.build("sr3", 4, **TINY)
+    assert isinstance(made, SR3)
+    made.process = ProcessParams(T=40, beta_end=0.3)
+    return made
+
+
+def draw(net: SR3, lr: torch.Tensor, seeds: tuple[int, ...] = (5,), **options: object) -> torch.Tensor:
+    return super_resolve(net, lr, seeds=seeds, options=Options(sampling=DDIM, **options)).sr
+
+
+def test_a_picture_is_what_its_seed_and_steps_make_of_it(net: SR3) -> None:
+    lr = torch.rand(1, 3, 5, 6)
+    net.eval()
+    condition = net.encode(lr, (20, 24))
+
+    def predict(state: torch.Tensor, level: Level) -> torch.Tensor:
+        return net(condition, state, level).detach()
+
+    def noise(step: int) -> torch.Tensor:
+        return torch.from_numpy(noise_field(5, (3, 20, 24), step))[None]
+
+    for sampling in (Sampling(), DDIM, Sampling(sampler="truncated", steps=9)):
+        state = sample_state(predict, Process.of(net.process), noise, sampling)
+        found = super_resolve(net.train(), lr, seeds=(5,), options=Options(sampling=sampling)).sr
+        net.eval()
+        torch.testing.assert_close(found, net.decode(state).clamp(0, 1), rtol=0, atol=1e-6)
+
+
+def test_steps_have_noise_of_their_own_and_the_first_is_that_of_other_networks() -> None:
+    fields = [noise_field(5, (3, 4, 4), step) for step in (0, 1, 2)]
+    assert np.array_equal(fields[0], noise_field(5, (3, 4, 4)))
+    assert not np.array_equal(fields[0], fields[1]) and not np.array_equal(fields[1], fields[2])
+
+
+def test_a_batch_of_images_and_seeds_is_its_parts(net: SR3) -> None:
+    lr = torch.rand(3, 3, 8, 7)
+    whole = draw(net, lr, seeds=(1, 2, 1))
+    parts = torch.cat([draw(net, lr[i : i + 1], seeds=(seed,)) for i, seed in enumerate((1, 2, 1))])
+    torch.testing.assert_close(whole, parts, rtol=0, atol=1e-4)
+    several = draw(net, lr[:1].expand(2, -1, -1, -1), seeds=(1, 2))
+    assert (several[0] - several[1]).abs().max() > 0.01
+    torch.testing.assert_close(several[0], whole[0], rtol=0, atol=1e-4)
+
+
+def test_any_size_is_padded_to_the_windows_and_cut_back(net: SR3) -> None:
+    net = sr_models.build("sr3", 1, **TINY)  # type: ignore[assignment]
+    net.process = ProcessParams(T=40, beta_end=0.3)
+    assert net.window == 2
+    assert draw(net, torch.rand(1, 3, 5, 7)).shape == (1, 3, 5, 7)
+
+
+def test_tiles_share_one_field_of_noise_and_their_order_does_not_count(
+    net: SR3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr = torch.rand(2, 3, 21, 13)
+    tiled = draw(net, lr, seeds=(1, 2), tile=6, overlap=2)
+    alone = torch.cat([draw(net, lr[i : i + 1], seeds=(i + 1,), tile=6, overlap=2) for i in range(2)])
+    torch.testing.assert_close(tiled, alone, rtol=0, atol=1e-4)
+    monkeypatch.setattr(module, "crop_starts", lambda *given: crop_starts(*given)[::-1])
+    torch.testing.assert_close(draw(net, lr, seeds=(1, 2), tile=6, overlap=2), tiled, rtol=0, atol=1e-4)
+
+
+def test_each_tile_is_the_sample_of_its_part_with_its_part_of_the_noise(net: SR3) -> None:
+    lr = torch.rand(1, 3, 9, 10)
+    net.eval()
+    tiled = draw(net, lr, tile=6, overlap=2)  # tiles of 10 pixels, the picture is padded to 10 rows: one tile
+    [(start, (first, last))] = crop_starts(10, CropRule(10, 4), 4)
+    assert (start, first, last) == (0, 0, 40)
+    torch.testing.assert_close(tiled, draw(net, torch.cat([lr, lr[:, :, -1:]], 2))[:, :, :36], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", [0, 1])
+def test_dreams_crops_are_idms(case: int) -> None:
+    if not ORACLE.exists():
+        pytest.skip("needs ../shared/spec")
+    told = np.load(ORACLE)
+    length, overlap, scale, height, width = told[f"case{case}/L_overlap_scale_H_W"].tolist()
+    rule = CROP_RULES["dream40o5"]
+    assert (length, overlap) == (rule.length, rule.overlap)
+    rows, columns = (crop_starts(size, rule, scale) for size in (height, width))
+    starts = [(top, left) for top, _ in rows for left, _ in columns]
+    tops, lefts = (told[f"case{case}/tile_{side}_start"].tolist() for side in ("row", "col"))
+    assert starts == list(zip(tops, lefts, strict=True)) or starts == [
+        (top // scale, left // scale) for top, left in zip(tops, lefts, strict=True)
+    ]
+    for axis, tiles in (("row", rows), ("col", columns)):
+        source = np.concatenate([np.arange(first, last) - at * scale for at, (first, last) in tiles])
+        assert source.tolist() == told[f"case{case}/source_{axis}_by_{axis}"].tolist()
+        number = np.repeat(np.arange(len(tiles)), [last - first for _, (first, last) in tiles])
+        named = told[f"case{case}/source_tile_by_{axis}"]
+        assert (number == (named[:, 0] // len(columns) if axis == "row" else named % len(columns))).all()
+
+
+@pytest.mark.parametrize("rule", [CropRule(7, 3), CropRule(8, 1), CropRule(5, 0), *CROP_RULES.values()])
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_crops_cover_any_side_once_and_stay_inside_their_tiles(rule: CropRule, scale: int) -> None:
+    for size in range(rule.length, 3 * rule.length + 2):
+        tiles = crop_starts(size, rule, scale)
+        edges = [own for _, own in tiles]
+        assert edges[0][0] == 0 and edges[-1][1] == size * scale
+        assert all(one[1] == after[0] for one, after in itertools.pairwise(edges))
+        assert all(at * scale <= first < last <= (at + rule.length) * scale for at, (first, last) in tiles)
+        assert all(0 <= at <= size - rule.length for at, _ in tiles)
+
+
+def test_crops_by_name_are_drawn(net: SR3) -> None:
+    assert draw(net, torch.rand(1, 3, 8, 43), crops="dream40o5").shape == (1, 3, 32, 172)
+
+
+def test_arithmetic_and_layout_change_little(net: SR3) -> None:
+    lr = torch.rand(1, 3, 8, 8)
+    plain = draw(net, lr)
+    torch.testing.assert_close(draw(net, lr, channels_last=True), plain, rtol=0, atol=1e-4)
+    bf16 = draw(net, lr, precision="bf16")
+    assert bf16.dtype == torch.float32 and 0 < (bf16 - plain).abs().mean() < 0.05
+
+
+def test_what_does_not_go_together_is_refused(net: SR3) -> None:
+    with pytest.raises(InputError, match="self_ensemble is for networks of one pass"):
+        Options(sampling=DDIM, self_ensemble=True)
+    for given in ({"crops": "dream"}, {"crops": "dream40o5", "tile": 8}):
+        with pytest.raises(InputError, match="crops is one of dream40o5, dream64o8, of a diffusion network"):
+            Options(sampling=DDIM, **given)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="sampling goes with diffusion networks, got None for SR3"):
+        super_resolve(net, torch.rand(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="sampling goes with diffusion networks, got Sampling"):
+        super_resolve(sr_models.build("bicubic", 2), torch.rand(1, 3, 8, 8), options=Options(sampling=DDIM))
+    wide = sr_models.build("sr3", 1, **TINY)
+    with pytest.raises(InputError, match="tiles of 9 LR pixels: this network needs multiples of 2"):
+        super_resolve(wide, torch.rand(1, 3, 8, 8), options=Options(sampling=DDIM, tile=7, overlap=1))
+
+
+def test_marks_and_columns_say_how_a_picture_was_drawn() -> None:
+    options = Options(sampling=DDIM, crops="dream40o5", precision="bf16")
+    assert options.marks == "+ddim4+dream40o5+bf16"
+    assert options.columns == {**Options(precision="bf16").columns, "crops": "dream40o5", **DDIM.model_dump()}
+    assert "sampler" not in Options().columns and "sampling" not in Options().columns
+
+
+def test_memory_is_that_of_one_call(net: SR3) -> None:
+    bound = Bound.of(net, 10_000_000, tile_exact=sr_models.tile_exact("sr3", TINY))
+    assert bound.overlap is None and bound.pixel_bytes > 0
+    options = Options(sampling=DDIM, crops="dream40o5")
+    assert bound.takes(500, 500, options) == bound.takes(40, 40, Options(sampling=DDIM))
+    assert bound.options(500, 500, options) == options
+    net.process = ProcessParams(T=4000)
+    assert Bound.of(net, 10_000_000, tile_exact=False).pixel_bytes == bound.pixel_bytes
