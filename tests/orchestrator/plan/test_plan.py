@@ -272,7 +272,7 @@ def test_what_scale_1_has_not_is_left_out_of_a_table_that_holds_other_scales():
 
 def test_every_pair_of_target_and_loss_is_planned_or_refused():
     for target in objectives.TARGETS:
-        for loss in objectives.LOSSES:
+        for loss in (name for name, cls in objectives.LOSSES.items() if cls.family == "regression"):
             entry = {"target": target, "loss": loss, "search": []}
             if "sigma" in objectives.LOSSES[loss].needs:
                 with pytest.raises(InputError, match="needs sigma"):
