@@ -81,9 +81,9 @@ class DiffusionObjective(Objective):
             if isinstance(loss, DRM) and loss.noise == "independent":
                 other = rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=SECOND)
             guess = first_guess(state, level)
-            logs["loss_first"] = self._miss(loss, guess, x0, eps, level).mean()
+            logs["loss_first"] = self.miss(loss, guess, x0, eps, level).mean()
             state, eps = rectified(self.process, guess, state, x0, eps, level, lam, other)
-        miss = self._miss(loss, predict(state, level).float(), x0, eps, level)
+        miss = self.miss(loss, predict(state, level).float(), x0, eps, level)
         if timesteps.terminal and timesteps.terminal.updates == "summed":
             jump, own = self._jump(timesteps.terminal, predict, x0, rng)
             miss, logs = miss + jump, logs | own
@@ -114,7 +114,7 @@ class DiffusionObjective(Objective):
             {"alpha": torch.tensor(alpha(target, progress), device=device)} if isinstance(target, RampedTarget) else {}
         )
 
-    def _miss(self, loss: DiffusionLoss, out: Tensor, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+    def miss(self, loss: DiffusionLoss, out: Tensor, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What an output misses of what it should be, weighed: (B,)."""
         miss = out - self.process.target(x0, eps, level.gamma)
         miss_B = (miss.abs() if loss.norm == "l1" else miss.square()).flatten(1).mean(1)

@@ -14,6 +14,7 @@ from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
 from orchestrator.plan import config, paper, trial
 from sr_models import MODELS
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import Params, search_range
 
 SECTIONS: dict[str, type[Params]] = {
@@ -25,7 +26,10 @@ SECTIONS: dict[str, type[Params]] = {
     "train.groups.NAME.": trial.GroupConfig,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
+    "process.": ProcessParams,
+    "validation.": config.ValidationConfig,
     "evaluation.": config.EvaluationConfig,
+    "evaluation.sampling.": Sampling,
     "board.": config.BoardConfig,
     "resources.": config.ResourceConfig,
     "paper.": paper.PaperConfig,

@@ -23,6 +23,7 @@ from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.errors import InputError
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import WithSigma
@@ -57,7 +58,10 @@ def scene(subject: Subject, weights: Weights, asked: Asked) -> Iterator[Scene]:
             )
 
     with torch.random.fork_rng(), exact_arithmetic():
-        yield Scene(load_checkpoint(weights.folder)[0].to(device).train(), batches)
+        net = load_checkpoint(weights.folder)[0].to(device).train()
+        if not isinstance(net, SRNetwork | WithSigma):
+            raise InputError(f"{config.fingerprint[:16]} is a {config.model}: of diffusion networks this kind is not")
+        yield Scene(net, batches)
 
 
 def losses(spec: ObjectiveSpec, config: TrialConfig, step: int) -> Iterator[tuple[Update, Loss]]:

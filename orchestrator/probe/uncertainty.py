@@ -28,7 +28,7 @@ from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import Options, super_resolve
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
 
 _CONSTANT = "best constant of "
@@ -96,7 +96,7 @@ def _row(
 
 
 @lru_cache(maxsize=1)
-def _loaded(folder: Path, _sha256: str, device: str) -> SRNetwork | WithSigma:
+def _loaded(folder: Path, _sha256: str, device: str) -> Network | WithSigma:
     return load_checkpoint(folder)[0].to(device)
 
 

@@ -69,7 +69,7 @@ def test_the_plain_loss_is_sr3s(oracle):
     out = a * state + b * told(arrays, "x_up") + c * gamma.float()[:, None, None, None]
     objective = DiffusionObjective(RECIPES["ddpm"], None, ProcessParams())
     level = Level(gamma, torch.full((4,), int(arrays["t"])))
-    loss = objective._miss(RECIPES["ddpm"].loss, out, told(arrays, "hr"), eps, level)
+    loss = objective.miss(RECIPES["ddpm"].loss, out, told(arrays, "hr"), eps, level)
     torch.testing.assert_close(loss.mean(), told(arrays, "loss_mean"), rtol=1e-5, atol=0)
     assert loss.shape == (4,)
 
@@ -90,7 +90,7 @@ def test_dream_is_the_released_codes_pass_by_pass(p: int, draw: int, oracle) -> 
     for name, value in named.items():
         torch.testing.assert_close(value, told(arrays, f"{at}/{name}"), rtol=0, atol=1e-5)
     objective = DiffusionObjective(RECIPES["dream"], None, ProcessParams())
-    mean = objective._miss(loss, out, x0, second.eps, level).mean()
+    mean = objective.miss(loss, out, x0, second.eps, level).mean()
     torch.testing.assert_close(mean, told(arrays, f"{at}/loss_mean"), rtol=0, atol=1e-5)
     held_to(gradients(net, mean), arrays, at)
 
@@ -109,7 +109,7 @@ def test_the_jump_is_ccsrs_first_stage_and_detached_it_is_the_flags(oracle) -> N
 
     eps, at = told(arrays, "A/noises")[0], level(told(arrays, "t_A"))
     objective = DiffusionObjective(resolve({"recipe": "nutl", "loss.norm": "l2"}), None, params)
-    plain = objective._miss(objective.spec.loss, predict(add_noise(x0, eps, at.gamma), at), x0, eps, at).mean()
+    plain = objective.miss(objective.spec.loss, predict(add_noise(x0, eps, at.gamma), at), x0, eps, at).mean()
     torch.testing.assert_close(plain, told(arrays, "A/loss"), rtol=1e-5, atol=0)
     held_to(gradients(net, plain), arrays, "A")
 
