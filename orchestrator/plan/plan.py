@@ -14,6 +14,7 @@ from typing import Any
 import sr_models
 from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal, check_process
+from objectives.timesteps import Range
 from orchestrator.plan.config import EvaluationConfig, SearchConfig, SweepConfig
 from orchestrator.plan.cost import CPU_FLOPS, GPU_FLOPS, TRIAL_SECONDS, calls, trial_seconds, validation_seconds
 from orchestrator.plan.graph import levels
@@ -382,7 +383,7 @@ def _combination(
         process,
     )  # fmt: skip
     if process is not None:
-        _check_sampling(config, spec, process, made.id)
+        _check_sampling(config, made, process)
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
@@ -399,13 +400,22 @@ def _combination(
     return made
 
 
-def _check_sampling(config: SweepConfig, spec: ObjectiveSpec, process: ProcessParams, where: str) -> None:
+def _check_sampling(config: SweepConfig, made: Combination, process: ProcessParams) -> None:
     """Raises InputError: a process that the objective cannot be trained on, or pictures cannot be drawn from."""
-    check_process(spec, process, f"{where}: process")
-    for key, steps in (("validation.steps", config.validation.steps), ("evaluation.sampling.steps", None)):
-        drawn = sampling(spec, config.evaluation, steps)
-        if drawn is not None and drawn.steps is not None and drawn.steps > process.T:
-            raise InputError(f"{key}: the process of {where} has {process.T} steps, fewer than {drawn.steps}")
+    check_process(made.spec, process, f"{made.id}: process")
+    for key, asked in (("evaluation.sampling.steps", None), ("validation.steps", config.validation.steps)):
+        drawn = sampling(made.spec, config.evaluation, asked)
+        steps = process.T if drawn is None or drawn.steps is None else drawn.steps
+        if steps > process.T:
+            raise InputError(f"{key}: the process of {made.id} has {process.T} steps, fewer than {steps}")
+        if isinstance(made.spec.timesteps, Range):
+            t_max = min(made.axes.values("timesteps.t_max") or [made.spec.timesteps.t_max])
+            ratio = max(made.axes.values("timesteps.ratio") or [made.spec.timesteps.ratio])
+            least = math.ceil(1 / (t_max * (1 - ratio)) - 1e-9)
+            if steps < least:
+                raise InputError(
+                    f"{key}: of {steps} steps none may lie between t_max and t_min of {made.id}; give at least {least}"
+                )
 
 
 def check_sources(combinations: Sequence[Combination]) -> None:

@@ -443,7 +443,7 @@ WEIGHED = {"recipe": "nutl", "timesteps.terminal": {"weight": "alpha_bar"}}
 def test_diffusion_stands_beside_regression_and_each_objective_finds_its_networks():
     plan = planned(
         models={**SR3, "imdn": {}}, objectives={"l1": {}, "ddpm": {}, "dream": {"search": []}, "nutl": WEIGHED},
-        process={"T": 1000}, validation={"images": 2, "crop": 32, "steps": 5}, train={"steps": 200},
+        process={"T": 1000}, validation={"images": 2, "crop": 32, "steps": 10}, train={"steps": 200},
         evaluation={"sampling": {"sampler": "ddim", "steps": 50}},
     )  # fmt: skip
     found = {one.id: one for one in plan.combinations}
@@ -452,14 +452,14 @@ def test_diffusion_stands_beside_regression_and_each_objective_finds_its_network
     assert list(found["x2/sr3/nutl"].axes.ranges) == ["timesteps.t_max", "timesteps.ratio"]
     assert found["x2/sr3/ddpm"].process.T == 1000 and found["x2/imdn/l1"].process is None
     text = plan.text(2)
-    assert "sr3/ddpm draws a picture in 50 passes, in 5 for a validation" in text
-    assert "sr3/nutl draws a picture in 17 passes, in 2 for a validation" in text and "not in the estimate" not in text
+    assert "sr3/ddpm draws a picture in 50 passes, in 10 for a validation" in text
+    assert "sr3/nutl draws a picture in 17 passes, in 5 for a validation" in text and "not in the estimate" not in text
 
     trial = plan.trial(found["x2/sr3/dream"], {}, 0, "ab" * 32, None)
-    assert (trial.process.T, trial.sampling) == (1000, Sampling(sampler="ddim", steps=5))
+    assert (trial.process.T, trial.sampling) == (1000, Sampling(sampler="ddim", steps=10))
     assert (trial.measured.images, trial.measured.crop, trial.measured.draws) == (2, 32, 1)
     moved = plan.trial(found["x2/sr3/nutl"], {"timesteps.t_max": 0.8, "timesteps.ratio": 0.25}, 0, "ab" * 32, None)
-    assert moved.sampling == Sampling(sampler="truncated", steps=5, t_max=0.8, t_min=0.2)
+    assert moved.sampling == Sampling(sampler="truncated", steps=10, t_max=0.8, t_min=0.2)
     plain = plan.trial(found["x2/imdn/l1"], {}, 0, "ab" * 32, None)
     assert plain.process is None and plain.sampling is None and plain.measured.crop == 32
 
@@ -490,6 +490,14 @@ def test_a_grid_over_p_with_null_is_rows_and_a_model_may_have_noise_of_its_own()
         ),
         ({"validation": {"metrics": ["lpips_vgg"]}}, "validation.*a validation measures .* for evaluation"),
         ({"evaluation": {"sampling": {"steps": 5000}}}, "the process of x2/sr3/ddpm has 2000 steps, fewer than 5000"),
+        (
+            {"objectives": {"nutl": WEIGHED}, "validation": {"steps": 7}},
+            "validation.steps: of 7 steps none may lie between t_max and t_min of x2/sr3/nutl; give at least 8",
+        ),
+        (
+            {"objectives": {"nutl": WEIGHED | {"search": []}}, "evaluation": {"sampling": {"steps": 2}}},
+            "evaluation.sampling.steps: of 2 steps none .*; give at least 3",
+        ),
         ({"evaluation": {"sampling": {"eta": 1}}}, "evaluation.sampling.*eta goes with the sampler ddim"),
         ({"objectives": ["l1"]}, "objectives.l1: target 'hr' with loss 'l1' cannot train a diffusion network"),
     ],

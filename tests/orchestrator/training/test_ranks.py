@@ -162,7 +162,8 @@ def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batc
 def test_two_workers_train_a_diffusion_network_in_both_its_updates_as_one(plan, store, tmp_path):
     """Steps, noise levels and noise are drawn by sample, validations' noise by image; no dropout."""
     noise = {
-        "model": "sr3", "process": ProcessParams(T=40, beta_end=0.3), "sampling": Sampling(sampler="ddim", steps=3),
+        "model": "sr3", "process": ProcessParams(T=40, beta_end=0.3, prediction="v"),
+        "sampling": Sampling(sampler="ddim", steps=3),
         "measured": Measured(images=2, crop=16),
         "hyper": {"channels": 8, "mults": (1,), "attention": (), "blocks": 1, "dropout": 0.0, "groups": 4},
     }  # fmt: skip
