@@ -35,6 +35,8 @@ _MODEL_OPTIONS = (
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
     "sampler", "steps", "eta", "t_max", "t_min", "crops",
 )  # fmt: skip
+CROPS = ("dream40o5", "dream64o8")
+"""Names of `sr_models.inference.tiling.CROP_RULES`, which is behind torch."""
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
 
 
@@ -95,7 +97,7 @@ def parser() -> Parser:
     drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
     drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
     drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
-    drawn.add_argument("--crops", metavar="NAME", help="DREAM's tiles with shared noise: dream40o5, dream64o8")
+    drawn.add_argument("--crops", choices=CROPS, help="DREAM's tiles, with one field of noise for the whole picture")
     return made
 
 
@@ -295,6 +297,8 @@ def _sampling(given: argparse.Namespace) -> Sampling | None:
         for name in [*asked, *(["crops"] if given.crops is not None else [])]:
             raise InputError(f"--{name.replace('_', '-')} goes with diffusion networks, and {given.model} is none")
         return None
+    if given.crops is not None and given.tile is not None:
+        raise InputError(f"--crops {given.crops} and --tile {given.tile} both say what the tiles are; give one")
     if given.self_ensemble:
         raise InputError(f"--self-ensemble: {given.model} draws pictures, and the mean of several is none of them")
     return Sampling.parse(asked, "sampling")

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from eval.pictures import style
 from eval.pictures.style import COLOURS, MARKERS, SMALL_PT, TEXT_PT
@@ -25,6 +25,7 @@ _ROW_IN = 3.3  # height of a row of charts
 _LEGEND_IN, _LEGEND_LINE_IN = 0.12, 0.21  # around the legend, and one line of it
 _LEGEND_COLUMN_IN = 4.6  # what two labels side by side need
 _FEW_DECADES = 2.5
+_FEW_PLACES = 8  # so many have a tick each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ def _draw(axes: Axes, chart: Chart, styled: style.Styles, markers: Mapping[str, 
                 axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, lw=0)
     if chart.diagonal:
         axes.axline((0, 0), slope=1, ls=":", color=COLOURS[6], lw=1.2)
-        axes.annotate(chart.diagonal, (0.97, 0.04), xycoords="axes fraction", ha="right", fontsize=SMALL_PT)
+        axes.annotate(chart.diagonal, (0.03, 0.92), xycoords="axes fraction", fontsize=SMALL_PT)
     for place, (what, x) in enumerate(chart.verticals.items()):
         axes.axvline(x, ls=":", color=COLOURS[6], lw=1.2)
         where, gap_pt = (x, 0.98 - 0.08 * place), (4, 0)
@@ -127,6 +128,10 @@ def _draw(axes: Axes, chart: Chart, styled: style.Styles, markers: Mapping[str, 
         )  # fmt: skip
     if chart.log_x:
         _log(axes.xaxis, axes.set_xscale)
+        places = sorted({x for line in chart.lines.values() for x in line.x})
+        if len(places) <= _FEW_PLACES and not chart.points:
+            axes.xaxis.set_major_locator(FixedLocator(places))
+            axes.xaxis.set_minor_locator(NullLocator())
     if chart.log_y:
         _log(axes.yaxis, axes.set_yscale)
     else:

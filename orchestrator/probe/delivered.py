@@ -9,6 +9,7 @@ from orchestrator.run.progress import say
 from orchestrator.tracking import address
 from orchestrator.tracking.deliver import Tracker
 from orchestrator.tracking.record import TrackingRecord
+from sr_models.errors import InputError
 
 WAIT_S = 5.0
 """How long another tracker of the run is waited for: one that follows a sweep delivers what it finds by itself."""
@@ -26,13 +27,14 @@ def deliver(probed: Probed, uri: str | None) -> None:
         return
     again = f"deliver it with: python -m orchestrator.tracking {run.path} --tracking-uri URI"
     tracker = Tracker(run.path, uri)
+    failures: tuple[type[Exception], ...] = (InputError, *address.failures())
     try:
         address.check(uri)
         with tracker.lock.acquire(timeout=WAIT_S):
             tracker.sync()
     except Timeout:
         say("another process delivers this run to MLflow, and these files too")
-    except address.failures() as error:
+    except failures as error:
         say(f"not delivered to MLflow ({address.one_line(error)}); {again}")
 
 

@@ -15,8 +15,8 @@ from orchestrator.probe.trials import Looked
 PlaceOf = Callable[[str], Path]
 """Name of a figure, such as "spectrum_x2" -> the file to draw."""
 
-SHOWN_STEPS = 3
-"""Charts of single steps in one figure: the first, the middle and the last one."""
+MOST_BANDS = 4
+"""That can be told apart in one chart."""
 
 
 def groups(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
@@ -123,16 +123,19 @@ def landscape(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
         own = [row | {"range": (row["high"] - row["low"]) / row["loss"] if row["loss"] else 0.0} for row in own]
         lengths = sorted({row["length"] for row in rows if row["length"]})
         low, high = over_steps(own, "low"), over_steps(own, "high")
-        lines = {
-            label: replace(line, low=low[label].y, high=high[label].y)
-            for label, line in over_steps(own, "loss").items()
-        }
+        lines = over_steps(own, "loss")
+        if len(lines) <= MOST_BANDS:
+            lines = {label: replace(line, low=low[label].y, high=high[label].y) for label, line in lines.items()}
+        batches = len({row["batch"] for row in own})
         path = place(f"landscape_x{scale}")
         steps = "optimiser steps"
         charts(
             path,
             [
-                Chart(title="loss, and its range along the gradient", xlabel=steps, ylabel="loss", lines=lines),
+                Chart(
+                    title="loss" + ", and its range along the gradient" * (len(lines) <= MOST_BANDS), xlabel=steps,
+                    ylabel="loss", lines=lines,
+                ),
                 Chart(
                     title="range of the loss", xlabel=steps, ylabel="(highest − lowest) / loss",
                     lines=over_steps(own, "range"), log_y=True,
@@ -147,8 +150,8 @@ def landscape(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
                 ),
             ],
             title=f"The loss down its own gradient, ×{scale}",
-            caption=f"Step lengths: {', '.join(f'{length:g}' for length in lengths)} of the weights' L2 norm; mean of "
-            f"{len({row['batch'] for row in own})} batches that came next; {own[0]['weights']} weights",
+            caption=f"Step lengths: {', '.join(f'{length:g}' for length in lengths)} of the L2 norm of all weights; "
+            f"mean of the {batches} batch{'es' * (batches != 1)} that came next; {own[0]['weights']} weights",
         )  # fmt: skip
         paths.append(path)
     return paths

@@ -25,7 +25,7 @@ from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import exact_arithmetic
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
 from sr_models.rng import SampleRng, keyed
 
@@ -34,15 +34,21 @@ from sr_models.rng import SampleRng, keyed
 class Scene:
     """A network as it was after a step, and the batches that came next."""
 
-    net: SRNetwork | WithSigma
+    net: Network | WithSigma
     batches: Callable[[], Iterator[Batch]]
     """Makes them anew, one at a time."""
 
 
 @contextmanager
 def scene(subject: Subject, weights: Weights, asked: Asked) -> Iterator[Scene]:
-    """Set it up, in training mode; torch's generator is afterwards what it was."""
+    """Set it up, in training mode; torch's generator is afterwards what it was.
+
+    Raises:
+        InputError: it is a diffusion network.
+    """
     config, store = subject.config, subject.probed.home.access.open_store(subject.config.data_hash)
+    if config.process is not None:
+        raise InputError(f"{config.fingerprint[:16]} is a {config.model}: of diffusion networks this kind is not")
     device = torch.device(asked.device)
 
     def batches() -> Iterator[Batch]:
@@ -58,10 +64,7 @@ def scene(subject: Subject, weights: Weights, asked: Asked) -> Iterator[Scene]:
             )
 
     with torch.random.fork_rng(), exact_arithmetic():
-        net = load_checkpoint(weights.folder)[0].to(device).train()
-        if not isinstance(net, SRNetwork | WithSigma):
-            raise InputError(f"{config.fingerprint[:16]} is a {config.model}: of diffusion networks this kind is not")
-        yield Scene(net, batches)
+        yield Scene(load_checkpoint(weights.folder)[0].to(device).train(), batches)
 
 
 def losses(spec: ObjectiveSpec, config: TrialConfig, step: int) -> Iterator[tuple[Update, Loss]]:
@@ -74,7 +77,7 @@ def losses(spec: ObjectiveSpec, config: TrialConfig, step: int) -> Iterator[tupl
         rng = SampleRng(batch.seed, batch.step, batch.sample_ids)
         return update.loss(model, batch, progress, rng).per_sample
 
-    for update in Objective(spec).updates():
+    for update in Objective(spec, config.train.lr_noise).updates():
         yield update, partial(value, update)
 
 

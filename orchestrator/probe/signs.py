@@ -123,8 +123,9 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
 
 
 def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """A line a trial, step and loss."""
+    """A line a trial and step; of the first trial also one of each loss at its weights."""
     lines: list[tuple[str, ...]] = [("label", "step", "loss", "wrong signs")]
-    for row in named(rows):
+    first = rows[0]["fingerprint"]
+    for row in [row for row in named(rows) if row["loss"] == OWN or row["fingerprint"] == first]:
         lines.append((row["label"], f"{row['step']:,}", row["loss"], f"{100 * row['wrong_share']:.2f} %"))
     return lines

@@ -16,10 +16,11 @@ import torch
 
 from eval.benchmarks import Benchmark
 from eval.metrics.fidelity import inside
-from eval.metrics.uncertainty import is_constant, pll, psnr_sigma, sigma_r
+from eval.metrics.uncertainty import SIGMA_FLOOR, is_constant, pll, psnr_sigma, sigma_r
 from eval.pictures.charts import Chart, Line, charts
 from eval.probes.calibration import LEVELS, REMOVED, coverage, sparsification
 from eval.protocol import get_protocol
+from eval.score import sample
 from orchestrator.probe.figures import PlaceOf, groups, mean, named, over_steps
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
@@ -27,9 +28,12 @@ from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 from sr_models.images.operators import to_float
-from sr_models.inference.super_resolve import Options, super_resolve
+from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
+
+_LEAST = SIGMA_FLOOR / 10
+"""A smaller σ is drawn as large as this."""
 
 _CONSTANT = "best constant of "
 """How the row is called that σ must beat."""
@@ -56,7 +60,8 @@ def units(looked: Looked) -> list[Unit]:
                 key = {
                     **subject.named(), "step": weights.step, "sha256": weights.info.weights_sha256, "benchmark": name,
                     "image": bench.pairs[i].name, "hr": facts.hr, "lr": facts.lr, "shave": shave,
-                    "tile": options.tile, "overlap": options.overlap,
+                    "tile": options.tile, "overlap": options.overlap, "seed_of_noise": evaluation.seed,
+                    "noise": subject.probed.plan.config.data.test[name].noise,
                 }  # fmt: skip
                 row = partial(_row, subject, weights, bench, i, options, shave, asked)
                 found.append(Unit(key=key, rows=row))
@@ -71,7 +76,10 @@ def _row(
     """The row of one image; what is None there is not: the constant of weights that have not measured it."""
     lr, hr = bench.read(index)
     net = _loaded(weights.folder, weights.info.weights_sha256, asked.device)
-    out = super_resolve(net, to_float(lr).to(asked.device), options=options)
+    config = subject.probed.plan.config
+    noise, seed = config.data.test[bench.name].noise, config.evaluation.seed
+    drawn = sample(net, lr, draws=1, seed=seed, options=options, lr_noise=noise)  # of several the first one
+    out = next(drawn).out
     assert out.sigma is not None
     sr, sigma, y = out.sr.cpu(), out.sigma.cpu().expand_as(out.sr), to_float(hr)
     error_N, sigma_N = (inside(x, shave).flatten() for x in ((y - sr).abs(), sigma))
@@ -110,7 +118,7 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
         own = [row | {"ratio": row["mean_sigma"] / row["mean_error"]} for row in own if row["mean_error"]]
         low, high = over_steps(own, "sigma_p10"), over_steps(own, "sigma_p90")
         sizes = {
-            label: Line(x=line.x, y=line.y, low=low[label].y, high=high[label].y)
+            label: Line(x=line.x, y=_shown(line.y), low=_shown(low[label].y), high=_shown(high[label].y))
             for label, line in over_steps(own, "mean_sigma").items()
         }
         last = [row for row in own if row["step"] == row["steps"]]
@@ -136,11 +144,16 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
             shown,
             title=f"What σ is worth, ×{scale}",
             caption=f"Mean over {len({(row['benchmark'], row['image']) for row in own})} images ({sets}), R, G and B, "
-            f"{own[0]['shave']} pixels of border left out; the oracle removes the largest errors first; "
-            f"{own[0]['weights']} weights",
+            f"{own[0]['shave']} pixels of border left out; σ below {_LEAST:g} is drawn there; the oracle removes the "
+            f"largest errors first; {own[0]['weights']} weights",
         )
         paths.append(path)
     return paths
+
+
+def _shown(values: Sequence[float]) -> list[float]:
+    """On a logarithmic axis: a σ that has collapsed would leave no room for others."""
+    return [max(value, _LEAST) for value in values]
 
 
 def _curves(rows: Sequence[Row], x: str, y: str) -> dict[str, Line]:

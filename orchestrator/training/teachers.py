@@ -129,6 +129,7 @@ def teach(
     _, info = load_checkpoint(home.run.at(name))
     if info.scale != scale:
         raise InputError(f"teacher.weights: {given} is a x{info.scale} network, needed at x{scale}")
+    refuse_drawn(info.model)
     home.push()
     job = centroids.Job(
         access=home.access.for_workers(),
@@ -141,6 +142,12 @@ def teach(
     )
     centroids.bring(job, home.access, room, f"centroids x{scale}")
     return job.name
+
+
+def refuse_drawn(network: str) -> None:
+    """Raises InputError: a network that draws its pictures from noise, where a teacher gives one."""
+    if sr_models.spec(network).family == "diffusion":
+        raise InputError(f"teacher: {network} draws its pictures from noise, and a teacher gives one; name another")
 
 
 def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:

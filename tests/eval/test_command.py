@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from eval.command import caution, chosen, parser, prepare_outputs, requested
+from eval.command import CROPS, caution, chosen, parser, prepare_outputs, requested
 from eval.protocol import METRICS, PROTOCOLS
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import Sampling
+from sr_models.inference.tiling import CROP_RULES
 
 MODEL = ("--model", "bicubic", "--scale", "2", "--hr", "hr")
 PICTURES = ("--images", "sr", "--scale", "2", "--hr", "hr")
@@ -59,6 +60,7 @@ def test_how_a_diffusion_network_samples_is_asked_for_too(tmp_path: Path) -> Non
         request_of(*ask, *more)
         for more in ((), ("--sampler", "truncated", "--steps", "45", "--t-max", "0.5", "--crops", "dream40o5"))
     )
+    assert tuple(CROP_RULES) == CROPS
     assert isinstance(plain, ModelRequest) and (plain.sampling, plain.crops) == (Sampling(), None)
     assert isinstance(found, ModelRequest) and found.crops == "dream40o5"
     assert found.sampling == Sampling(sampler="truncated", steps=45, t_max=0.5)

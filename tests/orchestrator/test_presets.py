@@ -1,6 +1,10 @@
 """Every preset is a sweep that can be planned in both of its sizes without its data, and prints what can be shown."""
 
 import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,9 @@ from orchestrator.sweep import main
 
 OF_PAPERS = sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != "quick")
 TINY = "scale_down=tiny"
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 400
+"""Longest a preset's small size may take; two cores that nobody else uses need a fraction of it."""
 
 
 def planned(name: str, *words: str) -> Plan:
@@ -62,3 +69,27 @@ def test_what_is_printed_has_a_row_and_a_place_to_stand(name):
     assert "https://arxiv.org/abs/" in paper.source
     tiny = load(name, (TINY,)).paper
     assert tiny.scaled_down and set(tiny.beside.values()) <= {benchmark for benchmark, _ in cells}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 30)
+@pytest.mark.parametrize(
+    ("name", "row", "benchmark", "printed"),
+    [
+        ("eco_table2d", "x8/edsr_baseline/eco", "Set5", 27.0),
+        ("expectation_table1", "x2/edsr_baseline/l1+aux", "Set14", 33.64),
+    ],
+)
+def test_the_small_size_runs_to_a_board_that_shows_what_is_printed(name, row, benchmark, printed, tmp_path):
+    command = [sys.executable, "-m", "orchestrator.sweep", "--preset", name, TINY, "--output", str(tmp_path / "runs")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = " ".join(done.stdout.split())
+    assert f"beside the paper: {load(name).paper.source}; scaled down: " in said
+    assert f"photographs paper {benchmark} difference" in said
+    [run] = tmp_path.glob(f"runs/{name}_tiny-*")
+    rows = json.loads((run / "leaderboard.json").read_text())["rows"]
+    found = next(one["metrics"]["psnr_y"] for one in rows if one["combination"] == row)
+    assert (found["paper"], found["over_paper"]) == (printed, found["mean"] - printed)
+    assert sorted(path.name for path in (run / "pictures").glob("board_*")) == [f"board_photographs_{row[:2]}.png"]

@@ -184,7 +184,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (["objectives={none: {target: hr, loss: none}}"], "target 'hr' with loss 'none' needs sigma"),
         (["teacher=null"], "objectives.kd: needs a teacher"),
-        (["scales=[7]"], "model 'edsr_baseline' has no scale 7 (it has 2, 3, 4, 8)"),
+        (["scales=[7]"], "model 'edsr_baseline' has no scale 7 (it has 1, 2, 3, 4, 8)"),
         (["scales=[2,2]"], "scales must be different whole numbers >= 1"),
         (["train.lr=.nan"], "finite number (got nan)"),
         (["train.lr"], "unknown preset 'train.lr'"),

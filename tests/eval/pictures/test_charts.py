@@ -25,7 +25,7 @@ def chart(labels: int, **over: object) -> Chart:
     [
         ([chart(1)], 2),
         ([chart(5), chart(5, log_y=True), chart(2, points=True, log_x=True)], 2),
-        ([chart(7, diagonal="as it says", verticals={"LR's Nyquist": 1000.0})] * 4, 2),
+        ([chart(7, diagonal="as it says", verticals={"LR's Nyquist": 10000.0})] * 4, 2),
         ([chart(3, points=True)] * 3, 3),
     ],
 )

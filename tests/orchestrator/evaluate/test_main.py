@@ -79,6 +79,35 @@ def offline(*_: object, **__: object) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_a_diffusion_network_on_two_workers_draws_what_one_process_does(tmp_path: Path) -> None:
+    hr, hyper = write_images(tmp_path / "mine", 5), {"channels": 8, "mults": [1, 2], "attention": [1], "groups": 4}
+    state = sr_models.build("sr3", 4, **hyper).state_dict()
+    betas = torch.linspace(1e-6, 1e-2, 1000, dtype=torch.float64).float()
+    torch.save({f"denoise_fn.{key}": value for key, value in state.items()} | {"betas": betas}, tmp_path / "gen.pth")
+    ask = ["--model", "sr3", "--scale", 4, "--hr", hr, "--weights", tmp_path / "gen.pth", "--draws", 2, "--sampler",
+           "truncated", "--steps", 6, *(part for key, value in hyper.items() for part in ("--hyper", f"{key}={value}")),
+           ]  # fmt: skip
+    run("eval", *ask, "--parquet", tmp_path / "one.parquet")
+    run(
+        "orchestrator.evaluate",
+        *ask,
+        "--output",
+        tmp_path / "kept",
+        "--workers",
+        2,
+        "--parquet",
+        tmp_path / "two.parquet",
+    )
+    one, two = (read_file(tmp_path / f"{who}.parquet") for who in ("one", "two"))
+    assert len(one) == 5 and one[0]["sampler"] == "truncated" and one[0]["steps"] == 6
+    for row, expected in zip(two, one, strict=True):
+        for name, value in expected.items():
+            if name != "seconds":
+                assert row[name] == (pytest.approx(value, rel=1e-4) if isinstance(value, float) else value), name
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_table_json_and_rows_are_those_of_one_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hr = write_images(tmp_path / "mine", 5)
     torch.manual_seed(0)

@@ -65,7 +65,7 @@ def train_run(run: RunDir, plan: Plan) -> None:
         out = run.trial(trial.fingerprint)
         run_trial(trial, store, lambda *_: "continue", out_dir=out, run=run.name, steered=False)
         net, info = load_checkpoint(out / "model")
-        teacher = config.teacher.centroids(info.model, info.hyper, info.weights_sha256)
+        teacher = config.teacher.centroids(info.weights_sha256)
         store.add_centroids(teacher, store.centroids_by(lambda lr: super_resolve(net, lr).sr))
     winners = {}
     for combination in plan.combinations:

@@ -257,6 +257,14 @@ def test_a_run_on_a_storage_is_probed_from_any_machine(toy: RunDir, probe: Probe
     assert {path.name: path.stat().st_mtime_ns for path in (left / "parts").iterdir()} == parts and len(parts) == 3
 
 
+def test_a_store_that_is_away_costs_a_line(toy: RunDir, probe: Probe) -> None:
+    words = [toy.path, "--kind", "curves", "--tracking-uri", "http://127.0.0.1:9"]
+    out, err = probe(*words)
+    assert "edsr_baseline × eco" in out and (toy.path / "probes" / "curves.json").exists()
+    assert "not delivered to MLflow (tracking URI 'http://127.0.0.1:9': " in err
+    assert f"deliver it with: python -m orchestrator.tracking {toy.path} --tracking-uri URI" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

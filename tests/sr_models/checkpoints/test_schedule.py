@@ -1,5 +1,6 @@
 """Released diffusion files: weights below `denoise_fn.`, schedule buffers of any length, which tell the process."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from torch import Tensor
 import sr_models
 from sr_models.checkpoints.published import load_weights, read
 from sr_models.checkpoints.schedule import recorded_process
+from sr_models.diffusion import unet
 from sr_models.diffusion.sr3 import SR3
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams
 
+KEYS = Path(__file__).resolve().parents[4] / "shared" / "spec" / "checkpoint_keys"
 HYPER: dict[str, Any] = {"channels": 8, "mults": (1, 2), "attention": (1,), "blocks": 1, "groups": 4}
 
 
@@ -60,6 +63,22 @@ def test_a_released_file_loads_with_the_process_that_it_tells_of(tmp_path: Path,
     assert isinstance(net, SR3) and net.process == process
     assert all(torch.equal(value, state[f"denoise_fn.{key}"]) for key, value in net.state_dict().items())
     assert read(tmp_path / "gen.pth", model="sr3").keys() == net.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("sheet", "scale", "hyper"), [("SR3_face16_128", 8, {}), ("SR3_div2k_160", 4, {"attention": ()})]
+)
+def test_a_file_of_the_released_keys_loads(tmp_path, monkeypatch, sheet, scale, hyper) -> None:
+    if not KEYS.is_dir():
+        pytest.skip("needs ../shared/spec/checkpoint_keys")
+    monkeypatch.setattr(unet, "orthogonal", lambda module: None)  # half a minute of what is thrown away
+    rows = [row.split(" ", 1) for row in (KEYS / f"{sheet}.txt").read_text().splitlines()]
+    shapes = {f"denoise_fn.{key}": tuple(map(int, re.findall(r"\d+", shape))) for key, shape in rows}
+    state = {key: torch.rand(1).view([1] * len(shape)).expand(shape) for key, shape in shapes.items()}
+    torch.save(state | buffers(np.linspace(1e-6, 1e-2, 1000)), tmp_path / "gen.pth")
+    net = load_weights(tmp_path / "gen.pth", model="sr3", scale=scale, hyper=hyper)
+    assert isinstance(net, SR3) and net.process.T == 1000
+    assert all(torch.equal(value, state[f"denoise_fn.{key}"]) for key, value in net.state_dict().items())
 
 
 def test_a_wrapped_or_bare_file_loads_too(tmp_path: Path) -> None:
