@@ -420,7 +420,10 @@ class SweepConfig(Params):
         Neither an audit of the search, the board's baseline nor what a paper prints is in it: they move no score, and
         may come later.
         """
-        beside: dict[str, Any] = {"train": {"checkpoint_every", "snapshots"}, "evaluation": {"weights_dir", "workers"}}
+        beside: dict[str, Any] = {
+            "train": {"checkpoint_every", "snapshots", "checkpointing"},
+            "evaluation": {"weights_dir", "workers"},
+        }
         beside["search"] = {"audit"}
         fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, "paper": True, **beside})
         return digest([LAYOUT, fields])

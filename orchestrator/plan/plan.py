@@ -329,11 +329,12 @@ def make_plan(config: SweepConfig) -> Plan:
         for scale in plan.teacher_scales or config.scales[:1]:
             try:
                 sr_models.check(config.teacher.model, scale, config.teacher.hyper)
+                check_legal(TEACHER_OBJECTIVE, sr_models.spec(config.teacher.model).family)
             except InputError as error:
-                raise InputError(f"teacher: {error}") from None
+                raise InputError(f"teacher: {str(error).removeprefix('objective: ')}") from None
             train = teacher_train(config, scale)
             train.check_groups(TEACHER_OBJECTIVE, "teacher.train")
-            _check_training(config, config.teacher.model, train, "teacher")
+            _check_training(config, config.teacher.model, scale, config.teacher.hyper, train, "teacher")
     return plan
 
 
@@ -394,7 +395,7 @@ def _combination(
         )
     if "train.lr" in found.ranges and all(getattr(train.groups.get(name), "lr", None) for name in spec.update_names):
         raise InputError(f"{made.id}: train.lr is searched, and no update uses it: train.groups gives each its own lr")
-    _check_training(config, network, train, made.id)
+    _check_training(config, network, scale, hyper, train, made.id)
     if config.search.metric.startswith(AVERAGED) and train.ema is None:
         raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {made.id}")
     return made
@@ -451,7 +452,9 @@ def trials_of(found: Axes, config: SweepConfig) -> int:
     return proposals if proposals > 1 else 0
 
 
-def _check_training(config: SweepConfig, network: str, train: TrainConfig, where: str) -> None:
+def _check_training(
+    config: SweepConfig, network: str, scale: int, hyper: Mapping[str, Any], train: TrainConfig, where: str
+) -> None:
     """Refuse batches and patches that a network cannot be trained on.
 
     Raises:
@@ -459,9 +462,10 @@ def _check_training(config: SweepConfig, network: str, train: TrainConfig, where
             network that looks at all of it.
     """
     row, resources = sr_models.spec(network), config.resources
-    if train.patch % row.window:
+    window = math.lcm(row.window, sr_models.check(network, scale, hyper).window(scale))
+    if train.patch % window:
         raise InputError(
-            f"{where}: {row.name} works on windows of {row.window} pixels, so train.patch must be a multiple of that "
+            f"{where}: {row.name} works on windows of {window} pixels, so train.patch must be a multiple of that "
             f"(got {train.patch})"
         )
     if resources.workers_per_trial > train.batch_size:

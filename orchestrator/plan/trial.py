@@ -141,6 +141,12 @@ class TrainConfig(Params):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="autocast type of the forward pass; losses are fp32"
     )
+    checkpointing: bool = Field(
+        default=False,
+        exclude_if=lambda checkpointing: not checkpointing,
+        description="diffusion networks keep fewer activations and compute them again on the way back: less memory, a "
+        "third more time, the same weights (not a part of the fingerprint)",
+    )
     lr_noise: float | None = Field(
         default=None,
         gt=0,
@@ -299,7 +305,7 @@ class TrialConfig(Params):
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all fields that move weights: not of what validations measure, or when."""
         beside: dict[str, Any] = dict.fromkeys(_OF_VALIDATIONS, True)
-        beside["train"] = {"checkpoint_every", "validate_every", "snapshots"}
+        beside["train"] = {"checkpoint_every", "validate_every", "snapshots", "checkpointing"}
         fields = self.model_dump(mode="json", exclude=beside)
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice

@@ -36,7 +36,7 @@ def build_network(config: TrialConfig) -> Network | WithSigma:
     net = sr_models.build(config.model, config.scale, **config.hyper)
     if isinstance(net, Denoiser):
         assert config.process is not None, "check_legal and TrialConfig see to it"
-        net.process = config.process
+        net.process, net.checkpointing = config.process, config.train.checkpointing
     if config.objective.sigma is None or not isinstance(net, SRNetwork):
         return net
     width = config.objective.sigma.width

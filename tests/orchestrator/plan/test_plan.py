@@ -483,6 +483,14 @@ def test_a_grid_over_p_with_null_is_rows_and_a_model_may_have_noise_of_its_own()
         ({"process": {"steps": 3}}, r"process: unknown key 'steps'"),
         ({"process": {"T": 200}}, "process: the chain ends with alpha-bar 0.37, above 0.02"),
         ({"models": {"imdn": {"process": {"T": 10}}}, "objectives": ["l1"]}, "models.imdn.process: imdn is no diff"),
+        (
+            {"train": {"patch": 7}, "models": {"sr3": SR3["sr3"] | {"mults": [1, 2, 2]}}},
+            "sr3 works on windows of 2 pix",
+        ),
+        (
+            {"models": {**SR3, "imdn": {}}, "objectives": ["ddpm", "kd"], "teacher": {"model": "sr3"}},
+            "teacher: target 'hr' with loss 'l1' cannot train a diffusion network",
+        ),
         ({"validation": {"crop": 33}}, "validation.crop: 33 HR pixels are no whole number of LR pixels at x2"),
         (
             {"validation": {"steps": 2001}},

@@ -49,6 +49,7 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
     [
         ({"train": {"checkpoint_every": 7}}, False),
         ({"train": {"snapshots": [0.5]}}, False),
+        ({"train": {"checkpointing": True}}, False),
         ({"train": {"lr": 2.1e-4}}, True),
         ({"train": {"validate_every": 50}}, False),
         ({"protocol": "uncropped"}, False),

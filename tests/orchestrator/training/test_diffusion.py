@@ -159,6 +159,14 @@ def test_without_p_a_dream_trial_is_the_ddpm_trial(plan, store, tmp_path):
     assert_equal_runs(tmp_path / "ddpm", tmp_path / "dream")
 
 
+def test_activations_that_are_computed_again_are_the_same(plan, store, tmp_path):
+    hyper = {"dropout": 0.3}
+    for name, again in (("kept", False), ("again", True)):
+        run_trial(plan(hyper=hyper, checkpointing=again), store, go_on, out_dir=tmp_path / name)
+    assert network.build_network(plan(checkpointing=True)).checkpointing
+    assert_equal_runs(tmp_path / "kept", tmp_path / "again")
+
+
 def test_bf16_trains_and_keeps_float32_weights(plan, store, tmp_path):
     result = run_trial(plan(precision="bf16"), store, go_on, out_dir=tmp_path)
     assert result.status == "complete"
