@@ -1,23 +1,30 @@
-"""Validation over training, with bands over seeds: of any rows of a run, of ramps side by side, of a grid's points.
+"""Scores over training, with bands over seeds: of any rows of a run, of ramps side by side, of a grid's points.
 
-From the journals alone. ECO (https://arxiv.org/abs/2312.17526), Fig. 4 (batch sizes) and Fig. 5 (schedules of α): bands
-reach from the worst seed to the best, lines are means over seeds.
+Those of validations from the journals, and those of test sets where weights were kept along training and scored. ECO
+(https://arxiv.org/abs/2312.17526), Fig. 4 (batch sizes) and Fig. 5 (schedules of α): bands reach from the worst seed to
+the best, lines are means over seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from eval.pictures.charts import Chart, Line, charts
 from eval.pictures.style import axis_label
 from eval.protocol import AVERAGED, get_metric, get_protocol, plain_metric
+from eval.rows import SET, read_rows
 from orchestrator.probe.figures import PlaceOf, groups, mean
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import BATCH_SIZE, Looked, Subject
 from sr_models.errors import InputError
+
+VALIDATION = "validation"
+"""What a row of validation images has in the place of a test set."""
 
 
 def units(looked: Looked) -> list[Unit]:
@@ -28,7 +35,12 @@ def units(looked: Looked) -> list[Unit]:
     """
     if looked.asked.metric is not None:
         get_metric(plain_metric(looked.asked.metric), "--metric")
-    return [Unit(key=None, rows=partial(_rows, subject, looked.asked)) for subject in looked.subjects]
+    runs = {subject.probed.run.path: subject.probed.run for subject in looked.subjects}
+    scores = {path: read_rows(run.evaluation) if run.evaluation.exists() else [] for path, run in runs.items()}
+    return [
+        Unit(key=None, rows=partial(_rows, subject, looked.asked, scores[subject.probed.run.path]))
+        for subject in looked.subjects
+    ]
 
 
 def batch_size_units(looked: Looked) -> list[Unit]:
@@ -46,19 +58,40 @@ def batch_size_units(looked: Looked) -> list[Unit]:
     return units(looked)
 
 
-def _rows(subject: Subject, asked: Asked) -> list[Row]:
-    """A row a validation and metric."""
+def _rows(subject: Subject, asked: Asked, scores: Sequence[Row]) -> list[Row]:
+    """A row a validation and metric, then a row a test set, step and metric."""
     batch_size, evaluation = subject.config.train.batch_size, subject.probed.plan.config.evaluation
     begun = {
         **subject.named(), "off_grid": subject.off_grid, "steps": subject.config.train.steps, "batch_size": batch_size,
         "protocol": get_protocol(evaluation.protocol).id(subject.config.scale),
     }  # fmt: skip
-    return [
-        {**begun, "step": entry["step"], "images": entry["step"] * batch_size, "metric": name, "value": value}
+    validated = [
+        (VALIDATION, entry["step"], name, value)
         for entry in subject.entries()
         for name, value in entry["metrics"].items()
-        if not name.startswith("train.") and asked.metric in (None, name)
+        if not name.startswith("train.")
     ]
+    return [
+        {**begun, "set": of, "step": step, "images": step * batch_size, "metric": name, "value": value}
+        for of, step, name, value in [*validated, *_scored(subject, scores)]
+        if asked.metric in (None, name)
+    ]
+
+
+def _scored(subject: Subject, scores: Sequence[Row]) -> Iterator[tuple[str, int, str, float]]:
+    """Test set, step, metric and mean over images, of sets on which more than the end was scored."""
+    config, metrics = subject.config, subject.probed.plan.config.evaluation.metrics
+    found: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in scores:
+        fingerprint, _, at = row["fingerprint"].partition("@")
+        if fingerprint == config.fingerprint and row["image"] != SET:
+            prefix = AVERAGED if row["weights"] == "ema" else ""
+            for name in metrics:
+                if row.get(name) is not None:
+                    found[row["benchmark"], prefix + name][int(at) if at else config.train.steps].append(row[name])
+    for (benchmark, metric), by_step in found.items():
+        if len(by_step) > 1:
+            yield from ((benchmark, step, metric, fmean(values)) for step, values in sorted(by_step.items()))
 
 
 def bands(rows: Sequence[Row], x: str, label: str = "label") -> dict[str, Line]:
@@ -85,20 +118,21 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
         axes = {"step": "optimiser steps"}
         if len({row["batch_size"] for row in of_scale}) > 1:
             axes["images"] = "LR patches seen"
-        for (metric,), own in groups(of_scale, "metric").items():
-            shown += [_chart(metric, own, x, text) for x, text in axes.items()]
-        paths.append(_save(place(f"curves_x{scale}"), shown, of_scale, f"Validation over training, ×{scale}"))
+        for (of, metric), own in groups(of_scale, "set", "metric").items():
+            shown += [_chart(f"{of}, {_title(metric)}", metric, own, x, text) for x, text in axes.items()]
+        paths.append(_save(place(f"curves_x{scale}"), shown, of_scale, f"Scores over training, ×{scale}"))
     return paths
 
 
-def _chart(metric: str, rows: Sequence[Row], x: str, text: str) -> Chart:
-    return Chart(title=_title(metric), xlabel=text, ylabel=axis_label(plain_metric(metric)), lines=bands(rows, x))
+def _chart(title: str, metric: str, rows: Sequence[Row], x: str, text: str) -> Chart:
+    return Chart(title=title, xlabel=text, ylabel=axis_label(plain_metric(metric)), lines=bands(rows, x))
 
 
 def draw_batch_sizes(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
     """The last validation against the batch size, one line for what else a row is."""
     paths = []
-    for (scale,), of_scale in groups(last(rows), "scale").items():
+    validated = [row for row in rows if row["set"] == VALIDATION]
+    for (scale,), of_scale in groups(last(validated), "scale").items():
         shown = [
             Chart(
                 title=_title(metric), xlabel="batch size (LR patches)", ylabel=axis_label(plain_metric(metric)),
@@ -124,17 +158,17 @@ def _save(path: Path, shown: Sequence[Chart], rows: Sequence[Row], title: str) -
 
 
 def last(rows: Sequence[Row]) -> list[Row]:
-    """Of each trial and metric the row of the last validation."""
-    return [own[-1] for own in groups(rows, "run", "fingerprint", "combination", "metric").values()]
+    """Of each trial, set and metric the row of the last step."""
+    return [own[-1] for own in groups(rows, "run", "fingerprint", "combination", "set", "metric").values()]
 
 
 def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """A line a row of the run: mean, worst and best of the last validation."""
-    lines: list[tuple[str, ...]] = [("label", "metric", "step", "seeds", "mean", "least", "largest")]
-    found: Mapping[tuple[object, ...], list[Row]] = groups(last(rows), "label", "scale", "metric")
-    for (label, scale, metric), own in found.items():
+    """A line a row of the run and set: mean, worst and best after the last step."""
+    lines: list[tuple[str, ...]] = [("label", "set", "metric", "step", "seeds", "mean", "least", "largest")]
+    found: Mapping[tuple[object, ...], list[Row]] = groups(last(rows), "label", "scale", "set", "metric")
+    for (label, scale, of, metric), own in found.items():
         digits = get_metric(plain_metric(str(metric))).decimals
         values = [row["value"] for row in own]
         numbers = [f"{number:.{digits}f}" for number in (mean(own, "value"), min(values), max(values))]
-        lines.append((f"{label} ×{scale}", str(metric), f"{own[0]['step']:,}", str(len(own)), *numbers))
+        lines.append((f"{label} ×{scale}", str(of), str(metric), f"{own[0]['step']:,}", str(len(own)), *numbers))
     return lines

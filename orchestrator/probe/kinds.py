@@ -41,8 +41,9 @@ KINDS: dict[str, Kind] = {
         seeds=1,
     ),
     "curves": Kind(
-        about="Validation over training, with a band from the worst seed to the best: of any rows (--only), such as "
-        "points of a grid or schedules of α (ECO Fig. 5). From the journals; --metric for one of the metrics alone.",
+        about="Scores over training, with a band from the worst seed to the best: of any rows (--only), such as points "
+        "of a grid or schedules of α (ECO Fig. 5). Of validations, and of test sets that were scored with "
+        "orchestrator.evaluate --snapshots; --metric for one of the metrics alone.",
         seeds=None,
     ),
     "batch_size": Kind(

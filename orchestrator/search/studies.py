@@ -29,7 +29,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
 from orchestrator.search.halving import AsynchronousHalving
 from orchestrator.search.record import adopt, keep, search_key
-from sr_models.errors import InputError, chain
+from sr_models.errors import InputError, LostError, chain
 from sr_models.hashing import digest
 
 LOCK_SECONDS = 60
@@ -260,15 +260,25 @@ class Studies:
         return int(digest([self._keys[combination.id], self._asked[combination.id]])[:8], 16)
 
 
+_RESTARTS = "57P"
+"""How PostgreSQL's codes begin that say its server goes down, or is not up yet."""
+
+
 def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Connect, and make the tables where they are missing: once, before any worker starts."""
+    """Connect, and make the tables where they are missing: once, before any worker starts.
+
+    Raises:
+        InputError: there is no such database, or it does not let us in. LostError: its server is just starting again.
+    """
     if url.startswith("sqlite"):
         return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}})
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     except (SQLAlchemyError, ImportError) as error:
         reason = shown(" ".join(str(error).split()))[:200]
-        raise InputError(f"--studies-uri {shown(url)!r}: {reason}") from None
+        state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+        kind = LostError if state.startswith(_RESTARTS) else InputError
+        raise kind(f"--studies-uri {shown(url)!r}: {reason}") from None
 
 
 def lost_database(error: BaseException) -> str | None:

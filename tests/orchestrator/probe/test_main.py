@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -122,6 +123,28 @@ def test_curves(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
     band = curves.bands([row for row in rows if row["label"].endswith("eco")], "step")["edsr_baseline × eco"]
     assert band.x == [4, 8, 12] and band.low is not None and band.high is not None
     assert (band.low[-1], band.high[-1]) == (min(eco), max(eco)) and band.y[-1] == pytest.approx(sum(eco) / 2)
+
+
+def test_curves_of_test_sets(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    """Of images that were scored along training; a set of which the end alone was scored is no curve."""
+    probe(toy.path, "--kind", "curves", "--output", tmp_path)
+    fingerprint = rows_of(tmp_path, "curves")[0]["fingerprint"]
+    scored = [
+        {"fingerprint": fingerprint + at, "image": image, "weights": "raw", "benchmark": of, "psnr_y": value}
+        for of, at, image, value in [
+            ("Set5", "@4", "a", 20.0), ("Set5", "@4", "b", 22.0), ("Set5", "", "a", 24.0), ("Set5", "", "b", 27.0),
+            ("Set14", "", "c", 30.0),
+        ]
+    ]  # fmt: skip
+    toy.evaluation.mkdir()
+    pq.write_table(pa.Table.from_pylist(scored), toy.evaluation / "scored.parquet")
+    try:
+        out, _ = probe(toy.path, "--kind", "curves", "--metric", "psnr_y", "--output", tmp_path)
+    finally:
+        shutil.rmtree(toy.evaluation)
+    rows = [row for row in rows_of(tmp_path, "curves") if row["set"] != "validation"]
+    assert [(row["set"], row["step"], row["value"]) for row in rows] == [("Set5", 4, 21.0), ("Set5", 12, 25.5)]
+    assert "Set5" in out and "25.50" in out and "Set14" not in out
 
 
 def test_a_seed_that_is_behind_ends_its_band() -> None:

@@ -6,14 +6,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
 from orchestrator.search.record import SearchRecord
-from orchestrator.search.studies import Assignment, Studies
-from sr_models.errors import InputError
+from orchestrator.search.studies import Assignment, Studies, open_storage
+from sr_models.errors import InputError, LostError
 
 DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
 TRAIN = {"steps": 200, "validate_every": 50}
@@ -397,3 +398,18 @@ def test_the_steering_metric_is_the_one_that_is_named(in_memory):
     studies.record(assignment, 200, {"psnr_y": 30.0, "ssim_y": 0.9})
     studies.tell(assignment, TrialState.COMPLETE)
     assert studies.winner(assignment.combination).value == 0.9
+
+
+@pytest.mark.parametrize(("state", "kind"), [("57P01", LostError), ("57P03", LostError), ("28P01", InputError)])
+def test_a_database_that_is_just_starting_again_is_no_wrong_input(
+    monkeypatch: pytest.MonkeyPatch, state: str, kind: type[Exception]
+) -> None:
+    class Refused(Exception):
+        sqlstate = state
+
+    def connect(*_: object, **__: object) -> None:
+        raise OperationalError("select 1", {}, Refused("terminating connection"))
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", connect)
+    with pytest.raises(kind, match=r"^--studies-uri 'postgresql://\*\*\*@db/optuna': .*terminating connection"):
+        open_storage("postgresql://me:secret@db/optuna")
