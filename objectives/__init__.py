@@ -1,7 +1,8 @@
 """How to train a network: named objectives, their parts, and which parts may be combined.
 
-Sources: ECO (https://arxiv.org/abs/2312.17526), He & Cheng (https://arxiv.org/abs/2201.10084). Only tables and
-validation live here, without torch; `objectives.compose.Objective` turns a spec into training steps.
+Sources: ECO (https://arxiv.org/abs/2312.17526), He & Cheng (https://arxiv.org/abs/2201.10084), DREAM
+(https://arxiv.org/abs/2312.00210), CCSR (https://arxiv.org/abs/2401.00877). Only tables and validation live here,
+without torch; `objectives.compose` turns a spec into training steps, `objectives.diffusion` one that has timesteps.
 """
 
 from __future__ import annotations
@@ -9,35 +10,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from objectives.spec import (
-    HR,
+from objectives.losses import (
+    DDPM,
+    DREAM,
+    DRM,
     L1,
     L2,
-    CentroidMixup,
-    CentroidTarget,
     Charbonnier,
     ConstantSigma,
-    Distillation,
     Expectation,
+    LossParams,
+    MinSNR,
+    Need,
+    NoLoss,
+    SampledSigma,
+)
+from objectives.spec import (
+    HR,
+    CentroidMixup,
+    CentroidTarget,
+    Distillation,
     ImageMixup,
     LossMixup,
-    LossParams,
-    Need,
     NoiseRegression,
-    NoLoss,
     ObjectiveSpec,
-    SampledSigma,
     SigmaBranch,
     TargetParams,
     search_ranges,
     with_values,
 )
+from objectives.timesteps import Range, Terminal, Timesteps, Uniform
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams
 from sr_models.params import Params, nearest
 
 __all__ = [
     "DESCRIPTIONS", "LEGAL", "LOSSES", "RECIPES", "TARGETS", "TIMESTEPS", "LegalRow", "ObjectiveSpec",
-    "check_legal", "resolve", "search_ranges", "with_values",
+    "check_legal", "check_process", "resolve", "search_ranges", "with_values",
 ]  # fmt: skip
 
 TARGETS: dict[str, type[TargetParams]] = {
@@ -58,9 +67,16 @@ LOSSES: dict[str, type[LossParams]] = {
     "sampled_sigma": SampledSigma,
     "expectation": Expectation,
     "none": NoLoss,
+    "ddpm": DDPM,
+    "drm": DRM,
+    "dream": DREAM,
+    "min_snr": MinSNR,
 }
 
-TIMESTEPS: dict[str, type[Params]] = {}  # diffusion's seat
+TIMESTEPS: dict[str, type[Timesteps]] = {"uniform": Uniform, "range": Range}
+
+MAGNIFIED = 1e-3
+"""alpha-bar at T below which a terminal loss without weights is refused: x0's miss is over 30 times the noise's."""
 
 RECIPES: dict[str, ObjectiveSpec] = {
     "l1": ObjectiveSpec(target=HR(), loss=L1()),
@@ -79,6 +95,12 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "l1+aux": ObjectiveSpec(target=HR(), loss=L1(), sigma=SigmaBranch()),
     "aux_only": ObjectiveSpec(target=HR(), loss=NoLoss(), sigma=SigmaBranch()),
     "eco+expectation": ObjectiveSpec(target=CentroidMixup(), loss=Expectation(), sigma=SigmaBranch()),
+    "ddpm": ObjectiveSpec(target=HR(), loss=DDPM(), timesteps=Uniform()),
+    "drm": ObjectiveSpec(target=HR(), loss=DRM(), timesteps=Uniform()),
+    "dream": ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Uniform()),
+    "min_snr": ObjectiveSpec(target=HR(), loss=MinSNR(), timesteps=Uniform()),
+    "nutl": ObjectiveSpec(target=HR(), loss=DDPM(), timesteps=Range(terminal=Terminal())),
+    "dream+nutl": ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Range(terminal=Terminal())),
 }
 
 DESCRIPTIONS: dict[str, str] = {
@@ -98,6 +120,12 @@ DESCRIPTIONS: dict[str, str] = {
     "l1+aux": "L1 and the sigma branch (He & Cheng Eq. 10 beside L1)",
     "aux_only": "the sigma branch's auxiliary loss alone, through the network too (He & Cheng Eq. 10)",
     "eco+expectation": "ECO's mixup under the expectation loss with the sigma branch (in neither paper)",
+    "ddpm": "the guess of the noise in a noisy HR image, from LR (SR3)",
+    "drm": "that guess made noisy again, as sampling meets it, and corrected (DREAM Eq. 11)",
+    "dream": "drm, most where there is most noise (DREAM Alg. 3)",
+    "min_snr": "ddpm, where low noise counts no more than a signal-to-noise ratio of gamma (Min-SNR)",
+    "nutl": "ddpm up to t_max, and a jump from pure noise to there (CCSR Eq. 3)",
+    "dream+nutl": "dream up to t_max, and nutl's jump (in neither paper)",
 }
 
 
@@ -113,7 +141,20 @@ class LegalRow(NamedTuple):
 
 LEGAL: tuple[LegalRow, ...] = (
     # Regression: any target under any loss. Without a main loss, only the sigma branch is left to train the network.
-    *(LegalRow("regression", t, loss, None, TARGETS[t].needs | LOSSES[loss].needs) for t in TARGETS for loss in LOSSES),
+    *(
+        LegalRow("regression", target, loss, None, TARGETS[target].needs | cls.needs)
+        for target in TARGETS
+        for loss, cls in LOSSES.items()
+        if cls.family == "regression"
+    ),
+    # Diffusion: targets that are one pair of pictures, each with or without a terminal loss.
+    *(
+        LegalRow("diffusion", target, loss, steps, TARGETS[target].needs)
+        for target in ("hr", "noise_free", "mixup")
+        for loss, cls in LOSSES.items()
+        for steps in TIMESTEPS
+        if cls.family == "diffusion"
+    ),
 )
 
 
@@ -127,13 +168,30 @@ def check_legal(spec: ObjectiveSpec, family: str) -> None:
     if family not in families:
         raise InputError(f"objective: nothing here trains a {family} network (families: {', '.join(sorted(families))})")
     target, loss = spec.target.kind, spec.loss.kind
-    rows = [row for row in LEGAL if row[:4] == (family, target, loss, spec.timesteps)]
+    steps = spec.timesteps.kind if spec.timesteps else None
+    rows = [row for row in LEGAL if row[:4] == (family, target, loss, steps)]
     if not rows:
         raise InputError(f"objective: target {target!r} with loss {loss!r} cannot train a {family} network")
     if missing := rows[0].needs - spec.needs:
         raise InputError(
             f"objective: target {target!r} with loss {loss!r} needs {', '.join(sorted(missing))}"
             " (give `sigma: {}`, or a loss other than 'none')"
+        )
+
+
+def check_process(spec: ObjectiveSpec, process: ProcessParams, where: str) -> None:
+    """Refuse a noise process that an objective cannot train on; messages start with `where`.
+
+    Raises:
+        InputError: a terminal loss without weights under which x0's miss would be noise that is magnified.
+    """
+    terminal = spec.timesteps.terminal if spec.timesteps else None
+    left = float(process.alpha_bar()[-1])
+    if terminal and terminal.weight == "none" and process.prediction == "eps" and left < MAGNIFIED:
+        raise InputError(
+            f"{where}: at T={process.T} alpha-bar is {left:.2g}, so l_T of a guess of noise is its miss times "
+            f"{((1 - left) / left) ** 0.5:.0f} (CCSR's: 15 times); give terminal: {{weight: alpha_bar}}, or "
+            "prediction x0 or v"
         )
 
 
@@ -161,7 +219,7 @@ def resolve(given: str | Mapping[str, Any] | ObjectiveSpec, where: str = "object
         old = plain.get(seat)
         if isinstance(old, Mapping) and isinstance(change, Mapping) and change.get("kind") in (None, old.get("kind")):
             change = {**old, **change}
-        if seat in _TABLES:
+        if seat in _TABLES and not (seat == "timesteps" and change is None):
             if not isinstance(change, Mapping) or "kind" not in change:
                 raise InputError(f"{where}.{seat}: name its kind, one of {', '.join(_TABLES[seat])} (got {change!r})")
             _look_up(change["kind"], _TABLES[seat], seat, f"{where}.{seat}")
@@ -170,7 +228,7 @@ def resolve(given: str | Mapping[str, Any] | ObjectiveSpec, where: str = "object
 
 
 T = TypeVar("T")
-_TABLES: dict[str, Mapping[str, type[Params]]] = {"target": TARGETS, "loss": LOSSES}
+_TABLES: dict[str, Mapping[str, type[Params]]] = {"target": TARGETS, "loss": LOSSES, "timesteps": TIMESTEPS}
 
 
 def _look_up(name: Any, table: Mapping[str, T], what: str, where: str) -> T:

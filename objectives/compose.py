@@ -98,13 +98,16 @@ class Objective:
                 loss = loss + spec.sigma.beta * aux[0]
         return LossTerms(loss, logs)
 
+    def noisy(self, x: Tensor, rng: SampleRng, draw: int) -> Tensor:
+        """An input with `lr_noise`, if there is any."""
+        if self.lr_noise is None:
+            return x
+        return x + self.lr_noise * rng.noise("input_noise", tuple(x.shape[1:]), x.device, draw=draw)
+
     def _miss(self, model: Callable[[Tensor], Any], term: Term, rng: SampleRng, draw: int) -> list[Tensor]:
         """The loss of one pair, and with a sigma branch its auxiliary loss; each (B,)."""
         spec, y = self.spec, term.y
-        x = term.x
-        if self.lr_noise is not None:
-            x = x + self.lr_noise * rng.noise("input_noise", tuple(x.shape[1:]), x.device, draw=draw)
-        output = model(x)
+        output = model(self.noisy(term.x, rng, draw))
         mu = output[0] if spec.sigma else output
         assert mu.shape == y.shape, f"the network returned {tuple(mu.shape)} for a target of {tuple(y.shape)}"
         mu = mu.float()

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from objectives.spec import L1, L2, Charbonnier, ConstantSigma, Expectation, NoLoss, SampledSigma, SigmaBranch
+from objectives.losses import L1, L2, Charbonnier, ConstantSigma, Expectation, NoLoss, SampledSigma
+from objectives.spec import SigmaBranch
 
 Maybe = Tensor | None
 

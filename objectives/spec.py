@@ -1,11 +1,8 @@
 """What an objective is made of: target x loss x timesteps, plus an optional sigma branch, as declared hyperparameters.
 
 Sources: ECO (Lee & Heo 2023, https://arxiv.org/abs/2312.17526) for the targets, He & Cheng 2022
-(https://arxiv.org/abs/2201.10084) for the expectation loss and the sigma branch. No torch: plans and `--help` read
-this. All losses are measured on images in [0, 1].
-
-What a run must supply for an objective, its `needs`, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr"
-(that SR downscaled again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma).
+(https://arxiv.org/abs/2201.10084) for the sigma branch; losses are in `objectives.losses`, what of a noise process is
+practised in `objectives.timesteps`. No torch: plans and `--help` read this.
 """
 
 from __future__ import annotations
@@ -16,16 +13,29 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from objectives.losses import (
+    DDPM,
+    DREAM,
+    DRM,
+    L1,
+    L2,
+    NOTHING,
+    Charbonnier,
+    ConstantSigma,
+    Expectation,
+    MinSNR,
+    Need,
+    NoLoss,
+    SampledSigma,
+)
+from objectives.timesteps import Range, Uniform
 from sr_models.errors import InputError
 from sr_models.params import Params, SearchRange, nearest, searchable
 
-Need = Literal["mu", "mu_lr", "partner", "sigma"]
 GrowingShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
 Output = Literal["sr", "noise"]
 RampShape = Literal[GrowingShape, "points"]
 Unit = Annotated[float, Field(ge=0, le=1)]
-
-NOTHING: frozenset[Need] = frozenset()
 
 
 # ---- targets: what the network is asked to reach -------------------------------------------------------------------
@@ -147,84 +157,7 @@ class NoiseRegression(TargetParams):
     output: ClassVar[Output] = "noise"
 
 
-# ---- losses: how the miss is measured ------------------------------------------------------------------------------
-
-
-class LossParams(Params):
-    """Base of the losses."""
-
-    needs: ClassVar[frozenset[Need]] = NOTHING
-    noisy: ClassVar[bool] = False
-    """Whether the loss draws z, standard normal noise of the target's shape."""
-    auxiliary: ClassVar[bool] = True
-    """Whether a sigma branch beside the loss learns from its auxiliary loss."""
-
-
-class L1(LossParams):
-    """Mean |y - mu|."""
-
-    kind: Literal["l1"] = "l1"
-
-
-class L2(LossParams):
-    """Mean (y - mu)^2."""
-
-    kind: Literal["l2"] = "l2"
-
-
-class Charbonnier(LossParams):
-    """Mean sqrt((y - mu)^2 + eps^2), a smooth L1 (LapSRN, https://arxiv.org/abs/1704.03915)."""
-
-    kind: Literal["charbonnier"] = "charbonnier"
-    eps: float = searchable(
-        1e-3,
-        SearchRange(low=1e-4, high=1e-2, log=True),
-        "radius of the rounded corner, in image units (1 = white), > 0",
-        gt=0,
-    )
-
-
-class ConstantSigma(LossParams):
-    """Mean |y + k z - mu|, z ~ N(0, 1) per element: L1 to a noisy target (He & Cheng Eq. 7; k is not printed there)."""
-
-    kind: Literal["constant_sigma"] = "constant_sigma"
-    noisy: ClassVar[bool] = True
-    k: float = searchable(
-        2 / 255,
-        SearchRange(low=0.5 / 255, high=8 / 255, log=True),
-        "standard deviation of the noise, in image units (1 = white), > 0",
-        gt=0,
-    )
-
-
-class SampledSigma(LossParams):
-    """Mean |y - (mu + sigma z)|, sigma that of the branch, which learns from this alone (He & Cheng Eq. 6).
-
-    To be shown, not to be used: no noise misses y less, so sigma collapses to 0 (their Fig. 2).
-    """
-
-    kind: Literal["sampled_sigma"] = "sampled_sigma"
-    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
-    noisy: ClassVar[bool] = True
-    auxiliary: ClassVar[bool] = False
-
-
-class Expectation(LossParams):
-    """The expectation loss, mean |y - (mu + |y - mu| z)|, z ~ N(0, 1) per element (He & Cheng Eq. 8)."""
-
-    kind: Literal["expectation"] = "expectation"
-    noisy: ClassVar[bool] = True
-    zero_below_average: bool = Field(
-        default=True,
-        description="zero the |y - mu| that scales z where it is below its image's average: plain L1 there",
-    )
-
-
-class NoLoss(LossParams):
-    """No main term: the sigma branch's auxiliary loss trains the network alone (He & Cheng Table 1, "Eq. 10 only")."""
-
-    kind: Literal["none"] = "none"
-    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
+# ---- the sigma branch ----------------------------------------------------------------------------------------------
 
 
 class SigmaBranch(Params):
@@ -253,7 +186,8 @@ class SigmaBranch(Params):
 # ---- the objective -------------------------------------------------------------------------------------------------
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
-Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss
+Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | DDPM | DRM | DREAM | MinSNR
+Steps = Uniform | Range
 
 
 class ObjectiveSpec(Params):
@@ -262,9 +196,19 @@ class ObjectiveSpec(Params):
     target: Annotated[Target, Field(discriminator="kind", description="what the network is asked to reach")]
     loss: Annotated[Loss, Field(discriminator="kind", description="how the miss is measured")]
     sigma: SigmaBranch | None = Field(default=None, description="the sigma branch, or null for none")
-    timesteps: None = Field(
+    timesteps: Annotated[Steps, Field(discriminator="kind")] | None = Field(
         default=None, description="which noise levels are practised (diffusion only; null for regression)"
     )
+
+    @model_validator(mode="after")
+    def _levels_of_noise(self) -> ObjectiveSpec:
+        loss, has = self.loss.kind, self.timesteps is not None
+        if has != (self.loss.family == "diffusion"):
+            asked = f"no noise levels (got timesteps {self.timesteps.kind})" if self.timesteps else "timesteps"
+            raise ValueError(f"loss {loss} takes {asked}" + ("" if has else ": uniform or range"))
+        if has and self.sigma:
+            raise ValueError(f"a sigma branch beside loss {loss} would have nothing to learn; leave sigma out")
+        return self
 
     @model_validator(mode="after")
     def _branch_that_counts(self) -> ObjectiveSpec:
@@ -291,19 +235,21 @@ class ObjectiveSpec(Params):
     @property
     def update_names(self) -> tuple[str, ...]:
         """Names of the updates that a batch makes, in order (`objectives.compose.Objective.updates`)."""
-        return ("model",)
+        terminal = self.timesteps.terminal if self.timesteps else None
+        return ("model", "terminal") if terminal and terminal.updates == "alternating" else ("model",)
 
 
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:
     """Dotted name -> range of every hyperparameter that a search may vary in `spec`, e.g. "target.length".
 
-    A ramp of given points has none, nor a sigma branch without the auxiliary loss.
+    A ramp of given points has none, nor a sigma branch without the auxiliary loss, nor DREAM without p.
     """
     return {
         f"{seat}.{name}": found
         for seat, component in spec.seats.items()
         if not (isinstance(component, RampedTarget) and component.points)
         and (spec.loss.auxiliary or not isinstance(component, SigmaBranch))
+        and not (isinstance(component, DREAM) and component.p is None)
         for name, found in type(component).search_ranges().items()
     }
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster import submit
@@ -21,7 +23,21 @@ from sr_models.errors import InputError
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
+SPEC = ROOT.parent / "shared" / "spec"
 TOKEN = "ab" * 32
+
+
+@pytest.fixture
+def oracle() -> Callable[[str], dict[str, Any]]:
+    """Name of what released code computes on small inputs (../shared/spec/oracles) -> its arrays, where it is there."""
+
+    def read(name: str) -> dict[str, Any]:
+        if not SPEC.is_dir():
+            pytest.skip("needs ../shared/spec")
+        with np.load(SPEC / "oracles" / f"{name}_handover.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    return read
 
 
 def free_ports(count: int) -> list[int]:

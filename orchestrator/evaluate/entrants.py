@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from eval.rows import Identity, Subject
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
 from orchestrator.plan.config import BenchmarkSource, EvaluationConfig
-from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.plan import Combination, Plan, sampling
 from orchestrator.plan.read import expand
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.access import Access
@@ -29,7 +30,9 @@ from orchestrator.run.records import TRIAL, TrialRecord, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
+from sr_models.diffusion.samplers import check_sampling
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
 
@@ -47,13 +50,18 @@ class Entrant:
     weights_sha256: str | None
     hyper: str
     sigma: str = ""
+    process: ProcessParams | None = None
+    """The noise of a diffusion network."""
+    sampled: Callable[[EvaluationConfig], Sampling | None] = lambda _: None
+    """How such a one is sampled, where an evaluation says how they all are."""
 
 
 def jobs(entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inputs, access: Access) -> list[Job]:
     """Every entrant on every test set of its scale.
 
     Raises:
-        InputError: `evaluation.weights_dir` uses an environment variable that is not set.
+        InputError: `evaluation.weights_dir` uses an environment variable that is not set; a process that cannot be
+            sampled as the evaluation says.
     """
     made = []
     for (name, scale), bench in inputs.benchmarks.items():
@@ -162,7 +170,11 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
         protocol = protocol.model_copy(update={"draws": evaluation.draws})
     protocol = protocol.model_copy(update={"lr_noise": source.noise})
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
-    options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap)
+    drawn = entrant.sampled(evaluation)
+    if drawn is not None and entrant.process is not None:
+        drawn = drawn.model_copy(update={"steps": drawn.steps or entrant.process.T})
+        check_sampling(entrant.process, drawn)
+    options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn)
     subject = Subject(
         identity=entrant.identity,
         weights_sha256=entrant.weights_sha256,
@@ -173,6 +185,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
         seed=evaluation.seed,
         options=options,
         sigma=entrant.sigma,
+        process=entrant.process.model_dump_json() if entrant.process else "",
     )
     return Job(
         subject=subject,
@@ -205,6 +218,8 @@ def _entrant(run: RunDir, folder: Path, trial: TrialRecord, combination: Combina
         weights_sha256=info.weights_sha256,
         hyper=json.dumps(info.hyper, sort_keys=True),
         sigma=json.dumps(info.sigma, sort_keys=True) if info.sigma else "",
+        process=info.process,
+        sampled=partial(sampling, config.objective),
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from eval.protocol import METRICS, STABILITY, get_metric
 from eval.rows import SET, read_rows
+from orchestrator.leaderboard import drawn
 from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Training, Value
 from orchestrator.leaderboard.cost import trainings
 from orchestrator.leaderboard.paper import print_beside
@@ -37,7 +38,7 @@ _SEARCH_COUNTED = (
 
 
 def boards(folder: Path, step: int | None = None) -> list[Board]:
-    """One board for each scale and protocol, by rising scale.
+    """One board for each scale and protocol, by rising scale; how pictures were drawn makes no other one (`drawn`).
 
     Args:
         step: of the weights that winners have kept after so many steps (`train.snapshots`); None: their last ones.
@@ -82,7 +83,7 @@ def _scores(folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) 
             found[tuple(row[name] for name in key)] = row | known
     if not found:
         raise InputError(f"{folder} holds no scores yet (evaluation/*.parquet)")
-    return list(found.values())
+    return drawn.beside(found.values())
 
 
 def _scores_at(step: int, folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) -> list[dict[str, Any]]:
@@ -161,7 +162,7 @@ def _board(
     missing = {column: (n, sizes[column[0]]) for column, n in counts.items() if n < sizes[column[0]]}
     columns = sorted(counts, key=lambda column: (column in missing, column))
     lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
-    notes = _notes(asked, scores)
+    notes = [*drawn.note(scores), *_notes(asked, scores)]
     board = Board(
         scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline, steering
     )

@@ -18,6 +18,7 @@ from eval.pictures.style import attempt
 from eval.protocol import FIDELITY, Protocol, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard import compare as leaderboard
+from orchestrator.leaderboard import drawn
 from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
@@ -52,7 +53,7 @@ def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchma
     if mark.exists() and mark.read_text(encoding="utf-8") == shown:
         return
 
-    scores = read_rows(run.evaluation)  # once: a run may have a thousand files of them
+    scores = drawn.beside(read_rows(run.evaluation))  # once: a run may have a thousand files of them
     board = leaderboard.rows(run.path)
     seeds = _seeds(scores, winners)
 

@@ -15,10 +15,19 @@ from eval.protocol import FIDELITY, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec, resolve
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import MOST_BATCH, MOST_COUNT, TrainConfig, check_tiles, overlap_field, tile_field
+from orchestrator.plan.trial import (
+    MOST_BATCH,
+    MOST_COUNT,
+    Measured,
+    TrainConfig,
+    check_tiles,
+    overlap_field,
+    tile_field,
+)
 from orchestrator.plan.weights import Weights, weights_at, weights_of
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import Params, nearest
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"
@@ -193,6 +202,12 @@ class EvaluationConfig(Params):
         "side, in LR pixels, of the tiles that SR is computed in, by validations too; in the protocol's id; null: whole"
     )
     tile_overlap: int = overlap_field()
+    sampling: Sampling | None = Field(
+        default=None,
+        exclude_if=lambda sampling: sampling is None,
+        description="how diffusion networks draw pictures, in protocol ids; null: all steps of their process. One that "
+        "has practised a range of timesteps is sampled on that, with as many steps",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> EvaluationConfig:
@@ -202,6 +217,33 @@ class EvaluationConfig(Params):
             get_metric(name)
         each_once(self.metrics)
         return self
+
+
+class ValidationConfig(Measured):
+    """How validations during training look at networks, where less than all that evaluation does is enough."""
+
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="steps that a diffusion network is sampled in; null: as evaluation.sampling says",
+    )
+    metrics: tuple[str, ...] = Field(
+        default=(), description="what is measured beside search.metric and the board's first metric"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> ValidationConfig:
+        each_once(self.metrics)
+        for name in self.metrics:
+            get_metric(name)
+            if name not in FIDELITY:
+                raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
+        return self
+
+    @property
+    def measured(self) -> Measured:
+        """What a trial is told of it."""
+        return Measured(images=self.images, crop=self.crop, draws=self.draws)
 
 
 class BoardConfig(Params):
@@ -277,7 +319,8 @@ class SweepConfig(Params):
     models: dict[str, dict[str, Any]] = Field(
         min_length=1,
         description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what "
-        "differs, `init:` weights to start from, as teacher.weights (x2 ones start x3, x4, x8: all but the upsampler)",
+        "differs, `process:` likewise, `init:` weights to start from, as teacher.weights (x2 ones start x3, x4, x8: "
+        "all but the upsampler)",
     )
     objectives: dict[str, dict[str, Any]] = Field(
         min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`, whose points are rows"
@@ -293,6 +336,15 @@ class SweepConfig(Params):
         description="full runs of each winner, with seeds that the search never saw; they are scored",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="base of every random draw")
+    process: dict[str, Any] = Field(
+        default={},
+        exclude_if=lambda process: not process,
+        description="of diffusion networks: T, schedule, beta_start, beta_end, prediction, ...; see process.KEY",
+    )
+    validation: ValidationConfig = Field(
+        default=ValidationConfig(),
+        exclude_if=lambda validation: validation == ValidationConfig(),
+    )
     evaluation: EvaluationConfig = EvaluationConfig()
     board: BoardConfig = BoardConfig()
     resources: ResourceConfig = ResourceConfig()
@@ -368,7 +420,10 @@ class SweepConfig(Params):
         Neither an audit of the search, the board's baseline nor what a paper prints is in it: they move no score, and
         may come later.
         """
-        beside: dict[str, Any] = {"train": {"checkpoint_every", "snapshots"}, "evaluation": {"weights_dir", "workers"}}
+        beside: dict[str, Any] = {
+            "train": {"checkpoint_every", "snapshots", "checkpointing"},
+            "evaluation": {"weights_dir", "workers"},
+        }
         beside["search"] = {"audit"}
         fields = self.model_dump(mode="json", exclude={"resources": True, "board": True, "paper": True, **beside})
         return digest([LAYOUT, fields])
@@ -386,11 +441,24 @@ class SweepConfig(Params):
         hyper = dict(self.models[label])
         name, own = hyper.pop("model", label), hyper.pop("train", {})
         hyper.pop("init", None)
+        hyper.pop("process", None)
         return name, hyper, self.train.changed(own, f"models.{label}.train")
 
     def init(self, label: str, scale: int) -> Weights | None:
         """Where one entry of `models` starts at a scale; None: from scratch."""
         return weights_at(self.models[label].get("init"), scale)
+
+    def process_of(self, label: str) -> ProcessParams:
+        """The noise process of one entry of `models`, a diffusion network: `process` with its own differences.
+
+        Raises:
+            InputError: unknown key, a value out of range, or a chain that cannot be sampled.
+        """
+        own = self.models[label].get("process", {})
+        where = f"models.{label}.process" if own else "process"
+        if not isinstance(own, Mapping):
+            raise InputError(f"{where}: expected a mapping of keys to values, got {own!r}")
+        return ProcessParams.parse({**self.process, **own}, where)
 
     def objective(self, label: str) -> ObjectiveSpec:
         """The objective of one entry of `objectives`; an entry that names neither recipe nor target is called like one.

@@ -9,10 +9,12 @@ import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from objectives import DESCRIPTIONS, LOSSES, TARGETS
+from objectives import DESCRIPTIONS, LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import SigmaBranch
+from objectives.timesteps import Terminal
 from orchestrator.plan import config, paper, trial
 from sr_models import MODELS
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import Params, search_range
 
 SECTIONS: dict[str, type[Params]] = {
@@ -24,7 +26,10 @@ SECTIONS: dict[str, type[Params]] = {
     "train.groups.NAME.": trial.GroupConfig,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
+    "process.": ProcessParams,
+    "validation.": config.ValidationConfig,
     "evaluation.": config.EvaluationConfig,
+    "evaluation.sampling.": Sampling,
     "board.": config.BoardConfig,
     "resources.": config.ResourceConfig,
     "paper.": paper.PaperConfig,
@@ -36,10 +41,12 @@ def keys_text() -> str:
     lines: list[str] = []
     for prefix, cls in SECTIONS.items():
         lines += ["", f"{prefix.rstrip('.') or 'top level'}: {_summary(cls)}", *_fields(prefix, cls)]
-    lines += ["", "objectives (keys of `objectives:`; change parts by target.KEY, loss.KEY, sigma.KEY)"]
+    lines += ["", "objectives (keys of `objectives:`; change parts by target.KEY, loss.KEY, sigma.KEY, timesteps.KEY)"]
     lines += [f"  {name:<28} {text}" for name, text in DESCRIPTIONS.items()]
     parts: list[tuple[str, str, type[Params]]] = [("target", name, cls) for name, cls in TARGETS.items()]
     parts += [("loss", name, cls) for name, cls in LOSSES.items()] + [("sigma", "sigma branch", SigmaBranch)]
+    parts += [("timesteps", name, steps) for name, steps in TIMESTEPS.items()]
+    parts += [("timesteps.terminal", "a mapping or null", Terminal)]
     for seat, name, cls in parts:
         lines += ["", f"{seat} {name}: {_summary(cls)}", *_fields(f"{seat}.", cls)]
     for row in MODELS.values():

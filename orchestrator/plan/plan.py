@@ -13,14 +13,16 @@ from typing import Any
 
 import sr_models
 from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
-from objectives import RECIPES, ObjectiveSpec, check_legal
-from orchestrator.plan.config import SearchConfig, SweepConfig
-from orchestrator.plan.cost import CPU_FLOPS, GPU_FLOPS, TRIAL_SECONDS, trial_seconds
+from objectives import RECIPES, ObjectiveSpec, check_legal, check_process
+from objectives.timesteps import Range
+from orchestrator.plan.config import EvaluationConfig, SearchConfig, SweepConfig
+from orchestrator.plan.cost import CPU_FLOPS, GPU_FLOPS, TRIAL_SECONDS, calls, trial_seconds, validation_seconds
 from orchestrator.plan.graph import levels
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import nearest
 
 TEACHER_OBJECTIVE = RECIPES["l1"]
@@ -48,6 +50,8 @@ class Combination:
     """Where its network starts; None: from scratch."""
     teacher: Weights | None = None
     """Where its teacher's weights come from; None: it needs no teacher, or one that the sweep trains first."""
+    process: ProcessParams | None = None
+    """The noise of a diffusion network; None of others."""
 
     @property
     def after(self) -> tuple[str, ...]:
@@ -144,6 +148,9 @@ class Plan:
             init=init,
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
+            process=combination.process,
+            sampling=sampling(spec, self.config.evaluation, self.config.validation.steps),
+            measured=self.config.validation.measured,
         )
 
     def teacher_trial(self, scale: int, data_hash: str) -> TrialConfig:
@@ -162,6 +169,7 @@ class Plan:
             data_hash=data_hash,
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
+            measured=self.config.validation.measured,
         )
 
     @property
@@ -169,16 +177,24 @@ class Plan:
         """How many runs there are, and what their steps take one CPU core, in seconds, if none is stopped early."""
         config, count, total = self.config, 0, 0.0
         for c in self.combinations:
-            width = c.spec.sigma.width if c.spec.sigma else None
+            what = (c.network, c.hyper, c.scale, c.train)
             runs = c.trials + config.seeds
-            count, total = count + runs, total + runs * trial_seconds(c.network, c.hyper, c.scale, c.train, width)
+            drawn = validation_seconds(*what, config.validation.measured, self._passes(c)) or 0.0 if c.process else 0.0
+            count, total = count + runs, total + runs * (trial_seconds(*what, c.spec) + drawn)
         teacher = config.teacher
         if teacher is not None and teacher.weights is None:
             for scale in self.teacher_scales:
                 hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
-                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), None)
+                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), TEACHER_OBJECTIVE)
                 count += 1
         return count, total
+
+    def _passes(self, combination: Combination, *, evaluated: bool = False) -> int:
+        """Passes of a diffusion network for one picture, of a validation or of the evaluation."""
+        config, process = self.config, combination.process
+        drawn = sampling(combination.spec, config.evaluation, None if evaluated else config.validation.steps)
+        assert drawn is not None and process is not None
+        return calls(drawn, process)
 
     def seconds(self, cores: int) -> float:
         """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
@@ -219,6 +235,7 @@ class Plan:
             f"  scored on {', '.join(config.data.test)} by {', '.join(config.evaluation.metrics)} "
             f"({config.evaluation.protocol} protocol{tiles}), beside bicubic"
         )
+        lines += self._sampling_text
         lines.append(
             f"  estimated {self.seconds(cores):.0f} s on {cores} CPU cores if no trial is stopped early "
             "(good to a factor of 2)"
@@ -232,6 +249,18 @@ class Plan:
         if config.paper:
             lines.append(f"  printed numbers beside them: {self._printed}, of {config.paper.source}")
         return "\n".join(lines)
+
+    @property
+    def _sampling_text(self) -> list[str]:
+        """What drawing pictures takes, where there are diffusion networks."""
+        lines: dict[str, None] = {}
+        measured = self.config.validation.measured
+        for c in (c for c in self.combinations if c.process):
+            scored, seen = self._passes(c, evaluated=True), self._passes(c)
+            lines[f"  {c.label}/{c.objective} draws a picture in {scored} passes, in {seen} for a validation"] = None
+        if lines and (measured.images is None or measured.crop is None):
+            lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
+        return list(lines)
 
     @property
     def _printed(self) -> int:
@@ -273,6 +302,12 @@ def make_plan(config: SweepConfig) -> Plan:
             hyper = sr_models.check(network, scale, given).model_dump()
             if not sr_models.spec(network).trainable:
                 continue
+            if "process" in config.models[label] and sr_models.spec(network).family != "diffusion":
+                raise InputError(f"models.{label}.process: {network} is no diffusion network; leave it out")
+            if config.validation.crop is not None and config.validation.crop % scale:
+                raise InputError(
+                    f"validation.crop: {config.validation.crop} HR pixels are no whole number of LR pixels at x{scale}"
+                )
             rows += 1
             for name, spec in specs.items():
                 try:
@@ -294,12 +329,24 @@ def make_plan(config: SweepConfig) -> Plan:
         for scale in plan.teacher_scales or config.scales[:1]:
             try:
                 sr_models.check(config.teacher.model, scale, config.teacher.hyper)
+                check_legal(TEACHER_OBJECTIVE, sr_models.spec(config.teacher.model).family)
             except InputError as error:
-                raise InputError(f"teacher: {error}") from None
+                raise InputError(f"teacher: {str(error).removeprefix('objective: ')}") from None
             train = teacher_train(config, scale)
             train.check_groups(TEACHER_OBJECTIVE, "teacher.train")
-            _check_training(config, config.teacher.model, train, "teacher")
+            _check_training(config, config.teacher.model, scale, config.teacher.hyper, train, "teacher")
     return plan
+
+
+def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | None = None) -> Sampling | None:
+    """How pictures are drawn from what an objective trains, in evaluation's number of steps or another one.
+
+    None: from a regression network, which gives them.
+    """
+    if spec.timesteps is None:
+        return None
+    asked = evaluation.sampling or Sampling()
+    return spec.timesteps.sampled(asked if steps is None else asked.model_copy(update={"steps": steps}))
 
 
 def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:
@@ -331,9 +378,13 @@ def _combination(
     found = axes(what.search, spec, train, where)
     trials = trials_of(found, config)
     teacher = config.teacher.at(scale) if config.teacher is not None and "mu" in spec.needs else None
+    process = config.process_of(label) if spec.timesteps else None
     made = Combination(
-        label, objective, scale, network, hyper, point, train, spec, found, trials, config.init(label, scale), teacher
-    )
+        label, objective, scale, network, hyper, point, train, spec, found, trials, config.init(label, scale), teacher,
+        process,
+    )  # fmt: skip
+    if process is not None:
+        _check_sampling(config, made, process)
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
@@ -344,10 +395,28 @@ def _combination(
         )
     if "train.lr" in found.ranges and all(getattr(train.groups.get(name), "lr", None) for name in spec.update_names):
         raise InputError(f"{made.id}: train.lr is searched, and no update uses it: train.groups gives each its own lr")
-    _check_training(config, network, train, made.id)
+    _check_training(config, network, scale, hyper, train, made.id)
     if config.search.metric.startswith(AVERAGED) and train.ema is None:
         raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {made.id}")
     return made
+
+
+def _check_sampling(config: SweepConfig, made: Combination, process: ProcessParams) -> None:
+    """Raises InputError: a process that the objective cannot be trained on, or pictures cannot be drawn from."""
+    check_process(made.spec, process, f"{made.id}: process")
+    for key, asked in (("evaluation.sampling.steps", None), ("validation.steps", config.validation.steps)):
+        drawn = sampling(made.spec, config.evaluation, asked)
+        steps = process.T if drawn is None or drawn.steps is None else drawn.steps
+        if steps > process.T:
+            raise InputError(f"{key}: the process of {made.id} has {process.T} steps, fewer than {steps}")
+        if isinstance(made.spec.timesteps, Range):
+            t_max = min(made.axes.values("timesteps.t_max") or [made.spec.timesteps.t_max])
+            ratio = max(made.axes.values("timesteps.ratio") or [made.spec.timesteps.ratio])
+            least = math.ceil(1 / (t_max * (1 - ratio)) - 1e-9)
+            if steps < least:
+                raise InputError(
+                    f"{key}: of {steps} steps none may lie between t_max and t_min of {made.id}; give at least {least}"
+                )
 
 
 def check_sources(combinations: Sequence[Combination]) -> None:
@@ -383,7 +452,9 @@ def trials_of(found: Axes, config: SweepConfig) -> int:
     return proposals if proposals > 1 else 0
 
 
-def _check_training(config: SweepConfig, network: str, train: TrainConfig, where: str) -> None:
+def _check_training(
+    config: SweepConfig, network: str, scale: int, hyper: Mapping[str, Any], train: TrainConfig, where: str
+) -> None:
     """Refuse batches and patches that a network cannot be trained on.
 
     Raises:
@@ -391,9 +462,10 @@ def _check_training(config: SweepConfig, network: str, train: TrainConfig, where
             network that looks at all of it.
     """
     row, resources = sr_models.spec(network), config.resources
-    if train.patch % row.window:
+    window = math.lcm(row.window, sr_models.check(network, scale, hyper).window(scale))
+    if train.patch % window:
         raise InputError(
-            f"{where}: {row.name} works on windows of {row.window} pixels, so train.patch must be a multiple of that "
+            f"{where}: {row.name} works on windows of {window} pixels, so train.patch must be a multiple of that "
             f"(got {train.patch})"
         )
     if resources.workers_per_trial > train.batch_size:
@@ -443,7 +515,7 @@ def trained_parameters(combination: Combination) -> int:
 def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
     """What each validation measures: the metric that steers the search and, if it can, the one that leads the board."""
     leads = [name for name in config.evaluation.metrics[:1] if name in FIDELITY]
-    return tuple(dict.fromkeys([plain_metric(config.search.metric), *leads]))
+    return tuple(dict.fromkeys([plain_metric(config.search.metric), *leads, *config.validation.metrics]))
 
 
 def teacher_train(config: SweepConfig, scale: int) -> TrainConfig:

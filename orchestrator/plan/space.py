@@ -56,6 +56,11 @@ class Axes:
         """How many different points there are: 1 without axes, infinity with an interval."""
         return math.prod(math.inf if span.choices is None else len(span.choices) for span in self.ranges.values())
 
+    def values(self, name: str) -> list[Any]:
+        """The choices of a name, or the ends of its interval; none where it is not searched."""
+        span = self.ranges.get(name)
+        return [] if span is None else [*(span.choices or (span.low, span.high))]
+
     @property
     def points(self) -> list[dict[str, Any]]:
         """Every point of a finite space."""

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from objectives import ObjectiveSpec
+from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
 MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 1e6
@@ -23,6 +24,9 @@ MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12,
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 Rule = Literal["adam", "adamw", "lamb"]
+
+_OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "sampling", "measured")
+"""Fields of a trial that move no weights."""
 
 _PATCHES = {"patch": "hr_patch", "hr_patch": "patch"}
 """Either of them takes the other's place."""
@@ -137,6 +141,12 @@ class TrainConfig(Params):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="autocast type of the forward pass; losses are fp32"
     )
+    checkpointing: bool = Field(
+        default=False,
+        exclude_if=lambda checkpointing: not checkpointing,
+        description="diffusion networks keep fewer activations and compute them again on the way back: less memory, a "
+        "third more time, the same weights (not a part of the fingerprint)",
+    )
     lr_noise: float | None = Field(
         default=None,
         gt=0,
@@ -227,6 +237,23 @@ class TrainConfig(Params):
         return self.changed({"hr_patch": None, "patch": self.hr_patch // scale}, where)
 
 
+class Measured(Params):
+    """What of the validation images a validation looks at."""
+
+    images: int | None = Field(
+        default=None, ge=1, le=MOST_COUNT, description="how many validation images, the first ones; null: all"
+    )
+    crop: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_PATCH,
+        description="side, in HR pixels, of the middle that is looked at, a multiple of the scales; null: whole images",
+    )
+    draws: int = Field(
+        default=1, ge=1, le=MOST_COUNT, description="pictures that a diffusion network draws of each; scores are means"
+    )
+
+
 class TrialConfig(Params):
     """Everything that decides what one training run computes."""
 
@@ -245,6 +272,19 @@ class TrialConfig(Params):
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
+    process: ProcessParams | None = Field(
+        default=None, exclude_if=lambda process: process is None, description="the noise, of a diffusion network"
+    )
+    sampling: Sampling | None = Field(
+        default=None,
+        exclude_if=lambda sampling: sampling is None,
+        description="how validations of a diffusion network draw pictures",
+    )
+    measured: Measured = Field(
+        default=Measured(),
+        exclude_if=lambda measured: measured == Measured(),
+        description="what validations look at",
+    )
     numerics_version: int = Field(default_factory=lambda fields: numerics_version(fields["objective"]))
 
     @model_validator(mode="after")
@@ -252,22 +292,29 @@ class TrialConfig(Params):
         self.train.check_groups(self.objective, "train")
         if self.train.hr_patch is not None:
             raise ValueError(f"a trial has its patch in LR pixels (TrainConfig.at), got hr_patch {self.train.hr_patch}")
+        noisy = self.objective.timesteps is not None
+        for name in ("process", "sampling"):
+            if (getattr(self, name) is not None) != noisy:
+                has = "needs" if noisy else "has no"
+                raise ValueError(f"loss {self.objective.loss.kind} {has} {name} (got {getattr(self, name)!r})")
+        if self.process is not None:
+            check_process(self.objective, self.process, "process")
         return self
 
     @property
     def fingerprint(self) -> str:
         """sha256 of the canonical JSON of all fields that move weights: not of what validations measure, or when."""
-        beside: dict[str, Any] = dict.fromkeys(("protocol", "metrics", "tile", "tile_overlap"), True)
-        beside["train"] = {"checkpoint_every", "validate_every", "snapshots"}
+        beside: dict[str, Any] = dict.fromkeys(_OF_VALIDATIONS, True)
+        beside["train"] = {"checkpoint_every", "validate_every", "snapshots", "checkpointing"}
         fields = self.model_dump(mode="json", exclude=beside)
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
         return digest(fields)
 
     @property
-    def scored_by(self) -> tuple[str, int | None, int]:
-        """What makes validations comparable: protocol, tile and overlap."""
-        return self.protocol, self.tile, self.tile_overlap
+    def scored_by(self) -> tuple[Any, ...]:
+        """What makes validations comparable: all about them but which metrics."""
+        return tuple(getattr(self, name) for name in _OF_VALIDATIONS if name != "metrics")
 
     def measures(self, other: TrialConfig) -> bool:
         """Whether the validations of this one hold all that those of another one of the same weights would."""
@@ -282,8 +329,7 @@ class TrialConfig(Params):
         """The same weights, validated and kept as another one's are."""
         own = {name: getattr(other.train, name) for name in ("validate_every", "snapshots")}
         train = self.train.model_copy(update=own)
-        names = ("protocol", "metrics", "tile", "tile_overlap")
-        return self.model_copy(update={"train": train, **{name: getattr(other, name) for name in names}})
+        return self.model_copy(update={"train": train, **{name: getattr(other, name) for name in _OF_VALIDATIONS}})
 
     def measured_too_as(self, other: TrialConfig) -> TrialConfig:
         """The same weights, validated so that it measures what another one does, and still what it did if it can be.

@@ -23,6 +23,7 @@ from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import Looked, Subject, Weights
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.errors import InputError
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
@@ -40,8 +41,14 @@ class Scene:
 
 @contextmanager
 def scene(subject: Subject, weights: Weights, asked: Asked) -> Iterator[Scene]:
-    """Set it up, in training mode; torch's generator is afterwards what it was."""
+    """Set it up, in training mode; torch's generator is afterwards what it was.
+
+    Raises:
+        InputError: it is a diffusion network.
+    """
     config, store = subject.config, subject.probed.home.access.open_store(subject.config.data_hash)
+    if config.process is not None:
+        raise InputError(f"{config.fingerprint[:16]} is a {config.model}: of diffusion networks this kind is not")
     device = torch.device(asked.device)
 
     def batches() -> Iterator[Batch]:

@@ -59,6 +59,7 @@ def search_key(configured: TrialConfig, combination: Combination, search: Search
     how: list[Any] = [search.metric, configured.protocol, search.sampler, search.startup_trials]
     if configured.tile is not None:
         how += [configured.tile, configured.tile_overlap]
+    how += [part for name in ("sampling", "measured") if (part := configured.model_dump(mode="json", include={name}))]
     return digest([configured.fingerprint, ranges, combination.axes.configured, rungs, how])
 
 

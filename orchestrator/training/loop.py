@@ -28,7 +28,6 @@ from torch import Tensor
 import sr_models
 from eval.protocol import AVERAGED
 from objectives.batch import Batch
-from objectives.compose import Objective
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint
@@ -37,7 +36,7 @@ from orchestrator.run.folder import SNAPSHOTS
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome, steps
 from orchestrator.run.records import TRIAL, TrialRecord, begin_trial
 from orchestrator.training.failure import TrialFailure, failure_cause, failure_why
-from orchestrator.training.network import build_network, export, move_average, other_weights, prepare
+from orchestrator.training.network import build_network, build_objective, export, move_average, other_weights, prepare
 from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
 from orchestrator.training.validation import validation_scores
@@ -182,7 +181,7 @@ class _Trial:
             exact = sr_models.tile_exact(config.model, config.hyper)
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
         # after the network, whose draws it must not move
-        self.objective = Objective(config.objective, config.train.lr_noise)
+        self.objective = build_objective(config)
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
         for module in (self.net, self.module):
             if module is not None:  # drawn on another kind of CPU, the last bits may differ

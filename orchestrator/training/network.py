@@ -12,31 +12,46 @@ import torch
 from torch import Tensor, nn
 
 import sr_models
+from objectives.compose import Objective
+from objectives.diffusion import DiffusionObjective
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.inference.super_resolve import super_resolve
-from sr_models.networks.base import SRNetwork
+from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma, without_head
 
 MEASURED, BATCH = 64, 16
 """Training patches that the best constant is measured on, and how many at a time."""
 
 
-def build_network(config: TrialConfig) -> SRNetwork | WithSigma:
-    """The network that a trial trains, with a sigma head where its objective has one; drawn from torch's generator."""
+def build_network(config: TrialConfig) -> Network | WithSigma:
+    """The network that a trial trains, with a sigma head where its objective has one; drawn from torch's generator.
+
+    A diffusion network knows the noise process of its trial.
+    """
     net = sr_models.build(config.model, config.scale, **config.hyper)
-    assert isinstance(net, SRNetwork)  # LEGAL has no row for other families
-    if config.objective.sigma is None:
+    if isinstance(net, Denoiser):
+        assert config.process is not None, "check_legal and TrialConfig see to it"
+        net.process, net.checkpointing = config.process, config.train.checkpointing
+    if config.objective.sigma is None or not isinstance(net, SRNetwork):
         return net
     width = config.objective.sigma.width
     unit = None if config.numerics_version == 1 else DETAIL * net.feature_range
     return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, width=width, detail_unit=unit))
 
 
-def prepare(net: SRNetwork | WithSigma, config: TrialConfig, init: Path | None, device: torch.device) -> None:
+def build_objective(config: TrialConfig) -> Objective:
+    """What a trial's network is trained by."""
+    if config.process is None:
+        return Objective(config.objective, config.train.lr_noise)
+    return DiffusionObjective(config.objective, config.train.lr_noise, config.process)
+
+
+def prepare(net: Network | WithSigma, config: TrialConfig, init: Path | None, device: torch.device) -> None:
     """Start `net` from the weights in the file `init`, if any, and move it to its device.
 
     Raises:
@@ -85,7 +100,7 @@ def other_weights(net: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
 
 def export(
     folder: Path,
-    net: SRNetwork | WithSigma,
+    net: Network | WithSigma,
     config: TrialConfig,
     ema: dict[str, Tensor] | None,
     store: PatchStore | None,
@@ -119,7 +134,7 @@ def export(
             )
 
 
-def mean_error(net: SRNetwork | WithSigma, config: TrialConfig, store: PatchStore) -> float:
+def mean_error(net: WithSigma, config: TrialConfig, store: PatchStore) -> float:
     """Mean |y - mu| over `MEASURED` training patches that no step has drawn, y being HR, mu clamped.
 
     Of all constants this one is nearest to |y - mu| in the mean square. It does not depend on the number of workers.

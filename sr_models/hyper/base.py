@@ -29,6 +29,10 @@ class NetworkHyper(Params):
     def check_scale(self, scale: int) -> None:
         """Raise an InputError where the network has the scale, but not with these values."""
 
+    def window(self, scale: int) -> int:
+        """What sides of a training patch, in LR pixels, must be multiples of, beside the network's own window."""
+        return 1
+
     def scale_to_go(self, scale: int) -> int:
         """Upscaling factor left between the features and the output: all of it, unless a network says otherwise."""
         return scale

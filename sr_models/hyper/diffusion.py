@@ -52,6 +52,11 @@ class SR3Hyper(NetworkHyper):
             raise ValueError(f"attention names levels 0 to {len(self.mults) - 1}, got {sorted(missing)}")
         return self
 
+    def window(self, scale: int) -> int:
+        """As in `NetworkHyper`: each level but the first halves the picture."""
+        multiple = 2 ** (len(self.mults) - 1)
+        return multiple // math.gcd(multiple, scale)
+
     @property
     def tile_exact(self) -> bool:
         """As in `NetworkHyper`: attention and normalisation see all of a picture, and each tile draws its own."""

@@ -1,4 +1,4 @@
-"""A covering array: every network under every target, every loss, with and without a sigma branch; who learns.
+"""A covering array of regression: each network, target and loss, with and without a sigma branch; who learns.
 
 Each run is 20 steps of a reduced network. Its loss on a frozen probe batch is taken at progress 1, before and after,
 with the same draws; most of what falls is the colour that an untrained network is off by. `pytest -s` prints every run.
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import sr_models
-from objectives import LOSSES, TARGETS, check_legal
+from objectives import LOSSES as ALL_LOSSES
+from objectives import TARGETS, check_legal
 from objectives.batch import Batch
 from objectives.compose import Objective, trainable
 from objectives.spec import ObjectiveSpec, SigmaBranch
@@ -23,7 +24,9 @@ from sr_models.images.operators import downscale, to_float
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma
 from sr_models.rng import SampleRng
 
-SMALL = {name: {"channels": 16, "blocks": 1} for name, row in MODELS.items() if row.trainable}
+LOSSES = {name: cls for name, cls in ALL_LOSSES.items() if cls.family == "regression"}
+TRAINED = [name for name, row in MODELS.items() if row.trainable and row.family == "regression"]
+SMALL = {name: {"channels": 16, "blocks": 1} for name in TRAINED}
 SMALL["swinir"] = SMALL["swinir_light"] = {"channels": 12, "blocks": 1, "layers": 2, "heads": 2}
 SMALL["idn"] = {"channels": 16, "blocks": 1, "variant": "rgb_shuffle"}
 LEARN = ("edsr_baseline", "imdn")

@@ -4,24 +4,17 @@ from typing import Any
 
 import pytest
 
-from objectives import DESCRIPTIONS, LEGAL, LOSSES, RECIPES, TARGETS, check_legal, resolve
-from objectives.spec import (
-    HR,
-    L1,
-    CentroidMixup,
-    Distillation,
-    NoLoss,
-    ObjectiveSpec,
-    SampledSigma,
-    SigmaBranch,
-    search_ranges,
-)
+from objectives import DESCRIPTIONS, LEGAL, LOSSES, RECIPES, TARGETS, check_legal, check_process, resolve
+from objectives.losses import DREAM, L1, MinSNR, NoLoss, SampledSigma
+from objectives.spec import HR, CentroidMixup, Distillation, ObjectiveSpec, SigmaBranch, search_ranges
+from objectives.timesteps import Range, Terminal, Uniform
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_legal_described_and_found_by_name(recipe: str) -> None:
-    check_legal(RECIPES[recipe], "regression")
+    check_legal(RECIPES[recipe], RECIPES[recipe].loss.family)
     assert resolve(recipe) is RECIPES[recipe]
     assert DESCRIPTIONS[recipe].count("\n") == 0
     assert list(DESCRIPTIONS) == sorted(DESCRIPTIONS, key=list(RECIPES).index)
@@ -46,6 +39,18 @@ def test_every_recipe_is_legal_described_and_found_by_name(recipe: str) -> None:
             ObjectiveSpec(target=HR(), loss=L1(), sigma=SigmaBranch(width=16)),
         ),
         (RECIPES["eco"], RECIPES["eco"]),
+        (
+            {"recipe": "dream", "loss.p": None, "target": "mixup", "timesteps": {"kind": "uniform"}},
+            ObjectiveSpec(target=CentroidMixup(), loss=DREAM(p=None), timesteps=Uniform()),
+        ),
+        (
+            {"recipe": "dream+nutl", "timesteps.t_max": 0.5, "timesteps.terminal": {"weight": "alpha_bar"}},
+            ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Range(t_max=0.5, terminal=Terminal(weight="alpha_bar"))),
+        ),
+        (
+            {"recipe": "l1", "loss": "min_snr", "timesteps": "range"},
+            ObjectiveSpec(target=HR(), loss=MinSNR(), timesteps=Range()),
+        ),
     ],
 )
 def test_resolve(given: Any, expected: ObjectiveSpec) -> None:
@@ -76,7 +81,17 @@ def test_resolve_leaves_its_input_and_the_recipe_alone() -> None:
         ({"recipe": "eco", "los": "l1"}, r"^here: unknown key 'los'; did you mean 'loss'\?"),
         ({"target.lenght": 1, "recipe": "eco"}, r"unknown key 'lenght'; did you mean 'length'\?"),
         ({"recipe": "eco", "target": {"kind": "kd", "length": 0.5}}, "unknown key 'length'"),
-        ({"recipe": "l1", "timesteps": "uniform"}, r"^here\.timesteps: .*None"),
+        ({"recipe": "l1", "timesteps": "uniform"}, r"^here: loss l1 takes no noise levels \(got timesteps uniform\)$"),
+        ({"recipe": "dream", "timesteps": None}, "^here: loss dream takes timesteps: uniform or range$"),
+        ({"target": "hr", "loss": "ddpm"}, "^here: loss ddpm takes timesteps: uniform or range$"),
+        ({"recipe": "ddpm", "sigma": {}}, "^here: a sigma branch beside loss ddpm would have nothing to learn"),
+        ({"recipe": "ddpm", "timesteps": "rang"}, r"^here\.timesteps: unknown timesteps 'rang'; did you mean 'range'"),
+        ({"recipe": "nutl", "timesteps.t_max": 1}, r"^here\.timesteps\.range\.t_max: .*less than 1 \(got 1\)$"),
+        (
+            {"recipe": "nutl", "timesteps.terminal": {"detac": True}},
+            r"terminal: unknown key 'detac'; did you mean 'det",
+        ),
+        ({"recipe": "dream", "loss.p": -1}, r"^here\.loss\.dream\.p: .*greater than or equal to 0 \(got -1\)$"),
         ({"recipe": "l1", "sigma": True}, r"^here\.sigma: "),
         ({"recipe": "l1", "sigma": None, "sigma.beta": 0.1}, r"^here\.sigma\.beta: sigma is already given as None"),
         ({1: 2}, "unknown key 1"),
@@ -90,7 +105,8 @@ def test_resolve_refuses_in_one_line(given: Any, message: str) -> None:
 
 def test_legal_table_is_the_product_and_names_each_combination_once() -> None:
     combinations = [row[:4] for row in LEGAL]
-    assert len(set(combinations)) == len(combinations) == len(TARGETS) * len(LOSSES)
+    of = {family: sum(cls.family == family for cls in LOSSES.values()) for family in ("regression", "diffusion")}
+    assert len(set(combinations)) == len(combinations) == len(TARGETS) * of["regression"] + 3 * of["diffusion"] * 2
 
 
 def test_a_branch_is_all_that_can_train_without_a_loss() -> None:
@@ -110,6 +126,32 @@ def test_a_sampled_sigma_needs_the_branch_and_refuses_what_would_do_nothing() ->
     assert spec.sigma == SigmaBranch(width=8) and search_ranges(spec) == {}
 
 
-def test_no_regression_objective_trains_diffusion() -> None:
-    with pytest.raises(InputError, match=r"nothing here trains a diffusion network \(families: regression\)"):
-        check_legal(RECIPES["l1"], "diffusion")
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_objective_trains_one_family_of_networks(recipe: str) -> None:
+    other = {"regression": "diffusion", "diffusion": "regression"}[RECIPES[recipe].loss.family]
+    with pytest.raises(InputError, match=f"target .* with loss .* cannot train a {other} network"):
+        check_legal(RECIPES[recipe], other)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_diffusion_takes_targets_that_are_one_pair_of_pictures(target: str) -> None:
+    spec = resolve({"recipe": "dream+nutl", "target": target})
+    if target in ("hr", "noise_free", "mixup"):
+        check_legal(spec, "diffusion")
+    else:
+        with pytest.raises(InputError, match=f"target '{target}' with loss 'dream' cannot train a diffusion network"):
+            check_legal(spec, "diffusion")
+
+
+def test_a_terminal_loss_that_magnifies_is_refused_and_says_how_much() -> None:
+    nutl, released = (
+        resolve("nutl"),
+        ProcessParams(T=1000, schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+    )
+    check_process(nutl, released, "here")
+    with pytest.raises(InputError, match=r"^here: at T=2000 alpha-bar is 4.4e-05, .* times 151 .*weight: alpha_bar"):
+        check_process(nutl, ProcessParams(), "here")
+    check_process(nutl, ProcessParams(prediction="v"), "here")
+    check_process(resolve("dream"), ProcessParams(), "here")
+    weighed = resolve({"recipe": "nutl", "timesteps.terminal": {"weight": "alpha_bar"}})
+    check_process(weighed, ProcessParams(), "here")

@@ -7,17 +7,8 @@ import torch
 from torch import Tensor
 
 from objectives import pixel
-from objectives.spec import (
-    L1,
-    L2,
-    Charbonnier,
-    ConstantSigma,
-    Expectation,
-    LossParams,
-    NoLoss,
-    SampledSigma,
-    SigmaBranch,
-)
+from objectives.losses import L1, L2, Charbonnier, ConstantSigma, Expectation, LossParams, NoLoss, SampledSigma
+from objectives.spec import SigmaBranch
 
 EVERY_PIXEL = Expectation(zero_below_average=False)
 

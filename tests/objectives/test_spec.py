@@ -8,8 +8,9 @@ from typing import get_args
 import pytest
 
 import objectives
-from objectives import LOSSES, RECIPES, TARGETS, resolve
-from objectives.spec import Loss, ObjectiveSpec, SigmaBranch, Target, search_ranges, with_values
+from objectives import LOSSES, RECIPES, TARGETS, TIMESTEPS, resolve
+from objectives.spec import Loss, ObjectiveSpec, SigmaBranch, Steps, Target, search_ranges, with_values
+from objectives.timesteps import Terminal
 from sr_models.errors import InputError
 
 
@@ -26,6 +27,7 @@ from sr_models.errors import InputError
         ("l1+aux", {"sigma"}),
         ("sampled_sigma", {"sigma"}),
         ("eco+expectation", {"mu", "mu_lr", "sigma"}),
+        ("dream+nutl", set()),
     ],
 )
 def test_needs(recipe: str, needs: set[str]) -> None:
@@ -37,6 +39,8 @@ def test_search_ranges_are_dotted_and_follow_the_parts() -> None:
     assert search_ranges(RECIPES["l1"]) == {}
     beta = search_ranges(RECIPES["expectation"])["sigma.beta"]
     assert (beta.low, beta.high, beta.log) == (1e-3, 1e-1, True)
+    assert list(search_ranges(RECIPES["dream+nutl"])) == ["loss.p", "timesteps.t_max", "timesteps.ratio"]
+    assert search_ranges(resolve({"recipe": "dream", "loss.p": None})) == search_ranges(RECIPES["ddpm"]) == {}
     length = search_ranges(RECIPES["eco"])["target.length"]
     assert (length.low, length.high, length.log) == (0.25, 1.0, False)
 
@@ -89,13 +93,13 @@ def test_specs_round_trip_and_are_frozen() -> None:
 
 
 def test_unions_and_tables_hold_the_same_parts() -> None:
-    for union, table in ((Target, TARGETS), (Loss, LOSSES)):
+    for union, table in ((Target, TARGETS), (Loss, LOSSES), (Steps, TIMESTEPS)):
         assert set(get_args(union)) == set(table.values())
         assert all(part.model_fields["kind"].default == name for name, part in table.items())
 
 
 def test_every_field_is_described() -> None:
-    for part in (*TARGETS.values(), *LOSSES.values(), SigmaBranch, ObjectiveSpec):
+    for part in (*TARGETS.values(), *LOSSES.values(), *TIMESTEPS.values(), Terminal, SigmaBranch, ObjectiveSpec):
         assert [name for name, field in part.model_fields.items() if name != "kind" and not field.description] == []
 
 

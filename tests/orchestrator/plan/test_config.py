@@ -25,6 +25,7 @@ from sr_models.errors import InputError
         ("models.imdn.init=FILE", True),
         ("evaluation.seed=1", True),
         ("train.checkpoint_every=7", False),
+        ("train.checkpointing=true", False),
         ("train.snapshots=[0.5]", False),
         ("train.lr=1e-3", True),
         ("train.groups={}", False),

@@ -5,8 +5,9 @@ import importlib
 import pytest
 
 import sr_models
-from objectives import LOSSES, TARGETS
+from objectives import LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import ObjectiveSpec, SigmaBranch
+from objectives.timesteps import Terminal
 from orchestrator.plan.keys import SECTIONS, keys_text
 from sr_models.params import Params, search_range
 
@@ -15,6 +16,8 @@ PREFIXED = [
     *(("target.", cls) for cls in TARGETS.values()),
     *(("loss.", cls) for cls in LOSSES.values()),
     ("sigma.", SigmaBranch),
+    *(("timesteps.", cls) for cls in TIMESTEPS.values()),
+    ("timesteps.terminal.", Terminal),
     *((f"models.{name}.", row.hyper) for name, row in sr_models.MODELS.items()),
 ]
 NOT_KEYS = {
@@ -26,8 +29,7 @@ NOT_KEYS = {
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
-    "ProcessParams", "Sampling",  # of checkpoints and of `python -m eval`
-    "NetworkHyper", "TargetParams", "RampedTarget", "LossParams",  # bases
+    "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
 }  # fmt: skip
 
 
@@ -64,7 +66,7 @@ def test_no_set_of_hyperparameters_is_forgotten():
 
 
 def test_seats_of_an_objective_are_those_that_are_listed():
-    assert set(ObjectiveSpec.model_fields) - {"timesteps"} == {"target", "loss", "sigma"}
+    assert set(ObjectiveSpec.model_fields) == {"target", "loss", "sigma", "timesteps"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import Sampling
 
 DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
 
@@ -272,7 +273,7 @@ def test_what_scale_1_has_not_is_left_out_of_a_table_that_holds_other_scales():
 
 def test_every_pair_of_target_and_loss_is_planned_or_refused():
     for target in objectives.TARGETS:
-        for loss in objectives.LOSSES:
+        for loss in (name for name, cls in objectives.LOSSES.items() if cls.family == "regression"):
             entry = {"target": target, "loss": loss, "search": []}
             if "sigma" in objectives.LOSSES[loss].needs:
                 with pytest.raises(InputError, match="needs sigma"):
@@ -433,3 +434,88 @@ def test_weights_that_cannot_be_had_are_one_line(changes, said):
     with pytest.raises(InputError) as caught:
         planned(**{"scales": [2, 4], "objectives": ["l1", "eco"]} | changes)
     assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+
+
+SR3 = {"sr3": {"channels": 8, "mults": [1, 2], "attention": [], "blocks": 1, "groups": 4}}
+WEIGHED = {"recipe": "nutl", "timesteps.terminal": {"weight": "alpha_bar"}}
+
+
+def test_diffusion_stands_beside_regression_and_each_objective_finds_its_networks():
+    plan = planned(
+        models={**SR3, "imdn": {}}, objectives={"l1": {}, "ddpm": {}, "dream": {"search": []}, "nutl": WEIGHED},
+        process={"T": 1000}, validation={"images": 2, "crop": 32, "steps": 10}, train={"steps": 200},
+        evaluation={"sampling": {"sampler": "ddim", "steps": 50}},
+    )  # fmt: skip
+    found = {one.id: one for one in plan.combinations}
+    assert list(found) == ["x2/sr3/ddpm", "x2/sr3/dream", "x2/sr3/nutl", "x2/imdn/l1"]
+    assert [name for name, _ in plan.skipped] == ["x2/sr3/l1", "x2/imdn/ddpm", "x2/imdn/dream", "x2/imdn/nutl"]
+    assert list(found["x2/sr3/nutl"].axes.ranges) == ["timesteps.t_max", "timesteps.ratio"]
+    assert found["x2/sr3/ddpm"].process.T == 1000 and found["x2/imdn/l1"].process is None
+    text = plan.text(2)
+    assert "sr3/ddpm draws a picture in 50 passes, in 10 for a validation" in text
+    assert "sr3/nutl draws a picture in 17 passes, in 5 for a validation" in text and "not in the estimate" not in text
+
+    trial = plan.trial(found["x2/sr3/dream"], {}, 0, "ab" * 32, None)
+    assert (trial.process.T, trial.sampling) == (1000, Sampling(sampler="ddim", steps=10))
+    assert (trial.measured.images, trial.measured.crop, trial.measured.draws) == (2, 32, 1)
+    moved = plan.trial(found["x2/sr3/nutl"], {"timesteps.t_max": 0.8, "timesteps.ratio": 0.25}, 0, "ab" * 32, None)
+    assert moved.sampling == Sampling(sampler="truncated", steps=10, t_max=0.8, t_min=0.2)
+    plain = plan.trial(found["x2/imdn/l1"], {}, 0, "ab" * 32, None)
+    assert plain.process is None and plain.sampling is None and plain.measured.crop == 32
+
+
+def test_a_grid_over_p_with_null_is_rows_and_a_model_may_have_noise_of_its_own():
+    models = {**SR3, "v": {"model": "sr3", **SR3["sr3"], "process": {"prediction": "v"}}}
+    plan = planned(models=models, objectives={"dream": {"grid": {"loss.p": [0, 1, None]}}}, process={"T": 1000})
+    assert [one.id for one in plan.combinations if one.label == "sr3"] == [
+        "x2/sr3/dream[loss.p=0.0]", "x2/sr3/dream[loss.p=1.0]", "x2/sr3/dream[loss.p=null]",
+    ]  # fmt: skip
+    assert {one.label: (one.process.T, one.process.prediction) for one in plan.combinations} == {
+        "sr3": (1000, "eps"), "v": (1000, "v"),
+    }  # fmt: skip
+    assert "validations are not in the estimate: give validation.images and validation.crop" in plan.text(2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objectives": ["nutl"]}, "x2/sr3/nutl: process: at T=2000 alpha-bar is 4.4e-05, .*weight: alpha_bar"),
+        ({"process": {"steps": 3}}, r"process: unknown key 'steps'"),
+        ({"process": {"T": 200}}, "process: the chain ends with alpha-bar 0.37, above 0.02"),
+        ({"models": {"imdn": {"process": {"T": 10}}}, "objectives": ["l1"]}, "models.imdn.process: imdn is no diff"),
+        (
+            {"train": {"patch": 7}, "models": {"sr3": SR3["sr3"] | {"mults": [1, 2, 2]}}},
+            "sr3 works on windows of 2 pix",
+        ),
+        (
+            {"models": {**SR3, "imdn": {}}, "objectives": ["ddpm", "kd"], "teacher": {"model": "sr3"}},
+            "teacher: target 'hr' with loss 'l1' cannot train a diffusion network",
+        ),
+        ({"validation": {"crop": 33}}, "validation.crop: 33 HR pixels are no whole number of LR pixels at x2"),
+        (
+            {"validation": {"steps": 2001}},
+            "validation.steps: the process of x2/sr3/ddpm has 2000 steps, fewer than 2001",
+        ),
+        ({"validation": {"metrics": ["lpips_vgg"]}}, "validation.*a validation measures .* for evaluation"),
+        ({"evaluation": {"sampling": {"steps": 5000}}}, "the process of x2/sr3/ddpm has 2000 steps, fewer than 5000"),
+        (
+            {"objectives": {"nutl": WEIGHED}, "validation": {"steps": 7}},
+            "validation.steps: of 7 steps none may lie between t_max and t_min of x2/sr3/nutl; give at least 8",
+        ),
+        (
+            {"objectives": {"nutl": WEIGHED | {"search": []}}, "evaluation": {"sampling": {"steps": 2}}},
+            "evaluation.sampling.steps: of 2 steps none .*; give at least 3",
+        ),
+        ({"evaluation": {"sampling": {"eta": 1}}}, "evaluation.sampling.*eta goes with the sampler ddim"),
+        ({"objectives": ["l1"]}, "objectives.l1: target 'hr' with loss 'l1' cannot train a diffusion network"),
+    ],
+)
+def test_noise_and_sampling_that_cannot_be_are_refused(changes, said):
+    with pytest.raises(InputError, match=said):
+        planned(**{"models": SR3, "objectives": ["ddpm"]} | changes)
+
+
+def test_what_diffusion_brought_moves_no_other_run():
+    config = planned().config
+    assert config.model_dump(mode="json").keys().isdisjoint({"process", "validation"})
+    assert "sampling" not in config.model_dump(mode="json")["evaluation"]

@@ -3,9 +3,10 @@
 import pytest
 
 from objectives import RECIPES
-from orchestrator.plan.trial import GroupConfig, TrainConfig, TrialConfig
+from orchestrator.plan.trial import GroupConfig, Measured, TrainConfig, TrialConfig
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 
 TRIAL = TrialConfig(
     model="imdn", scale=2, hyper={"channels": 32, "blocks": 2}, objective=RECIPES["eco"], train=TrainConfig(),
@@ -31,7 +32,9 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
     versions = {
         name: TrialConfig.parse(fields | {"objective": spec.model_dump(mode="json")}, "trial").numerics_version
         for name, spec in RECIPES.items()
+        if spec.timesteps is None
     }
+    assert DIFFUSION.numerics_version == 1
     others = {name: version for name, version in versions.items() if version != 1}
     assert others == {
         "constant_sigma": 3, "sampled_sigma": 3, "expectation": 3, "expectation_only": 3, "eco+expectation": 3,
@@ -46,6 +49,7 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
     [
         ({"train": {"checkpoint_every": 7}}, False),
         ({"train": {"snapshots": [0.5]}}, False),
+        ({"train": {"checkpointing": True}}, False),
         ({"train": {"lr": 2.1e-4}}, True),
         ({"train": {"validate_every": 50}}, False),
         ({"protocol": "uncropped"}, False),
@@ -173,3 +177,47 @@ def test_a_group_that_the_objective_has_no_update_for_is_refused():
         TrialConfig.parse(TRIAL.model_dump() | {"train": train}, "trial")
     with pytest.raises(InputError, match=f"^here.{said}$"):
         TrainConfig(**train).check_groups(RECIPES["eco"], "here.train")
+
+
+DIFFUSION = TrialConfig(
+    model="sr3", scale=2, hyper={}, objective=RECIPES["dream"], train=TrainConfig(), seed=1, protocol="classical",
+    metrics=("psnr_y",), data_hash="ab" * 32, process=ProcessParams(), sampling=Sampling(steps=20),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "moves"),
+    [
+        ({"process": ProcessParams(T=1000)}, True),
+        ({"process": ProcessParams(prediction="v")}, True),
+        ({"objective": RECIPES["ddpm"]}, True),
+        ({"sampling": Sampling(sampler="ddim", steps=5)}, False),
+        ({"measured": Measured(images=3, crop=48, draws=5)}, False),
+    ],
+)
+def test_a_diffusion_trial_is_its_noise_and_not_how_it_is_sampled(change, moves):
+    other = DIFFUSION.model_copy(update=change)
+    assert (other.fingerprint != DIFFUSION.fingerprint) is moves
+    if not moves:
+        assert other.scored_by != DIFFUSION.scored_by and not DIFFUSION.measures(other)
+        assert DIFFUSION.measured_as(other) == other
+    assert TrialConfig.model_validate_json(other.model_dump_json()) == other
+
+
+def test_what_regression_does_not_have_is_in_no_dump_of_it():
+    assert TRIAL.model_dump(mode="json").keys().isdisjoint({"process", "sampling", "measured"})
+    assert TRIAL.model_dump(mode="json")["objective"]["timesteps"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"process": None}, r"loss dream needs process \(got None\)"),
+        ({"sampling": None}, r"loss dream needs sampling \(got None\)"),
+        ({"objective": RECIPES["l1"].model_dump()}, "loss l1 has no process"),
+        ({"objective": RECIPES["nutl"].model_dump()}, r"process: at T=2000 alpha-bar is 4.4e-05, .* times 151"),
+    ],
+)
+def test_a_trial_has_noise_and_sampling_where_its_loss_has_levels_of_noise(change, said):
+    with pytest.raises(InputError, match=said):
+        TrialConfig.parse(DIFFUSION.model_dump(mode="json") | change, "trial")

@@ -341,9 +341,9 @@ def test_validation_images_that_take_too_much_are_computed_in_tiles_that_change_
 ):
     seen, compute = [], validation.super_resolve
 
-    def watched(net, lr_BCHW, options):
+    def watched(net, lr_BCHW, options, **rest):
         seen.append(options.tile)
-        return compute(net, lr_BCHW, options=options)
+        return compute(net, lr_BCHW, options=options, **rest)
 
     monkeypatch.setattr(validation, "super_resolve", watched)
     config = plan(model="vdsr", hyper={"channels": 8, "blocks": 2})

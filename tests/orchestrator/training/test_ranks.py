@@ -14,16 +14,18 @@ from objectives import resolve
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL
 from orchestrator.training.loop import run_trial
 from orchestrator.training.ranks import Ranks
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS, BATCH = 30, 6
 NARROW = {"expectation": {"recipe": "expectation", "sigma.width": 8}}  # as wide as the network, and not 20 times that
+NARROW["dream+nutl"] = {"recipe": "dream+nutl", "timesteps.terminal": {"weight": "alpha_bar"}}
 
 WORKER = """
 import json, os, sys
@@ -74,10 +76,10 @@ def store(tmp_path_factory) -> PatchStore:
 
 @pytest.fixture
 def plan(store):
-    def make(objective: str = "l1", **train) -> TrialConfig:
+    def make(objective: str = "l1", *, noise: dict | None = None, **train) -> TrialConfig:
         given = {"steps": STEPS, "batch_size": BATCH, "patch": 8, "lr": 2e-3, "ema": 0.9, "clip_norm": 1.0}
         return TrialConfig(
-            model="edsr_baseline", scale=2, hyper={"channels": 8, "blocks": 1},
+            **{"model": "edsr_baseline", "scale": 2, "hyper": {"channels": 8, "blocks": 1}} | (noise or {}),
             objective=resolve(NARROW.get(objective, objective)),
             train=TrainConfig(**given | {"validate_every": 5, "checkpoint_every": 4} | train), seed=5,
             protocol="classical", metrics=("psnr_y", "ssim_y"), data_hash=store.data_hash,
@@ -154,6 +156,22 @@ def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batc
     slices = [json.loads((shared / f"ids{rank}.json").read_text()) for rank in range(world)]
     gathered = [[i for ids in step for i in ids] for step in zip(*slices, strict=True)]
     assert gathered == [list(range(step * BATCH, (step + 1) * BATCH)) for step in range(STEPS)]
+
+
+@pytest.mark.timeout(240)
+def test_two_workers_train_a_diffusion_network_in_both_its_updates_as_one(plan, store, tmp_path):
+    """Steps, noise levels and noise are drawn by sample, validations' noise by image; no dropout."""
+    noise = {
+        "model": "sr3", "process": ProcessParams(T=40, beta_end=0.3, prediction="v"),
+        "sampling": Sampling(sampler="ddim", steps=3),
+        "measured": Measured(images=2, crop=16),
+        "hyper": {"channels": 8, "mults": (1,), "attention": (), "blocks": 1, "dropout": 0.0, "groups": 4},
+    }  # fmt: skip
+    config = plan("dream+nutl", noise=noise)
+    assert run_trial(config, store, lambda *_: "continue", out_dir=tmp_path / "one").status == "complete"
+    results = run(config, store, tmp_path / "two", 2)
+    assert [r["status"] for r in results] == ["complete"] * 2
+    assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
 def test_accumulation_equals_one_pass(plan, store, tmp_path):

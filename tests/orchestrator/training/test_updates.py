@@ -89,7 +89,7 @@ GROUPS = {
 
 
 def install(name: str, setattr=setattr) -> None:
-    setattr(loop, "Objective", STAND_INS[name])
+    setattr(loop, "build_objective", lambda config: STAND_INS[name](config.objective))
     setattr(ObjectiveSpec, "update_names", STAND_INS[name].names)
 
 

@@ -45,6 +45,8 @@ LISTS: list[tuple[str, str, int, dict[str, Any]]] = [  # file, model, scale, hyp
     ("SwinIR-realM_x4", "swinir", 4, {"tail": "nearest+conv"}),
     *((f"IMDN_x{s}", "imdn", s, {}) for s in (2, 3, 4, 8)),
     ("IMDN_AS_x4_any_", "imdn_as", 4, {}),
+    ("SR3_face16_128", "sr3", 8, {}),
+    ("SR3_div2k_160", "sr3", 4, {"attention": ()}),
 ]
 WRAPPERS = ("params", "params_ema", "state_dict", "model", "module.", "")
 SMALL = {"channels": 16, "blocks": 2}

@@ -1,0 +1,150 @@
+"""Losses: how the miss is measured, as declared hyperparameters; and what a run must supply for an objective's parts.
+
+Of regression: plain ones and those of He & Cheng 2022 (https://arxiv.org/abs/2201.10084), on images in [0, 1]. Of
+diffusion: DDPM (https://arxiv.org/abs/2006.11239) as SR3 trains (https://arxiv.org/abs/2104.07636), DRM and DREAM
+(https://arxiv.org/abs/2312.00210), Min-SNR (https://arxiv.org/abs/2303.09556); whether a network guesses the noise in a
+state, the picture or v, is the noise process's word (`prediction`). No torch.
+
+`needs`, what a run must supply, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr" (that SR downscaled
+again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from sr_models.params import Params, SearchRange, searchable
+
+Family = Literal["regression", "diffusion"]
+Need = Literal["mu", "mu_lr", "partner", "sigma"]
+
+NOTHING: frozenset[Need] = frozenset()
+
+
+class LossParams(Params):
+    """Base of the losses."""
+
+    family: ClassVar[Family] = "regression"
+    """Which networks it trains."""
+    needs: ClassVar[frozenset[Need]] = NOTHING
+    noisy: ClassVar[bool] = False
+    """Whether the loss draws z, standard normal noise of the target's shape."""
+    auxiliary: ClassVar[bool] = True
+    """Whether a sigma branch beside the loss learns from its auxiliary loss."""
+
+
+class L1(LossParams):
+    """Mean |y - mu|."""
+
+    kind: Literal["l1"] = "l1"
+
+
+class L2(LossParams):
+    """Mean (y - mu)^2."""
+
+    kind: Literal["l2"] = "l2"
+
+
+class Charbonnier(LossParams):
+    """Mean sqrt((y - mu)^2 + eps^2), a smooth L1 (LapSRN, https://arxiv.org/abs/1704.03915)."""
+
+    kind: Literal["charbonnier"] = "charbonnier"
+    eps: float = searchable(
+        1e-3,
+        SearchRange(low=1e-4, high=1e-2, log=True),
+        "radius of the rounded corner, in image units (1 = white), > 0",
+        gt=0,
+    )
+
+
+class ConstantSigma(LossParams):
+    """Mean |y + k z - mu|, z ~ N(0, 1) per element: L1 to a noisy target (He & Cheng Eq. 7; k is not printed there)."""
+
+    kind: Literal["constant_sigma"] = "constant_sigma"
+    noisy: ClassVar[bool] = True
+    k: float = searchable(
+        2 / 255,
+        SearchRange(low=0.5 / 255, high=8 / 255, log=True),
+        "standard deviation of the noise, in image units (1 = white), > 0",
+        gt=0,
+    )
+
+
+class SampledSigma(LossParams):
+    """Mean |y - (mu + sigma z)|, sigma that of the branch, which learns from this alone (He & Cheng Eq. 6).
+
+    To be shown, not to be used: no noise misses y less, so sigma collapses to 0 (their Fig. 2).
+    """
+
+    kind: Literal["sampled_sigma"] = "sampled_sigma"
+    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
+    noisy: ClassVar[bool] = True
+    auxiliary: ClassVar[bool] = False
+
+
+class Expectation(LossParams):
+    """The expectation loss, mean |y - (mu + |y - mu| z)|, z ~ N(0, 1) per element (He & Cheng Eq. 8)."""
+
+    kind: Literal["expectation"] = "expectation"
+    noisy: ClassVar[bool] = True
+    zero_below_average: bool = Field(
+        default=True,
+        description="zero the |y - mu| that scales z where it is below its image's average: plain L1 there",
+    )
+
+
+class NoLoss(LossParams):
+    """No main term: the sigma branch's auxiliary loss trains the network alone (He & Cheng Table 1, "Eq. 10 only")."""
+
+    kind: Literal["none"] = "none"
+    needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
+
+
+class DiffusionLoss(LossParams):
+    """Base of the losses on noisy states, in [-1, 1] and as the network's own space has them."""
+
+    family: ClassVar[Family] = "diffusion"
+    norm: Literal["l1", "l2"] = Field(default="l1", description="of what the network's guess misses: |.| or (.)^2")
+
+
+class DDPM(DiffusionLoss):
+    """The guess of what is noise in a noisy picture, at a noise level drawn for each sample (SR3 Eq. 6)."""
+
+    kind: Literal["ddpm"] = "ddpm"
+
+
+class DRM(DiffusionLoss):
+    """The picture that a first guess stands for made noisy again, and what leads from there to y (DREAM Eq. 10, 11).
+
+    One more pass, without gradient and in evaluation mode.
+    """
+
+    kind: Literal["drm"] = "drm"
+    noise: Literal["shared", "independent"] = Field(
+        default="shared", description="of the second state: the first one's, which works better, or other noise"
+    )
+
+
+class DREAM(DiffusionLoss):
+    """DRM with shared noise, as far as (sqrt(1 - alpha_bar))^p: most where there is most noise (DREAM Alg. 3)."""
+
+    kind: Literal["dream"] = "dream"
+    p: float | None = searchable(
+        1.0,
+        SearchRange(low=0.0, high=3.0),
+        "exponent, >= 0: 0 is drm, and the larger the nearer to ddpm; null: ddpm, and no first pass",
+        ge=0,
+        le=1000,
+    )
+
+
+class MinSNR(DiffusionLoss):
+    """ddpm weighed by min(SNR, gamma): low noise counts no more than a signal-to-noise ratio of gamma."""
+
+    kind: Literal["min_snr"] = "min_snr"
+    norm: Literal["l1", "l2"] = Field(default="l2", description="of what the network's guess misses: |.| or (.)^2")
+    gamma: float = searchable(
+        5.0, SearchRange(low=1.0, high=20.0, log=True), "largest signal-to-noise ratio that weighs, > 0", gt=0, le=1e6
+    )

@@ -1,0 +1,76 @@
+"""Diffusion networks through the commands: planned, searched, trained, drawn from and scored beside bicubic."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from sr_models.checkpoints.folder import CheckpointInfo
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH_SECONDS = 300
+"""Longest one command may take; an idle machine needs a fifth."""
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * LAUNCH_SECONDS)]
+
+
+def command(module: str, *arguments: str) -> str:
+    """What a command says, once it has ended well."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "PYTEST_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT, env=inherited, capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Path) -> None:
+    for i, (split, count) in enumerate({"train": 2, "validation": 2, "test": 1}.items()):
+        (tmp_path / split).mkdir()
+        for k in range(count):
+            blocks = np.random.Generator(np.random.Philox(10 * i + k)).integers(0, 256, (8, 9, 3))
+            pixels = np.kron(blocks, np.ones((4, 4, 1), np.int64)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / f"{k}.png")
+    folders = {split: str(tmp_path / split) for split in ("train", "validation", "test")}
+    config = {
+        "name": "noise",
+        "scales": [2],
+        "models": {"sr3": {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "dropout": 0.1, "groups": 4}},
+        "objectives": {"ddpm": {}, "dream": {}},
+        "data": {split: [{"hr": folders[split]}] for split in ("train", "validation")}
+        | {"test": {"toy": {"hr": folders["test"]}}},
+        "train": {"steps": 8, "batch_size": 2, "patch": 8, "lr": 1e-3, "validate_every": 4, "checkpoint_every": 4},
+        "process": {"T": 40, "beta_end": 0.3},
+        "validation": {"images": 1, "crop": 16, "steps": 2},
+        "search": {"trials": 2},
+        "evaluation": {"metrics": ["psnr_y", "ssim_y"], "draws": 2, "sampling": {"sampler": "ddim", "steps": 3}},
+    }
+    path, output = tmp_path / "noise.yaml", tmp_path / "runs"
+    path.write_text(yaml.safe_dump(config))
+    planned = command("orchestrator.sweep", str(path), "--output", str(output), "--dry-run")
+    assert "x2/sr3/dream  2 trials of loss.p" in planned
+    assert "sr3/ddpm draws a picture in 3 passes, in 2 for a validation" in planned
+    command("orchestrator.sweep", str(path), "--output", str(output))
+
+    [run] = map(RunDir, output.glob("noise-*/"))
+    rows = [row for file in run.evaluation.glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    scored = {row["combination"]: row for row in rows}
+    assert scored.keys() == {"x2/bicubic/-", "x2/sr3/ddpm", "x2/sr3/dream"}
+    for name, row in scored.items():
+        drawn = name != "x2/bicubic/-"
+        assert row["protocol"].endswith("+ddim3") == drawn and row["deterministic"] != drawn
+        assert row["draws"] == (2 if drawn else 1) and np.isfinite(row["psnr_y"])
+    for name, winner in read_winners(run.winners).items():
+        trial = TrialRecord.read(run.trial(winner.fingerprints[0]) / TRIAL).trial_config()
+        assert (trial.process.T, trial.sampling.steps, trial.measured.crop) == (40, 2, 16), name
+        assert CheckpointInfo.read(run.trial(winner.fingerprints[0]) / "model").process == trial.process
+    assert list(run.pictures.glob("*x2*.png"))

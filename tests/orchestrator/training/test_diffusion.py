@@ -1,0 +1,190 @@
+"""Diffusion networks through the training loop: what is trained, drawn, kept; resumed and in parts it is the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sr_models
+from objectives import resolve
+from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore
+from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
+from orchestrator.run import checkpoint, journal
+from orchestrator.run.checkpoint import CHECKPOINT
+from orchestrator.run.journal import JOURNAL
+from orchestrator.training import network, validation
+from orchestrator.training.loop import run_trial
+from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.inference.super_resolve import Options, super_resolve
+
+SMALL = {"channels": 8, "mults": (1, 2), "attention": (), "blocks": 1, "dropout": 0.0, "groups": 4}
+PROCESS = ProcessParams(T=40, beta_end=0.3)
+TRAIN = {
+    "steps": 12, "batch_size": 4, "patch": 8, "lr": 1e-3, "clip_norm": 1.0, "ema": 0.9, "validate_every": 5,
+    "checkpoint_every": 3,
+}  # fmt: skip
+BOTH = {"recipe": "dream+nutl", "timesteps.terminal": {"weight": "alpha_bar"}}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> PatchStore:
+    """Two training images and two validation images at x2."""
+    folder = tmp_path_factory.mktemp("diffusion")
+    sources = {}
+    for split, seeds in {"train": (1, 2), "validation": (4, 5)}.items():
+        (folder / split).mkdir()
+        for seed in seeds:
+            rng = np.random.Generator(np.random.Philox(seed))
+            blocks = np.kron(rng.integers(0, 256, (10, 11, 3)), np.ones((4, 4, 1), np.int64))
+            Image.fromarray(blocks.astype(np.uint8)).save(folder / split / f"{seed}.png")
+        sources[split] = [ImageSource(hr=str(folder / split))]
+    return build_store(folder / "store", scale=2, **sources)
+
+
+@pytest.fixture
+def plan(store):
+    """Makes a trial's config of a network of 39 thousand parameters."""
+
+    def make(objective=BOTH, *, hyper=None, draws=2, crop=16, **train) -> TrialConfig:
+        spec = resolve(objective)
+        return TrialConfig(
+            model="sr3", scale=2, hyper=sr_models.check("sr3", 2, SMALL | (hyper or {})).model_dump(), objective=spec,
+            train=TrainConfig(**(TRAIN | train)), seed=5, protocol="classical", metrics=("psnr_y",),
+            data_hash=store.data_hash, process=PROCESS, sampling=spec.timesteps.sampled(Sampling(steps=6)),
+            measured=Measured(images=1, crop=crop, draws=draws),
+        )  # fmt: skip
+
+    return make
+
+
+def go_on(_step, _metrics) -> str:
+    return "continue"
+
+
+def read(folder: Path) -> list[dict[str, float]]:
+    found = [entry["metrics"] for entry in journal.steps(journal.read(folder / JOURNAL))]
+    for metrics in found:
+        del metrics["train.seconds"]
+    return found
+
+
+def tensors(value, where: str = "") -> dict[str, torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return {where: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {name: found for key, part in items for name, found in tensors(part, f"{where}.{key}").items()}
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert read(one) == read(other)
+    a, b = (tensors(checkpoint.load(folder / CHECKPOINT)) for folder in (one, other))
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_small_denoiser_is_trained_drawn_from_and_kept(plan, store, tmp_path):
+    """Two updates with moments of their own; validations of crops; weights that know their noise and draw pictures."""
+    config = plan()
+    result = run_trial(config, store, go_on, out_dir=tmp_path)
+    assert (result.status, result.step) == ("complete", 12)
+    own = {"model": {"loss", "lr", "loss_first"}, "terminal": {"loss", "lr", "loss_T", "loss_t_max", "loss_noise"}}
+    logged = {f"train.{name}.{log}" for name, logs in own.items() for log in logs}
+    assert all(set(metrics) == logged | {"psnr_y", "ema.psnr_y"} for metrics in read(tmp_path))
+    state = checkpoint.load(tmp_path / CHECKPOINT)
+    model, terminal = (state["optimizer"][name]["state"] for name in ("model", "terminal"))
+    assert model.keys() == terminal.keys() and not torch.equal(model[0]["exp_avg"], terminal[0]["exp_avg"])
+
+    net, info = load_checkpoint(tmp_path / "model")
+    assert info.process == PROCESS == net.process and sum(p.numel() for p in net.parameters()) < 40_000
+    [(name, lr, hr)] = store.validation()[:1]
+    name, lr, hr = validation._middle((name, lr, hr), 16, 2)
+    assert lr.shape == (8, 8, 3) and hr.shape == (16, 16, 3)
+    lr_BCHW = torch.from_numpy(np.array(lr)).permute(2, 0, 1)[None] / 255
+    seeds = [validation.noise_seed(0, name, draw) for draw in range(2)]
+    options = Options(sampling=config.sampling)
+    drawn = super_resolve(net, lr_BCHW.expand(2, -1, -1, -1), seeds=seeds, options=options).sr
+    wanted = torch.from_numpy(np.array(hr)).permute(2, 0, 1)[None] / 255
+    scores = validation.score(drawn, wanted.expand(2, -1, -1, -1), scale=2, protocol=validation.PROTOCOLS["classical"],
+                              metrics=("psnr_y",))["psnr_y"]  # fmt: skip
+    assert result.metrics["psnr_y"] == pytest.approx(sum(scores) / 2, abs=1e-6) and scores[0] != scores[1]
+
+
+class Killed(BaseException):
+    """Ends a run at once, as SIGKILL would."""
+
+
+@pytest.mark.parametrize("hyper", [{}, {"dropout": 0.3}], ids=["plain", "dropout"])
+def test_a_run_that_is_cut_goes_on_bit_for_bit(hyper, plan, store, tmp_path, monkeypatch):
+    draw = PatchStore.batch
+
+    def killed(self, **wanted):
+        if wanted["step"] == 8:
+            raise Killed
+        return draw(self, **wanted)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PatchStore, "batch", killed)
+        run_trial(plan(hyper=hyper), store, go_on, out_dir=tmp_path / "cut")
+    assert run_trial(plan(hyper=hyper), store, go_on, out_dir=tmp_path / "cut").status == "complete"
+    run_trial(plan(hyper=hyper), store, go_on, out_dir=tmp_path / "unbroken")
+    assert_equal_runs(tmp_path / "cut", tmp_path / "unbroken")
+
+
+def test_parts_of_a_batch_are_the_whole_within_float_order(plan, store, tmp_path):
+    for size in (None, 1):
+        run_trial(plan(), store, go_on, out_dir=tmp_path / str(size), micro_batch=size)
+    whole, parts = (read(tmp_path / name) for name in ("None", "1"))
+    for a, b in zip(whole, parts, strict=True):
+        for name in a:
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-3 if "psnr" in name else 1e-6), name
+
+
+def test_without_p_a_dream_trial_is_the_ddpm_trial(plan, store, tmp_path):
+    hyper = {"dropout": 0.3}
+    dream = plan({"recipe": "dream", "loss.p": None}, hyper=hyper)
+    run_trial(plan("ddpm", hyper=hyper), store, go_on, out_dir=tmp_path / "ddpm")
+    run_trial(dream, store, go_on, out_dir=tmp_path / "dream")
+    assert_equal_runs(tmp_path / "ddpm", tmp_path / "dream")
+
+
+def test_activations_that_are_computed_again_are_the_same(plan, store, tmp_path):
+    hyper = {"dropout": 0.3}
+    for name, again in (("kept", False), ("again", True)):
+        run_trial(plan(hyper=hyper, checkpointing=again), store, go_on, out_dir=tmp_path / name)
+    assert network.build_network(plan(checkpointing=True)).checkpointing
+    assert_equal_runs(tmp_path / "kept", tmp_path / "again")
+
+
+def test_bf16_trains_and_keeps_float32_weights(plan, store, tmp_path):
+    result = run_trial(plan(precision="bf16"), store, go_on, out_dir=tmp_path)
+    assert result.status == "complete"
+    state = checkpoint.load(tmp_path / CHECKPOINT)
+    assert {value.dtype for value in state["model"].values() if value.is_floating_point()} == {torch.float32}
+    exact = run_trial(plan(), store, go_on, out_dir=tmp_path / "fp32")
+    assert result.metrics["train.model.loss"] == pytest.approx(exact.metrics["train.model.loss"], rel=0.05)
+    assert result.metrics["train.model.loss"] != exact.metrics["train.model.loss"]
+
+
+def test_a_denoiser_learns_what_was_added(plan, store, tmp_path):
+    """ddpm's loss of giving nothing is E|eps| = 0.80; after 150 steps of a small network less is left."""
+    train = {"steps": 150, "lr": 4e-3, "validate_every": 50, "checkpoint_every": 1000, "ema": None}
+    run_trial(plan("ddpm", draws=1, **train), store, go_on, out_dir=tmp_path)
+    losses = [metrics["train.loss"] for metrics in read(tmp_path)]
+    assert losses[-1] < 0.6 and losses == sorted(losses, reverse=True)
+
+
+def test_a_network_is_built_with_its_trials_noise(plan):
+    net = network.build_network(plan())
+    assert net.process == PROCESS and network.build_objective(plan()).process.steps == 40
