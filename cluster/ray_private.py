@@ -143,6 +143,13 @@ def read_auth_mode_again() -> None:
         Config.initialize("")
 
 
+def forbid_auto_connect() -> None:
+    """Have Ray refuse a task before `ray.init`: by itself it joins whatever cluster this machine has known last."""
+    from ray._private import auto_init_hook
+
+    auto_init_hook.enable_auto_connect = False
+
+
 def complete_cluster_file(raw: dict[str, Any]) -> dict[str, Any]:
     """A `ray up` cluster file with Ray's defaults filled in, checked by Ray's schema; `raw` is changed.
 

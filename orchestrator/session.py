@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from cluster import capacity, ray_runtime
+from cluster.ray_private import forbid_auto_connect
 from cluster.ray_runtime import Resources
 from orchestrator.data.inputs import Inputs
 from orchestrator.plan.config import ResourceConfig, SweepConfig
@@ -37,6 +38,10 @@ class Cluster:
 
     def __init__(self, join: Callable[[], Resources]) -> None:
         self._join = join
+
+    def join(self) -> None:
+        """Connect, if that was not done before. Raises as `resources`."""
+        self.resources  # noqa: B018
 
     @cached_property
     def resources(self) -> Resources:
@@ -119,6 +124,7 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             check_reach(home, found)
             return found
 
+        forbid_auto_connect()
         cluster = Cluster(join)
         make_folders(run_dir, group=group)
         run_dir.refuse_links()
@@ -135,7 +141,7 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             if plan.config.resources.max_bytes == "auto":
                 plan = replace(plan, config=bounded(plan.config, cluster.resources))
             elif services.address or not run_dir.plan.exists():
-                cluster.resources  # noqa: B018  # what is wrong with it is known before anything is left behind
+                cluster.join()  # what is wrong with it is known before anything is left behind
             tracker = stack.enter_context(Follower(run_dir.path, services.tracking_uri))
         except InputError:
             for path in new:  # nothing was started: leave nothing behind

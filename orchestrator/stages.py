@@ -370,7 +370,7 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     folder, uri = session.run.path, session.services.tracking_uri
     board = write.write(folder)
     first_images = first_image.on_workers(
-        session.run, session.plan, session.inputs, session.home.access, session.device
+        session.run, session.plan, session.inputs, session.home.access, session.device, session.cluster.join
     )
     pictures.pictures(session.run, session.plan, session.inputs.known, first_images)
     if not session.tracker.finish():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,14 @@ def planned(run: RunDir, plan: Plan, inputs: Inputs, access: Access, seeds: str)
     return {what: FirstImage(jobs=found, metrics=metrics, seeds=seeds) for what, found in jobs.items()}
 
 
-def on_workers(run: RunDir, plan: Plan, inputs: Inputs, access: Access, device: str) -> FirstImages:
-    """Draws on the cluster, a task a set, with what a worker of a trial may hold."""
+def on_workers(
+    run: RunDir, plan: Plan, inputs: Inputs, access: Access, device: str, join: Callable[[], object]
+) -> FirstImages:
+    """Draws on the cluster, a task a set, with what a worker of a trial may hold; `join` is called if any is drawn."""
     resources = plan.config.resources
 
     def begin(seeds: str) -> dict[str, functools.partial[dict[str, bytes]]]:
+        join()
         held = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
         task = ray.remote(draw).options(max_retries=resources.max_restarts, **held)
         common = access.for_workers(), resources.cpus_per_worker, device, resources.bound

@@ -74,6 +74,7 @@ def search(
         )
     if not studies.open:
         return
+    most = at_a_time()
     verdicts: Any = _here(Verdicts) if resources.workers_per_trial > 1 else None
     in_flight = InFlight(studies, access, roles, progress, verdicts and verdicts.give.remote)
     reserved = reserved_for_trial(resources)
@@ -90,7 +91,7 @@ def search(
                     search_alg=_StudySearcher(in_flight, ROUND),
                     scheduler=_StudyScheduler(in_flight),
                     num_samples=-1,
-                    max_concurrent_trials=at_a_time(),
+                    max_concurrent_trials=most,
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(

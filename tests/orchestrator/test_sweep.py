@@ -332,6 +332,14 @@ def test_a_finished_sweep_starts_no_ray(
     assert board_of(capsys.readouterr().out) == board_of(finished.output)
 
 
+def test_a_finished_sweep_draws_again_what_is_gone(finished: Finished, launch: Launcher) -> None:
+    pictures = files(finished.run / "pictures")
+    shutil.rmtree(finished.run / "pictures")
+    again = launch(*finished.command)
+    assert again.wait() == 0, again.err.read_text()[-3000:]
+    assert files(finished.run / "pictures").keys() == pictures.keys() and again.left(within=5) == {}
+
+
 def test_finished_trials_whose_journal_is_damaged_or_gone_are_run_again_and_nothing_else_changes(
     finished: Finished, launch: Launcher
 ) -> None:
