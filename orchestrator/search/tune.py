@@ -41,7 +41,7 @@ from sr_models.errors import DiskFullError, InputError
 from sr_models.hashing import digest
 
 ROUND = 250
-"""Trials that Tune is given at a time. It keeps what it knows of each, some 0.1 MB, until all of them have ended."""
+"""Trials that Tune is given at a time. It keeps what it knows of each until all of them have ended."""
 
 
 def search(
