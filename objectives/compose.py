@@ -86,9 +86,7 @@ class Objective:
         terms = targets.BY_KIND[spec.target.kind](spec.target, batch, progress, rng)
         misses = [self._miss(model, term, rng, draw) for draw, term in enumerate(terms)]
         loss, *aux = (_weighted(terms, column) for column in zip(*misses, strict=True))
-        logs: dict[str, Tensor] = {}
-        if isinstance(spec.target, RampedTarget):
-            logs["alpha"] = torch.tensor(alpha(spec.target, progress), device=loss.device)
+        logs = self.ramp(progress, loss.device)
         if spec.target.output == "noise":
             zero = torch.zeros_like(terms[0].y)
             logs["loss_zero"] = self._miss(lambda _: (zero, zero) if spec.sigma else zero, terms[0], rng, 0)[0].mean()
@@ -97,6 +95,12 @@ class Objective:
             if spec.loss.auxiliary:
                 loss = loss + spec.sigma.beta * aux[0]
         return LossTerms(loss, logs)
+
+    def ramp(self, progress: float, device: torch.device) -> dict[str, Tensor]:
+        """The log "alpha", where a ramp exists."""
+        if not isinstance(self.spec.target, RampedTarget):
+            return {}
+        return {"alpha": torch.tensor(alpha(self.spec.target, progress), device=device)}
 
     def noisy(self, x: Tensor, rng: SampleRng, draw: int) -> Tensor:
         """An input with `lr_noise`, if there is any."""

@@ -23,8 +23,7 @@ from objectives import targets
 from objectives.batch import Batch
 from objectives.compose import LossTerms, Objective, Update, trainable
 from objectives.losses import DREAM, DRM, DiffusionLoss, MinSNR
-from objectives.ramps import alpha
-from objectives.spec import ObjectiveSpec, RampedTarget
+from objectives.spec import ObjectiveSpec
 from objectives.timesteps import Terminal, Timesteps
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level, Process, add_noise
@@ -74,7 +73,7 @@ class DiffusionObjective(Objective):
         assert timesteps is not None and isinstance(loss, DiffusionLoss)
         predict, first_guess, x0 = self._seen(model, batch, progress, rng)
         eps = rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=FIRST)
-        level, logs = levels(timesteps, self.process, rng, x0.device), self._logs(progress, x0.device)
+        level, logs = levels(timesteps, self.process, rng, x0.device), self.ramp(progress, x0.device)
         state = add_noise(x0, eps, level.gamma)
         if isinstance(loss, DRM | DREAM) and (lam := shares(loss, level)) is not None:
             other = None
@@ -107,12 +106,6 @@ class DiffusionObjective(Objective):
                 return model(condition.detach(), state, level).float()
 
         return (lambda state, level: model(condition, state, level)), first_guess, model.state(term.y)
-
-    def _logs(self, progress: float, device: torch.device) -> dict[str, Tensor]:
-        target = self.spec.target
-        return (
-            {"alpha": torch.tensor(alpha(target, progress), device=device)} if isinstance(target, RampedTarget) else {}
-        )
 
     def miss(self, loss: DiffusionLoss, out: Tensor, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What an output misses of what it should be, weighed: (B,)."""
