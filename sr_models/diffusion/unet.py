@@ -59,13 +59,9 @@ class UNet(Denoiser):
                 self.ups.append(layer(here + left.pop(), channels * mult, level in attention))
                 here = channels * mult
             if level > 0:
-                self.ups.append(self.enlarging(here))
+                self.ups.append(Upsample(here))
         self.final_conv = Block(here, outputs, dropout=0, groups=groups)
         self.apply(orthogonal)
-
-    def enlarging(self, channels: int) -> nn.Module:
-        """What doubles the sides on the way up."""
-        return Upsample(channels)
 
     def denoise(self, x_BCHW: Tensor, gamma_B: Tensor) -> Tensor:
         """The network's output for its input, whose sides are multiples of `multiple`, at the noise levels γ.
