@@ -216,6 +216,15 @@ def pad_to(x_BCHW: Tensor, height: int, width: int) -> Tensor:
     return x_BCHW
 
 
+def pad_to_window(x_BCHW: Tensor, window: int, *, always: bool = False) -> Tensor:
+    """Extend the bottom and the right by the mirror image, edge repeated, to the next multiples of `window`.
+
+    A side that is a multiple already stays, or gets one window more where `always`.
+    """
+    sides = ((size // window + (always or size % window > 0)) * window for size in x_BCHW.shape[2:])
+    return pad_to(x_BCHW, *sides)
+
+
 def _cubic(x: np.ndarray) -> np.ndarray:
     """Keys' interpolation kernel with a = -0.5, support [-2, 2]."""
     x = np.abs(x)

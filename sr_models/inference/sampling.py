@@ -17,7 +17,7 @@ from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import sample_state
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import Sampling
-from sr_models.images.operators import pad_to
+from sr_models.images.operators import pad_to, pad_to_window
 from sr_models.inference.tiling import CropRule, crop_starts
 from sr_models.rng import noise_field
 
@@ -43,7 +43,7 @@ def sample(
     """
     height, width = lr_BCHW.shape[2:]
     if crops is None:
-        x = pad_to(lr_BCHW, *(-(-side // net.window) * net.window for side in (height, width)))
+        x = pad_to_window(lr_BCHW, net.window)
         rows, columns = ([(0, (0, side * net.scale))] for side in x.shape[2:])
     else:
         if crops.length % net.window:

@@ -18,7 +18,7 @@ from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import Sampling
-from sr_models.images.operators import check_images, pad_to
+from sr_models.images.operators import check_images, pad_to_window
 from sr_models.inference.cropping import adaptive_crops, cut, paste
 from sr_models.inference.sampling import sample
 from sr_models.inference.tiling import CROP_RULES, CropRule, run_tiles
@@ -233,12 +233,3 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def pad_to_window(x_BCHW: Tensor, window: int, *, always: bool = False) -> Tensor:
-    """Extend the bottom and the right by the mirror image, edge repeated, to the next multiples of `window`.
-
-    A side that is a multiple already stays, or gets one window more where `always`.
-    """
-    sides = ((size // window + (always or size % window > 0)) * window for size in x_BCHW.shape[2:])
-    return pad_to(x_BCHW, *sides)

@@ -17,6 +17,7 @@ from sr_models.images.operators import (
     check_images,
     downscale,
     modcrop,
+    pad_to_window,
     quantize,
     resize,
     resize_float,
@@ -147,6 +148,15 @@ def test_resize_refuses_what_is_no_8_bit_image(bad: np.ndarray) -> None:
         resize_float(torch.from_numpy(bad), 2)
     with pytest.raises(ValueError, match="positive"):
         resize(noise(4, 4), -1)
+
+
+def test_padding_mirrors_with_the_edge_repeated() -> None:
+    x = torch.arange(5.0).expand(1, 1, 8, 5)
+    assert pad_to_window(x, 8)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2]
+    assert pad_to_window(x[..., :2], 8)[0, 0, 0].tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert pad_to_window(x, 1) is x
+    assert pad_to_window(x, 5, always=True)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]
+    assert pad_to_window(x[..., :4], 5, always=True).shape == (1, 1, 10, 5)
 
 
 def test_modcrop_keeps_the_top_left() -> None:

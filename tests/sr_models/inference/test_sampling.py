@@ -13,6 +13,7 @@ from sr_models.diffusion.samplers import sample_state
 from sr_models.diffusion.sr3 import SR3
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.images.operators import pad_to_window
 from sr_models.inference import sampling as module
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options, super_resolve
@@ -75,7 +76,8 @@ def test_any_size_is_padded_to_the_windows_and_cut_back(net: SR3) -> None:
     net = sr_models.build("sr3", 1, **TINY)  # type: ignore[assignment]
     net.process = ProcessParams(T=40, beta_end=0.3)
     assert net.window == 2
-    assert draw(net, torch.rand(1, 3, 5, 7)).shape == (1, 3, 5, 7)
+    lr = torch.rand(1, 3, 5, 7)
+    assert torch.equal(draw(net, lr), draw(net, pad_to_window(lr, 2))[..., :5, :7])
 
 
 def test_tiles_share_one_field_of_noise_and_their_order_does_not_count(
@@ -90,12 +92,24 @@ def test_tiles_share_one_field_of_noise_and_their_order_does_not_count(
 
 
 def test_each_tile_is_the_sample_of_its_part_with_its_part_of_the_noise(net: SR3) -> None:
-    lr = torch.rand(1, 3, 9, 10)
-    net.eval()
-    tiled = draw(net, lr, tile=6, overlap=2)  # tiles of 10 pixels, the picture is padded to 10 rows: one tile
-    [(start, (first, last))] = crop_starts(10, CropRule(10, 4), 4)
-    assert (start, first, last) == (0, 0, 40)
-    torch.testing.assert_close(tiled, draw(net, torch.cat([lr, lr[:, :, -1:]], 2))[:, :, :36], rtol=0, atol=1e-5)
+    lr = torch.rand(1, 3, 9, 22)
+    tiled = draw(net.eval(), lr, tile=6, overlap=2)  # tiles of 10 pixels, the picture is padded to 10 rows
+    whole = torch.cat([lr, lr[:, :, -1:]], 2)
+    columns = crop_starts(22, CropRule(10, 4), 4)
+    assert crop_starts(10, CropRule(10, 4), 4) == [(0, (0, 40))] and len(columns) == 3
+    for left, (start, end) in columns:
+        seen = slice(4 * left, 4 * left + 40)
+        condition = net.encode(whole[..., left : left + 10], (40, 40))
+
+        def predict(state: torch.Tensor, level: Level, condition: torch.Tensor = condition) -> torch.Tensor:
+            return net(condition, state, level).detach()
+
+        def noise(step: int, seen: slice = seen) -> torch.Tensor:
+            return torch.from_numpy(noise_field(5, (3, 40, 88), step))[None, ..., seen]
+
+        state = sample_state(predict, Process.of(net.process), noise, DDIM)
+        part = net.decode(state).clamp(0, 1)[..., :36, start - seen.start : end - seen.start]
+        torch.testing.assert_close(tiled[..., start:end], part, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", [0, 1])

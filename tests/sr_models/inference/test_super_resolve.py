@@ -7,7 +7,7 @@ from torch import Tensor
 import sr_models
 from sr_models.errors import InputError
 from sr_models.inference.bound import reach
-from sr_models.inference.super_resolve import Options, eval_mode, pad_to_window, super_resolve
+from sr_models.inference.super_resolve import Options, eval_mode, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 
@@ -32,15 +32,6 @@ def test_windows_are_padded_cropped_and_clamped(height: int, width: int) -> None
     expected = (3 * lr.repeat_interleave(2, 2).repeat_interleave(2, 3) - 1).clamp(0, 1)
     torch.testing.assert_close(out.sr, expected, rtol=0, atol=0)
     assert out.sigma is None
-
-
-def test_padding_mirrors_with_the_edge_repeated() -> None:
-    x = torch.arange(5.0).expand(1, 1, 8, 5)
-    assert pad_to_window(x, 8)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2]
-    assert pad_to_window(x[..., :2], 8)[0, 0, 0].tolist() == [0, 1, 1, 0, 0, 1, 1, 0]
-    assert pad_to_window(x, 1) is x
-    assert pad_to_window(x, 5, always=True)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]
-    assert pad_to_window(x[..., :4], 5, always=True).shape == (1, 1, 10, 5)
 
 
 def test_every_submodule_gets_its_own_mode_back_even_after_an_error() -> None:
