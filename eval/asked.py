@@ -16,7 +16,7 @@ from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.published import load_weights
 from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
-from sr_models.diffusion.samplers import check_sampling
+from sr_models.diffusion.samplers import settled
 from sr_models.images.files import sha256_file
 from sr_models.images.operators import KERNEL
 from sr_models.inference.super_resolve import Options
@@ -73,9 +73,8 @@ def load(request: ModelRequest) -> Asked:
             sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
     process = ""
     if isinstance(model, Denoiser) and options.sampling is not None:
-        sampling = options.sampling.model_copy(update={"steps": options.sampling.steps or model.process.T})
-        check_sampling(model.process, sampling)
-        options, process = replace(options, sampling=sampling), model.process.model_dump_json()
+        options = replace(options, sampling=settled(model.process, options.sampling))
+        process = model.process.model_dump_json()
     identity = Identity(
         combination=name, model=name, objective="-", target="-", loss="-", scale=scale, fingerprint=fingerprint,
         seed=-1, weights=weights, network=name,

@@ -30,7 +30,7 @@ from orchestrator.run.records import TRIAL, TrialRecord, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
-from sr_models.diffusion.samplers import check_sampling
+from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.inference.super_resolve import Options
@@ -172,8 +172,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
     drawn = entrant.sampled(evaluation)
     if drawn is not None and entrant.process is not None:
-        drawn = drawn.model_copy(update={"steps": drawn.steps or entrant.process.T})
-        check_sampling(entrant.process, drawn)
+        drawn = settled(entrant.process, drawn)
     options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn)
     subject = Subject(
         identity=entrant.identity,

@@ -37,13 +37,14 @@ def sample_state(predict: Predict, process: Process, noise: Noise, sampling: Sam
     return SAMPLERS[sampling.sampler](predict, process, noise, sampling)
 
 
-def check_sampling(params: ProcessParams, sampling: Sampling) -> None:
-    """Raise the InputError that `sample_state` would, before anything is computed."""
+def settled(params: ProcessParams, sampling: Sampling) -> Sampling:
+    """`sampling` with its number of steps named, as scores record it; raises what `sample_state` would."""
     count = len(accumulated(params.T, sampling.steps))
     if sampling.sampler == "truncated":
         used(count, sampling)
     if sampling.sampler in ("dpm_solver", "unipc"):
         check_solvers(params.alpha_bar())
+    return sampling.model_copy(update={"steps": count})
 
 
 def ancestral(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process
-from sr_models.diffusion.samplers import Predict, accumulated, evenly, sample_state, used
+from sr_models.diffusion.samplers import Predict, accumulated, evenly, sample_state, settled, used
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 
@@ -177,9 +177,24 @@ def test_all_steps_of_a_chain_are_the_chain():
     ],
 )
 def test_samplings_that_a_process_has_no_steps_for_are_refused(sampling, said):
-    process = Process.of(ProcessParams(T=40, beta_end=0.3))
+    params = ProcessParams(T=40, beta_end=0.3)
     with pytest.raises(InputError, match=said):
-        sample_state(lambda state, level: state, process, lambda k: torch.zeros(1, 1, 1, 1), sampling)
+        sample_state(lambda state, level: state, Process.of(params), lambda k: torch.zeros(1, 1, 1, 1), sampling)
+    with pytest.raises(InputError, match=said):
+        settled(params, sampling)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "truncated"])
+def test_a_settled_sampling_names_its_steps_and_is_drawn_alike(sampler):
+    params, asked = ProcessParams(T=40, beta_end=0.3), Sampling(sampler=sampler)
+    found = settled(params, asked)
+    assert found == asked.model_copy(update={"steps": 40}) and settled(params, found) == found
+    assert settled(params, Sampling(sampler=sampler, steps=7)).steps == 7
+    one, other = (
+        sample_state(lambda state, level: 0.3 * state, Process.of(params), lambda k: torch.ones(1, 1, 1, 1), sampling)
+        for sampling in (asked, found)
+    )
+    assert torch.equal(one, other)
 
 
 MEAN, SPREAD = 0.2, 0.1

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process
-from sr_models.diffusion.samplers import sample_state
+from sr_models.diffusion.samplers import sample_state, settled
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 
@@ -67,6 +67,8 @@ def test_what_a_solver_cannot_do_is_refused(diffusers, name):
             sample_state(
                 best_guess, Process.of(params), lambda k: torch.zeros(1, 1, 2, 2), Sampling(sampler=name, steps=steps)
             )
+        with pytest.raises(InputError, match=said):
+            settled(params, Sampling(sampler=name, steps=steps))
 
 
 @pytest.mark.parametrize("name", NAMES)
