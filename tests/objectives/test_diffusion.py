@@ -312,6 +312,48 @@ def test_min_snr_weighs_the_guess_of_x0_by_the_smaller_of_snr_and_gamma(predicti
     assert snr_weight(MinSNR(), "v", Level(torch.zeros(1, dtype=torch.float64), torch.ones(1))).tolist() == [0]
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_is_ddpm_under_its_weight(prediction: str) -> None:
+    process, batch, net = SHORT.model_copy(update={"prediction": prediction}), make_batch([1, 2, 3, 4]), Tiny()
+    plain = run(resolve({"recipe": "ddpm", "loss.norm": "l2"}), net, batch, process).per_sample
+    weight = snr_weight(MinSNR(gamma=0.5), prediction, net.seen[-1][1])
+    assert len(set(weight.tolist())) > 1
+    found = run(resolve({"recipe": "min_snr", "loss.gamma": 0.5}), net, batch, process).per_sample
+    torch.testing.assert_close(found, weight * plain)
+
+
+def silent() -> Tiny:
+    """A network that gives 0."""
+    net = Tiny()
+    nn.init.zeros_(net.tail.weight)
+    nn.init.zeros_(net.tail.bias)
+    return net
+
+
+def test_norms_are_of_what_is_missed() -> None:
+    process, batch, net = SHORT.model_copy(update={"prediction": "x0"}), make_batch([1, 2]), silent()
+    x0 = (2 * batch.hr - 1).flatten(1)
+    for norm, expected in (("l1", x0.abs().mean(1)), ("l2", x0.square().mean(1))):
+        found = run(resolve({"recipe": "ddpm", "loss.norm": norm}), net, batch, process).per_sample
+        torch.testing.assert_close(found, expected)
+
+
+def test_of_a_network_that_says_nothing_the_rectified_noise_is_all_that_is_missed() -> None:
+    """With a guess of 0 for eps: 2 eps under drm, or other noise and eps; (1 + lambda) eps under dream."""
+    batch, net = make_batch([1, 2, 3]), silent()
+    rng = SampleRng(batch.seed, batch.step, batch.sample_ids)
+    eps, other = (rng.noise("diffusion_noise", (3, 12, 12), "cpu", draw=draw) for draw in (0, 1))
+
+    def found(**changes: object) -> Tensor:
+        return run(resolve({"recipe": "drm", **changes}), net, batch).per_sample
+
+    torch.testing.assert_close(found(), (2 * eps).abs().flatten(1).mean(1))
+    torch.testing.assert_close(found(**{"loss.noise": "independent"}), (other + eps).abs().flatten(1).mean(1))
+    dream = run(RECIPES["dream"], net, batch).per_sample
+    lam = (1 - net.seen[-1][1].gamma ** 2).sqrt().float()
+    torch.testing.assert_close(dream, (1 + lam) * eps.abs().flatten(1).mean(1))
+
+
 @pytest.mark.parametrize(
     "timesteps", [Uniform(), Range(t_max=0.5, ratio=0.5), Range(t_max=0.5, ratio=0.5, t_low="t_min")]
 )

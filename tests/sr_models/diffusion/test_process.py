@@ -91,7 +91,9 @@ def test_training_draws_the_noise_level_within_a_step():
         level = process.between(steps, torch.full((3,), share))
         assert level.gamma.tolist() == pytest.approx([process.gamma(int(step)) for step in at], abs=1e-12)
         assert level.t.tolist() == [1, 500, 1000]
-    assert process.between(steps, torch.full((3,), 0.5)).gamma.dtype == torch.float64
+    between = process.between(steps, torch.full((3,), 0.25)).gamma
+    expected = [0.75 * process.gamma(int(step)) + 0.25 * process.gamma(int(step) - 1) for step in steps]
+    assert between.dtype == torch.float64 and between.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_level_is_one_for_the_whole_batch():
