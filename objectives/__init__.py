@@ -175,7 +175,7 @@ def check_legal(spec: ObjectiveSpec, family: str) -> None:
     if missing := rows[0].needs - spec.needs:
         raise InputError(
             f"objective: target {target!r} with loss {loss!r} needs {', '.join(sorted(missing))}"
-            " (give `sigma: {}`, or a loss other than 'none')"
+            " (give `sigma: {}`, or another loss)"
         )
 
 

@@ -166,7 +166,10 @@ def rectified(
 
 
 def snr_weight(loss: MinSNR, prediction: str, level: Level) -> Tensor:
-    """min(SNR, γ) as the loss's weight where a network gives x0, which is that over SNR for eps, over SNR + 1 for v."""
+    """min(SNR, `loss.gamma`) where a network gives x0, which is that over SNR for eps, and over SNR + 1 for v.
+
+    SNR = γ² / (1 - γ²), of the level's γ.
+    """
     signal = level.gamma**2
     if prediction == "x0":
         weight = (signal / (1 - signal)).clamp(max=loss.gamma)
