@@ -21,6 +21,7 @@ from orchestrator.ingredients import Ingredients, check_starts, find_trials, pat
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.plan.plan import Combination, higher_is_better
+from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run.folder import STORES
@@ -37,7 +38,7 @@ from sr_models.command import tell
 
 def run(session: Session) -> list[str]:
     """Run every stage that is not finished, then print the board; a line on each planned row that has no score."""
-    say(session.plan.text(session.cores))
+    say(plan_text(session.plan, session.cores))
     say(session.home.shown)
     check_starts(session.plan)
     found = find_trials(session)
