@@ -20,6 +20,8 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/needed.py": "tests/orchestrator/test_clean.py",
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
+    "orchestrator/plan/evaluation.py": "tests/orchestrator/plan/test_config.py",
+    "orchestrator/plan/resources.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/text.py": "tests/orchestrator/plan/test_plan.py",
     "orchestrator/probe/curves.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/probe/delivered.py": "tests/orchestrator/probe/test_main.py",

@@ -14,7 +14,8 @@ import sr_models
 from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal, check_process
 from objectives.timesteps import Range
-from orchestrator.plan.config import EvaluationConfig, SearchConfig, SweepConfig
+from orchestrator.plan.config import SearchConfig, SweepConfig
+from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig

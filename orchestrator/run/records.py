@@ -17,7 +17,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from orchestrator.plan.config import BoardConfig, EvaluationConfig
+from orchestrator.plan.config import BoardConfig
+from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
