@@ -385,7 +385,8 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     tell(f"\n{board}\n")
     for line in refused:
         tell(f"refused: {line}")
-    tell(rungs_text(folder))
+    if said := rungs_text(folder):
+        tell(said)
     if audited:
         tell(audit_text(audited, session.config.search.metric))
     tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
