@@ -234,6 +234,8 @@ def make_plan(config: SweepConfig) -> Plan:
             train = teacher_train(config, scale)
             train.check_groups(TEACHER_OBJECTIVE, "teacher.train")
             _check_training(config, config.teacher.model, scale, config.teacher.hyper, train, "teacher")
+    elif config.teacher is not None:
+        refuse_drawn(config.teacher.model)
     return plan
 
 
@@ -246,6 +248,12 @@ def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | Non
         return None
     asked = evaluation.sampling or Sampling()
     return spec.timesteps.sampled(asked if steps is None else asked.model_copy(update={"steps": steps}))
+
+
+def refuse_drawn(network: str) -> None:
+    """Raises InputError: a teacher that draws its pictures from noise, where it is to give one; an unknown network."""
+    if sr_models.spec(network).family == "diffusion":
+        raise InputError(f"teacher: {network} draws its pictures from noise, and a teacher gives one; name another")
 
 
 def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:
@@ -323,7 +331,7 @@ def check_sources(combinations: Sequence[Combination]) -> None:
 
     Raises:
         InputError: no such combination, one of another network to start from, one that learns no SR, a teacher of
-            another scale, combinations that need each other.
+            another scale or that draws from noise, combinations that need each other.
     """
     known = {combination.id: combination for combination in combinations}
     for one in combinations:
@@ -340,6 +348,8 @@ def check_sources(combinations: Sequence[Combination]) -> None:
                 raise InputError(
                     f"{where}: {source.id} trains {source.network}, whose weights start no {one.network} ({one.id})"
                 )
+            if weights is one.teacher:
+                refuse_drawn(source.network)
             if weights is one.teacher and source.scale != one.scale:
                 raise InputError(f"{where}: {source.id} makes no x{one.scale} pictures, which {one.id} needs")
     levels({name: combination.after for name, combination in known.items()})

@@ -12,7 +12,7 @@ import torch
 
 import sr_models
 from orchestrator.plan.config import SweepConfig, TeacherConfig
-from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.plan import Combination, Plan, refuse_drawn
 from orchestrator.run import journal
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import SHARED, TRIALS, RunDir
@@ -142,12 +142,6 @@ def teach(
     )
     centroids.bring(job, home.access, room, f"centroids x{scale}")
     return job.name
-
-
-def refuse_drawn(network: str) -> None:
-    """Raises InputError: a network that draws its pictures from noise, where a teacher gives one."""
-    if sr_models.spec(network).family == "diffusion":
-        raise InputError(f"teacher: {network} draws its pictures from noise, and a teacher gives one; name another")
 
 
 def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:

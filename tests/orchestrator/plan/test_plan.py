@@ -493,6 +493,13 @@ def test_a_grid_over_p_with_null_is_rows_and_a_model_may_have_noise_of_its_own()
             {"models": {**SR3, "imdn": {}}, "objectives": ["ddpm", "kd"], "teacher": {"model": "sr3"}},
             "teacher: target 'hr' with loss 'l1' cannot train a diffusion network",
         ),
+        *(
+            (
+                {"models": {**SR3, "imdn": {}}, "objectives": ["ddpm", "kd"], "teacher": teacher},
+                "teacher: sr3 draws its pictures from noise, and a teacher gives one",
+            )
+            for teacher in ({"model": "sr3", "weights": "FILE"}, {"from": "x2/sr3/ddpm"})
+        ),
         ({"validation": {"crop": 33}}, "validation.crop: 33 HR pixels are no whole number of LR pixels at x2"),
         (
             {"validation": {"steps": 2001}},
