@@ -91,7 +91,7 @@ def build_images(session: Session) -> dict[int, PatchStore]:
                 validation=sources["validation"],
                 scale=scale,
                 on_bad=config.data.on_bad,
-                patch=max((side for of, side in session.plan.patches if of == scale), default=1),
+                patch=session.plan.largest_patch(scale),
                 progress=tick,
             )
             for scale in config.scales

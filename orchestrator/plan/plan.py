@@ -113,6 +113,10 @@ class Plan:
             found |= {(scale, teacher_train(self.config, scale).patch) for scale in self.teacher_scales}
         return found
 
+    def largest_patch(self, scale: int) -> int:
+        """Side of the largest LR patch that some run cuts at a scale; 1 where none does."""
+        return max((side for of, side in self.patches if of == scale), default=1)
+
     @property
     def teacher_scales(self) -> tuple[int, ...]:
         """Scales at which some objective needs a teacher's output."""

@@ -307,6 +307,12 @@ class TrialRecord(Record):
 TRIAL = "trial.json"
 
 
+def exported(run: RunDir, fingerprint: str) -> Path:
+    """The folder of a finished trial's weights, averaged where it keeps an average."""
+    folder = run.trial(fingerprint)
+    return folder / ("model_ema" if TrialRecord.read(folder / TRIAL).trial_config().train.ema else "model")
+
+
 def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -> TrialRecord:
     """What a trial in `folder` goes on with: as it was begun, whoever did, if that measures what is needed now.
 

@@ -15,9 +15,9 @@ from orchestrator.plan.config import SweepConfig, TeacherConfig
 from orchestrator.plan.plan import Combination, Plan, refuse_drawn
 from orchestrator.run import journal
 from orchestrator.run.driver import Home
-from orchestrator.run.folder import SHARED, TRIALS, RunDir
+from orchestrator.run.folder import SHARED, TRIALS
 from orchestrator.run.progress import bar, moves
-from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.records import TRIAL, TrialRecord, exported
 from orchestrator.run.roles import Roles
 from orchestrator.training import centroids
 from orchestrator.training import in_full as workers
@@ -51,12 +51,6 @@ def finished_trial(home: Home, beginning: str, where: str) -> str:
     if not fingerprint.startswith(beginning):
         raise InputError(f"{where}: no trial {beginning!r}; the one whose name begins so is {fingerprint}")
     return fingerprint
-
-
-def exported(run: RunDir, fingerprint: str) -> Path:
-    """The folder of a finished trial's weights, averaged where it keeps an average."""
-    folder = run.trial(fingerprint)
-    return folder / ("model_ema" if TrialRecord.read(folder / TRIAL).trial_config().train.ema else "model")
 
 
 def check_start(one: Combination, source: Combination) -> None:
