@@ -25,7 +25,7 @@ from orchestrator.evaluate import actors, work
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate.pool import Pool
 from orchestrator.evaluate.work import Job, Unit
-from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import Access, LocalAccess
 from orchestrator.run.folder import RunDir
 from sr_models.checkpoints.folder import save_checkpoint

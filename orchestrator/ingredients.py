@@ -17,7 +17,7 @@ from orchestrator.plan.plan import Combination, Plan
 from orchestrator.plan.read import expand
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
-from orchestrator.run.records import write_plan
+from orchestrator.run.records import exported, write_plan
 from orchestrator.session import Session
 from orchestrator.training import teachers
 from orchestrator.training.centroids import Room
@@ -108,7 +108,7 @@ def path_of(
     """Where weights lie; None: a combination that has no winner yet."""
     if weights.kind == "file":
         return Path(expand(weights.name, where, scale))
-    return teachers.exported(session.run, sources[weights]) if weights in sources else None
+    return exported(session.run, sources[weights]) if weights in sources else None
 
 
 def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:

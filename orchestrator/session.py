@@ -17,9 +17,10 @@ from cluster import capacity, ray_runtime
 from cluster.ray_private import forbid_auto_connect
 from cluster.ray_runtime import Resources
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.config import ResourceConfig, SweepConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import read_yaml
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.driver import Home, home_of

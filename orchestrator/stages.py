@@ -21,6 +21,7 @@ from orchestrator.ingredients import Ingredients, check_starts, find_trials, pat
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.plan.plan import Combination, higher_is_better
+from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run.folder import STORES
@@ -37,7 +38,7 @@ from sr_models.command import tell
 
 def run(session: Session) -> list[str]:
     """Run every stage that is not finished, then print the board; a line on each planned row that has no score."""
-    say(session.plan.text(session.cores))
+    say(plan_text(session.plan, session.cores))
     say(session.home.shown)
     check_starts(session.plan)
     found = find_trials(session)
@@ -90,7 +91,7 @@ def build_images(session: Session) -> dict[int, PatchStore]:
                 validation=sources["validation"],
                 scale=scale,
                 on_bad=config.data.on_bad,
-                patch=max((side for of, side in session.plan.patches if of == scale), default=1),
+                patch=session.plan.largest_patch(scale),
                 progress=tick,
             )
             for scale in config.scales
@@ -384,7 +385,8 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     tell(f"\n{board}\n")
     for line in refused:
         tell(f"refused: {line}")
-    tell(rungs_text(folder))
+    if said := rungs_text(folder):
+        tell(said)
     if audited:
         tell(audit_text(audited, session.config.search.metric))
     tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")

@@ -20,6 +20,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
+from orchestrator.plan.text import plan_text
 from orchestrator.run.folder import SHARED, RunDir
 from sr_models.command import (
     EXIT_CODES,
@@ -107,7 +108,7 @@ def _run(argv: Sequence[str]) -> int:
     config, folder = _config(arguments)
     plan = make_plan(config)
     if arguments.dry_run:
-        tell(plan.text(os.cpu_count() or 1))
+        tell(plan_text(plan, os.cpu_count() or 1))
         if (folder.parent / SHARED).exists():
             from orchestrator.there import there_in  # reads images and weights for their hashes
 

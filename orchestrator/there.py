@@ -16,6 +16,7 @@ from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run import journal
 from orchestrator.run.folder import STORES, TRIALS, RunDir
+from orchestrator.run.records import exported
 from orchestrator.search.record import SearchRecord, record_name, search_key
 from sr_models.checkpoints.folder import CheckpointInfo
 
@@ -95,7 +96,7 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
         return journal.read(run.trial(fingerprint) / journal.JOURNAL)
 
     for scale in config.scales:
-        patch = max((side for of, side in plan.patches if of == scale), default=1)
+        patch = plan.largest_patch(scale)
         store = find_store(run.at(STORES), **sources, scale=scale, on_bad=config.data.on_bad, patch=patch)
         if store is None:
             continue
@@ -112,8 +113,6 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
         """Where weights lie; None: a trial that is not on this machine."""
         if weights.kind == "file":
             return Path(expand(weights.name, where, scale))
-        from orchestrator.training.teachers import exported  # imports Ray
-
         if weights.kind == "from":
             return exported(run, firsts[weights.name])
         names = [path.name for path in run.at(TRIALS).glob(f"{weights.name[:16]}*")]

@@ -11,7 +11,7 @@ import difflib
 import functools
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import pydantic
@@ -91,6 +91,13 @@ def search_range(field: FieldInfo) -> SearchRange | None:
     """The range a field declares for searching, or None if it may not be searched."""
     extra = field.json_schema_extra
     return SearchRange.model_validate(extra["search"]) if isinstance(extra, dict) and "search" in extra else None
+
+
+def each_once(names: Sequence[str]) -> None:
+    """Raises InputError: a name comes twice."""
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise InputError(f"{name!r} is named twice")
 
 
 def nearest(name: str, valid: Iterator[str] | list[str] | tuple[str, ...]) -> str:

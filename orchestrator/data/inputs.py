@@ -12,9 +12,9 @@ from eval.protocol import get_protocol
 from orchestrator.data.known import with_facts
 from orchestrator.data.rows import check_not_flat, lr_side
 from orchestrator.data.store import Split
-from orchestrator.plan.config import BenchmarkSource, SweepConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.read import expand, is_uri
-from orchestrator.plan.sources import SKIMAGE, ImageSource
+from orchestrator.plan.sources import SKIMAGE, BenchmarkSource, ImageSource
 from orchestrator.storage.mirror import cache_folder, localise
 from orchestrator.storage.uri import Storage
 from sr_models.command import say

@@ -30,7 +30,7 @@ from eval.rows import FEATURES, file_name, measured_key, write_rows
 from eval.score import Sampled, Scored, needs_features, sample, score_draws, set_row
 from orchestrator.data.inputs import load_benchmark
 from orchestrator.evaluate.work import Job, Picture, Unit, rows_folder
-from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import Access
 from orchestrator.run.outage import weathered
 from orchestrator.training.failure import failure_cause

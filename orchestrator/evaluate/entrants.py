@@ -16,9 +16,10 @@ from eval.protocol import get_protocol
 from eval.rows import Identity, Subject
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
-from orchestrator.plan.config import BenchmarkSource, EvaluationConfig
+from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.plan import Combination, Plan, sampling
 from orchestrator.plan.read import expand
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.access import Access
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT

@@ -12,8 +12,8 @@ from eval.benchmarks import joined
 from eval.request import ModelRequest
 from eval.rows import read_keys
 from orchestrator.evaluate.on_cluster import PROG, PoolOptions, bring_rows, one_at_a_time, report
-from orchestrator.plan.config import BenchmarkSource
 from orchestrator.plan.services import output_folder
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
 from sr_models.files import write_text

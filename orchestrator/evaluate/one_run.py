@@ -13,7 +13,7 @@ from eval.protocol import get_protocol
 from eval.report_text import table
 from eval.rows import read_keys
 from orchestrator.evaluate.on_cluster import PoolOptions, bring_rows, one_at_a_time, report
-from orchestrator.plan.config import EvaluationConfig
+from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.run.folder import RunDir

@@ -33,7 +33,7 @@ from eval.rows import (
     write_rows,
 )
 from orchestrator.data.known import with_facts
-from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import Access
 from orchestrator.run.folder import SHARED
 from orchestrator.run.progress import say

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from eval.protocol import get_metric, get_protocol
 from orchestrator.leaderboard.board import Board, Entry, Value
-from orchestrator.plan.config import EvaluationConfig
+from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 
 

@@ -61,7 +61,10 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> tuple[float | None, str]:
 
 
 def rungs_text(run: Path) -> str:
-    """How well the order at each validation predicts the final one: early stopping can favour fast schedules."""
+    """How well the order at each validation predicts the final one: early stopping can favour fast schedules.
+
+    "" where no search trial has run in full, as in a sweep that searches nothing.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     missing: dict[str, str] = {}
     for row in rung_correlation(run):
@@ -69,6 +72,8 @@ def rungs_text(run: Path) -> str:
             missing[row["combination"]] = row["reason"]
         else:
             found[row["combination"]].append(f"step {row['step']} {row['spearman']:+.2f} (n = {row['n']})")
+    if not found and not missing:
+        return ""
     lines = ["rank correlation (Spearman) of a combination's trials between a validation and the end of the run:"]
     lines += [f"  {name}: {', '.join(values)}" for name, values in found.items()]
     silent = {name: reason for name, reason in missing.items() if name not in found}

@@ -6,29 +6,23 @@ Unknown keys are refused with the nearest valid one before anything starts.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from eval.protocol import FIDELITY, get_metric, get_protocol, plain_metric
+from eval.protocol import FIDELITY, get_metric, plain_metric
 from objectives import ObjectiveSpec, resolve
+from orchestrator.plan.evaluation import EvaluationConfig, ValidationConfig
 from orchestrator.plan.paper import PaperConfig
-from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import (
-    MOST_BATCH,
-    MOST_COUNT,
-    Measured,
-    TrainConfig,
-    check_tiles,
-    overlap_field,
-    tile_field,
-)
+from orchestrator.plan.resources import ResourceConfig
+from orchestrator.plan.sources import BenchmarkSource, ImageSource
+from orchestrator.plan.trial import MOST_COUNT, TrainConfig, check_tiles, overlap_field, tile_field
 from orchestrator.plan.weights import Weights, weights_at, weights_of
 from sr_models.errors import InputError
 from sr_models.hashing import digest
-from sr_models.hyper.diffusion import ProcessParams, Sampling
-from sr_models.params import Params, nearest
+from sr_models.hyper.diffusion import ProcessParams
+from sr_models.params import Params, each_once, nearest
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"
 """What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names (255 bytes)."""
@@ -39,19 +33,11 @@ LAYOUT = 2
 2: what runs have in common lies beside them, in `shared`.
 """
 
-
 CENTROIDS_VERSION = 2
 """Of how mu and D(mu) are made, in their name: raised when their bits change, so that a store's old ones are not used.
 
 2: one thread, and tiles that no machine has a say in.
 """
-
-
-def each_once(names: Sequence[str]) -> None:
-    """Raises InputError: a name comes twice."""
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise InputError(f"{name!r} is named twice")
 
 
 class SearchConfig(Params):
@@ -145,25 +131,6 @@ class TeacherConfig(Params):
         return digest([CENTROIDS_VERSION, weights_sha256, *tiles])
 
 
-class BenchmarkSource(Params):
-    """A test set: HR images, with LR files where they exist. `{scale}` in a path stands for the scale."""
-
-    hr: str = Field(description="folder of HR images, or skimage:")
-    lr: str | None = Field(
-        default=None, description="folder of LR images; null makes LR with the MATLAB bicubic kernel (not at scale 1)"
-    )
-    include: tuple[str, ...] = Field((), description="file name patterns to take; none takes all")
-    exclude: tuple[str, ...] = Field((), description="file name patterns to leave out")
-    noise: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        exclude_if=lambda sigma: sigma is None,  # so that runs keep the names they had before there was a choice
-        description="standard deviation, in image units (1 = white), of fixed Gaussian noise on each channel of LR; "
-        "scores are means over evaluation.draws such inputs, on a board of their own; null for none",
-    )
-
-
 class DataConfig(Params):
     """Images to train on, to steer the search by, and to score winners on; no image may be in two of them."""
 
@@ -175,140 +142,12 @@ class DataConfig(Params):
     on_bad: Literal["fail", "skip"] = Field(default="fail", description="what an unreadable training image does")
 
 
-class EvaluationConfig(Params):
-    """How winners are scored."""
-
-    protocol: str = Field(default="classical", description="named protocol, stamped on every score")
-    metrics: tuple[str, ...] = Field(
-        default=("psnr_y", "ssim_y"), min_length=1, description="the first one leads the board"
-    )
-    draws: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_COUNT,
-        description="samples of a stochastic network; null: as many as the protocol says",
-    )
-    seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise of stochastic networks")
-    weights_dir: str | None = Field(
-        default=None, description="folder of what LPIPS, DISTS, FID and KID need; null: $SR_WEIGHTS_DIR, torch's cache"
-    )
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_COUNT,
-        description="processes that run networks; null: as many as the search had workers",
-    )
-    tile: int | None = tile_field(
-        "side, in LR pixels, of the tiles that SR is computed in, by validations too; in the protocol's id; null: whole"
-    )
-    tile_overlap: int = overlap_field()
-    sampling: Sampling | None = Field(
-        default=None,
-        exclude_if=lambda sampling: sampling is None,
-        description="how diffusion networks draw pictures, in protocol ids; null: all steps of their process. One that "
-        "has practised a range of timesteps is sampled on that, with as many steps",
-    )
-
-    @model_validator(mode="after")
-    def _known(self) -> EvaluationConfig:
-        check_tiles(self.tile, self.tile_overlap)
-        get_protocol(self.protocol)
-        for name in self.metrics:
-            get_metric(name)
-        each_once(self.metrics)
-        return self
-
-
-class ValidationConfig(Measured):
-    """How validations during training look at networks, where less than all that evaluation does is enough."""
-
-    steps: int | None = Field(
-        default=None,
-        ge=1,
-        description="steps that a diffusion network is sampled in; null: as evaluation.sampling says",
-    )
-    metrics: tuple[str, ...] = Field(
-        default=(), description="what is measured beside search.metric and the board's first metric"
-    )
-
-    @model_validator(mode="after")
-    def _known(self) -> ValidationConfig:
-        each_once(self.metrics)
-        for name in self.metrics:
-            get_metric(name)
-            if name not in FIDELITY:
-                raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
-        return self
-
-    @property
-    def measured(self) -> Measured:
-        """What a trial is told of it."""
-        return Measured(images=self.images, crop=self.crop, draws=self.draws)
-
-
 class BoardConfig(Params):
     """How rows are compared; moves no trial and no score, so it is in no run's name."""
 
     baseline: str | None = Field(
         default=None, description="objective that each network's other rows are compared with, by its label; or null"
     )
-
-
-class ResourceConfig(Params):
-    """What one trial holds; in no fingerprint, though bit-equality needs the same machine, cores and workers."""
-
-    workers_per_trial: int = Field(
-        default=1,
-        ge=1,
-        le=MOST_COUNT,
-        description="processes of one trial, over as many nodes as it takes; they share each batch",
-    )
-    min_workers: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_COUNT,
-        description="go on with this many while nodes are missing; null waits for all of them",
-    )
-    cpus_per_worker: int = Field(default=1, ge=1, le=MOST_COUNT, description="CPU cores and threads of one worker")
-    gpus_per_worker: float = Field(
-        default=0, ge=0, le=MOST_COUNT, description="GPUs of one worker; a fraction shares a GPU"
-    )
-    placement: Literal["pack", "spread"] = Field(
-        default="pack", description="workers of a trial on few nodes (fast exchange) or on many (one loss costs less)"
-    )
-    micro_batch: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_BATCH,
-        description="most patches in one forward pass of a worker; the rest of its share follows",
-    )
-    max_concurrent: int | None = Field(
-        default=None, ge=1, le=MOST_COUNT, description="trials at a time; null lets the cluster's size decide"
-    )
-    max_restarts: int = Field(
-        default=3, ge=0, le=MOST_COUNT, description="restarts of a trial whose worker or node was lost"
-    )
-    max_bytes: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
-        default=None,
-        description="memory that one picture may take in a worker; larger ones are computed in tiles where these "
-        "change nothing, refused before training elsewhere; auto: a worker's share of its node or GPU; null: any",
-    )
-
-    @property
-    def bound(self) -> int | None:
-        """`max_bytes`, once `orchestrator.session` has replaced auto by a number."""
-        assert self.max_bytes != "auto"
-        return self.max_bytes
-
-    @model_validator(mode="after")
-    def _possible(self) -> ResourceConfig:
-        if self.min_workers is not None and self.min_workers > self.workers_per_trial:
-            raise ValueError(f"min_workers {self.min_workers} is more than workers_per_trial {self.workers_per_trial}")
-        if self.gpus_per_worker % 1 and (self.gpus_per_worker > 1 or self.workers_per_trial > 1):
-            raise ValueError(
-                f"gpus_per_worker must be whole, or below 1 where a trial has one worker, got {self.gpus_per_worker:g}"
-            )
-        return self
 
 
 class SweepConfig(Params):

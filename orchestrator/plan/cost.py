@@ -1,4 +1,4 @@
-"""What a run costs, estimated from its multiply-adds."""
+"""What a run and a sweep cost, estimated from their multiply-adds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import sr_models
 from objectives import ObjectiveSpec
 from objectives.losses import DREAM, DRM
+from orchestrator.plan.plan import TEACHER_OBJECTIVE, Combination, Plan, sampling, teacher_train
 from orchestrator.plan.trial import Measured, TrainConfig
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 
@@ -41,12 +42,12 @@ def forwards(spec: ObjectiveSpec) -> int:
     return 3 + first + 6 * terminal
 
 
-def calls(sampling: Sampling, process: ProcessParams) -> int:
+def calls(drawn: Sampling, process: ProcessParams) -> int:
     """Passes that a picture is drawn in."""
-    steps = sampling.steps or process.T
-    if sampling.t_max is None or sampling.t_min is None:
+    steps = drawn.steps or process.T
+    if drawn.t_max is None or drawn.t_min is None:
         return steps
-    return 1 + max(round(steps * sampling.t_max) - round(steps * sampling.t_min), 0)
+    return 1 + max(round(steps * drawn.t_max) - round(steps * drawn.t_min), 0)
 
 
 def validation_seconds(
@@ -68,3 +69,39 @@ def validation_seconds(
     pictures = times * measured.images * measured.draws
     macs = sr_models.multiply_adds(network, scale, hyper)
     return pictures * passes * (measured.crop // scale) ** 2 * macs * 2 / CPU_FLOPS
+
+
+def wall_seconds(plan: Plan, cores: int) -> float:
+    """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
+    count, steps = _work(plan)
+    return (steps + count * TRIAL_SECONDS) / cores
+
+
+def gpu_hours(plan: Plan) -> float:
+    """Estimated hours of all trials' steps on one GPU of `GPU_FLOPS`."""
+    return _work(plan)[1] * CPU_FLOPS / GPU_FLOPS / 3600
+
+
+def passes(plan: Plan, combination: Combination, *, evaluated: bool = False) -> int:
+    """Passes of a diffusion network for one picture, of a validation or of the evaluation."""
+    config, process = plan.config, combination.process
+    drawn = sampling(combination.spec, config.evaluation, None if evaluated else config.validation.steps)
+    assert drawn is not None and process is not None
+    return calls(drawn, process)
+
+
+def _work(plan: Plan) -> tuple[int, float]:
+    """How many runs there are, and what their steps take one CPU core, in seconds, if none is stopped early."""
+    config, count, total = plan.config, 0, 0.0
+    for c in plan.combinations:
+        what = (c.network, c.hyper, c.scale, c.train)
+        runs = c.trials + config.seeds
+        drawn = validation_seconds(*what, config.validation.measured, passes(plan, c)) or 0.0 if c.process else 0.0
+        count, total = count + runs, total + runs * (trial_seconds(*what, c.spec) + drawn)
+    teacher = config.teacher
+    if teacher is not None and teacher.weights is None:
+        for scale in plan.teacher_scales:
+            hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
+            total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), TEACHER_OBJECTIVE)
+            count += 1
+    return count, total

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from objectives import DESCRIPTIONS, LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
-from orchestrator.plan import config, paper, trial
+from orchestrator.plan import config, evaluation, paper, resources, sources, trial
 from sr_models import MODELS
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import Params, search_range
@@ -20,18 +20,18 @@ from sr_models.params import Params, search_range
 SECTIONS: dict[str, type[Params]] = {
     "": config.SweepConfig,
     "data.": config.DataConfig,
-    "data.test.NAME.": config.BenchmarkSource,
-    "data.train[].": config.ImageSource,
+    "data.test.NAME.": sources.BenchmarkSource,
+    "data.train[].": sources.ImageSource,
     "train.": trial.TrainConfig,
     "train.groups.NAME.": trial.GroupConfig,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
     "process.": ProcessParams,
-    "validation.": config.ValidationConfig,
-    "evaluation.": config.EvaluationConfig,
+    "validation.": evaluation.ValidationConfig,
+    "evaluation.": evaluation.EvaluationConfig,
     "evaluation.sampling.": Sampling,
     "board.": config.BoardConfig,
-    "resources.": config.ResourceConfig,
+    "resources.": resources.ResourceConfig,
     "paper.": paper.PaperConfig,
 }
 

@@ -1,11 +1,10 @@
-"""From a sweep's config to its trials: legal combinations, their number of trials and what they will cost.
+"""From a sweep's config to its trials: legal combinations, and their number of trials.
 
 Nothing here imports torch, Ray or MLflow: `--dry-run` answers at once.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,8 @@ import sr_models
 from eval.protocol import AVERAGED, FIDELITY, get_metric, plain_metric
 from objectives import RECIPES, ObjectiveSpec, check_legal, check_process
 from objectives.timesteps import Range
-from orchestrator.plan.config import EvaluationConfig, SearchConfig, SweepConfig
-from orchestrator.plan.cost import CPU_FLOPS, GPU_FLOPS, TRIAL_SECONDS, calls, trial_seconds, validation_seconds
+from orchestrator.plan.config import SearchConfig, SweepConfig
+from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
@@ -114,6 +113,10 @@ class Plan:
             found |= {(scale, teacher_train(self.config, scale).patch) for scale in self.teacher_scales}
         return found
 
+    def largest_patch(self, scale: int) -> int:
+        """Side of the largest LR patch that some run cuts at a scale; 1 where none does."""
+        return max((side for of, side in self.patches if of == scale), default=1)
+
     @property
     def teacher_scales(self) -> tuple[int, ...]:
         """Scales at which some objective needs a teacher's output."""
@@ -171,106 +174,6 @@ class Plan:
             tile_overlap=self.config.evaluation.tile_overlap,
             measured=self.config.validation.measured,
         )
-
-    @property
-    def _work(self) -> tuple[int, float]:
-        """How many runs there are, and what their steps take one CPU core, in seconds, if none is stopped early."""
-        config, count, total = self.config, 0, 0.0
-        for c in self.combinations:
-            what = (c.network, c.hyper, c.scale, c.train)
-            runs = c.trials + config.seeds
-            drawn = validation_seconds(*what, config.validation.measured, self._passes(c)) or 0.0 if c.process else 0.0
-            count, total = count + runs, total + runs * (trial_seconds(*what, c.spec) + drawn)
-        teacher = config.teacher
-        if teacher is not None and teacher.weights is None:
-            for scale in self.teacher_scales:
-                hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
-                total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), TEACHER_OBJECTIVE)
-                count += 1
-        return count, total
-
-    def _passes(self, combination: Combination, *, evaluated: bool = False) -> int:
-        """Passes of a diffusion network for one picture, of a validation or of the evaluation."""
-        config, process = self.config, combination.process
-        drawn = sampling(combination.spec, config.evaluation, None if evaluated else config.validation.steps)
-        assert drawn is not None and process is not None
-        return calls(drawn, process)
-
-    def seconds(self, cores: int) -> float:
-        """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
-        count, steps = self._work
-        return (steps + count * TRIAL_SECONDS) / cores
-
-    @property
-    def gpu_hours(self) -> float:
-        """Estimated hours of all trials' steps on one GPU of `GPU_FLOPS`."""
-        return self._work[1] * CPU_FLOPS / GPU_FLOPS / 3600
-
-    def text(self, cores: int) -> str:
-        """The plan as `--dry-run` prints it."""
-        config, lines = self.config, []
-        lines.append(
-            f"sweep {config.run_name}: {len(self.combinations)} combinations, {self.trials} search trials, "
-            f"{len(self.combinations) * config.seeds} full runs with {config.seeds} other seeds"
-        )
-        lines.append(
-            f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {patches_text(config)}; "
-            f"rungs at {', '.join(map(str, self.rungs)) or 'none'}"
-        )
-        if self.teacher_scales and config.teacher is not None:
-            given = [weights.shown for s in self.teacher_scales if (weights := config.teacher.at(s))]
-            steps = 0 if given else teacher_train(config, self.teacher_scales[0]).steps
-            source = ", ".join(dict.fromkeys(given)) or f"{config.teacher.model}, trained here for {steps} steps"
-            lines.append(f"  teacher at {', '.join(f'x{s}' for s in self.teacher_scales)}: {source}")
-        width = max(len(c.id) for c in self.combinations) if self.combinations else 0
-        for c in self.combinations:
-            searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
-            searched += "" if c.spec.target.output == "sr" else "; gives no SR, so it is trained and not scored"
-            searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
-            lines.append(f"  {c.id:{width}}  {searched}")
-        lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
-        tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
-        tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
-        lines.append(
-            f"  scored on {', '.join(config.data.test)} by {', '.join(config.evaluation.metrics)} "
-            f"({config.evaluation.protocol} protocol{tiles}), beside bicubic"
-        )
-        lines += self._sampling_text
-        lines.append(
-            f"  estimated {self.seconds(cores):.0f} s on {cores} CPU cores if no trial is stopped early "
-            "(good to a factor of 2)"
-        )
-        hours = f"{self.gpu_hours:,.0f}" if self.gpu_hours >= 10 else f"{self.gpu_hours:.1f}"
-        hours = "under 0.1" if self.gpu_hours < 0.1 else hours
-        lines.append(
-            f"  or {hours} GPU-hours on one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does "
-            "(good to a factor of 3)"
-        )
-        if config.paper:
-            lines.append(f"  printed numbers beside them: {self._printed}, of {config.paper.source}")
-        return "\n".join(lines)
-
-    @property
-    def _sampling_text(self) -> list[str]:
-        """What drawing pictures takes, where there are diffusion networks."""
-        lines: dict[str, None] = {}
-        measured = self.config.validation.measured
-        for c in (c for c in self.combinations if c.process):
-            scored, seen = self._passes(c, evaluated=True), self._passes(c)
-            lines[f"  {c.label}/{c.objective} draws a picture in {scored} passes, in {seen} for a validation"] = None
-        if lines and (measured.images is None or measured.crop is None):
-            lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
-        return list(lines)
-
-    @property
-    def _printed(self) -> int:
-        """How many of the paper's numbers stand beside a number of this plan."""
-        config, paper = self.config, self.config.paper
-        rows = [*(c.id for c in self.combinations), *(f"x{scale}/bicubic/-" for scale in config.scales)]
-        cells = itertools.product(rows, config.data.test, config.evaluation.metrics)
-        if paper is None:
-            return 0
-        return sum(paper.score(*cell) is not None for cell in cells) + sum(row in paper.parameters for row in rows)
 
     @property
     def trials(self) -> int:
@@ -335,6 +238,8 @@ def make_plan(config: SweepConfig) -> Plan:
             train = teacher_train(config, scale)
             train.check_groups(TEACHER_OBJECTIVE, "teacher.train")
             _check_training(config, config.teacher.model, scale, config.teacher.hyper, train, "teacher")
+    elif config.teacher is not None:
+        refuse_drawn(config.teacher.model)
     return plan
 
 
@@ -347,6 +252,12 @@ def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | Non
         return None
     asked = evaluation.sampling or Sampling()
     return spec.timesteps.sampled(asked if steps is None else asked.model_copy(update={"steps": steps}))
+
+
+def refuse_drawn(network: str) -> None:
+    """Raises InputError: a teacher that draws its pictures from noise, where it is to give one; an unknown network."""
+    if sr_models.spec(network).family == "diffusion":
+        raise InputError(f"teacher: {network} draws its pictures from noise, and a teacher gives one; name another")
 
 
 def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:
@@ -424,7 +335,7 @@ def check_sources(combinations: Sequence[Combination]) -> None:
 
     Raises:
         InputError: no such combination, one of another network to start from, one that learns no SR, a teacher of
-            another scale, combinations that need each other.
+            another scale or that draws from noise, combinations that need each other.
     """
     known = {combination.id: combination for combination in combinations}
     for one in combinations:
@@ -441,6 +352,8 @@ def check_sources(combinations: Sequence[Combination]) -> None:
                 raise InputError(
                     f"{where}: {source.id} trains {source.network}, whose weights start no {one.network} ({one.id})"
                 )
+            if weights is one.teacher:
+                refuse_drawn(source.network)
             if weights is one.teacher and source.scale != one.scale:
                 raise InputError(f"{where}: {source.id} makes no x{one.scale} pictures, which {one.id} needs")
     levels({name: combination.after for name, combination in known.items()})
@@ -523,11 +436,3 @@ def teacher_train(config: SweepConfig, scale: int) -> TrainConfig:
     assert config.teacher is not None
     train = config.train.changed(config.teacher.train, "teacher.train").at(scale, "teacher.train")
     return train.model_copy(update={"snapshots": ()})
-
-
-def patches_text(config: SweepConfig) -> str:
-    """What a plan says of the side of the patches that `train` cuts."""
-    side = config.train.hr_patch
-    if side is None:
-        return f"{config.train.patch} px"
-    return f"{side} HR px ({', '.join(f'{side // scale} at x{scale}' for scale in config.scales)})"

@@ -109,6 +109,25 @@ class ImageSource(Params):
         return pair_folder(self.hr_files(), whole, folder, scale, globs=globs)
 
 
+class BenchmarkSource(Params):
+    """A test set: HR images, with LR files where they exist. `{scale}` in a path stands for the scale."""
+
+    hr: str = Field(description="folder of HR images, or skimage:")
+    lr: str | None = Field(
+        default=None, description="folder of LR images; null makes LR with the MATLAB bicubic kernel (not at scale 1)"
+    )
+    include: tuple[str, ...] = Field((), description="file name patterns to take; none takes all")
+    exclude: tuple[str, ...] = Field((), description="file name patterns to leave out")
+    noise: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        exclude_if=lambda sigma: sigma is None,  # so that runs keep the names they had before there was a choice
+        description="standard deviation, in image units (1 = white), of fixed Gaussian noise on each channel of LR; "
+        "scores are means over evaluation.draws such inputs, on a board of their own; null for none",
+    )
+
+
 def skimage_folder() -> Path:
     """scikit-image's packaged data, found without importing the package."""
     spec = find_spec("skimage")

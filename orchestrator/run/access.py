@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from orchestrator.data.inputs import Inputs
 from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore, opened
-from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal, lease
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT

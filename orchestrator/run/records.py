@@ -17,7 +17,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from orchestrator.plan.config import BoardConfig, EvaluationConfig
+from orchestrator.plan.config import BoardConfig
+from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
 from orchestrator.plan.read import read_yaml
@@ -304,6 +305,12 @@ class TrialRecord(Record):
 
 
 TRIAL = "trial.json"
+
+
+def exported(run: RunDir, fingerprint: str) -> Path:
+    """The folder of a finished trial's weights, averaged where it keeps an average."""
+    folder = run.trial(fingerprint)
+    return folder / ("model_ema" if TrialRecord.read(folder / TRIAL).trial_config().train.ema else "model")
 
 
 def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -> TrialRecord:

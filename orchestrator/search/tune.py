@@ -27,7 +27,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.ray_private import QUIET_TUNE
-from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run.access import Access
 from orchestrator.run.progress import say
 from orchestrator.run.roles import Roles

@@ -21,7 +21,7 @@ import torch
 import sr_models
 from orchestrator.data.store import PatchStore
 from orchestrator.data.table import ImageRow, ImageTable, write_tables
-from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run.access import Access
 from orchestrator.run.folder import STORES
 from orchestrator.run.progress import bar

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import journal
 from orchestrator.run.access import Access

@@ -12,12 +12,12 @@ import torch
 
 import sr_models
 from orchestrator.plan.config import SweepConfig, TeacherConfig
-from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.plan import Combination, Plan, refuse_drawn
 from orchestrator.run import journal
 from orchestrator.run.driver import Home
-from orchestrator.run.folder import SHARED, TRIALS, RunDir
+from orchestrator.run.folder import SHARED, TRIALS
 from orchestrator.run.progress import bar, moves
-from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.records import TRIAL, TrialRecord, exported
 from orchestrator.run.roles import Roles
 from orchestrator.training import centroids
 from orchestrator.training import in_full as workers
@@ -51,12 +51,6 @@ def finished_trial(home: Home, beginning: str, where: str) -> str:
     if not fingerprint.startswith(beginning):
         raise InputError(f"{where}: no trial {beginning!r}; the one whose name begins so is {fingerprint}")
     return fingerprint
-
-
-def exported(run: RunDir, fingerprint: str) -> Path:
-    """The folder of a finished trial's weights, averaged where it keeps an average."""
-    folder = run.trial(fingerprint)
-    return folder / ("model_ema" if TrialRecord.read(folder / TRIAL).trial_config().train.ema else "model")
 
 
 def check_start(one: Combination, source: Combination) -> None:
@@ -142,12 +136,6 @@ def teach(
     )
     centroids.bring(job, home.access, room, f"centroids x{scale}")
     return job.name
-
-
-def refuse_drawn(network: str) -> None:
-    """Raises InputError: a network that draws its pictures from noise, where a teacher gives one."""
-    if sr_models.spec(network).family == "diffusion":
-        raise InputError(f"teacher: {network} draws its pictures from noise, and a teacher gives one; name another")
 
 
 def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.ray_runtime import TRIAL_SLOT
-from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.access import Access
 from orchestrator.run.journal import TrialResult

@@ -1,12 +1,14 @@
-"""A node's cache; an S3 server on the loopback and storages of each kind, for tests of what talks to a bucket."""
+"""A node's cache; commands as users give them; an S3 server on the loopback and storages of each kind."""
 
 import http.client
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,10 @@ from orchestrator.storage import mirror
 from orchestrator.storage import uri as storage
 from orchestrator.storage.uri import Storage
 
+ROOT = Path(__file__).resolve().parents[2]
 KEY, SECRET = "AKIATESTTESTTEST", "se/cret+of@ours"
+COMMAND_SECONDS = 300
+"""Longest that a command may take; an idle machine needs a fifth."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +29,22 @@ def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SR_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def command() -> Callable[..., str]:
+    """`command("eval", "--model", ...)` runs a module in a process of its own: what it says, once it has ended well."""
+
+    def run(module: str, *arguments: str) -> str:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "PYTEST_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT, env=inherited, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

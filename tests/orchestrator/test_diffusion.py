@@ -1,8 +1,5 @@
 """Diffusion networks through the commands: planned, searched, trained, drawn from and scored beside bicubic."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +12,10 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, TrialRecord, read_winners
 from sr_models.checkpoints.folder import CheckpointInfo
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCH_SECONDS = 300
-"""Longest one command may take; an idle machine needs a fifth."""
-
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * LAUNCH_SECONDS)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def command(module: str, *arguments: str) -> str:
-    """What a command says, once it has ended well."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "PYTEST_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT, env=inherited, capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Path) -> None:
+def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Path, command) -> None:
     for i, (split, count) in enumerate({"train": 2, "validation": 2, "test": 1}.items()):
         (tmp_path / split).mkdir()
         for k in range(count):

@@ -15,7 +15,7 @@ from orchestrator.plan.weights import Weights
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
-from orchestrator.run.records import SearchCounts, WinnerRecord, begin_trial, write_winners
+from orchestrator.run.records import SearchCounts, WinnerRecord, begin_trial, exported, write_winners
 from orchestrator.training import teachers
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import load_checkpoint
@@ -79,7 +79,7 @@ def test_what_needs_a_winner_is_known_once_there_is_one(run: RunDir) -> None:
 def test_averaged_weights_are_taken_where_there_are_some(run: RunDir) -> None:
     for ema in (None, 0.9):
         plan = planned(train={"ema": ema})
-        folder = teachers.exported(run, trained(run, plan))
+        folder = exported(run, trained(run, plan))
         assert folder.name == ("model_ema" if ema else "model") and load_checkpoint(folder)[1].ema is (ema is not None)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.plan.cost import wall_seconds
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.sources import SKIMAGE
@@ -50,7 +51,7 @@ def test_the_small_size_has_the_same_structure_and_needs_neither_data_nor_a_gpu(
     assert set(tiny.config.scales) <= set(full.config.scales) or without_pairs_of_one_size
     data = tiny.config.data
     assert {source.hr for source in (*data.train, *data.validation, *data.test.values())} == {SKIMAGE}
-    assert tiny.config.resources.gpus_per_worker == 0 and tiny.seconds(2) < 120
+    assert tiny.config.resources.gpus_per_worker == 0 and wall_seconds(tiny, 2) < 120
     assert tiny.config.evaluation.metrics == full.config.evaluation.metrics
 
 

@@ -1,9 +1,6 @@
 """Pairs of one size (scale 1), as RealSR's, through the commands: patches, teacher, sigma branch, scores, pictures."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -16,23 +13,9 @@ from PIL import Image
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, TrialRecord
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCH_SECONDS = 200
-"""Longest one command may take; an idle machine needs a fifth."""
 MODELS = {"imdn_as": {"channels": 16, "blocks": 1}, "vdsr": {"channels": 8, "blocks": 2, "color": "rgb"}}
 
-pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(3 * LAUNCH_SECONDS)]
-
-
-def command(module: str, *arguments: str) -> str:
-    """What a command says, once it has ended well."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "PYTEST_"))}
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT, env=inherited, capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+pytestmark = [pytest.mark.ray, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def write_pairs(folder: Path, seeds: range) -> None:
@@ -50,7 +33,7 @@ def write_pairs(folder: Path, seeds: range) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"Canon_{seed:03}_{kind}.png")
 
 
-def test_a_sweep_over_pairs_of_one_size_comes_to_a_board(tmp_path: Path) -> None:
+def test_a_sweep_over_pairs_of_one_size_comes_to_a_board(tmp_path: Path, command) -> None:
     for i, (split, count) in enumerate({"train": 3, "validation": 1, "test": 2}.items()):
         write_pairs(tmp_path / split, range(10 * i, 10 * i + count))
     only = {"include": ["*_HR.png"]}

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from orchestrator.data.inputs import Inputs, load_benchmark, local
-from orchestrator.plan.config import BenchmarkSource, SweepConfig
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256

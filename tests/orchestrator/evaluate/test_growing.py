@@ -23,7 +23,7 @@ from eval.metrics.scorer import Scorer
 from eval.rows import SET, Identity, Subject, measurement, read_file, read_rows, write_rows
 from orchestrator.evaluate import actors, service, work
 from orchestrator.evaluate.work import Unit
-from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.storage.uri import Storage
 from sr_models.checkpoints.folder import save_checkpoint

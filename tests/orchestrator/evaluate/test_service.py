@@ -44,7 +44,7 @@ from eval.metrics.scorer import Scorer
 from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate import work
-from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import RunDir
 from sr_models.checkpoints.folder import load_checkpoint
@@ -162,7 +162,7 @@ from eval.metrics.scorer import Scorer
 from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate import work
-from orchestrator.plan.config import BenchmarkSource
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import MirroredAccess
 from orchestrator.run.folder import RunDir
 from orchestrator.storage.uri import Storage

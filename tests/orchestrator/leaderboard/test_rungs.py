@@ -71,6 +71,12 @@ def test_the_same_order_is_one_and_the_opposite_minus_one(ends: list[float], rho
     assert value == pytest.approx(rho) and reason == ""
 
 
+def test_where_nothing_was_searched_nothing_is_said(tmp_path, score, make):
+    run = make(tmp_path / "run", [score("x2/a/l1", 30.0)])
+    trial(run, "0", [1.0, 2.0], role="final")
+    assert rungs_text(run) == ""
+
+
 def test_rungs_in_words(tmp_path, score, make):
     run = make(tmp_path / "run", [score(f"x2/{name}/l1", 30.0) for name in "abc"])
     for i, values in enumerate([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]):

@@ -13,8 +13,7 @@ from PIL import Image
 
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs, load_benchmark
-from orchestrator.plan.config import BenchmarkSource
-from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.sources import BenchmarkSource, ImageSource
 from orchestrator.run import access as access_module
 from orchestrator.run import access as module
 from orchestrator.run import lease

@@ -5,13 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import sr_models
 from objectives import resolve
-from orchestrator.data.build import build_store
-from orchestrator.data.store import PatchStore
-from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
@@ -29,29 +25,6 @@ TRAIN = {
     "checkpoint_every": 3,
 }  # fmt: skip
 BOTH = {"recipe": "dream+nutl", "timesteps.terminal": {"weight": "alpha_bar"}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> PatchStore:
-    """Two training images and two validation images at x2."""
-    folder = tmp_path_factory.mktemp("diffusion")
-    sources = {}
-    for split, seeds in {"train": (1, 2), "validation": (4, 5)}.items():
-        (folder / split).mkdir()
-        for seed in seeds:
-            rng = np.random.Generator(np.random.Philox(seed))
-            blocks = np.kron(rng.integers(0, 256, (10, 11, 3)), np.ones((4, 4, 1), np.int64))
-            Image.fromarray(blocks.astype(np.uint8)).save(folder / split / f"{seed}.png")
-        sources[split] = [ImageSource(hr=str(folder / split))]
-    return build_store(folder / "store", scale=2, **sources)
 
 
 @pytest.fixture
@@ -121,21 +94,9 @@ def test_a_small_denoiser_is_trained_drawn_from_and_kept(plan, store, tmp_path):
     assert result.metrics["psnr_y"] == pytest.approx(sum(scores) / 2, abs=1e-6) and scores[0] != scores[1]
 
 
-class Killed(BaseException):
-    """Ends a run at once, as SIGKILL would."""
-
-
 @pytest.mark.parametrize("hyper", [{}, {"dropout": 0.3}], ids=["plain", "dropout"])
-def test_a_run_that_is_cut_goes_on_bit_for_bit(hyper, plan, store, tmp_path, monkeypatch):
-    draw = PatchStore.batch
-
-    def killed(self, **wanted):
-        if wanted["step"] == 8:
-            raise Killed
-        return draw(self, **wanted)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(PatchStore, "batch", killed)
+def test_a_run_that_is_cut_goes_on_bit_for_bit(hyper, plan, store, tmp_path, killed_at):
+    with killed_at(8):
         run_trial(plan(hyper=hyper), store, go_on, out_dir=tmp_path / "cut")
     assert run_trial(plan(hyper=hyper), store, go_on, out_dir=tmp_path / "cut").status == "complete"
     run_trial(plan(hyper=hyper), store, go_on, out_dir=tmp_path / "unbroken")

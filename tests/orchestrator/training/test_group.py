@@ -28,7 +28,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from orchestrator.training import in_full as workers
-from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.run.access import LocalAccess
 from orchestrator.data.build import build_store

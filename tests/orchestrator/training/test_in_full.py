@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import ray
 
-from orchestrator.plan.config import ResourceConfig
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run.journal import TrialResult
 from orchestrator.training import in_full
 from sr_models.errors import InputError

@@ -56,14 +56,6 @@ TRAIN = {
 CHECKPOINTS = (3, 5, 6, 9, 10, 12)  # where TRAIN saves: at checkpoint_every and at each validation
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def smooth(seed: int, height: int, width: int) -> np.ndarray:
     """Random blocks of 4x4 under a 5x5 mean, in whole numbers: the same picture on every machine."""
     rng = np.random.Generator(np.random.Philox(seed))
@@ -214,9 +206,9 @@ def test_a_run_cut_at_any_place_goes_on_bit_for_bit(place, name, plan, store, tm
     assert_equal_runs(out, tmp_path / "unbroken")
 
 
-def test_a_network_with_dropout_goes_on_bit_for_bit(plan, store, tmp_path, monkeypatch):
+def test_a_network_with_dropout_goes_on_bit_for_bit(plan, store, tmp_path, monkeypatch, killed_at):
     """What it leaves out follows from (seed, step), not from how often this process has drawn."""
-    original, draw, masks = trial.build_network, PatchStore.batch, []
+    original, masks = trial.build_network, []
 
     def with_dropout(config: TrialConfig) -> nn.Module:
         net = original(config)
@@ -225,14 +217,8 @@ def test_a_network_with_dropout_goes_on_bit_for_bit(plan, store, tmp_path, monke
         dropout.register_forward_hook(lambda layer, _, out: masks.append(out == 0) if layer.training else None)
         return net
 
-    def killed(self, **wanted):
-        if wanted["step"] == 8:
-            raise Killed
-        return draw(self, **wanted)
-
     monkeypatch.setattr(trial, "build_network", with_dropout)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(PatchStore, "batch", killed)
+    with killed_at(8):
         run_trial(plan(), store, go_on, out_dir=tmp_path / "cut")
     run_trial(plan(), store, go_on, out_dir=tmp_path / "cut")
     cut = masks[:6] + masks[8:]  # steps 6 and 7 were drawn twice
@@ -314,18 +300,10 @@ def test_damaged_files_cost_steps_and_never_a_number(case, plan, store, tmp_path
         assert files[0].read_bytes() == files[1].read_bytes(), name
 
 
-def test_a_damaged_checkpoint_never_takes_the_place_of_the_one_before_it(plan, store, tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_one_before_it(plan, store, tmp_path, killed_at):
     run_trial(plan(), store, lambda step, _: "stop" if step == 10 else "continue", out_dir=tmp_path)
     (tmp_path / CHECKPOINT).write_bytes(flip((tmp_path / CHECKPOINT).read_bytes()))
-    draw = PatchStore.batch
-
-    def killed(self, **wanted):
-        if wanted["step"] == 11:
-            raise Killed
-        return draw(self, **wanted)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(PatchStore, "batch", killed)
+    with killed_at(11):
         run_trial(plan(), store, go_on, out_dir=tmp_path)
     assert [checkpoint.load(tmp_path / name)["step"] for name in (BEFORE, CHECKPOINT)] == [9, 10]
 

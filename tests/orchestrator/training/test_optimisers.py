@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from timm.optim import Lamb
 from torch import Tensor, nn
 
 from objectives import RECIPES
 from objectives.compose import Update, trainable
-from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
@@ -80,18 +76,6 @@ def test_a_gradient_is_clipped_once_by_the_configs_norm():
     made.step(0)
     seen = torch.cat([made.optimizer.state[p]["exp_avg"].flatten() for p in net.parameters()]).norm()
     assert float(norm) > 1 and float(seen) == pytest.approx(0.1 * float(norm), rel=1e-4)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> PatchStore:
-    folder = tmp_path_factory.mktemp("optimisers")
-    sources = {}
-    for split, seed in {"train": 1, "validation": 2}.items():
-        (folder / split).mkdir()
-        pixels = np.random.Generator(np.random.Philox(seed)).integers(0, 256, (40, 40, 3))
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / split / "a.png")
-        sources[split] = [ImageSource(hr=str(folder / split))]
-    return build_store(folder / "store", scale=2, **sources)
 
 
 def trial(store: PatchStore, **train) -> TrialConfig:

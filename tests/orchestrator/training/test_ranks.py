@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from objectives import resolve
-from orchestrator.data.build import build_store
-from orchestrator.data.store import PatchStore
-from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
@@ -58,20 +54,6 @@ Path(given["ids"]).write_text(json.dumps(ids))
 print(json.dumps({"status": result.status, "cause": result.cause, "heard": heard}))
 torch.distributed.destroy_process_group()
 """
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> PatchStore:
-    folder = tmp_path_factory.mktemp("ranks")
-    sources = {}
-    for split, seeds in {"train": (1, 2), "validation": (4, 5, 6)}.items():
-        (folder / split).mkdir()
-        for seed in seeds:
-            rng = np.random.Generator(np.random.Philox(seed))
-            blocks = np.kron(rng.integers(0, 256, (12, 12, 3)), np.ones((4, 4, 1), np.int64))
-            Image.fromarray(blocks.astype(np.uint8)).save(folder / split / f"{seed}.png")
-        sources[split] = [ImageSource(hr=str(folder / split))]
-    return build_store(folder / "store", scale=2, **sources)
 
 
 @pytest.fixture

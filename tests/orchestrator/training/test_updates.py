@@ -11,19 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from objectives import RECIPES, ObjectiveSpec
 from objectives.compose import LossTerms, Objective, Update, trainable
-from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
@@ -153,28 +149,6 @@ def start(name: str, store: PatchStore, out: Path, *, world: int = 1, die_at=Non
 def go(name: str, store: PatchStore, out: Path, **train) -> TrialResult:
     """A trial in this process."""
     return run_trial(config_of(name, store, **train), store, lambda *_: "continue", out_dir=out)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> PatchStore:
-    folder = tmp_path_factory.mktemp("updates")
-    sources = {}
-    for split, seeds in {"train": (1, 2), "validation": (4, 5)}.items():
-        (folder / split).mkdir()
-        for seed in seeds:
-            rng = np.random.Generator(np.random.Philox(seed))
-            blocks = np.kron(rng.integers(0, 256, (12, 12, 3)), np.ones((4, 4, 1), np.int64))
-            Image.fromarray(blocks.astype(np.uint8)).save(folder / split / f"{seed}.png")
-        sources[split] = [ImageSource(hr=str(folder / split))]
-    return build_store(folder / "store", scale=2, **sources)
 
 
 @pytest.fixture(params=STAND_INS)

@@ -1,0 +1,81 @@
+"""How winners are scored, and how validations look at networks on the way there."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from eval.protocol import FIDELITY, get_metric, get_protocol
+from orchestrator.plan.trial import MOST_COUNT, Measured, check_tiles, overlap_field, tile_field
+from sr_models.hyper.diffusion import Sampling
+from sr_models.params import Params, each_once
+
+
+class EvaluationConfig(Params):
+    """How winners are scored."""
+
+    protocol: str = Field(default="classical", description="named protocol, stamped on every score")
+    metrics: tuple[str, ...] = Field(
+        default=("psnr_y", "ssim_y"), min_length=1, description="the first one leads the board"
+    )
+    draws: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_COUNT,
+        description="samples of a stochastic network; null: as many as the protocol says",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of the noise of stochastic networks")
+    weights_dir: str | None = Field(
+        default=None, description="folder of what LPIPS, DISTS, FID and KID need; null: $SR_WEIGHTS_DIR, torch's cache"
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_COUNT,
+        description="processes that run networks; null: as many as the search had workers",
+    )
+    tile: int | None = tile_field(
+        "side, in LR pixels, of the tiles that SR is computed in, by validations too; in the protocol's id; null: whole"
+    )
+    tile_overlap: int = overlap_field()
+    sampling: Sampling | None = Field(
+        default=None,
+        exclude_if=lambda sampling: sampling is None,
+        description="how diffusion networks draw pictures, in protocol ids; null: all steps of their process. One that "
+        "has practised a range of timesteps is sampled on that, with as many steps",
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> EvaluationConfig:
+        check_tiles(self.tile, self.tile_overlap)
+        get_protocol(self.protocol)
+        for name in self.metrics:
+            get_metric(name)
+        each_once(self.metrics)
+        return self
+
+
+class ValidationConfig(Measured):
+    """How validations during training look at networks, where less than all that evaluation does is enough."""
+
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="steps that a diffusion network is sampled in; null: as evaluation.sampling says",
+    )
+    metrics: tuple[str, ...] = Field(
+        default=(), description="what is measured beside search.metric and the board's first metric"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> ValidationConfig:
+        each_once(self.metrics)
+        for name in self.metrics:
+            get_metric(name)
+            if name not in FIDELITY:
+                raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
+        return self
+
+    @property
+    def measured(self) -> Measured:
+        """What a trial is told of it."""
+        return Measured(images=self.images, crop=self.crop, draws=self.draws)

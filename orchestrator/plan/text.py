@@ -1,0 +1,88 @@
+"""What a plan says of itself before anything starts: its rows, its scoring and its cost, as `--dry-run` prints them."""
+
+from __future__ import annotations
+
+import itertools
+
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.cost import GPU_FLOPS, gpu_hours, passes, wall_seconds
+from orchestrator.plan.plan import Plan, teacher_train
+
+
+def plan_text(plan: Plan, cores: int) -> str:
+    """The plan in lines.
+
+    Args:
+        cores: of CPU, that the wall time is estimated for.
+    """
+    config, lines = plan.config, []
+    lines.append(
+        f"sweep {config.run_name}: {len(plan.combinations)} combinations, {plan.trials} search trials, "
+        f"{len(plan.combinations) * config.seeds} full runs with {config.seeds} other seeds"
+    )
+    lines.append(
+        f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {_patches(config)}; "
+        f"rungs at {', '.join(map(str, plan.rungs)) or 'none'}"
+    )
+    if plan.teacher_scales and config.teacher is not None:
+        given = [weights.shown for s in plan.teacher_scales if (weights := config.teacher.at(s))]
+        steps = 0 if given else teacher_train(config, plan.teacher_scales[0]).steps
+        source = ", ".join(dict.fromkeys(given)) or f"{config.teacher.model}, trained here for {steps} steps"
+        lines.append(f"  teacher at {', '.join(f'x{s}' for s in plan.teacher_scales)}: {source}")
+    width = max(len(c.id) for c in plan.combinations) if plan.combinations else 0
+    for c in plan.combinations:
+        searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
+        searched += "" if c.spec.target.output == "sr" else "; gives no SR, so it is trained and not scored"
+        searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
+        lines.append(f"  {c.id:{width}}  {searched}")
+    lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]
+    tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
+    tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
+    lines.append(
+        f"  scored on {', '.join(config.data.test)} by {', '.join(config.evaluation.metrics)} "
+        f"({config.evaluation.protocol} protocol{tiles}), beside bicubic"
+    )
+    lines += _sampling(plan)
+    lines.append(
+        f"  estimated {wall_seconds(plan, cores):.0f} s on {cores} CPU cores if no trial is stopped early "
+        "(good to a factor of 2)"
+    )
+    hours = gpu_hours(plan)
+    shown = "under 0.1" if hours < 0.1 else f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
+    lines.append(
+        f"  or {shown} GPU-hours on one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does "
+        "(good to a factor of 3)"
+    )
+    if config.paper:
+        lines.append(f"  printed numbers beside them: {_printed(plan)}, of {config.paper.source}")
+    return "\n".join(lines)
+
+
+def _patches(config: SweepConfig) -> str:
+    """The side of the patches that `train` cuts."""
+    side = config.train.hr_patch
+    if side is None:
+        return f"{config.train.patch} px"
+    return f"{side} HR px ({', '.join(f'{side // scale} at x{scale}' for scale in config.scales)})"
+
+
+def _sampling(plan: Plan) -> list[str]:
+    """What drawing pictures takes, where there are diffusion networks."""
+    lines: dict[str, None] = {}
+    measured = plan.config.validation.measured
+    for c in (c for c in plan.combinations if c.process):
+        scored, seen = passes(plan, c, evaluated=True), passes(plan, c)
+        lines[f"  {c.label}/{c.objective} draws a picture in {scored} passes, in {seen} for a validation"] = None
+    if lines and (measured.images is None or measured.crop is None):
+        lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
+    return list(lines)
+
+
+def _printed(plan: Plan) -> int:
+    """How many of the paper's numbers stand beside a number of this plan."""
+    config, paper = plan.config, plan.config.paper
+    if paper is None:
+        return 0
+    rows = [*(c.id for c in plan.combinations), *(f"x{scale}/bicubic/-" for scale in config.scales)]
+    cells = itertools.product(rows, config.data.test, config.evaluation.metrics)
+    return sum(paper.score(*cell) is not None for cell in cells) + sum(row in paper.parameters for row in rows)
