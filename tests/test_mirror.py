@@ -19,6 +19,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/evaluate/work.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/needed.py": "tests/orchestrator/test_clean.py",
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
+    "cluster/ray_watch.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
     "orchestrator/probe/curves.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/probe/delivered.py": "tests/orchestrator/probe/test_main.py",
