@@ -12,6 +12,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/evaluate/actors.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/evaluate/entrants.py": "tests/orchestrator/evaluate/test_main.py",
     "orchestrator/evaluate/first_image.py": "tests/orchestrator/leaderboard/test_pictures.py",
+    "orchestrator/evaluate/measured.py": "tests/orchestrator/evaluate/test_growing.py",
     "orchestrator/evaluate/on_cluster.py": "tests/orchestrator/evaluate/test_main.py",
     "orchestrator/evaluate/one_model.py": "tests/orchestrator/evaluate/test_main.py",
     "orchestrator/evaluate/one_run.py": "tests/orchestrator/evaluate/test_main.py",
