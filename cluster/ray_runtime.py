@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -28,14 +27,12 @@ from cluster.ray_private import (
     SESSION_BYTES,
     SESSION_FOLDER,
     TUNE_WORKER,
-    abandon,
     hush,
-    leave_lost,
-    lost_part,
     on_loopback,
     read_auth_mode_again,
 )
-from sr_models.command import interrupt_on_sigterm, say, signal_main
+from cluster.ray_watch import Watch
+from sr_models.command import interrupt_on_sigterm
 from sr_models.errors import InputError, LostError
 
 CONNECT_TIMEOUT_S = 15.0
@@ -52,12 +49,6 @@ TO_COME = "to come"
 
 LOCAL_SLOTS = 64
 """Slots of a local cluster: more than it can ever run at a time."""
-
-WATCH_SECONDS = 2.0
-"""Time between two looks at whether Ray is there."""
-
-HEAR_SECONDS = 10.0
-"""How long a call into a Ray that is gone may keep the main thread from hearing of that."""
 
 _SOCKET_BYTES = 107
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -167,7 +158,7 @@ def connect(
     with ExitStack() as stack:
         if address is None:
             quiet[SESSION_FOLDER] = stack.enter_context(private_folder())
-        watch = _Watch()
+        watch = Watch()
         stack.callback(watch.leave)
         try:
             if address is None:  # "local": a plain init() would join whatever cluster this machine already runs
@@ -190,60 +181,6 @@ def connect(
         stack.enter_context(watch)
         found = resources()
         yield replace(found, may_add=still_to_come(growth, found.nodes))
-
-
-class _Watch:
-    """Whether Ray is there, for the length of a `with` block.
-
-    When it is gone the main thread is interrupted, and whatever the block then raises becomes a LostError. Ray's own
-    calls would take minutes to notice, and end in a traceback. A main thread that hears nothing is not waited for.
-    """
-
-    def __init__(self) -> None:
-        self.lost: str | None = None
-        self._ended, self._heard = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGUSR1, self._hear)
-        self._thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        signal.signal(signal.SIGUSR1, self._before)
-        if isinstance(error, Exception) and not isinstance(error, InputError | LostError):
-            self.lost = self.lost or lost_part()  # it may have told before we looked
-        if error is not None and self.lost is not None:
-            raise LostError(self.lost_line) from None
-
-    @property
-    def lost_line(self) -> str:
-        return f"the connection to Ray was lost: {self.lost} is gone"
-
-    def leave(self) -> None:
-        """End what `ray.init` began."""
-        import ray
-
-        if self.lost is None:
-            ray.shutdown()
-        else:
-            abandon()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(WATCH_SECONDS):
-            self.lost = lost_part()
-            if self.lost is not None:
-                signal_main(signal.SIGUSR1)
-                if not self._heard.wait(HEAR_SECONDS):
-                    say(f"{self.lost_line}; go on with the same command")
-                    abandon()
-                    leave_lost()
-                return
-
-    def _hear(self, _signal: int, _frame: object) -> None:
-        self._heard.set()
-        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A `ScoringWorker` samples and scores by itself; with a `SamplingWorker` it only scores what that one streams to it. Both
 compute one image at a time, so a row does not depend on who computed it or what else was asked. What they leave lies in
-`orchestrator.evaluate.work.rows_folder`, where no label is.
+`orchestrator.evaluate.measured.rows_folder`, where no label is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from eval.report import versions
 from eval.rows import FEATURES, file_name, measured_key, write_rows
 from eval.score import Sampled, Scored, needs_features, sample, score_draws, set_row
 from orchestrator.data.inputs import load_benchmark
-from orchestrator.evaluate.work import Job, Picture, Unit, rows_folder
+from orchestrator.evaluate.measured import rows_folder
+from orchestrator.evaluate.work import Job, Picture, Unit
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import Access
 from orchestrator.run.outage import weathered

@@ -17,8 +17,9 @@ import ray
 
 from eval.rows import Subject, knows
 from orchestrator.evaluate import actors
+from orchestrator.evaluate.measured import Measured, exchange
 from orchestrator.evaluate.pool import Pool
-from orchestrator.evaluate.work import Known, Measured, Planned, Unit, bring, exchange, rows_there
+from orchestrator.evaluate.work import Known, Planned, Unit, bring, rows_there
 from orchestrator.run.access import Access
 
 

@@ -108,7 +108,7 @@ def _options(plan: Plan) -> Options:
     return Options(tile=plan.config.evaluation.tile, overlap=plan.config.evaluation.tile_overlap)
 
 
-def _stamp(plan: Plan, scale: int, benchmark: str | None = None) -> str:
+def stamp(plan: Plan, scale: int, benchmark: str | None = None) -> str:
     """What the run's rows have as their protocol: those of a test set, or of all that have no noisy inputs."""
     noise = plan.config.data.test[benchmark].noise if benchmark else None
     return _protocol(plan).model_copy(update={"lr_noise": noise}).id(scale) + _options(plan).marks
@@ -151,13 +151,13 @@ def _violins(
     seeds: str,
 ) -> None:
     """Each metric over the images of each set: bicubic and the best winners' first seeds."""
-    stamp, base = _stamp(plan, scale), f"x{scale}/bicubic/-"
+    protocol, base = stamp(plan, scale), f"x{scale}/bicubic/-"
     label = {c.id: f"{c.label} × {c.objective_label}" for c in plan.combinations} | {base: "bicubic"}
     first = {name: winner.fingerprints[0] for name, winner in winners.items()} | {base: ""}
     rows = [
         row
         for row in scores
-        if (row["protocol"], row["scale"], row["weights"] != "ema") == (stamp, scale, True)
+        if (row["protocol"], row["scale"], row["weights"] != "ema") == (protocol, scale, True)
         and row["image"] != SET
         and first.get(row["combination"]) == row["fingerprint"]
         and row.get("noise_seed") in (None, plan.config.evaluation.seed)
@@ -177,7 +177,7 @@ def _violins(
                 shown,
                 metric=metric,
                 title=f"×{scale}: {get_metric(metric).description}{seeds}",
-                protocol=stamp,
+                protocol=protocol,
             )
 
 
@@ -187,7 +187,7 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
     boards: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in board:
-        if row["weights"] in ("raw", "none") and row["protocol"] == _stamp(plan, row["scale"], row["benchmark"]):
+        if row["weights"] in ("raw", "none") and row["protocol"] == stamp(plan, row["scale"], row["benchmark"]):
             boards[row["benchmark"], row["scale"]].append(row)
     for (name, scale), found in boards.items():
         base = next((row for row in found if row["model"] == "bicubic" and metric in row["metrics"]), None)

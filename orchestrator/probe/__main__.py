@@ -10,6 +10,7 @@ import argparse
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.plan.services import from_environment
@@ -82,8 +83,6 @@ def _run(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
     asked = _asked(given)
     interrupt_on_sigterm()
-    from dataclasses import replace
-
     from orchestrator.probe import work
     from orchestrator.probe.delivered import deliver
     from orchestrator.probe.folders import open_runs

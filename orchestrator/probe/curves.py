@@ -17,7 +17,10 @@ from eval.pictures.charts import Chart, Line, charts
 from eval.pictures.style import axis_label
 from eval.protocol import AVERAGED, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
+from orchestrator.leaderboard import drawn
+from orchestrator.leaderboard.pictures import stamp
 from orchestrator.probe.figures import PlaceOf, groups, mean
+from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import BATCH_SIZE, Looked, Subject
@@ -35,11 +38,25 @@ def units(looked: Looked) -> list[Unit]:
     """
     if looked.asked.metric is not None:
         get_metric(plain_metric(looked.asked.metric), "--metric")
-    runs = {subject.probed.run.path: subject.probed.run for subject in looked.subjects}
-    scores = {path: read_rows(run.evaluation) if run.evaluation.exists() else [] for path, run in runs.items()}
+    scores = {probed.run.path: _evaluation(probed) for probed in looked.runs}
     return [
         Unit(key=None, rows=partial(_rows, subject, looked.asked, scores[subject.probed.run.path]))
         for subject in looked.subjects
+    ]
+
+
+def _evaluation(probed: Probed) -> list[Row]:
+    """What was scored as the run's config says, brought here: of other protocols and noise there may be rows, too."""
+    probed.home.access.pull("", ["evaluation/*.parquet"])
+    if not probed.run.evaluation.exists():
+        return []
+    noise_seed, tests = probed.plan.config.evaluation.seed, probed.plan.config.data.test
+    return [
+        row
+        for row in drawn.beside(read_rows(probed.run.evaluation))
+        if row["benchmark"] in tests
+        and row["protocol"] == stamp(probed.plan, row["scale"], row["benchmark"])
+        and row.get("noise_seed") in (None, noise_seed)
     ]
 
 

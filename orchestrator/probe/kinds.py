@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,5 +91,5 @@ class Asked:
     """Of the training images, for the sheet of targets; None: the first one."""
     alphas: tuple[float, ...] = ()
     """Of the sheet of targets; none of them for its own."""
-    lengths: tuple[float, ...] = field(default=())
+    lengths: tuple[float, ...] = ()
     """Of the landscape; none of them for its own."""

@@ -63,7 +63,7 @@ def check(uri: str) -> None:
             if not uri.startswith("http"):
                 _connect(uri)
             client(uri).search_experiments(max_results=1)
-        except Exception as error:  # handed to the caller's thread, which raises it
+        except Exception as error:  # MLflow, Alembic and each driver have their own; the caller's thread raises it
             failure.append(error)
 
     thread = threading.Thread(target=probe, daemon=True)  # a server may accept and stay silent; give up on it

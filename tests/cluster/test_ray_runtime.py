@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster import ray_runtime
-from sr_models.command import EXIT_LOST
+from sr_models.command import EXIT_INPUT, EXIT_LOST
 from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +197,7 @@ def left_behind(home: Path) -> list[str]:
         time.sleep(0.5)
 
 
-def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path) -> None:
     code = """
 import sys
 from cluster import ray_runtime
@@ -220,6 +220,25 @@ sys.exit(run_command("prog", body, []))
         done.stderr
         == "prog: Ray did not start: The current node timed out during startup. This could happen because ...\n"
     )
+
+
+def test_no_folder_for_its_sockets_is_wrong_input_and_no_ray_that_does_not_start(tmp_path: Path) -> None:
+    code = """
+import sys
+from cluster import ray_runtime
+from sr_models.command import run_command
+
+def body(_):
+    ray_runtime._SHORT_FOLDERS = ()
+    with ray_runtime.connect(None, cpus=1):
+        pass
+
+sys.exit(run_command("prog", body, []))
+"""
+    done = run(code, tmp_path, RAY_TMPDIR=f"/{'a' * 100}")
+    assert (done.returncode, done.stdout) == (EXIT_INPUT, "")
+    assert done.stderr.startswith("prog: TMPDIR: Ray's sockets take a folder of at most ")
+    assert done.stderr.count("\n") == 1
 
 
 LISTENING = """

@@ -21,7 +21,7 @@ import sr_models
 from eval import PROTOCOLS, benchmarks
 from eval.metrics.scorer import Scorer
 from eval.rows import SET, Identity, Subject, measurement, read_file, read_rows, write_rows
-from orchestrator.evaluate import actors, service, work
+from orchestrator.evaluate import actors, measured, service, work
 from orchestrator.evaluate.work import Unit
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
@@ -255,7 +255,7 @@ def test_however_many_jobs_share_weights_a_file_of_measurements_is_read_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(work, "read_file", lambda path: read.append(path) or read_file(path))
+    monkeypatch.setattr(measured, "read_file", lambda path: read.append(path) or read_file(path))
     metrics, again = ["psnr_y", "fid", "kid"], replace(WHO, combination="x2/mine/ours", fingerprint="0" * 64)
     jobs = [bench.job(metrics), bench.job(metrics, images="b", name="other"), bench.job(metrics, who=again)]
     planned = work.plan(
@@ -281,7 +281,7 @@ def test_a_job_that_closes_leaves_one_file_with_the_rows_of_its_units(
 ) -> None:
     bench.storage = storage
     with monkeypatch.context() as patch:
-        patch.setattr(work.Measured, "compact", lambda *_: None)
+        patch.setattr(measured.Measured, "compact", lambda *_: None)
         first, _ = bench.evaluate("one", bench.job(["psnr_y", "fid", "kid"]))
     places = [bench.folder / place / "shared" / "rows" for place in ("runs", *["far"] * storage)]
     units = [read_rows(next(place.iterdir())) for place in places]
@@ -325,10 +325,10 @@ def test_a_run_that_reads_while_another_puts_files_together_finds_all_rows(
     """Whether a file goes before it is looked at or before it is opened."""
     job, _ = bench.job(["psnr_y"])
     with monkeypatch.context() as patch:
-        patch.setattr(work.Measured, "compact", lambda *_: None)
+        patch.setattr(measured.Measured, "compact", lambda *_: None)
         bench.evaluate("one", bench.job(["psnr_y"]))
-    reader, other = work.Measured(bench.access("one")), work.Measured(bench.access("two"))
-    for opened in (work._version, work.read_file):
+    reader, other = measured.Measured(bench.access("one")), measured.Measured(bench.access("two"))
+    for opened in (measured._version, measured.read_file):
         before = reader.of(job.subject)
         [shared] = (bench.folder / "runs" / "shared" / "rows").iterdir()
         for number, row in enumerate(before.values()):
@@ -339,9 +339,9 @@ def test_a_run_that_reads_while_another_puts_files_together_finds_all_rows(
             next(meanwhile, lambda: None)()
             return opened(path)
 
-        fresh = work.Measured(bench.access("one"))
+        fresh = measured.Measured(bench.access("one"))
         with monkeypatch.context() as patch:
-            patch.setattr(work, opened.__name__, vanishing)
+            patch.setattr(measured, opened.__name__, vanishing)
             assert fresh.of(job.subject) == before
         assert len(list(shared.glob("*.parquet"))) == 1
     path = shared / "damaged.parquet"
@@ -355,20 +355,20 @@ def test_what_was_put_together_may_be_in_a_larger_file_before_it_is_read(
 ) -> None:
     job, _ = bench.job(["psnr_y"])
     with monkeypatch.context() as patch:
-        patch.setattr(work.Measured, "compact", lambda *_: None)
+        patch.setattr(measured.Measured, "compact", lambda *_: None)
         bench.evaluate("one", bench.job(["psnr_y"]))
-    one, two = work.Measured(bench.access("one")), work.Measured(bench.access("two"))
+    one, two = measured.Measured(bench.access("one")), measured.Measured(bench.access("two"))
     six = one.of(job.subject)
     more = {**next(iter(six.values())), "key": "0" * 24 + "-00000000"}
 
     def overtaken(path: Path, *args: Any, **given: Any) -> None:
         write_rows(path, *args, **given)
-        monkeypatch.setattr(work, "write_rows", write_rows)
+        monkeypatch.setattr(measured, "write_rows", write_rows)
         write_rows(path.with_name("more.parquet"), job.subject.unlabelled, [more], versions="{}")
         two.compact(job.subject)
         assert not path.exists()
 
-    monkeypatch.setattr(work, "write_rows", overtaken)
+    monkeypatch.setattr(measured, "write_rows", overtaken)
     one.compact(job.subject)
     assert one.of(job.subject) == six | {"0" * 24: more}
     assert len(list((bench.folder / "runs" / "shared" / "rows").glob("*/*.parquet"))) == 1
@@ -384,12 +384,12 @@ def test_what_was_measured_twice_with_other_values_is_named_and_the_first_stays(
     twice = [rows[0] | {"seconds": 9.0}, rows[1] | {"psnr_y": 1.0}]
     write_rows(path.with_name("later.parquet"), job.subject.unlabelled, twice, versions="{}")
     os.utime(path.with_name("later.parquet"), (path.stat().st_mtime + 1,) * 2)
-    measured = work.Measured(bench.access("one"))
-    measured.compact(job.subject)
+    known = measured.Measured(bench.access("one"))
+    known.compact(job.subject)
     [line] = capsys.readouterr().err.splitlines()
     assert line.endswith(f"{rows[1]['benchmark']} 1 was measured twice, with unequal psnr_y; the first is kept")
     assert read_file(path) == rows and list(path.parent.glob("*.parquet")) == [path]
-    assert measured.of(job.subject) == {measurement(row["key"]): row for row in rows}
+    assert known.of(job.subject) == {measurement(row["key"]): row for row in rows}
 
 
 def test_a_refused_image_is_named_by_each_job_and_the_rest_come(bench: Bench) -> None:

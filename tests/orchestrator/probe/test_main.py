@@ -126,25 +126,31 @@ def test_curves(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
 
 
 def test_curves_of_test_sets(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
-    """Of images that were scored along training; a set of which the end alone was scored is no curve."""
+    """Of images that were scored along training as the config says; a metric whose end alone was scored is no curve."""
     probe(toy.path, "--kind", "curves", "--output", tmp_path)
     fingerprint = rows_of(tmp_path, "curves")[0]["fingerprint"]
     scored = [
-        {"fingerprint": fingerprint + at, "image": image, "weights": "raw", "benchmark": of, "psnr_y": value}
-        for of, at, image, value in [
-            ("Set5", "@4", "a", 20.0), ("Set5", "@4", "b", 22.0), ("Set5", "", "a", 24.0), ("Set5", "", "b", 27.0),
-            ("Set14", "", "c", 30.0),
+        {"combination": "x2/edsr_baseline/l1", "fingerprint": fingerprint + at, "image": image, "weights": "raw",
+         "benchmark": of, "scale": 2, "psnr_y": value, "ssim_y": None if at else 0.5, "protocol": protocol,
+         "noise_seed": noise_seed}
+        for of, at, image, value, protocol, noise_seed in [
+            ("toys", "@4", "a", 20.0, "classical-y-b2", None), ("toys", "@4", "b", 22.0, "classical-y-b2", 0),
+            ("toys", "", "a", 24.0, "classical-y-b2", None), ("toys", "", "b", 27.0, "classical-y-b2", None),
+            ("toys", "@4", "a", 99.0, "uncropped-y-b0", None), ("toys", "@4", "b", 99.0, "classical-y-b2", 7),
+            ("Set14", "@4", "c", 29.0, "classical-y-b2", None), ("Set14", "", "c", 30.0, "classical-y-b2", None),
         ]
     ]  # fmt: skip
     toy.evaluation.mkdir()
     pq.write_table(pa.Table.from_pylist(scored), toy.evaluation / "scored.parquet")
     try:
-        out, _ = probe(toy.path, "--kind", "curves", "--metric", "psnr_y", "--output", tmp_path)
+        out, _ = probe(toy.path, "--kind", "curves", "--output", tmp_path)
+        rows = [row for row in rows_of(tmp_path, "curves") if row["set"] != "validation"]
+        probe(toy.path, "--kind", "curves", "--metric", "psnr_y", "--output", tmp_path)
     finally:
         shutil.rmtree(toy.evaluation)
-    rows = [row for row in rows_of(tmp_path, "curves") if row["set"] != "validation"]
-    assert [(row["set"], row["step"], row["value"]) for row in rows] == [("Set5", 4, 21.0), ("Set5", 12, 25.5)]
-    assert "Set5" in out and "25.50" in out and "Set14" not in out
+    assert [(row["set"], row["step"], row["value"]) for row in rows] == [("toys", 4, 21.0), ("toys", 12, 25.5)]
+    assert {row["metric"] for row in rows_of(tmp_path, "curves")} == {"psnr_y"}
+    assert "toys" in out and "25.50" in out and "Set14" not in out
 
 
 def test_a_seed_that_is_behind_ends_its_band() -> None:
