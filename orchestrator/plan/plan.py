@@ -21,7 +21,7 @@ from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.diffusion import SOLVERS, ProcessParams, Sampling, check_solvers
 from sr_models.params import nearest
 
 TEACHER_OBJECTIVE = RECIPES["l1"]
@@ -320,6 +320,11 @@ def _check_sampling(config: SweepConfig, made: Combination, process: ProcessPara
         steps = process.T if drawn is None or drawn.steps is None else drawn.steps
         if steps > process.T:
             raise InputError(f"{key}: the process of {made.id} has {process.T} steps, fewer than {steps}")
+        if drawn is not None and drawn.sampler in SOLVERS:
+            try:
+                check_solvers(process.alpha_bar())
+            except InputError as error:
+                raise InputError(f"evaluation.sampling of {made.id}: {error}") from None
         if isinstance(made.spec.timesteps, Range):
             t_max = min(made.axes.values("timesteps.t_max") or [made.spec.timesteps.t_max])
             ratio = max(made.axes.values("timesteps.ratio") or [made.spec.timesteps.ratio])

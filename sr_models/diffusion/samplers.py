@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process, add_noise, eps_between
-from sr_models.diffusion.solvers import check_solvers, dpm_solver, unipc
+from sr_models.diffusion.solvers import dpm_solver, unipc
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.diffusion import SOLVERS, ProcessParams, Sampling, check_solvers
 
 Predict = Callable[[Tensor, Level], Tensor]
 """A network on a noisy state."""
@@ -42,7 +42,7 @@ def settled(params: ProcessParams, sampling: Sampling) -> Sampling:
     count = len(accumulated(params.T, sampling.steps))
     if sampling.sampler == "truncated":
         used(count, sampling)
-    if sampling.sampler in ("dpm_solver", "unipc"):
+    if sampling.sampler in SOLVERS:
         check_solvers(params.alpha_bar())
     return sampling.model_copy(update={"steps": count})
 

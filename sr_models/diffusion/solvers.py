@@ -7,13 +7,12 @@ their own steps. They are optional, by the extra [diffusion].
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import check_solvers
 
 
 def dpm_solver(
@@ -28,40 +27,27 @@ def dpm_solver(
     Raises:
         InputError: diffusers is not installed, the process has fewer steps, or it ends without any signal.
     """
-    return _solved(_schedulers().DPMSolverMultistepScheduler, predict, process, start, steps)
+    return _solved("DPMSolverMultistepScheduler", predict, process, start, steps)
 
 
 def unipc(predict: Callable[[Tensor, Level], Tensor], process: Process, start: Tensor, steps: int | None) -> Tensor:
     """UniPC of second order; arguments and errors as of `dpm_solver`."""
-    return _solved(_schedulers().UniPCMultistepScheduler, predict, process, start, steps)
-
-
-def check_solvers(alpha_bar: np.ndarray) -> None:
-    """Raise an InputError where they are not installed, or cannot start from the end of this chain."""
-    _schedulers()
-    if alpha_bar[-1] == 0:
-        raise InputError("samplers dpm_solver and unipc start from a last step with signal; zero_terminal_snr has none")
-
-
-def _schedulers() -> Any:
-    try:
-        import diffusers
-    except ImportError:
-        raise InputError(
-            "samplers dpm_solver and unipc need diffusers, which is not installed: pip install 'sr-sweep[diffusion]'"
-        ) from None
-    return diffusers
+    return _solved("UniPCMultistepScheduler", predict, process, start, steps)
 
 
 def _solved(
-    scheduler: Any, predict: Callable[[Tensor, Level], Tensor], process: Process, state: Tensor, steps: int | None
+    scheduler: str, predict: Callable[[Tensor, Level], Tensor], process: Process, state: Tensor, steps: int | None
 ) -> Tensor:
+    check_solvers(process.alpha_bar)
+    import diffusers
+
     count = process.steps if steps is None else steps
     if count > process.steps:
         raise InputError(f"sampling: the process has {process.steps} steps, fewer than steps={count}")
-    check_solvers(process.alpha_bar)
     betas = 1 - process.alpha_bar[1:] / process.alpha_bar[:-1]
-    solver = scheduler(num_train_timesteps=process.steps, trained_betas=betas, prediction_type="sample")
+    solver = getattr(diffusers, scheduler)(
+        num_train_timesteps=process.steps, trained_betas=betas, prediction_type="sample"
+    )
     solver.set_timesteps(count, device=state.device)
     for timestep in solver.timesteps:
         step = int(timestep) + 1

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper
 from sr_models.params import Params, SearchRange, searchable
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 MOST_SIGNAL = 0.02
 """ᾱ_T above which a chain is refused: sampling starts from pure noise, which training has then never seen."""
+
+SOLVERS = ("dpm_solver", "unipc")
+"""Samplers that diffusers computes."""
 
 _SEARCHED_START, _SEARCHED_END = SearchRange(low=1e-6, high=1e-4, log=True), SearchRange(low=5e-3, high=4e-2, log=True)
 
@@ -215,3 +220,17 @@ _OWN: dict[str, dict[str, Any]] = {
     "ddim": {"eta": 0.0, "eps": "from_x0"},
     "truncated": {"t_max": 2 / 3, "t_min": 1 / 3, "jump": "first_used"},
 }
+
+
+def check_solvers(alpha_bar: np.ndarray) -> None:
+    """Refuse `SOLVERS` where diffusers is not installed, or they cannot start from this chain's end.
+
+    Raises:
+        InputError: says which.
+    """
+    if find_spec("diffusers") is None:
+        raise InputError(
+            "samplers dpm_solver and unipc need diffusers, which is not installed: pip install 'sr-sweep[diffusion]'"
+        )
+    if alpha_bar[-1] == 0:
+        raise InputError("samplers dpm_solver and unipc start from a last step with signal; zero_terminal_snr has none")

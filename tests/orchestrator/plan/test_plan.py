@@ -508,6 +508,13 @@ def test_a_grid_over_p_with_null_is_rows_and_a_model_may_have_noise_of_its_own()
         ({"validation": {"metrics": ["lpips_vgg"]}}, "validation.*a validation measures .* for evaluation"),
         ({"evaluation": {"sampling": {"steps": 5000}}}, "the process of x2/sr3/ddpm has 2000 steps, fewer than 5000"),
         (
+            {
+                "process": {"zero_terminal_snr": True, "prediction": "v"},
+                "evaluation": {"sampling": {"sampler": "unipc"}},
+            },
+            "evaluation.sampling of x2/sr3/ddpm: samplers dpm_solver and unipc ",
+        ),
+        (
             {"objectives": {"nutl": WEIGHED}, "validation": {"steps": 7}},
             "validation.steps: of 7 steps none may lie between t_max and t_min of x2/sr3/nutl; give at least 8",
         ),
