@@ -38,6 +38,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/probe/work.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/training/teachers.py": "tests/orchestrator/test_ingredients.py",
     "orchestrator/training/validation.py": "tests/orchestrator/training/test_loop.py",
+    "sr_models/checkpoints/tensors.py": "tests/sr_models/checkpoints/test_published.py",
     "sr_models/diffusion/base.py": "tests/sr_models/diffusion/test_sr3.py",
     "sr_models/spec.py": "tests/sr_models/test_init.py",
 }

@@ -208,7 +208,7 @@ def test_two_workers_that_accumulate_equal_one(name, store, tmp_path):
     go(name, store, tmp_path / "one")
     start(name, store, tmp_path / "two", world=2, micro_batch=2)
     for one, two in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
-        assert two == pytest.approx(one, abs=1e-5)
+        assert two == pytest.approx(one, rel=1e-6, abs=1e-5)
     one, two = state_of(tmp_path / "one"), state_of(tmp_path / "two")
     assert one.keys() == two.keys()
     for where, value in one.items():
