@@ -126,6 +126,7 @@ def _loop(crew: Crew, trial: dict[str, Any], key: str, until: float) -> None:
         micro_batch=crew.resources.micro_batch or share,  # fewer workers take longer, and no more memory
         max_bytes=crew.resources.bound,
         steered=crew.steered,
+        claimed=True,
     )
 
 

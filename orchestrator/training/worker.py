@@ -29,8 +29,13 @@ def execute(
     micro_batch: int | None = None,
     max_bytes: int | None = None,
     steered: bool,
+    claimed: bool = False,
 ) -> TrialResult:
     """Run one trial of a run in this process, or this process's part of it, with its own number of threads.
+
+    Args:
+        claimed: whether who started this worker holds the trial already (`Access.claimed`), as `fit` does for a group,
+            of which a single worker may be left.
 
     Raises:
         DiskFullError: of this node; the trial's journal says nothing of it.
@@ -41,7 +46,7 @@ def execute(
     config = TrialConfig.model_validate(trial)
     folder = access.trial_folder(config.fingerprint, rank)
     try:
-        with access.claimed(config.fingerprint) if world == 1 else nullcontext():  # for a group, `fit` does so
+        with nullcontext() if claimed else access.claimed(config.fingerprint):
             return run_trial(
                 config,
                 access.open_store(config.data_hash),

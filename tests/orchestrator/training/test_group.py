@@ -2,20 +2,51 @@
 
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
+import ray.train
 
 import sr_models
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import load
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run import journal
+from orchestrator.run.access import LocalAccess
 from orchestrator.run.journal import JOURNAL
+from orchestrator.training import group, worker
 from sr_models.checkpoints.folder import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_only_worker_left_of_a_group_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fit` holds the trial for all of its workers, also for one alone: it took itself for a trial's only worker."""
+    plan = make_plan(load("quick"))
+    config = plan.trial(plan.combinations[0], {}, 1, "1" * 64, None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text("name: mine\n")
+    access, worlds = LocalAccess(tmp_path / "mine"), []
+
+    def run_trial(*_: Any, **given: Any) -> None:
+        worlds.append(given["world"])
+
+    monkeypatch.setattr(worker, "run_trial", run_trial)
+    monkeypatch.setattr(LocalAccess, "open_store", lambda *_: None)
+    alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+    monkeypatch.setattr(ray.train, "get_context", lambda: alone)
+    crew = worker.Crew(access, ResourceConfig(workers_per_trial=2, min_workers=1), "cpu", steered=False)
+    with access.claimed(config.fingerprint):
+        group._loop(crew, config.model_dump(mode="json"), "", math.inf)
+    assert worlds == [1]
+
 
 LOSE_A_NODE = """
 import json, sys, time
@@ -25,6 +56,7 @@ from cluster import ray_runtime
 given = json.loads(sys.argv[1])
 ray_runtime.secure(local=True)
 import ray
+import torch
 from ray.cluster_utils import Cluster
 
 from orchestrator.training import in_full as workers
@@ -47,6 +79,7 @@ trial = TrialConfig(
     train=TrainConfig(steps=given["steps"], batch_size=4, patch=16, lr=3e-4, validate_every=50, checkpoint_every=10),
     seed=1, protocol="classical", metrics=("psnr_y",), data_hash=store.data_hash,
 )
+torch.set_num_threads(1)  # as each worker does: several wait for each other on a busy machine
 alone = run_trial(trial, store, lambda *_: "continue", out_dir=run.path / "alone")
 
 cluster = Cluster(
