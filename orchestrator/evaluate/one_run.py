@@ -63,7 +63,7 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
         try:
             if request.trials:
                 own = list(chain.from_iterable(entrants.trials(home, plan, named) for named in request.trials))
-                scales = sorted({entrant.identity.scale for entrant in own})
+                scales = sorted({*config.scored_scales, *(entrant.identity.scale for entrant in own)})
                 scored = [*map(entrants.bicubic, scales), *own]
             else:
                 own, scored = [], list(entrants.winners(run, plan))
