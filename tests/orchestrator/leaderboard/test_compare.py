@@ -64,10 +64,8 @@ def test_weights_of_another_scale_are_on_a_board_of_their_own_beside_bicubic(tmp
 
 def test_who_cannot_be_scored_at_the_scale_of_a_test_set_is_named(tmp_path, score, make):
     run = make(tmp_path / "run", [far(score, "x5/bicubic/-", 26.0), far(score, "x4/sr3/ddpm", 25.0)])
-    plan = read_plan(run)
-    plan.model_copy(update={"unscored": {"CAT x5": ("x4/imdn/l1",), "DOG x3": ("x4/imdn/l1",)}}).write(
-        run / "plan.json"
-    )
+    unscored = {"CAT x5": ("x4/imdn/l1",), "DOG x3": ("x4/imdn/l1",)}
+    read_plan(run).model_copy(update={"unscored": unscored}).write(run / "plan.json")
     [board] = leaderboard.boards(run)
     assert board.notes == ["not scored on CAT x5: x4/imdn/l1, whose weights are of their own scale alone"]
 
