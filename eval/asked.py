@@ -58,7 +58,7 @@ def load(request: ModelRequest) -> Asked:
     for line in benchmark.left_out:
         say(line)
     complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
-    weights, fingerprint, sigma = "none", "", ""
+    weights, fingerprint, sigma, trained_scale = "none", "", "", None
     model: Network | WithSigma
     if request.weights is None:
         model = sr_models.build(name, scale, **hyper)
@@ -71,13 +71,14 @@ def load(request: ModelRequest) -> Asked:
             info = CheckpointInfo.read(request.weights)
             weights, fingerprint, complete = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
             sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
+            trained_scale = None if info.scale == scale else info.scale
     process = ""
     if isinstance(model, Denoiser) and options.sampling is not None:
         options = replace(options, sampling=settled(model.process, options.sampling))
         process = model.process.model_dump_json()
     identity = Identity(
         combination=name, model=name, objective="-", target="-", loss="-", scale=scale, fingerprint=fingerprint,
-        seed=-1, weights=weights, network=name,
+        seed=-1, weights=weights, network=name, trained_scale=trained_scale,
     )  # fmt: skip
     subject = Subject(
         identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True), benchmark=benchmark.name,

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 PROG = "python -m eval"
 
+_SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump")
 _MODEL_OPTIONS = (
     "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
-    "sampler", "steps", "eta", "t_max", "t_min", "crops",
+    *_SAMPLING, "crops",
 )  # fmt: skip
 CROPS = ("dream40o5", "dream64o8")
 """Names of `sr_models.inference.tiling.CROP_RULES`, which is behind torch."""
@@ -95,8 +96,16 @@ def parser() -> Parser:
     )  # fmt: skip
     drawn.add_argument("--steps", metavar="N", type=int, help="steps from noise (default: all of its process)")
     drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
+    drawn.add_argument(
+        "--eps", choices=("from_x0", "predicted"),
+        help="ddim goes on with the noise that fits its clamped guess (default), or with the network's",
+    )  # fmt: skip
     drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
     drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
+    drawn.add_argument(
+        "--jump", choices=("first_used", "released"),
+        help="truncated jumps to the noise level of its next call (default), or to the released code's",
+    )  # fmt: skip
     drawn.add_argument("--crops", choices=CROPS, help="DREAM's tiles, with one field of noise for the whole picture")
     return made
 
@@ -204,6 +213,7 @@ def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
         options=subject.options,
         save_in=request.save_images,
         pictures_in=request.pictures,
+        trained_scale=subject.identity.trained_scale,
     )
     return replace(result, rows=keyed(subject, result.rows, scorer.metrics)), subject
 
@@ -291,7 +301,7 @@ def _sampling(given: argparse.Namespace) -> Sampling | None:
     Raises:
         InputError: a value that is wrong, or an option that does not go with the network or another one.
     """
-    values = {name: getattr(given, name) for name in ("sampler", "steps", "eta", "t_max", "t_min")}
+    values = {name: getattr(given, name) for name in _SAMPLING}
     asked = {name: value for name, value in values.items() if value is not None}
     if sr_models.spec(given.model).family != "diffusion":
         for name in [*asked, *(["crops"] if given.crops is not None else [])]:

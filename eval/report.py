@@ -57,6 +57,7 @@ def score_model(
     options: Options,
     save_in: Path | None,
     pictures_in: Path | None,
+    trained_scale: int | None = None,
 ) -> Evaluation:
     """Super-resolve and score every image of a test set, on the device that holds the model.
 
@@ -67,6 +68,7 @@ def score_model(
         seed: of the noise.
         save_in: folder for the SR images.
         pictures_in: folder for pictures of each image and of the set.
+        trained_scale: as in `Identity`.
 
     Raises:
         InputError: as `eval.score.score_image`.
@@ -103,6 +105,7 @@ def score_model(
         lr_sha256=lr_sha256,
         options=options,
         refused=[],
+        trained_scale=trained_scale,
     )
 
 
@@ -116,6 +119,7 @@ def model_report(
     lr_sha256: str | None,
     options: Options,
     refused: Sequence[str],
+    trained_scale: int | None = None,
 ) -> Evaluation:
     """The report of rows that exist, wherever they were computed.
 
@@ -123,6 +127,7 @@ def model_report(
         rows: of at least one image, in the set's order; then the row of the set if there is one.
         lr_sha256: of all LR pixels; None if some could not be read.
         refused: a line on each image that has no row.
+        trained_scale: as in `Identity`; the report says it where there is one.
     """
     of_images = [row for row in rows if row["image"]]
     about = {
@@ -139,6 +144,8 @@ def model_report(
         "deterministic": rows[0]["deterministic"],
         "noise_seed": rows[0]["noise_seed"],
     }
+    if trained_scale is not None:
+        about["trained_scale"] = trained_scale
     return _evaluation(rows, metrics, about, refused)
 
 

@@ -44,7 +44,8 @@ def _names(report: Report) -> list[str]:
 
 
 def _what(report: Report) -> str:
-    what = f"{report['model'] or 'pictures'} x{report['scale']}, protocol {report['protocol']}"
+    trained = f" (trained x{report['trained_scale']})" if "trained_scale" in report else ""
+    what = f"{report['model'] or 'pictures'} x{report['scale']}{trained}, protocol {report['protocol']}"
     if report["model"] is None:
         return what
     if report["kernel"] not in ("files", _USUAL_KERNEL):

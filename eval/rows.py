@@ -61,6 +61,8 @@ class Identity:
     """"raw", "ema", "none", or "released" where a file does not say which of the first two it holds."""
     network: str
     """The key of `sr_models.MODELS` behind the model's label."""
+    trained_scale: int | None = None
+    """That the weights were trained at, where it is another one than `scale`, which they are scored at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,8 @@ class Subject:
     @property
     def _named(self) -> dict[str, Any]:
         plain = {name: value for name, value in asdict(self).items() if name not in ("sigma", "process")}
+        if self.identity.trained_scale is None:  # so that rows keep the keys they had before there was a choice
+            del plain["identity"]["trained_scale"]
         return plain | {"options": self.options.columns}
 
     @cached_property
@@ -150,6 +154,7 @@ SCHEMA = pa.schema(
         ("key", pa.string()), ("combination", pa.string()), ("model", pa.string()), ("objective", pa.string()),
         ("target", pa.string()), ("loss", pa.string()), ("scale", pa.int32()), ("fingerprint", pa.string()),
         ("step", pa.int32()), ("seed", pa.int64()), ("weights", pa.string()), ("network", pa.string()),
+        ("trained_scale", pa.int32()),
         ("weights_sha256", pa.string()), ("hyper", pa.string()), ("benchmark", pa.string()), ("image", pa.string()),
         ("images", pa.int32()),
         ("protocol", pa.string()), ("kernel", pa.string()), ("lr_sha256", pa.string()), ("hr_sha256", pa.string()),
@@ -167,8 +172,9 @@ SCHEMA = pa.schema(
 
 `image` is "" in the row of a whole set, which holds what has no value an image (FID, KID); its `details` are a JSON
 object of what those rest on. `step` is that of the training which the weights are of, null for its end or for none;
-`images` is how many the set has, `tile` is null where a picture was computed whole, `crops` to `steps` where no
-diffusion network drew it, `key` where rows are of pictures that no network of ours made.
+`trained_scale` is null where it is `scale`; `images` is how many the set has, `tile` is null where a picture was
+computed whole, `crops` to `steps` where no diffusion network drew it, `key` where rows are of pictures that no network
+of ours made.
 """
 
 

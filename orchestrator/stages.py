@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import sr_models
 from cluster.secrets import shown
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
@@ -123,10 +125,19 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapp
     if max_bytes is None:
         return
     validated = {scale: store.sizes("validation") for scale, store in stores.items()}
+    elsewhere: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
     for (name, scale), bench in session.inputs.benchmarks.items():
-        validated[scale] = validated[scale] | {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
+        sizes = {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
+        if scale in validated:
+            validated[scale] = validated[scale] | sizes
+        if config.data.test[name].scale is not None:
+            elsewhere[scale] |= sizes
     for network in {memory.Network.of(combination) for combination in session.plan.combinations}:
         memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
+        if sr_models.spec(network.name).any_scale:
+            for scale in elsewhere.keys() - {network.scale}:
+                at = replace(network, scale=scale)
+                memory.check(at, elsewhere[scale], config.evaluation, "evaluation", max_bytes)
     for scale in session.plan.teacher_scales:
         assert config.teacher is not None  # the plan refuses objectives that need one otherwise
         weights = config.teacher.at(scale)

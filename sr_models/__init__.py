@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         name="bicubic", family="regression", hyper=hyper.BicubicHyper,
-        module="sr_models.networks.bicubic", cls="Bicubic",
+        module="sr_models.networks.bicubic", cls="Bicubic", any_scale=True,
         scales=(1, 2, 3, 4, 8), trainable=False, counts={1: 0, 2: 0, 3: 0, 4: 0, 8: 0},
         paper="Cubic convolution interpolation for digital image processing, https://doi.org/10.1109/TASSP.1981.1163711",
     ),
     "vdsr": ModelSpec(
         name="vdsr", family="regression", hyper=hyper.VDSRHyper,
-        module="sr_models.networks.vdsr", cls="VDSR",
+        module="sr_models.networks.vdsr", cls="VDSR", any_scale=True,
         scales=(1, 2, 3, 4, 8), counts={1: 664_704, 2: 664_704, 3: 664_704, 4: 664_704, 8: 664_704},
         paper="Accurate image super-resolution using very deep convolutional networks, https://arxiv.org/abs/1511.04587",
     ),
@@ -90,7 +90,7 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "imdn_as": ModelSpec(
         name="imdn_as", family="regression", hyper=hyper.IMDNASHyper, window=4,
-        module="sr_models.networks.imdn", cls="IMDNAS",
+        module="sr_models.networks.imdn", cls="IMDNAS", any_scale=True,
         scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 752_104),
         paper="Lightweight image super-resolution with information multi-distillation network, https://arxiv.org/abs/1909.11856",
     ),
@@ -114,7 +114,7 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "sr3": ModelSpec(
         name="sr3", family="diffusion", hyper=diffusion.SR3Hyper,
-        module="sr_models.diffusion.sr3", cls="SR3",
+        module="sr_models.diffusion.sr3", cls="SR3", any_scale=True,
         scales=(1, 2, 3, 4, 5, 8), counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 97_807_491),
         paper="Image super-resolution via iterative refinement, https://arxiv.org/abs/2104.07636",
     ),
@@ -140,7 +140,7 @@ def check(name: str, scale: int, hyper: Mapping[str, Any]) -> NetworkHyper:
             hyperparameter.
     """
     found = spec(name)
-    if scale not in found.scales:
+    if scale not in found.scales and not found.any_scale:
         raise InputError(f"model {name!r} has no scale {scale!r} (it has {', '.join(map(str, found.scales))})")
     values = found.hyper.parse(hyper, f"model {name!r}")
     values.check_scale(scale)

@@ -21,7 +21,9 @@ class ModelSpec:
         family: which objectives fit.
         module, cls: where the network's class is; imported late.
         hyper: its hyperparameters; the class takes each field as a keyword.
-        scales: the upscaling factors it exists for.
+        scales: the upscaling factors it exists for; of one with `any_scale`, those that are counted and tested.
+        any_scale: True for a network that works on LR enlarged to HR's size: its weights know nothing of the scale, so
+            those of one are scored at every other.
         paper: title and address.
         window: sides of the LR input are padded to a multiple of this.
         trainable: False for a row that is only ever scored.
@@ -38,6 +40,7 @@ class ModelSpec:
     scales: tuple[int, ...]
     paper: str
     window: int = 1
+    any_scale: bool = False
     trainable: bool = True
     batch_statistics: bool = False
     counts: dict[int, int] = field(default_factory=dict)

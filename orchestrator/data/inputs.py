@@ -93,11 +93,11 @@ class Inputs:
 
     @cached_property
     def benchmarks(self) -> dict[tuple[str, int], Benchmark]:
-        """Every test set at every scale."""
+        """Every test set at every scale that it is scored at."""
         return {
             (name, scale): load_benchmark(name, self.located(name, scale), scale)
-            for name in self.data.test
-            for scale in self.scales
+            for name, source in self.data.test.items()
+            for scale in source.at(self.scales)
         }
 
     @cached_property
@@ -167,6 +167,7 @@ class Inputs:
             lr=home.child(_LR).uri if source.lr else None,
             include=(),
             exclude=(),
+            scale=source.scale,
             noise=source.noise,
         )
 

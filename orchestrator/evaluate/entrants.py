@@ -58,7 +58,7 @@ class Entrant:
 
 
 def jobs(entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inputs, access: Access) -> list[Job]:
-    """Every entrant on every test set of its scale.
+    """Every entrant on every test set of its scale, and on those of a scale of their own that its weights take.
 
     Raises:
         InputError: `evaluation.weights_dir` uses an environment variable that is not set; a process that cannot be
@@ -67,7 +67,9 @@ def jobs(entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inpu
     made = []
     for (name, scale), bench in inputs.benchmarks.items():
         source = access.test_set(inputs, name, scale)
-        made += [_job(entrant, evaluation, bench, source) for entrant in entrants if entrant.identity.scale == scale]
+        own = inputs.data.test[name].scale is not None
+        taking = [found for entrant in entrants if (found := _at(entrant, scale, any_scale=own)) is not None]
+        made += [_job(entrant, evaluation, bench, source) for entrant in taking]
     return made
 
 
@@ -79,7 +81,7 @@ def bicubic(scale: int) -> Entrant:
 
 
 def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
-    """Bicubic at each scale, and each winner's every finished seed, raw and averaged, if what it gives is SR.
+    """Bicubic at each scale of a test set; each winner's every finished seed, raw and averaged, if it gives SR.
 
     Raises:
         InputError: there are no winners yet.
@@ -87,7 +89,7 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
     if not run.winners.exists():
         raise InputError(f"{run.path} has no winners yet; name trials with --trial")
     found = read_winners(run.winners)
-    yield from map(bicubic, plan.config.scales)
+    yield from map(bicubic, plan.config.scored_scales)
     for combination in [each for each in plan.combinations if each.spec.target.output == "sr"]:
         for fingerprint in found[combination.id].fingerprints if combination.id in found else ():
             folder = run.trial(fingerprint)
@@ -163,6 +165,20 @@ def snapshots(home: Home, entrant: Entrant) -> Iterator[Entrant]:
                 weights_sha256=info.weights_sha256,
                 sigma=json.dumps(info.sigma, sort_keys=True) if info.sigma else "",
             )
+
+
+def _at(entrant: Entrant, scale: int, *, any_scale: bool) -> Entrant | None:
+    """An entrant at a scale of test sets; None where it is not scored there.
+
+    Args:
+        any_scale: whether weights of another scale are asked for; bicubic, which has none, is there at each.
+    """
+    who = entrant.identity
+    if who.scale == scale:
+        return entrant
+    if not any_scale or entrant.checkpoint is None or not sr_models.spec(who.network).any_scale:
+        return None
+    return replace(entrant, identity=replace(who, scale=scale, trained_scale=who.scale))
 
 
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:

@@ -50,6 +50,7 @@ def planned(run: RunDir, plan: Plan, inputs: Inputs, access: Access, seeds: str)
         who = job.subject.identity
         if who.weights == "none" or (who.weights == "raw" and first[who.combination] == who.fingerprint):
             label = "bicubic" if who.weights == "none" else f"{who.model}\n× {who.objective}"
+            label += "" if who.trained_scale is None else f" (trained ×{who.trained_scale})"
             jobs.setdefault(f"{job.subject.benchmark} x{who.scale}", {})[label] = job
     metrics = tuple(shown_metrics(plan))
     return {what: FirstImage(jobs=found, metrics=metrics, seeds=seeds) for what, found in jobs.items()}

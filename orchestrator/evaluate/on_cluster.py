@@ -64,6 +64,7 @@ def report(
         lr_sha256=lr_sha256,
         options=subject.options,
         refused=refused,
+        trained_scale=subject.identity.trained_scale,
     )
     return replace(result, rows=rows)
 

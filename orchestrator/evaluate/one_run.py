@@ -63,7 +63,8 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
         try:
             if request.trials:
                 own = list(chain.from_iterable(entrants.trials(home, plan, named) for named in request.trials))
-                scales = sorted({entrant.identity.scale for entrant in own})
+                elsewhere = {source.scale for source in config.data.test.values() if source.scale is not None}
+                scales = sorted(elsewhere | {entrant.identity.scale for entrant in own})
                 scored = [*map(entrants.bicubic, scales), *own]
             else:
                 own, scored = [], list(entrants.winners(run, plan))

@@ -141,7 +141,7 @@ class Entry:
 
 @dataclass
 class Board:
-    """All rows of one scale under one protocol, best first by the mean of `metric` over the `lead` columns."""
+    """All rows of one scale, trained at one, under one protocol, best mean of `metric` over `lead` columns first."""
 
     scale: int
     protocol: str
@@ -163,6 +163,13 @@ class Board:
     """The validation metric of the search."""
     paper: PaperConfig | None = None
     """Whose printed numbers stand beside the rows; None: none, or the protocol is not the config's."""
+    trained_scale: int | None = None
+    """That all its weights were trained at, where it is another one than `scale`."""
+
+    @property
+    def at(self) -> str:
+        """Its scale in words: `×5 (trained ×4)`, `×4`."""
+        return f"×{self.scale}" + (f" (trained ×{self.trained_scale})" if self.trained_scale else "")
 
     def name(self, entry: Entry) -> str:
         """`model × objective`, with the weights or precision where the board holds several for the combination."""

@@ -1,9 +1,9 @@
 """The board of a run folder: per-image scores -> tables that compare like with like.
 
-A score belongs to a column (scale, protocol, benchmark, LR inputs): rows are ordered inside a column, by `statistics`
-beside this file, each kind of weights on its own; gains are over bicubic in the same column, and spread is the sample
-standard deviation over seeds. A set of which images are missing is a column of its own. Needs neither Ray, MLflow nor
-torch.
+A score belongs to a column (scale, that of training, protocol, benchmark, LR inputs): rows are ordered inside a column,
+by `statistics` beside this file, each kind of weights on its own; gains are over bicubic in the same column, and spread
+is the sample standard deviation over seeds. A set of which images are missing is a column of its own. Needs neither
+Ray, MLflow nor torch.
 `python -m orchestrator.leaderboard RUN` prints it.
 """
 
@@ -38,7 +38,9 @@ _SEARCH_COUNTED = (
 
 
 def boards(folder: Path, step: int | None = None) -> list[Board]:
-    """One board for each scale and protocol, by rising scale; how pictures were drawn makes no other one (`drawn`).
+    """One board for each scale, scale of training and protocol, by rising scale; bicubic is on each of its scale.
+
+    How pictures were drawn makes no other board (`drawn`).
 
     Args:
         step: of the weights that winners have kept after so many steps (`train.snapshots`); None: their last ones.
@@ -48,10 +50,8 @@ def boards(folder: Path, step: int | None = None) -> list[Board]:
     """
     plan, winners = read_plan(folder), read_winners(RunDir(folder).winners)
     asked, baseline = read_evaluation(folder), read_board(folder).baseline
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     scores = _scores(folder, winners, asked.seed) if step is None else _scores_at(step, folder, winners, asked.seed)
-    for row in scores:
-        groups[row["scale"], row["protocol"]].append(row)
+    groups = _groups(scores)
     costs = trainings(folder, plan, winners)
     if step is not None:
         costs = {name: Training(parameters=cost.parameters) for name, cost in costs.items()}  # the rest is of the end
@@ -64,9 +64,30 @@ def boards(folder: Path, step: int | None = None) -> list[Board]:
             board.notes.append(f"weights after {step} steps")
         elif paper:
             print_beside(board, paper, asked)
+        board.notes += [
+            f"not scored on {name}: {', '.join(ids)}, whose weights are of their own scale alone"
+            for name, ids in plan.unscored.items()
+            if name in {f"{column[0]} x{board.scale}" for column in board.columns}
+        ]
         if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
             board.notes.append(_SEARCH_COUNTED)
     return found
+
+
+def _groups(scores: Iterable[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[str, Any]]]:
+    """(scale, that of training if it is another one, else 0; protocol) -> the rows that stand on one board."""
+    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in scores:
+        groups[row["scale"], row.get("trained_scale") or 0, row["protocol"]].append(row)
+    for scale, trained, protocol in [where for where in groups if where[1]]:
+        at = groups[scale, 0, protocol]
+        groups[scale, trained, protocol] += [row for row in at if row["model"] == BICUBIC]
+    elsewhere = {(scale, protocol) for scale, trained, protocol in groups if trained}
+    return {
+        (scale, trained, protocol): rows
+        for (scale, trained, protocol), rows in groups.items()
+        if trained or (scale, protocol) not in elsewhere or any(row["model"] != BICUBIC for row in rows)
+    }
 
 
 def _scores(folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) -> list[dict[str, Any]]:
@@ -110,6 +131,7 @@ def _scores_at(step: int, folder: Path, winners: Mapping[str, WinnerRecord], noi
 
 def _board(
     scale: int,
+    trained_scale: int,
     protocol: str,
     asked: Sequence[str],
     scores: list[dict[str, Any]],
@@ -164,8 +186,9 @@ def _board(
     lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
     notes = [*drawn.note(scores), *_notes(asked, scores)]
     board = Board(
-        scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline, steering
-    )
+        scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline, steering,
+        trained_scale=trained_scale or None,
+    )  # fmt: skip
     _lead(board, base)
     _stand(board)
     board.entries = by_mean(board.entries, lambda entry: entry.lead, board.metric)
@@ -314,10 +337,10 @@ def by_mean(entries: Sequence[Entry], value: Callable[[Entry], Value | None], me
 def rows(folder: Path) -> list[dict[str, Any]]:
     """One row for each combination, kind of weights and column, the best mean of the leading metric first.
 
-    Keys: scale, protocol, benchmark, lr_inputs, images, of_images (the set has), trial (of a row that is of no winner),
-    twin_of (id of an earlier row with the same weights), combination, model, objective, target, loss, weights,
-    precision, seeds, what plan, winners and journals say (`Training`), lead (over the leading columns) and metrics
-    {name: `Value.numbers`}.
+    Keys: scale, trained_scale (where it is another one), protocol, benchmark, lr_inputs, images, of_images (the set
+    has), trial (of a row that is of no winner), twin_of (id of an earlier row with the same weights), combination,
+    model, objective, target, loss, weights, precision, seeds, what plan, winners and journals say (`Training`), lead
+    (over the leading columns) and metrics {name: `Value.numbers`}.
     """
     return rows_of_boards(boards(folder))
 
@@ -331,7 +354,8 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
     for entry in by_mean(holders, lambda entry: entry.cells[column].get(board.metric), board.metric):
         cells = entry.cells[column]
         yield {
-            "scale": board.scale, "protocol": board.protocol, "benchmark": column[0], "lr_inputs": column[1],
+            "scale": board.scale, **({"trained_scale": board.trained_scale} if board.trained_scale else {}),
+            "protocol": board.protocol, "benchmark": column[0], "lr_inputs": column[1],
             "images": entry.images[column], "of_images": board.missing.get(column, (0, entry.images[column]))[1],
             "trial": entry.trial, "twin_of": entry.twin_of, "combination": entry.combination, "model": entry.model,
             "objective": entry.objective, "target": entry.target, "loss": entry.loss, "weights": entry.weights,

@@ -86,7 +86,7 @@ def text(found: Sequence[Board]) -> str:
     parts = []
     for board in found:
         if get_metric(board.metric).level == "set":
-            parts.append(f"×{board.scale}, {board.protocol}: {board.metric} is of whole sets, no image has one")
+            parts.append(f"{board.at}, {board.protocol}: {board.metric} is of whole sets, no image has one")
             continue
         names, groups = ["model × objective", *map(board.name, board.entries)], []
         reasons: dict[str, list[str]] = {}
@@ -100,7 +100,7 @@ def text(found: Sequence[Board]) -> str:
                     reasons.setdefault(f"{board.title(column)}, {value.standing.unranked}", []).append(
                         board.name(entry)
                     )
-        lines = [*wrapped(f"×{board.scale}, {board.protocol}: {board.metric} {LEGEND}"), *tables([names], groups)]
+        lines = [*wrapped(f"{board.at}, {board.protocol}: {board.metric} {LEGEND}"), *tables([names], groups)]
         for why, of in reasons.items():
             lines += wrapped(f"{why}: {', '.join(of)}")
         parts.append("\n".join(lines))

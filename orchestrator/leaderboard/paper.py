@@ -54,7 +54,7 @@ def beside_paper(board: Board) -> tuple[str, list[str], list[list[list[str]]]] |
                 heads = [title, "paper" if benchmark == column[0] else f"paper {benchmark}", "difference"]
                 lines = [_cells(value, get_metric(metric).decimals) for value in values]
                 groups.append([[head, *cells] for head, *cells in zip(heads, *lines, strict=True)])
-    caption = f"×{board.scale}, beside the paper: {board.paper.source}"
+    caption = f"{board.at}, beside the paper: {board.paper.source}"
     if board.paper.scaled_down:
         caption += "; scaled down: images, steps and channels are not the paper's, so the differences say nothing of it"
     return caption, ["model × objective", *map(board.name, rows)], groups

@@ -159,6 +159,7 @@ def _violins(
         for row in scores
         if (row["protocol"], row["scale"], row["weights"] != "ema") == (protocol, scale, True)
         and row["image"] != SET
+        and row.get("trained_scale") is None
         and first.get(row["combination"]) == row["fingerprint"]
         and row.get("noise_seed") in (None, plan.config.evaluation.seed)
     ]
@@ -185,11 +186,11 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
     """The board's leading metric per benchmark and scale: means and comparison intervals, bars from bicubic's score."""
     metric, seeds, paper = plan.config.evaluation.metrics[0], plan.config.seeds, plan.config.paper
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
-    boards: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    boards: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in board:
         if row["weights"] in ("raw", "none") and row["protocol"] == stamp(plan, row["scale"], row["benchmark"]):
-            boards[row["benchmark"], row["scale"]].append(row)
-    for (name, scale), found in boards.items():
+            boards[row["benchmark"], row["scale"], row.get("trained_scale", 0)].append(row)
+    for (name, scale, trained), found in boards.items():
         base = next((row for row in found if row["model"] == "bicubic" and metric in row["metrics"]), None)
         if base is None:
             continue  # the metric was not computed, and the board says why
@@ -206,10 +207,10 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
             what = "; whiskers are comparison intervals: rows of one network differ where they do not overlap"
             marked = f"; diamonds: {paper.source}" if paper and any(v is not None for v in printed) else ""
             bars(
-                run.pictures / f"board_{name}_x{scale}.png",
+                run.pictures / f"board_{name}_x{scale}{f'_trained_x{trained}' if trained else ''}.png",
                 methods,
                 xlabel=f"{metric} ({get_metric(metric).unit or 'no unit'})",
-                title=f"{name} ×{scale}",
+                title=f"{name} ×{scale}" + (f" (trained ×{trained})" if trained else ""),
                 baseline=("bicubic", base["metrics"][metric]["mean"]),
                 decimals=get_metric(metric).decimals,
                 caption=f"{found[0]['protocol']}; {over}{what if ranked else ''}{marked}",

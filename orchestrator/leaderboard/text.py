@@ -100,7 +100,7 @@ def _caption(board: Board, metric: str) -> str:
     order = f"sorted by mean {board.metric} over {', '.join(board.title(c) for c in board.lead)}"
     kinds = sorted({entry.weights for entry in board.entries if entry.trained})
     apart = f"; {' and '.join(kinds)} weights are ranked apart" if len(kinds) > 1 else ""
-    return f"×{board.scale}, {board.protocol}: {metric}{unit}, mean and sd over seeds; {order}{apart}"
+    return f"{board.at}, {board.protocol}: {metric}{unit}, mean and sd over seeds; {order}{apart}"
 
 
 def _below(board: Board) -> list[str]:
@@ -305,7 +305,8 @@ def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:
             plain |= {name if key == "mean" else f"{name}_{key}": own[name].get(key) for key in keys}
         lines.append(plain)
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(lines[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()

@@ -229,11 +229,10 @@ class SweepConfig(Params):
 
     @model_validator(mode="after")
     def _same_size_pairs_are_files(self) -> SweepConfig:
-        if 1 not in self.scales:
-            return self
-        groups = {"train": self.data.train, "validation": self.data.validation}
+        groups = {"train": self.data.train, "validation": self.data.validation} if 1 in self.scales else {}
         lacking = [(f"data.{name}", "{1: FOLDER}") for name, group in groups.items() for s in group if 1 not in s.lr]
-        lacking += [(f"data.test.{name}", "FOLDER") for name, bench in self.data.test.items() if bench.lr is None]
+        tests = self.data.test.items()
+        lacking += [(f"data.test.{name}", "FOLDER") for name, s in tests if 1 in s.at(self.scales) and s.lr is None]
         for where, folder in lacking:
             raise ValueError(
                 f"{where}: at scale 1 no kernel makes LR from HR; name the folder of its files (lr: {folder})"
@@ -270,6 +269,11 @@ class SweepConfig(Params):
     @property
     def run_name(self) -> str:
         return f"{self.name}-{self.hash[:8]}"
+
+    @property
+    def scored_scales(self) -> tuple[int, ...]:
+        """Those of test sets: `scales`, where some set has none of its own, then the sets' own."""
+        return tuple(dict.fromkeys(scale for source in self.data.test.values() for scale in source.at(self.scales)))
 
     def network(self, label: str) -> tuple[str, dict[str, Any], TrainConfig]:
         """One entry of `models`: the network's name, the hyperparameters given for it, and how it is trained.

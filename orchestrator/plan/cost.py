@@ -22,6 +22,9 @@ GPU_FLOPS = 10e12
 EDSR-baseline and 10.1e12 for RCAN at x4 (https://arxiv.org/abs/2201.10084, Tables 3 and 6). Training is taken to
 sustain as much. With what newer cards and bf16 gain, and small networks lose, an estimate is good to a factor of 3."""
 
+FORWARDS = 3
+"""What a plain step costs in forward passes: one, and its backward pass is two more."""
+
 TRIAL_SECONDS = 2.0
 """Start, validation and export of one short trial beside its steps."""
 
@@ -33,13 +36,19 @@ def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: Tra
 
 
 def forwards(spec: ObjectiveSpec) -> int:
-    """What a step costs in forward passes: one with its backward pass is three.
+    """What a step costs in forward passes, `FORWARDS` where it is a plain one.
 
     DRM and DREAM begin with one more; a terminal loss is two more passes with their backward ones.
     """
     first = isinstance(spec.loss, DRM) or (isinstance(spec.loss, DREAM) and spec.loss.p is not None)
     terminal = spec.timesteps is not None and spec.timesteps.terminal is not None
-    return 3 + first + 6 * terminal
+    return FORWARDS + first + 2 * FORWARDS * terminal
+
+
+def picture_flops(combination: Combination, side: int) -> float:
+    """Operations of one pass for a picture of so many HR pixels a side."""
+    macs = sr_models.multiply_adds(combination.network, combination.scale, combination.hyper)
+    return 2 * macs * (side / combination.scale) ** 2
 
 
 def calls(drawn: Sampling, process: ProcessParams) -> int:

@@ -17,6 +17,7 @@ from objectives.timesteps import Range
 from orchestrator.plan.config import SearchConfig, SweepConfig
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.plan.weights import Weights
@@ -51,6 +52,10 @@ class Combination:
     """Where its teacher's weights come from; None: it needs no teacher, or one that the sweep trains first."""
     process: ProcessParams | None = None
     """The noise of a diffusion network; None of others."""
+
+    def takes(self, source: BenchmarkSource) -> bool:
+        """Whether it is scored on a test set: on one of its own scale, and on any if its weights know nothing of it."""
+        return source.scale in (None, self.scale) or sr_models.spec(self.network).any_scale
 
     @property
     def after(self) -> tuple[str, ...]:
@@ -99,6 +104,21 @@ class Plan:
         known = {combination.id: combination for combination in self.combinations}
         found = levels({name: combination.after for name, combination in known.items()})
         return [tuple(known[name] for name in level) for level in found]
+
+    @property
+    def unscored(self) -> dict[tuple[str, int], tuple[str, ...]]:
+        """(test set, its own scale) -> ids of the combinations of SR that it cannot score, where there are any."""
+        found = {
+            (name, source.scale): tuple(c.id for c in self._scored if not c.takes(source))
+            for name, source in self.config.data.test.items()
+            if source.scale is not None
+        }
+        return {where: ids for where, ids in found.items() if ids}
+
+    @property
+    def _scored(self) -> list[Combination]:
+        """The combinations that give SR."""
+        return [combination for combination in self.combinations if combination.spec.target.output == "sr"]
 
     def part(self, combinations: Sequence[Combination]) -> Plan:
         """The same plan of some of its combinations."""
@@ -227,6 +247,7 @@ def make_plan(config: SweepConfig) -> Plan:
         if rows and len(reasons) == rows:
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
     plan = Plan(config, tuple(combinations), tuple(skipped))
+    _check_tests(plan)
     check_sources(combinations)
     if config.teacher is not None and config.teacher.weights is None:
         for scale in plan.teacher_scales or config.scales[:1]:
@@ -241,6 +262,20 @@ def make_plan(config: SweepConfig) -> Plan:
     elif config.teacher is not None:
         refuse_drawn(config.teacher.model)
     return plan
+
+
+def _check_tests(plan: Plan) -> None:
+    """Raises InputError: a test set of a scale that no network takes, or a network that no test set is for."""
+    tests, ids = plan.config.data.test, {c.id for c in plan._scored}
+    for (name, scale), unscored in plan.unscored.items():
+        if ids == {*unscored}:
+            raise InputError(
+                f"data.test.{name}.scale: no network of this sweep is scored at x{scale}: none is trained there, and "
+                f"weights of {', '.join(dict.fromkeys(c.network for c in plan._scored))} are of one scale"
+            )
+    for c in plan._scored:
+        if not any(c.takes(source) for source in tests.values()):
+            raise InputError(f"data.test: no set of x{c.scale}, which {c.id} is to be scored on")
 
 
 def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | None = None) -> Sampling | None:
@@ -315,6 +350,7 @@ def _combination(
 def _check_sampling(config: SweepConfig, made: Combination, process: ProcessParams) -> None:
     """Raises InputError: a process that the objective cannot be trained on, or pictures cannot be drawn from."""
     check_process(made.spec, process, f"{made.id}: process")
+    _check_tiles(config, made)
     for key, asked in (("evaluation.sampling.steps", None), ("validation.steps", config.validation.steps)):
         drawn = sampling(made.spec, config.evaluation, asked)
         steps = process.T if drawn is None or drawn.steps is None else drawn.steps
@@ -333,6 +369,23 @@ def _check_sampling(config: SweepConfig, made: Combination, process: ProcessPara
                 raise InputError(
                     f"{key}: of {steps} steps none may lie between t_max and t_min of {made.id}; give at least {least}"
                 )
+
+
+def _check_tiles(config: SweepConfig, made: Combination) -> None:
+    """Raises InputError: tiles that the windows of a diffusion network do not divide, at a scale that it is scored at.
+
+    Another network's are made to fit; such a one draws each tile as large as it is asked for.
+    """
+    if config.evaluation.tile is None:
+        return
+    length = config.evaluation.tile + 2 * config.evaluation.tile_overlap
+    for scale in dict.fromkeys((made.scale, *(s.scale for s in config.data.test.values() if s.scale is not None))):
+        window = sr_models.check(made.network, scale, made.hyper).window(scale)
+        if length % window:
+            raise InputError(
+                f"evaluation.tile: {made.network} needs multiples of {window} LR pixels at x{scale}, and a tile with "
+                f"its overlap on both sides has {length} ({made.id})"
+            )
 
 
 def check_sources(combinations: Sequence[Combination]) -> None:

@@ -6,6 +6,7 @@ No torch here: a plan lists its files without importing it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,6 +119,13 @@ class BenchmarkSource(Params):
     )
     include: tuple[str, ...] = Field((), description="file name patterns to take; none takes all")
     exclude: tuple[str, ...] = Field((), description="file name patterns to leave out")
+    scale: int | None = Field(
+        default=None,
+        ge=1,
+        exclude_if=lambda scale: scale is None,  # so that runs keep the names they had before there was a choice
+        description="the one scale of this set: networks trained at it are scored on it, and those of other scales "
+        "whose weights know nothing of the scale (bicubic, vdsr, imdn_as, sr3); null: each of `scales`",
+    )
     noise: float | None = Field(
         default=None,
         gt=0,
@@ -126,6 +134,10 @@ class BenchmarkSource(Params):
         description="standard deviation, in image units (1 = white), of fixed Gaussian noise on each channel of LR; "
         "scores are means over evaluation.draws such inputs, on a board of their own; null for none",
     )
+
+    def at(self, scales: Sequence[int]) -> tuple[int, ...]:
+        """The scales that it is scored at, in a sweep of these."""
+        return tuple(scales) if self.scale is None else (self.scale,)
 
 
 def skimage_folder() -> Path:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.cost import GPU_FLOPS, gpu_hours, passes, wall_seconds
+from orchestrator.plan.cost import FORWARDS, GPU_FLOPS, forwards, gpu_hours, passes, picture_flops, wall_seconds
 from orchestrator.plan.plan import Plan, teacher_train
+
+_SIDE = 128
+"""Of the picture that shows what drawing one takes, in HR pixels: how large test images are is not known yet."""
 
 
 def plan_text(plan: Plan, cores: int) -> str:
@@ -36,10 +40,14 @@ def plan_text(plan: Plan, cores: int) -> str:
         searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
         lines.append(f"  {c.id:{width}}  {searched}")
     lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]
+    lines += [
+        f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights are of their own scale alone"
+        for (name, scale), ids in plan.unscored.items()
+    ]
     tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
     tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
     lines.append(
-        f"  scored on {', '.join(config.data.test)} by {', '.join(config.evaluation.metrics)} "
+        f"  scored on {', '.join(_tests(config))} by {', '.join(config.evaluation.metrics)} "
         f"({config.evaluation.protocol} protocol{tiles}), beside bicubic"
     )
     lines += _sampling(plan)
@@ -58,6 +66,11 @@ def plan_text(plan: Plan, cores: int) -> str:
     return "\n".join(lines)
 
 
+def _tests(config: SweepConfig) -> list[str]:
+    """The test sets, each with its scale where it has one of its own."""
+    return [name if s.scale is None else f"{name} x{s.scale}" for name, s in config.data.test.items()]
+
+
 def _patches(config: SweepConfig) -> str:
     """The side of the patches that `train` cuts."""
     side = config.train.hr_patch
@@ -67,12 +80,18 @@ def _patches(config: SweepConfig) -> str:
 
 
 def _sampling(plan: Plan) -> list[str]:
-    """What drawing pictures takes, where there are diffusion networks."""
+    """What a step and drawing pictures take, where there are diffusion networks."""
     lines: dict[str, None] = {}
     measured = plan.config.validation.measured
     for c in (c for c in plan.combinations if c.process):
         scored, seen = passes(plan, c, evaluated=True), passes(plan, c)
-        lines[f"  {c.label}/{c.objective} draws a picture in {scored} passes, in {seen} for a validation"] = None
+        name, seconds = f"{c.label}/{c.objective}", scored * picture_flops(c, _SIDE) / GPU_FLOPS
+        if forwards(c.spec) != FORWARDS:
+            lines[f"  a step of {name} costs {Fraction(forwards(c.spec), FORWARDS)} of a plain one"] = None
+        lines[
+            f"  {name} draws a picture in {scored} passes, in {seen} for a validation; evaluation, which is in no "
+            f"estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"
+        ] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
     return list(lines)
@@ -83,6 +102,6 @@ def _printed(plan: Plan) -> int:
     config, paper = plan.config, plan.config.paper
     if paper is None:
         return 0
-    rows = [*(c.id for c in plan.combinations), *(f"x{scale}/bicubic/-" for scale in config.scales)]
+    rows = [*(c.id for c in plan.combinations), *(f"x{scale}/bicubic/-" for scale in config.scored_scales)]
     cells = itertools.product(rows, config.data.test, config.evaluation.metrics)
     return sum(paper.score(*cell) is not None for cell in cells) + sum(row in paper.parameters for row in rows)

@@ -55,6 +55,7 @@ def _evaluation(probed: Probed) -> list[Row]:
         row
         for row in drawn.beside(read_rows(probed.run.evaluation))
         if row["benchmark"] in tests
+        and row.get("trained_scale") is None
         and row["protocol"] == stamp(probed.plan, row["scale"], row["benchmark"])
         and row.get("noise_seed") in (None, noise_seed)
     ]

@@ -57,13 +57,15 @@ def _rows(probed: Probed, looked: Looked, several: bool) -> list[Row]:
     for board in compare.boards(probed.run.path):
         metric = asked.metric or board.metric
         get_metric(metric, "--metric")
+        trained = f" (trained ×{board.trained_scale})" if board.trained_scale else ""
         for entry in board.entries:
             if asked.only and not any(fnmatchcase(entry.combination, pattern) for pattern in asked.only):
                 continue
             name = board.name(entry) + (f" ({probed.run.name})" if several else "")
-            cost = _cost(planned.get(entry.combination), entry)
+            cost = _cost(planned.get(entry.combination), entry, board.scale)
             for row in _cells(board, entry, metric):
                 took = seconds.get((entry.combination, entry.weights, row["benchmark"]))
+                row["benchmark"] += trained
                 found.append({"run": probed.run.name, "label": name, **row, **cost, "seconds": took})
     return found
 
@@ -79,12 +81,12 @@ def _cells(board: Board, entry: Entry, metric: str) -> Iterator[Row]:
             }  # fmt: skip
 
 
-def _cost(planned: Combination | None, entry: Entry) -> dict[str, Any]:
+def _cost(planned: Combination | None, entry: Entry, scale: int) -> dict[str, Any]:
     """Parameters and multiply-adds of the network that is deployed; None of what the plan does not hold."""
     made: dict[str, Any] = {"parameters": entry.training.parameters, "multiply_adds": None}
     if planned is not None:
-        an_lr_pixel = sr_models.multiply_adds(planned.network, planned.scale, planned.hyper)
-        made["multiply_adds"] = an_lr_pixel * PIXELS_720P / planned.scale**2
+        an_lr_pixel = sr_models.multiply_adds(planned.network, scale, planned.hyper)
+        made["multiply_adds"] = an_lr_pixel * PIXELS_720P / scale**2
     return made
 
 

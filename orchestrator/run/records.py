@@ -139,6 +139,8 @@ class PlanRecord(Record):
     while there are none, nor what comes from a file or was trained as a teacher."""
     centroid_seconds: dict[str, float] = Field(default_factory=dict)
     """"xSCALE" -> seconds that workers spent on the teacher's centroids, all together, whichever run's they were."""
+    unscored: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda found: not found)
+    """"NAME xSCALE" -> ids of the combinations that a test set of that scale alone cannot score."""
     name: str
     run: str
     config_hash: str
@@ -197,6 +199,7 @@ def write_plan(
         teachers={f"x{scale}": sha for scale, sha in teachers.items()},
         weights_from=dict(weights_from),
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
+        unscored={f"{name} x{scale}": ids for (name, scale), ids in plan.unscored.items()},
         name=plan.config.name,
         run=run.name,
         config_hash=plan.config.hash,

@@ -302,8 +302,8 @@ class Tracker:
         when, new = _mtime(self.folder / "leaderboard.json"), 0
         boards = leaderboard.boards(self.folder)
         for board in boards:
-            suffix = f" ×{board.scale}" if len({b.scale for b in boards}) > 1 else ""
-            suffix += f" [{board.protocol}]" if sum(b.scale == board.scale for b in boards) > 1 else ""
+            suffix = f" {board.at}" if len({b.at for b in boards}) > 1 else ""
+            suffix += f" [{board.protocol}]" if sum(b.at == board.at for b in boards) > 1 else ""
             for entry in board.entries:
                 new += self._row(board, entry, board.name(entry) + suffix, when)
                 for seed, fingerprint in entry.fingerprints.items():
@@ -338,14 +338,15 @@ class Tracker:
         fingerprint = entry.fingerprints[seed]
         tags = {**self._score_tags(board, entry), "role": "evaluation", "fingerprint": fingerprint, "seed": seed}
         tags["mlflow.parentRunId"] = parent
-        name = f"{entry.model} × {entry.objective} ×{board.scale} seed {seed} {entry.weights} scores"
+        name = f"{entry.model} × {entry.objective} {board.at} seed {seed} {entry.weights} scores"
         key = f"scores/{_key(board, entry)}/{fingerprint[:16]}"
         return self._each(key, lambda: self.store.log_scores(key, self.plan.name, name, tags, numbers, when))
 
     def _score_tags(self, board: Board, entry: Entry) -> dict[str, Any]:
         names = ("combination", "model", "objective", "target", "loss", "weights", "precision")
         own = {name: getattr(entry, name) for name in names}
-        return {**own, **self._origin(), "scale": board.scale, "protocol": board.protocol}
+        trained = {"trained_scale": board.trained_scale} if board.trained_scale else {}
+        return {**own, **self._origin(), "scale": board.scale, **trained, "protocol": board.protocol}
 
     def _files(self, parent: str) -> int:
         """Artifacts of the sweep's own run; a file goes out again when it has changed, and a link never."""
@@ -381,7 +382,9 @@ def _note(entry: Entry) -> str:
 
 
 def _key(board: Board, entry: Entry) -> str:
-    return "/".join([entry.combination, entry.weights, entry.precision, board.protocol, *filter(None, [entry.trial])])
+    elsewhere = f"x{board.scale}" if board.trained_scale else ""  # a protocol's id need not say the scale
+    more = filter(None, [entry.trial, elsewhere])
+    return "/".join([entry.combination, entry.weights, entry.precision, board.protocol, *more])
 
 
 def _mtime(path: Path) -> float:

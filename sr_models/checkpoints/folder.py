@@ -116,20 +116,23 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path | str, *, output: Literal["sr", "noise"] = "sr"
+    folder: Path | str, *, output: Literal["sr", "noise"] = "sr", scale: int | None = None
 ) -> tuple[Network | WithSigma, CheckpointInfo]:
     """Rebuild what `save_checkpoint` wrote, on the CPU, in training mode.
 
     Args:
         output: what it must give.
+        scale: at which the network is to work; None: the checkpoint's own, which the info that is returned has.
 
     Raises:
-        InputError: it gives something else, a file is missing, corrupt or of another checkpoint, or the weights do not
-            fit the network.
+        InputError: its weights are of another scale alone, it gives something else, a file is missing, corrupt or of
+            another checkpoint, or the weights do not fit the network.
     """
     where, info = f"checkpoint {str(folder)!r}", CheckpointInfo.read(folder)
     if info.output != output:
         raise InputError(f"{where} gives {info.output}, where {output} is expected (an objective's target decides)")
+    if scale is not None and scale != info.scale and not sr_models.spec(info.model).any_scale:
+        raise InputError(f"{where} holds scale {info.scale}, not {scale}: weights of {info.model} are of one scale")
     try:
         payload = (Path(folder) / "model.safetensors").read_bytes()
     except OSError as error:
@@ -138,7 +141,7 @@ def load_checkpoint(
         hashes = f"sha256 is {found[:12]}, model.json says {info.weights_sha256[:12]}"
         raise InputError(f"{where}: model.safetensors is corrupt or of another checkpoint ({hashes})")
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
-        module = _module(info, where)
+        module = _module(info, info.scale if scale is None else scale, where)
     try:
         module.load_state_dict(safetensors.torch.load(payload))
     except (RuntimeError, safetensors.SafetensorError) as error:
@@ -147,8 +150,8 @@ def load_checkpoint(
     return module, info
 
 
-def _module(info: CheckpointInfo, where: str) -> Network | WithSigma:
-    net = sr_models.build(info.model, info.scale, **info.hyper)
+def _module(info: CheckpointInfo, scale: int, where: str) -> Network | WithSigma:
+    net = sr_models.build(info.model, scale, **info.hyper)
     if isinstance(net, Denoiser) != (info.process is not None):
         has = "no" if info.process is None else "a"
         raise InputError(f"{where}: {has} process in model.json, for a {sr_models.spec(info.model).family} network")

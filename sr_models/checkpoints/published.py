@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 import sr_models
-from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint
 from sr_models.checkpoints.schedule import recorded_process, without_schedule
 from sr_models.checkpoints.tensors import tensors
+from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.networks.base import Network
@@ -107,7 +108,8 @@ def load_weights(
 
     Args:
         path: a `.pth`, `.pt` or `.safetensors` file (its content decides), or a folder that `save_checkpoint` wrote.
-        model, scale: the network; a folder must hold the same one.
+        model, scale: the network; a folder must hold the same one, but for a scale that its weights know nothing of
+            (`ModelSpec.any_scale`).
         hyper: its hyperparameters, those left out are as published, in a folder as they were saved.
         key: where in the file the network's state dict is; None finds it under the names that training codes use,
             averaged weights first, and says which of several it took. Given, it belongs to the name of the weights.
@@ -116,24 +118,27 @@ def load_weights(
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
             without a place, missing, or of another shape is named.
 
-    A diffusion network gets the noise process that the file's schedule buffers tell of, its default without them.
+    A diffusion network gets the noise process that the file's schedule buffers tell of; its default without them, said.
     """
     values = dict(sr_models.check(model, scale, hyper))
     if Path(path).is_dir():
         if key is not None:
             raise InputError(f"checkpoint {str(path)!r} is a folder of ours, which has no key {key!r} to choose by")
-        module, info = load_checkpoint(path)
-        found = {"model": info.model, "scale": info.scale}
-        found |= dict(sr_models.check(info.model, info.scale, info.hyper))
-        for name, asked in ({"model": model, "scale": scale} | {name: values[name] for name in hyper}).items():
+        info = CheckpointInfo.read(path)
+        found = {"model": info.model, **dict(sr_models.check(info.model, info.scale, info.hyper))}
+        for name, asked in ({"model": model} | {name: values[name] for name in hyper}).items():
             if found[name] != asked:
                 raise InputError(f"checkpoint {str(path)!r} holds {name} {found[name]!r}, not {asked!r}")
-        return module
+        return load_checkpoint(path, scale=scale)[0]
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = sr_models.build(model, scale, **hyper)
     wanted, state = net.state_dict(), tensors(path, key)
     if isinstance(net, Denoiser):
-        net.process = recorded_process(state, f"weights {str(path)!r}") or net.process
+        recorded = recorded_process(state, f"weights {str(path)!r}")
+        if recorded is None:
+            T, ends = net.process.T, f"{net.process.beta_start:g} to {net.process.beta_end:g}"
+            say(f"weights {str(path)!r} hold no noise schedule (no betas); SR3's is assumed: T={T}, beta {ends}")
+        net.process = recorded or net.process
         state = without_schedule(state)
     naming, names = _names(state, model, path)
     implied = naming.implied if naming else ()

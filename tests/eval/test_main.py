@@ -213,7 +213,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--metrics", "psnr"), "--metrics: unknown metric 'psnr'; did you mean 'psnr_y'?"),
         ((*BICUBIC, "--protocol", "clasical"), "--protocol: unknown protocol 'clasical'; did you mean 'classical'?"),
         ((*BICUBIC, "--model", "bicubik"), "unknown model 'bicubik'; did you mean 'bicubic'?"),
-        ((*BICUBIC, "--scale", "5"), "model 'bicubic' has no scale 5 (it has 1, 2, 3, 4, 8)"),
+        ((*BICUBIC, "--model", "imdn", "--scale", "5"), "model 'imdn' has no scale 5 (it has 1, 2, 3, 4, 8)"),
         ((*PICTURES, "sr", "--scale", "0"), "--scale must be at least 1, got 0"),
         ((*BICUBIC, "--scale", "two"), "argument --scale: invalid int value: 'two'"),
         ((*BICUBIC, "--weights", "hr"), "model 'bicubic' has no weights; got --weights 'hr'"),
@@ -280,6 +280,27 @@ SR3 = {"channels": 8, "mults": [1, 2], "attention": [], "blocks": 1, "groups": 4
 SR3_HYPER = [part for key, value in SR3.items() for part in ("--hyper", f"{key}={value}")]
 
 
+def test_a_checkpoint_of_one_scale_is_scored_at_another_if_its_network_takes_any(
+    hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, hyper in (("sr3", SR3), ("imdn", {"channels": 16, "blocks": 1})):
+        save_checkpoint(
+            tmp_path / name, sr_models.build(name, 4, **hyper), model=name, scale=4, hyper=hyper, sigma=None,
+            ema=False, fingerprint=None,
+        )  # fmt: skip
+    ask = ("--model", "sr3", "--weights", tmp_path / "sr3", "--hr", hr, "--draws", 1, "--steps", 2)
+    far = report(tmp_path, *ask, "--scale", 5, "--parquet", tmp_path / "rows.parquet")
+    assert (far["scale"], far["trained_scale"], far["protocol"]) == (5, 4, "classical-y-b5-n1+ancestral2")
+    assert "sr3 x5 (trained x4), protocol" in capsys.readouterr().out
+    assert {(row["scale"], row["trained_scale"]) for row in read_file(tmp_path / "rows.parquet")} == {(5, 4)}
+    near = report(tmp_path, *ask, "--scale", 4, "--parquet", tmp_path / "rows.parquet")
+    assert "trained_scale" not in near
+    assert {(row["scale"], row["trained_scale"]) for row in read_file(tmp_path / "rows.parquet")} == {(4, None)}
+    arguments = ["--model", "imdn", "--weights", tmp_path / "imdn", "--hr", hr, "--scale", 3]
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "holds scale 4, not 3: weights of imdn are of one scale" in capsys.readouterr().err
+
+
 @pytest.fixture
 def sr3(tmp_path: Path) -> Path:
     """A file in SR3's released layout, with the schedule of 2000 steps."""
@@ -307,6 +328,10 @@ def test_a_released_diffusion_file_is_sampled_as_asked(
     assert again["means"] == made["means"], "draws are functions of image, seed and step"
     cut = report(tmp_path, *ask, "--sampler", "truncated", "--steps", 9, "--t-max", 0.5, "--t-min", 0.25)
     assert cut["protocol"] == "classical-y-b8-n3+truncated9t0.5-0.25" and cut["means"] != made["means"]
+    other = report(tmp_path, *ask, "--sampler", "ddim", "--steps", 10, "--eps", "predicted")
+    assert other["protocol"] == "classical-y-b8-n3+ddim10eps" and other["means"] != made["means"]
+    odd = report(tmp_path, *ask, "--sampler", "truncated", "--steps", 9, "--t-max", 0.5, "--jump", "released")
+    assert odd["protocol"] == "classical-y-b8-n3+truncated9t0.5-0.333333jump"
     whole = report(tmp_path, *ask, "--draws", 1, "--steps", 3, "--tile", 2, "--overlap", 1, "--include", "a.png")
     assert whole["protocol"] == "classical-y-b8-n1+ancestral3+tile2o1"
 
@@ -318,6 +343,8 @@ def test_a_released_diffusion_file_is_sampled_as_asked(
         (["--steps", 0], "sampling.steps: Input should be greater than or equal to 1"),
         (["--steps", 2001], "sampling: the process has 2000 steps, fewer than steps=2001"),
         (["--eta", 0.5], "sampling: eta goes with the sampler ddim, not with ancestral"),
+        (["--eps", "predicted"], "sampling: eps goes with the sampler ddim, not with ancestral"),
+        (["--sampler", "ddim", "--jump", "released"], "sampling: jump goes with the sampler truncated, not with ddim"),
         (["--sampler", "ddim", "--eta", 1.5], "sampling.eta: Input should be less than or equal to 1"),
         (["--sampler", "ddim", "--t-max", 0.5], "sampling: t_max goes with the sampler truncated, not with ddim"),
         (["--sampler", "truncated", "--t-max", 0.2], "sampling: t_min must be below t_max"),

@@ -29,7 +29,7 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
         "models": {"sr3": {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "dropout": 0.1, "groups": 4}},
         "objectives": {"ddpm": {}, "dream": {}},
         "data": {split: [{"hr": folders[split]}] for split in ("train", "validation")}
-        | {"test": {"toy": {"hr": folders["test"]}}},
+        | {"test": {"toy": {"hr": folders["test"]}, "far": {"hr": folders["test"], "scale": 3}}},
         "train": {"steps": 8, "batch_size": 2, "patch": 8, "lr": 1e-3, "validate_every": 4, "checkpoint_every": 4},
         "process": {"T": 40, "beta_end": 0.3},
         "validation": {"images": 1, "crop": 16, "steps": 2},
@@ -45,8 +45,19 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
 
     [run] = map(RunDir, output.glob("noise-*/"))
     rows = [row for file in run.evaluation.glob("*.parquet") for row in pq.read_table(file).to_pylist()]
-    scored = {row["combination"]: row for row in rows}
+    scored = {row["combination"]: row for row in rows if row["benchmark"] == "toy"}
     assert scored.keys() == {"x2/bicubic/-", "x2/sr3/ddpm", "x2/sr3/dream"}
+    far = {row["combination"]: row for row in rows if row["benchmark"] == "far"}
+    assert far.keys() == {"x3/bicubic/-", "x2/sr3/ddpm", "x2/sr3/dream"}, "a network that takes any scale"
+    assert {name: row["trained_scale"] for name, row in far.items()} == {
+        "x3/bicubic/-": None, "x2/sr3/ddpm": 2, "x2/sr3/dream": 2,
+    }  # fmt: skip
+    assert {row["scale"] for row in far.values()} == {3} and np.isfinite([row["psnr_y"] for row in far.values()]).all()
+    assert far["x2/sr3/ddpm"]["protocol"] == "classical-y-b3-n2+ddim3"
+    board = (run.path / "leaderboard.md").read_text()
+    assert "×3 (trained ×2), classical-y-b3-n2" in board and "×2, classical-y-b2-n2" in board
+    far_pictures = {path.name for path in run.pictures.glob("*far*")}
+    assert far_pictures >= {"board_far_x3_trained_x2.png", "comparison_far_x3.png"}
     for name, row in scored.items():
         drawn = name != "x2/bicubic/-"
         assert row["protocol"].endswith("+ddim3") == drawn and row["deterministic"] != drawn

@@ -127,6 +127,18 @@ def test_check_completes_the_hyperparameters() -> None:
     assert sr_models.check("edsr", 4, {"blocks": 4}).model_dump() == {"channels": 256, "blocks": 4, "res_scale": 0.1}
 
 
+@pytest.mark.parametrize("name", [row.name for row in MODELS.values() if row.any_scale])
+def test_weights_that_know_nothing_of_the_scale_serve_every_other(name: str) -> None:
+    values = {"bicubic": {}, "vdsr": {"channels": 8, "blocks": 1}, "imdn_as": {"channels": 16, "blocks": 1}}.get(
+        name, {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "groups": 4}
+    )
+    of_two, of_five = (sr_models.build(name, scale, **values) for scale in (2, 5))
+    assert of_five.load_state_dict(of_two.state_dict()) and of_five.scale == 5
+    assert {key: value.shape for key, value in of_two.state_dict().items()} == {
+        key: value.shape for key, value in of_five.state_dict().items()
+    }
+
+
 def test_rows_are_complete() -> None:
     for name, row in MODELS.items():
         assert row.name == name

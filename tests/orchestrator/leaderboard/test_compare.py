@@ -12,6 +12,7 @@ from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.over_images import over_images
 from orchestrator.leaderboard.over_images import text as images_text
 from orchestrator.leaderboard.write import write
+from orchestrator.run.records import read_plan
 from sr_models.errors import InputError
 
 
@@ -32,6 +33,41 @@ def test_means_spread_gain_and_order(tmp_path, score, make):
     assert imdn["unranked"] == "1 of 2 seeds" and edsr["unranked"].endswith("no other row to compare with")
     assert bicubic["gain"] == 0.0 and bicubic["unranked"] == ""
     assert "ssim_y" not in found[0]["metrics"], "a metric that was not computed is no column"
+
+
+def far(score, combination: str, psnr: float, **over: Any) -> dict[str, Any]:
+    """A row of x5, of weights that were trained at another scale."""
+    trained = None if "bicubic" in combination else int(combination[1])
+    return score(combination, psnr, scale=5, benchmark="CAT", protocol="classical-y-b5", trained_scale=trained, **over)
+
+
+def test_weights_of_another_scale_are_on_a_board_of_their_own_beside_bicubic(tmp_path, score, make):
+    rows = [
+        score("x4/bicubic/-", 28.0), score("x4/sr3/ddpm", 27.0),
+        far(score, "x5/bicubic/-", 26.0), far(score, "x4/sr3/ddpm", 25.0), far(score, "x4/sr3/dream", 25.5),
+        far(score, "x2/sr3/ddpm", 27.5),
+    ]  # fmt: skip
+    run = make(tmp_path / "run", rows)
+    boards = leaderboard.boards(run)
+    assert [(board.at, [entry.combination for entry in board.entries]) for board in boards] == [
+        ("×4", ["x4/bicubic/-", "x4/sr3/ddpm"]),
+        ("×5 (trained ×2)", ["x2/sr3/ddpm", "x5/bicubic/-"]),
+        ("×5 (trained ×4)", ["x5/bicubic/-", "x4/sr3/dream", "x4/sr3/ddpm"]),
+    ]
+    gains = {(row["combination"], row["scale"]): row["metrics"]["psnr_y"]["gain"] for row in leaderboard.rows(run)}
+    assert gains["x4/sr3/ddpm", 5] == -1.0 and gains["x2/sr3/ddpm", 5] == 1.5
+    assert [row.get("trained_scale") for row in leaderboard.rows(run)] == [None, None, 2, 2, 4, 4, 4]
+    assert "×5 (trained ×4), classical-y-b5: psnr_y (dB)" in board_text.text(boards)
+    head, *lines = board_text.csv_text(leaderboard.rows(run)).splitlines()
+    assert head.split(",").count("trained_scale") == 1 and len(lines) == 7
+
+
+def test_who_cannot_be_scored_at_the_scale_of_a_test_set_is_named(tmp_path, score, make):
+    run = make(tmp_path / "run", [far(score, "x5/bicubic/-", 26.0), far(score, "x4/sr3/ddpm", 25.0)])
+    unscored = {"CAT x5": ("x4/imdn/l1",), "DOG x3": ("x4/imdn/l1",)}
+    read_plan(run).model_copy(update={"unscored": unscored}).write(run / "plan.json")
+    [board] = leaderboard.boards(run)
+    assert board.notes == ["not scored on CAT x5: x4/imdn/l1, whose weights are of their own scale alone"]
 
 
 def three(score, **over) -> list[dict[str, Any]]:

@@ -456,6 +456,8 @@ def test_diffusion_stands_beside_regression_and_each_objective_finds_its_network
     text = plan_text(plan, 2)
     assert "sr3/ddpm draws a picture in 50 passes, in 10 for a validation" in text
     assert "sr3/nutl draws a picture in 17 passes, in 5 for a validation" in text and "not in the estimate" not in text
+    assert "a step of sr3/dream costs 4/3 of a plain one" in text and "a step of sr3/nutl costs 3 of a plain" in text
+    assert "a step of sr3/ddpm" not in text and "GPU-seconds for one of 128x128 HR pixels" in text
 
     trial = plan.trial(found["x2/sr3/dream"], {}, 0, "ab" * 32, None)
     assert (trial.process.T, trial.sampling) == (1000, Sampling(sampler="ddim", steps=10))
@@ -535,3 +537,52 @@ def test_what_diffusion_brought_moves_no_other_run():
     config = planned().config
     assert config.model_dump(mode="json").keys().isdisjoint({"process", "validation"})
     assert "sampling" not in config.model_dump(mode="json")["evaluation"]
+
+
+FAR = {"near": {"hr": "test"}, "far": {"hr": "test", "scale": 5}}
+"""Test sets: one at the scales of the sweep, one at a scale of its own."""
+
+
+def test_a_test_set_of_its_own_scale_is_for_networks_that_take_any():
+    plan = planned(scales=[2, 4], models={**SR3, "imdn": {}}, objectives=["l1", "ddpm"], data={**DATA, "test": FAR})
+    assert plan.unscored == {("far", 5): ("x2/imdn/l1", "x4/imdn/l1")}
+    assert plan.config.scored_scales == (2, 4, 5)
+    text = plan_text(plan, 2)
+    assert "not scored on far x5: x2/imdn/l1, x4/imdn/l1, whose weights are of their own scale alone" in text
+    assert "scored on near, far x5 by" in text
+    plain = planned(scales=[2, 4], models={**SR3, "imdn": {}}, objectives=["l1", "ddpm"])
+    assert plain.unscored == {} and "not scored on" not in plan_text(plain, 2)
+    own = planned(scales=[2, 4], data={**DATA, "test": {"near": {"hr": "test"}, "x4only": {"hr": "test", "scale": 4}}})
+    assert own.unscored == {("x4only", 4): ("x2/imdn/l1",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": {**DATA, "test": FAR}}, "data.test.far.scale: no network of this sweep is scored at x5: none is"),
+        (
+            {"scales": [2, 4], "data": {**DATA, "test": {"only": {"hr": "test", "scale": 4}}}},
+            "data.test: no set of x2, which x2/imdn/l1 is to be scored on",
+        ),
+        (
+            {"models": SR3, "objectives": ["ddpm"], "data": {**DATA, "test": {"same": {"hr": "test", "scale": 1}}}},
+            "data.test.same: at scale 1 no kernel makes LR from HR",
+        ),
+        (
+            {
+                "models": {"sr3": {**SR3["sr3"], "mults": [1, 2, 2]}}, "objectives": ["ddpm"],
+                "data": {**DATA, "test": FAR}, "evaluation": {"tile": 6, "tile_overlap": 2},
+            },
+            "evaluation.tile: sr3 needs multiples of 4 LR pixels at x5, and a tile with its overlap on both sides has",
+        ),
+    ],
+)  # fmt: skip
+def test_a_scale_of_a_test_set_that_cannot_be_scored_is_refused(changes, said):
+    with pytest.raises(InputError, match=said):
+        planned(**changes)
+
+
+def test_a_scale_of_a_test_set_moves_the_name_of_a_run_and_its_absence_does_not():
+    plain = planned().config
+    assert "scale" not in plain.model_dump_json(include={"data": {"test"}})
+    assert plain.hash != planned(models=SR3, objectives=["ddpm"], data={**DATA, "test": FAR}).config.hash

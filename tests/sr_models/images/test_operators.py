@@ -85,6 +85,21 @@ def test_bicubic_psnr_of_set5(kernel: str, expected: dict[int, float]) -> None:
         assert np.mean(psnr) == pytest.approx(wanted, abs=6e-4)
 
 
+def test_a_fifth_is_the_cubic_five_times_as_wide_on_what_modcrop_leaves() -> None:
+    """No LR files of x5 are published, so the widened kernel is written out here."""
+    hr = noise(44, 37)
+    distance = np.abs(np.arange(-9, 10)) / 5  # of source pixels from the middle of five, in pixels of the result
+    near, far = 1.5 * distance**3 - 2.5 * distance**2 + 1, -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    weight = np.where(distance <= 1, near, far)
+    values = hr[:40, :35].astype(float)
+    for axis in (0, 1):
+        padded = np.moveaxis(np.pad(values, [(9, 9) if a == axis else (0, 0) for a in range(3)], mode="edge"), axis, 0)
+        middles = range(2, len(padded) - 18, 5)
+        rows = [np.tensordot(weight / weight.sum(), padded[middle : middle + 19], 1) for middle in middles]
+        values = np.floor(np.clip(np.moveaxis(np.stack(rows), 0, axis), 0, 255) + 0.5)
+    np.testing.assert_array_equal(downscale(hr, 5), values)
+
+
 def test_kernels_differ_where_they_should() -> None:
     image = noise(40, 36)
     made = {kernel: downscale(image, 2, kernel).astype(int) for kernel in KERNELS}
