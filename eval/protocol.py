@@ -126,6 +126,9 @@ UNCERTAINTY = ("psnr_sigma", "psnr_constant", "sigma_r", "pll")
 FIDELITY = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")
 """The metrics that `eval.metrics.fidelity.score` computes, with neither weights nor anything but SR and HR."""
 
+VALIDATED = (*FIDELITY, "lpips_alex", "lpips_vgg", "l_std")
+"""The metrics that validations during training may measure, and a search be steered by."""
+
 
 def all_metrics() -> list[str]:
     """The name of every column of scores: the table's, then the `g_std.*` derived from it."""

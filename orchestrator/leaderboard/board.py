@@ -112,6 +112,8 @@ class Entry:
     """Mean of the leading metric over the board's leading columns; None if the row lacks one of them."""
     trial: str = ""
     """Fingerprint, with "@" and its step while it trains, of a trial that is scored before there are winners."""
+    drawn: str = ""
+    """How its pictures were drawn, as protocol ids say it; "" of a network that gives them."""
     twin_of: str = ""
     """Id of an earlier row whose weights these are, too."""
 
@@ -131,7 +133,7 @@ class Entry:
     @property
     def method(self) -> Hashable:
         """What made its numbers: rows that have it in common are twins."""
-        return tuple(sorted(self.fingerprints.items())), self.weights, self.precision
+        return tuple(sorted(self.fingerprints.items())), self.weights, self.precision, self.drawn
 
     @property
     def seeds(self) -> int:

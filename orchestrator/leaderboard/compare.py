@@ -129,7 +129,7 @@ def _board(
     for (combination, weights, precision, trial), by_run in runs.items():
         row = next(iter(by_run.values()))[0]
         entry = Entry(combination, row["model"], row["objective"], row["target"], row["loss"], weights, precision)
-        entry.trial, entry.training = trial, costs.get(combination, Training())
+        entry.trial, entry.training, entry.drawn = trial, costs.get(combination, Training()), row["drawn"]
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         pixels: dict[Column, dict[str, dict[str, list[float]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))

@@ -7,6 +7,7 @@ import itertools
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.cost import GPU_FLOPS, gpu_hours, passes, wall_seconds
 from orchestrator.plan.plan import Plan, teacher_train
+from orchestrator.plan.space import STEPS
 
 
 def plan_text(plan: Plan, cores: int) -> str:
@@ -72,7 +73,8 @@ def _sampling(plan: Plan) -> list[str]:
     measured = plan.config.validation.measured
     for c in (c for c in plan.combinations if c.process):
         scored, seen = passes(plan, c, evaluated=True), passes(plan, c)
-        lines[f"  {c.label}/{c.objective} draws a picture in {scored} passes, in {seen} for a validation"] = None
+        row = f"{c.label}/{c.objective}" + (f"[{STEPS}={c.steps}]" if c.steps else "")
+        lines[f"  {row} draws a picture in {scored} passes, in {seen} for a validation"] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
     return list(lines)
