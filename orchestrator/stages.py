@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.secrets import shown
+from orchestrator import backbones
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
 from orchestrator.ingredients import Ingredients, check_starts, find_trials, path_of, prepare, record
@@ -44,6 +45,8 @@ def run(session: Session) -> list[str]:
     check_starts(session.plan)
     found = find_trials(session)
     stores = build_images(session)
+    backbones.check_sizes(session.config, stores)
+    backbones.supply(session)
     check_memory(session, stores, found)
     data_hash = {scale: store.data_hash for scale, store in stores.items()}
     ingredients = prepare(session, Ingredients(data_hash=data_hash, sources=found))

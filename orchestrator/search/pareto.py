@@ -123,7 +123,7 @@ def against_one_reference(winners: Mapping[str, WinnerRecord]) -> dict[str, Winn
     for name, winner in winners.items():
         if winner.front is not None:
             scales[name.partition("/")[0]][name] = winner.front
-    changed = {}
+    changed: dict[str, FrontRecord] = {}
     for fronts in scales.values():
         changed |= dict(zip(fronts, _measured(list(fronts.values())), strict=True))
     return {name: winner.model_copy(update={"front": changed.get(name)}) for name, winner in winners.items()}
