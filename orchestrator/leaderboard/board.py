@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.leaderboard.statistics import Standing
 from orchestrator.plan.paper import PaperConfig
+from orchestrator.run.records import FrontRecord
 
 BICUBIC = "bicubic"
 """The model whose rows every gain is measured from."""
@@ -163,6 +164,8 @@ class Board:
     """Label of the objective that each network's rows are compared with."""
     steering: str = ""
     """The validation metric of the search."""
+    fronts: dict[str, FrontRecord] = field(default_factory=dict)
+    """Combination -> what its search came to, where several metrics steered it."""
     paper: PaperConfig | None = None
     """Whose printed numbers stand beside the rows; None: none, or the protocol is not the config's."""
 

@@ -64,6 +64,9 @@ def boards(folder: Path, step: int | None = None) -> list[Board]:
             board.notes.append(f"weights after {step} steps")
         elif paper:
             print_beside(board, paper, asked)
+        if step is None:
+            there = {entry.combination for entry in board.entries}
+            board.fronts = {name: won.front for name, won in winners.items() if won.front and name in there}
         if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
             board.notes.append(_SEARCH_COUNTED)
     return found

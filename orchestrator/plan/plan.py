@@ -96,6 +96,8 @@ class Plan:
     @property
     def rungs(self) -> list[int]:
         """Steps at which a trial may be stopped; asynchronous halving compares within a combination."""
+        if self.config.search.halved_by is None:
+            return []
         steps, rung, found = self.config.train.steps, first_rung(self.config.train, self.config.search), []
         while rung < steps:
             found.append(rung)

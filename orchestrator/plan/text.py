@@ -25,6 +25,13 @@ def plan_text(plan: Plan, cores: int) -> str:
         f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {_patches(config)}; "
         f"rungs at {', '.join(map(str, plan.rungs)) or 'none'}"
     )
+    if plan.trials and len(config.search.metrics) > 1:
+        first, halved_by = config.search.metrics[0], config.search.halved_by
+        stopped = f"trials are stopped by {halved_by}" if halved_by else "no trial is stopped early"
+        lines.append(
+            f"  searches are for the front of {', '.join(config.search.metrics)}; {stopped}; the best by {first} runs "
+            "in full"
+        )
     if plan.teacher_scales and config.teacher is not None:
         given = [weights.shown for s in plan.teacher_scales if (weights := config.teacher.at(s))]
         steps = 0 if given else teacher_train(config, plan.teacher_scales[0]).steps

@@ -381,6 +381,8 @@ class FrontRecord(Params):
     """All trials that ran in full, in the order of their numbers."""
     reference: tuple[float, ...]
     """The worst value, by each metric, of the trials of all the run's searches at this scale."""
+    chosen: int
+    """Number of the best trial by the first metric, then by the next: it is run in full with other seeds."""
     hypervolume: float
     """What the front dominates, down to `reference`, in the product of the metrics' units."""
 

@@ -108,6 +108,7 @@ def front_of(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> FrontReco
             for trial, own, point in zip(ended, values, points, strict=True)
         ),
         reference=values[0],
+        chosen=ended[best(points)].number,
         hypervolume=0.0,
     )
     return _measured([found])[0]

@@ -52,9 +52,9 @@ def test_weights_that_are_not_there_are_named_before_anything_is_trained(folder,
     monkeypatch.setenv(weights.VARIABLE, str(folder))
     backbones.check(config())
     (folder / ALEX).write_bytes(b"something else")
-    with pytest.raises(InputError, match="validations measure lpips_alex: .* is corrupt"):
+    with pytest.raises(InputError, match=r"validations measure lpips_alex: .* is corrupt"):
         backbones.check(config())
-    with pytest.raises(InputError, match="lpips_vgg, which needs vgg16-397923af.pth"):
+    with pytest.raises(InputError, match=r"lpips_vgg, which needs vgg16-397923af\.pth"):
         backbones.check(config(search={"metric": "lpips_vgg"}))
 
 

@@ -445,7 +445,7 @@ def drive(open_again: Any, kills: int) -> list[tuple[Any, ...]]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("halve_by", [None, "ssim_y"])
+@pytest.mark.parametrize("halve_by", [None, "psnr_y"])
 def test_a_search_for_a_front_comes_to_the_same_however_often_its_driver_is_killed(tmp_path, halve_by):
     search = PARETO | ({"halve_by": halve_by} if halve_by else {})
     objectives = {"eco": {"search": ["target.length"]}}

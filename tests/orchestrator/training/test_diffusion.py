@@ -153,7 +153,7 @@ def test_a_denoiser_learns_what_was_added(plan, store, tmp_path):
 
 
 def test_an_average_that_warms_up_is_validated_beside_the_raw_weights(plan, store, tmp_path):
-    """`ema.psnr_y` may steer: it differs from the raw one, and from that of an average which starts at random weights."""
+    """`ema.psnr_y` may steer: it is neither the raw one nor that of an average which starts at random."""
     found = {}
     for warm in (True, False):
         config = plan("ddpm", ema=0.999, ema_warmup=warm)
