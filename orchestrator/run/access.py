@@ -145,9 +145,10 @@ class Access(ABC):
 
     def weights_dir(self) -> Path | None:
         """`backbones`, here."""
-        if self.backbones is None or Path(self.backbones).is_absolute():
-            return self.backbones and Path(self.backbones)
-        return self.fetch_folder(self.backbones)
+        if self.backbones is None:
+            return None
+        folder = Path(self.backbones)
+        return folder if folder.is_absolute() else self.fetch_folder(self.backbones)
 
     def fetch_folder(self, name: str) -> Path:
         """A folder of the run, here: a checkpoint, say."""
