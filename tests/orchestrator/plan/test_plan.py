@@ -589,6 +589,11 @@ def test_a_search_for_a_front_measures_all_its_metrics_and_leaves_the_hash_of_ot
     trial = plan.trial(plan.combinations[0], {}, 0, "d" * 64, None)
     assert trial.metrics == ("ssim_y", "lpips_alex", "psnr_y")
     assert (plan.config.search.halved_by, config.search.halved_by) == (None, "psnr_y")
+    searched = planned(search={"metric": ["psnr_y", "ssim_y"]}, objectives=["expectation"])
+    said = "  searches are for the front of psnr_y, ssim_y; no trial is stopped early; the best by psnr_y runs in full"
+    assert said in plan_text(searched, 2).splitlines() and searched.rungs == []
+    halved = planned(search={"metric": ["psnr_y", "ssim_y"], "halve_by": "ssim_y"}, objectives=["expectation"])
+    assert "; trials are stopped by ssim_y; " in plan_text(halved, 2) and halved.rungs
 
 
 def test_the_process_moves_fingerprints_and_the_number_of_sampling_steps_does_not():
