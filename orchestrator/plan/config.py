@@ -78,12 +78,13 @@ class SearchConfig(Params):
         description="stopped trials of each search that are run on to the end, to judge the rungs",
     )
 
-    @field_validator("metric")
+    @field_validator("metric", mode="before")
     @classmethod
-    def _known(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        names = (given,) if isinstance(given, str) else given
-        if not isinstance(given, str) and len(given) not in (2, 3):
-            raise ValueError(f"give one metric by its name, or a list of two or three (got {list(given)})")
+    def _known(cls, given: Any) -> Any:
+        names = [given] if isinstance(given, str) else given
+        several = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        if not several or (names is given and len(names) not in (2, 3)):
+            raise ValueError("give one metric by its name, or a list of two or three")
         each_once(names)
         for name in names:
             check_validated(name)
