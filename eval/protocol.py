@@ -7,7 +7,7 @@ Every score carries its protocol's id, so numbers of different protocols never s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,6 +125,14 @@ UNCERTAINTY = ("psnr_sigma", "psnr_constant", "sigma_r", "pll")
 
 FIDELITY = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")
 """The metrics that `eval.metrics.fidelity.score` computes, with neither weights nor anything but SR and HR."""
+
+VALIDATED = (*FIDELITY, "lpips_alex", "lpips_vgg", "l_std")
+"""The metrics that validations during training may measure, and a search be steered by."""
+
+
+def needs_backbone(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Those of some metrics that a network computes, whose weights must be at hand."""
+    return tuple(name for name in metrics if get_metric(name).cost == "backbone")
 
 
 def all_metrics() -> list[str]:

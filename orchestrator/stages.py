@@ -17,6 +17,7 @@ from typing import Any
 
 import sr_models
 from cluster.secrets import shown
+from orchestrator import backbones
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
 from orchestrator.ingredients import Ingredients, check_starts, find_trials, path_of, prepare, record
@@ -31,6 +32,7 @@ from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import bar, moves, say
 from orchestrator.run.records import WinnerRecord, read_winners, write_winners
 from orchestrator.search.audit import Audited, audit_text, drawn
+from orchestrator.search.pareto import against_one_reference
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.there import There, there
@@ -45,6 +47,8 @@ def run(session: Session) -> list[str]:
     check_starts(session.plan)
     found = find_trials(session)
     stores = build_images(session)
+    backbones.check_sizes(session.config, stores)
+    backbones.supply(session)
     check_memory(session, stores, found)
     data_hash = {scale: store.data_hash for scale, store in stores.items()}
     ingredients = prepare(session, Ingredients(data_hash=data_hash, sources=found))
@@ -267,10 +271,12 @@ def finish_winners(session: Session, ingredients: Ingredients, studies: Studies)
                 search=studies.counts(combination),
                 train_seconds=statistics.fmean(seconds[fingerprint] for fingerprint in done),
                 search_run=str(found.user_attrs["fingerprint"]) if found else None,
+                front=studies.front(combination),
             )
     others = read_winners(session.run.winners).items()  # those of the other levels
     ours = {combination.id for combination in plan.combinations}
-    write_winners(session.run.winners, {name: winner for name, winner in others if name not in ours} | winners)
+    every = {name: winner for name, winner in others if name not in ours} | winners
+    write_winners(session.run.winners, against_one_reference(every))
     for winner in winners.values():
         for fingerprint in winner.fingerprints:
             session.home.pull_weights(fingerprint)
@@ -301,7 +307,10 @@ def without(combination: Combination, ingredients: Ingredients) -> str:
 
 def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[Audited]:
     """Run some stopped trials of each search on to the end; for the studies they stay stopped."""
-    plan, config, sign = session.plan, session.config, 1 if higher_is_better(session.config.search.metric) else -1
+    plan, config, judge = session.plan, session.config, session.config.search.halved_by
+    if judge is None:
+        return []
+    sign = 1 if higher_is_better(judge) else -1
     chosen: dict[str, list[TrialConfig]] = {}
     for combination in plan.combinations:
         stopped = studies.stopped(combination)
@@ -313,11 +322,11 @@ def audit(session: Session, ingredients: Ingredients, studies: Studies) -> list[
     results = _run_in_full(session, "audit", [trial for trials in chosen.values() for trial in trials], steered=True)
     found = []
     for combination in plan.combinations:
-        best = studies.winner(combination)
-        if combination.id in chosen and best and best.value is not None:
+        best = studies.to_beat(combination)
+        if combination.id in chosen and best is not None:
             ended = [results[trial.fingerprint] for trial in chosen[combination.id]]
-            last = [r.metrics[config.search.metric] if r.status == "complete" else math.nan for r in ended]
-            gains = tuple(sign * (value - best.value) for value in last)
+            last = [r.metrics[judge] if r.status == "complete" else math.nan for r in ended]
+            gains = tuple(sign * (value - best) for value in last)
             found.append(Audited(combination=combination.id, stopped=len(studies.stopped(combination)), gains=gains))
     return found
 
@@ -398,8 +407,8 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
         tell(f"refused: {line}")
     if said := rungs_text(folder):
         tell(said)
-    if audited:
-        tell(audit_text(audited, session.config.search.metric))
+    if audited and (judge := session.config.search.halved_by):
+        tell(audit_text(audited, judge))
     tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
     tell(f"all runs and curves: {address.ui_command(uri)}")
     if not uri.startswith("http"):

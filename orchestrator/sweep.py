@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.secrets import shown
+from orchestrator import backbones
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import PRESETS, load
@@ -107,6 +108,7 @@ def _run(argv: Sequence[str]) -> int:
         return EXIT_DONE
     config, folder = _config(arguments)
     plan = make_plan(config)
+    backbones.check(config)
     if arguments.dry_run:
         tell(plan_text(plan, os.cpu_count() or 1))
         if (folder.parent / SHARED).exists():

@@ -10,13 +10,14 @@ from typing import Any
 
 from orchestrator.data.build import find_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.plan import Combination, Plan, higher_is_better
+from orchestrator.plan.plan import Combination, Plan
 from orchestrator.plan.read import expand
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run import journal
 from orchestrator.run.folder import STORES, TRIALS, RunDir
 from orchestrator.run.records import exported
+from orchestrator.search.pareto import best, lifted
 from orchestrator.search.record import SearchRecord, record_name, search_key
 from sr_models.checkpoints.folder import CheckpointInfo
 
@@ -156,8 +157,8 @@ def _searched(
     ended = [one for one in proposals if one.status == "complete"]
     if len(proposals) < combination.trials or not ended:
         return len(proposals), None
-    sign = 1 if higher_is_better(plan.config.search.metric) else -1
-    return len(proposals), max(ended, key=lambda one: sign * one.values[max(one.values)]).params
+    metrics = plan.config.search.metrics
+    return len(proposals), ended[best([lifted(one.last, metrics) for one in ended])].params
 
 
 def _is_complete(entries: list[dict[str, Any]]) -> bool:

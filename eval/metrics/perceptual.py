@@ -24,7 +24,8 @@ from sr_models.images.operators import check_images
 _VGG = "vgg16-397923af.pth"
 _ALEX = "alexnet-owt-7be5be79.pth"
 _AT_ONCE_PX = {"alex": 2**20, "vgg": 2**19}  # larger batches are no faster, and VGG keeps 2.5 KB a pixel
-_SMALLEST_PX = {"alex": 31, "vgg": 16}  # below, the backbone's last pooling has nothing left
+SMALLEST_PX = {"alex": 31, "vgg": 16}
+"""Side of the smallest image that a backbone sees: below, its last pooling has nothing left."""
 
 
 class Lpips:
@@ -46,7 +47,7 @@ class Lpips:
 
     def __call__(self, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:
         """(B,) distances. Raises InputError for unequal or too small images, ValueError outside of [0, 1]."""
-        _check(sr_BCHW, hr_BCHW, f"lpips_{self._net}", _SMALLEST_PX[self._net])
+        _check(sr_BCHW, hr_BCHW, f"lpips_{self._net}", SMALLEST_PX[self._net])
         return _in_parts(self._measure, sr_BCHW, hr_BCHW, _AT_ONCE_PX[self._net])
 
     def _measure(self, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Dists:
 
     def __call__(self, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:
         """(B,) distances; arguments and errors as in `Lpips`."""
-        _check(sr_BCHW, hr_BCHW, "dists", _SMALLEST_PX["vgg"])
+        _check(sr_BCHW, hr_BCHW, "dists", SMALLEST_PX["vgg"])
         return _in_parts(self._measure, sr_BCHW, hr_BCHW, _AT_ONCE_PX["vgg"])
 
     def _measure(self, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.plan import Combination, Plan, sampling
 from orchestrator.plan.read import expand
 from orchestrator.plan.sources import BenchmarkSource
+from orchestrator.plan.space import STEPS
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.access import Access
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
@@ -95,7 +96,8 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
             folder = run.trial(fingerprint)
             for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
                 if (folder / name / "model.json").exists():
-                    yield _entrant(run, folder / name, TrialRecord.read(folder / TRIAL), combination)
+                    trial, steps = TrialRecord.read(folder / TRIAL), found[combination.id].params.get(STEPS)
+                    yield _entrant(run, folder / name, trial, combination, steps)
 
 
 def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
@@ -133,7 +135,7 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
         trial = trial.model_copy(update={"fingerprint": f"{trial.fingerprint}@{step}"})
     for name in KINDS:
         if (folder / name / "model.json").exists():
-            yield _entrant(run, folder / name, trial, combination)
+            yield _entrant(run, folder / name, trial, combination, role.params.get(STEPS))
 
 
 def snapshots(home: Home, entrant: Entrant) -> Iterator[Entrant]:
@@ -213,8 +215,15 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
     )
 
 
-def _entrant(run: RunDir, folder: Path, trial: TrialRecord, combination: Combination | None) -> Entrant:
-    """A trial's weights in `folder`; `combination` is the cell of the table that it belongs to, a teacher to none."""
+def _entrant(
+    run: RunDir, folder: Path, trial: TrialRecord, combination: Combination | None, steps: int | None
+) -> Entrant:
+    """A trial's weights in `folder`; `combination` is the cell of the table that it belongs to, a teacher to none.
+
+    Args:
+        steps: what its search chose to draw pictures in; None: the combination's own, if any, or all evaluation's.
+    """
+    steps = steps or (combination.steps if combination else None)
     config, info = trial.trial_config(), CheckpointInfo.read(folder)
     who = Identity(
         combination=combination.id if combination else f"x{config.scale}/teacher/{config.model}",
@@ -235,7 +244,7 @@ def _entrant(run: RunDir, folder: Path, trial: TrialRecord, combination: Combina
         hyper=json.dumps(info.hyper, sort_keys=True),
         sigma=json.dumps(info.sigma, sort_keys=True) if info.sigma else "",
         process=info.process,
-        sampled=partial(sampling, config.objective),
+        sampled=partial(sampling, config.objective, steps=steps),
     )
 
 

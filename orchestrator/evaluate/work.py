@@ -224,7 +224,7 @@ def plan(
         if asked not in able:
             folder = Path(job.weights_dir) if job.weights_dir else None
             found = Scorer(job.protocol, job.metrics, scale=scale, kernel=kernel, weights_dir=folder, strict=strict)
-            able[asked] = found, _shared_weights(access, found.metrics, job.weights_dir)
+            able[asked] = found, shared_weights(access, found.metrics, job.weights_dir)
         metrics, weights_dir = able[asked]
         computed = tuple(metrics.metrics)
         images, refused = read[subject.benchmark, scale]
@@ -304,7 +304,7 @@ def _read(bench: Benchmark) -> tuple[list[tuple[str, str, str, str]], list[str]]
     return images, refused
 
 
-def _shared_weights(access: Access, metrics: Iterable[str], weights_dir: str | None) -> str | None:
+def shared_weights(access: Access, metrics: Iterable[str], weights_dir: str | None) -> str | None:
     """Where workers on any node find the files that metrics need."""
     needed = [name for name, file in BACKBONES.items() if set(file.serves) & set(metrics) and not file.package]
     if not needed:

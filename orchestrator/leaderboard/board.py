@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.leaderboard.statistics import Standing
 from orchestrator.plan.paper import PaperConfig
+from orchestrator.run.records import FrontRecord
 
 BICUBIC = "bicubic"
 """The model whose rows every gain is measured from."""
@@ -112,6 +113,8 @@ class Entry:
     """Mean of the leading metric over the board's leading columns; None if the row lacks one of them."""
     trial: str = ""
     """Fingerprint, with "@" and its step while it trains, of a trial that is scored before there are winners."""
+    drawn: str = ""
+    """How its pictures were drawn, as protocol ids say it; "" of a network that gives them."""
     twin_of: str = ""
     """Id of an earlier row whose weights these are, too."""
 
@@ -131,7 +134,7 @@ class Entry:
     @property
     def method(self) -> Hashable:
         """What made its numbers: rows that have it in common are twins."""
-        return tuple(sorted(self.fingerprints.items())), self.weights, self.precision
+        return tuple(sorted(self.fingerprints.items())), self.weights, self.precision, self.drawn
 
     @property
     def seeds(self) -> int:
@@ -161,6 +164,8 @@ class Board:
     """Label of the objective that each network's rows are compared with."""
     steering: str = ""
     """The validation metric of the search."""
+    fronts: dict[str, FrontRecord] = field(default_factory=dict)
+    """Combination -> what its search came to, where several metrics steered it."""
     paper: PaperConfig | None = None
     """Whose printed numbers stand beside the rows; None: none, or the protocol is not the config's."""
     trained_scale: int | None = None

@@ -69,6 +69,9 @@ def boards(folder: Path, step: int | None = None) -> list[Board]:
             for name, ids in plan.unscored.items()
             if name in {f"{column[0]} x{board.scale}" for column in board.columns}
         ]
+        if step is None:
+            there = {entry.combination for entry in board.entries}
+            board.fronts = {name: won.front for name, won in winners.items() if won.front and name in there}
         if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
             board.notes.append(_SEARCH_COUNTED)
     return found
@@ -151,7 +154,7 @@ def _board(
     for (combination, weights, precision, trial), by_run in runs.items():
         row = next(iter(by_run.values()))[0]
         entry = Entry(combination, row["model"], row["objective"], row["target"], row["loss"], weights, precision)
-        entry.trial, entry.training = trial, costs.get(combination, Training())
+        entry.trial, entry.training, entry.drawn = trial, costs.get(combination, Training()), row["drawn"]
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         pixels: dict[Column, dict[str, dict[str, list[float]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))

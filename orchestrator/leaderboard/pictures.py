@@ -6,6 +6,7 @@ worst draw and where draws differ, of networks with a σ head its σ against the
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from eval.benchmarks import Benchmark
+from eval.pictures.front import Plane, Trial, planes
 from eval.pictures.panels import bars, training_curves, violins
 from eval.pictures.style import attempt
 from eval.protocol import FIDELITY, Protocol, get_metric, get_protocol, plain_metric
@@ -60,6 +62,7 @@ def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchma
     begun, whole = first_images(seeds), []
     for scale in plan.config.scales:
         whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale, seeds)))
+        whole.append(attempt(f"fronts of x{scale}", partial(_fronts, run, winners, scale)))
         scored = partial(_violins, run, plan, winners, scale, scores, board, seeds)
         whole.append(attempt(f"violins of x{scale}", scored))
     whole.append(attempt("the board", partial(_bars, run, plan, board)))
@@ -83,6 +86,7 @@ def _digest(
         [
             plan.config.model_dump(mode="json"),
             {name: winner.fingerprints for name, winner in winners.items()},
+            *[winner.front.model_dump(mode="json") for winner in winners.values() if winner.front],
             sorted((path.name, path.stat().st_size) for path in run.evaluation.glob("*.parquet")),
             {f"{name} x{scale}": bench.hash for (name, scale), bench in benchmarks.items()},
         ]
@@ -138,6 +142,35 @@ def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: 
             xlabel="optimiser steps",
             title=f"Validation of the winners, ×{scale}{seeds}",
             protocol=get_protocol(plan.config.evaluation.protocol).id(scale) + _options(plan).marks,
+        )
+
+
+def _fronts(run: RunDir, winners: dict[str, WinnerRecord], scale: int) -> None:
+    """The trials of each search by several metrics, on the plane of every two of them."""
+    shown = []
+    for name, winner in winners.items():
+        if winner.front is None or not name.startswith(f"x{scale}/"):
+            continue
+        found, metrics = winner.front, [metric.name for metric in winner.front.metrics]
+        for i, j in itertools.combinations(range(len(metrics)), 2):
+            trials = [
+                Trial(number=point.number, x=point.values[i], y=point.values[j], on_front=point.on_front)
+                for point in found.points
+            ]
+            reference = (found.reference[i], found.reference[j]) if len(metrics) == 2 else None
+            title = f"{name.partition('/')[2]}: hypervolume {found.hypervolume:.4g}"
+            shown.append(
+                Plane(
+                    title=title, x_metric=metrics[i], y_metric=metrics[j], trials=trials, chosen=found.chosen,
+                    reference=reference,
+                )
+            )  # fmt: skip
+    if shown:
+        planes(
+            run.pictures / f"front_x{scale}.png",
+            shown,
+            title=f"Trials of each search that ran in full, ×{scale}",
+            caption="values of the search's own validations, by which it has selected, with one seed: no scores",
         )
 
 

@@ -18,11 +18,12 @@ from orchestrator.run.roles import read_roles
 def rung_correlation(folder: Path) -> list[dict[str, Any]]:
     """Spearman's rank correlation between each validation step's value and the end's, within each combination.
 
-    Over the search trials that ran their full budget, by the metric that steers the search. Each dict has combination,
-    step, of (steps of a full run), spearman (None where undefined), n (trials), reason (why None, else "").
+    Over the search trials that ran their full budget, by the metric that stops trials, or else steers first. Each dict
+    has combination, step, of (steps of a full run), spearman (None where undefined), n (trials), reason (why None, else
+    "").
     """
     plan = read_plan(folder)
-    metric = plan.metric.name
+    metric = plan.halve_by or plan.metric.name
     curves: dict[str, list[dict[int, float]]] = {combination.id: [] for combination in plan.combinations}
     run = RunDir(folder)
     for role in read_roles(run):

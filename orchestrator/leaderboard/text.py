@@ -12,6 +12,7 @@ from typing import Any
 from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
 from orchestrator.leaderboard.board import Board, Training, Value
 from orchestrator.leaderboard.paper import beside_paper
+from orchestrator.run.records import FrontRecord
 from sr_models.text_table import aligned
 
 WIDTH = 120
@@ -120,12 +121,33 @@ def _below(board: Board) -> list[str]:
     by_id = {entry.id: entry for entry in board.entries}
     same = [f"{board.name(e)} = {board.name(by_id[e.twin_of])}" for e in board.entries if e.twin_of]
     lines += [f"twins, the same weights, counted once: {', '.join(same)}"] if same else []
+    for name, front in board.fronts.items():
+        lines += _front(name, front)
     for entry in board.entries:
         if set(entry.training.searched) & set(entry.training.params) and entry.weights in ("raw", "none"):
             best = ", ".join(f"{name}={_short(value)}" for name, value in entry.training.params.items())
             number = "" if entry.training.number is None else f" (trial #{entry.training.number})"
             lines.append(f"  {entry.title}: {best}{number}")
     return lines
+
+
+def _front(name: str, found: FrontRecord) -> list[str]:
+    """What a search by several metrics came to: its front, how large, each of its trials."""
+    metrics = [metric.name for metric in found.metrics]
+    lines = [
+        f"front of {name}: {len(found.front)} of {len(found.points)} trials that ran in full, hypervolume "
+        f"{found.hypervolume:.4g} against ({_values(metrics, found.reference)}), the worst of all searches at this "
+        "scale; its values are those that the search has selected by, on its validations with one seed, and no scores"
+    ]
+    for point in found.front:
+        chosen = f"; best by {metrics[0]}, so run in full with other seeds" if point.number == found.chosen else ""
+        params = ", ".join(f"{name}={_short(value)}" for name, value in point.params.items())
+        lines.append(f"  #{point.number} {params}: {_values(metrics, point.values)}{chosen}")
+    return lines
+
+
+def _values(metrics: Sequence[str], values: Sequence[float]) -> str:
+    return ", ".join(f"{metric} {_score(metric, value)}" for metric, value in zip(metrics, values, strict=True))
 
 
 def _why(value: Value) -> str:

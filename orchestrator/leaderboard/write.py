@@ -19,10 +19,12 @@ def write(folder: Path) -> str:
     write_text(folder / "leaderboard.csv", board_text.csv_text(flat))
     write_text(folder / "leaderboard.md", board_text.markdown(found))
     metric = found[0].metric
-    head = {
+    head: dict[str, Any] = {
         "run": folder.resolve().name, "metric": metric, "higher_is_better": get_metric(metric).higher_is_better,
         "baseline": found[0].baseline, "steering": found[0].steering,
     }  # fmt: skip
+    if fronts := {name: front.model_dump(mode="json") for board in found for name, front in board.fronts.items()}:
+        head["fronts"] = fronts
     if paper := next((board.paper for board in found if board.paper), None):
         head["paper"] = paper.source
     write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))

@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from eval.protocol import FIDELITY, get_metric, plain_metric
 from objectives import ObjectiveSpec, resolve
-from orchestrator.plan.evaluation import EvaluationConfig, ValidationConfig
+from orchestrator.plan.evaluation import EvaluationConfig, ValidationConfig, check_validated
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.sources import BenchmarkSource, ImageSource
@@ -52,7 +51,16 @@ class SearchConfig(Params):
     common: tuple[str, ...] = Field(
         default=(), description="searched in every combination, from a quarter to four times its own value: [train.lr]"
     )
-    metric: str = Field(default="psnr_y", description="validation metric that steers the search and picks the winner")
+    metric: str | tuple[str, ...] = Field(
+        default="psnr_y",
+        description="validation metric that steers the search and picks the winner; or two or three, "
+        "[psnr_y, lpips_alex]: the search is for their front, whose best by the first one is run in full",
+    )
+    halve_by: str | None = Field(
+        default=None,
+        exclude_if=lambda name: name is None,
+        description="of several metrics, the one by which the worse trials are stopped early; null: none are stopped",
+    )
     sampler: Literal["tpe", "random"] = Field(default="tpe", description="how Optuna proposes")
     startup_trials: int = Field(
         default=4, ge=1, le=MOST_COUNT, description="random proposals before TPE starts to model"
@@ -70,13 +78,35 @@ class SearchConfig(Params):
         description="stopped trials of each search that are run on to the end, to judge the rungs",
     )
 
-    @field_validator("metric")
+    @field_validator("metric", mode="before")
     @classmethod
-    def _known(cls, name: str) -> str:
-        get_metric(plain := plain_metric(name))
-        if plain not in FIDELITY:
-            raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
-        return name
+    def _known(cls, given: Any) -> Any:
+        names = [given] if isinstance(given, str) else given
+        several = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        if not several or (names is given and len(names) not in (2, 3)):
+            raise ValueError("give one metric by its name, or a list of two or three")
+        each_once(names)
+        for name in names:
+            check_validated(name)
+        return given
+
+    @model_validator(mode="after")
+    def _halved_by_one_that_steers(self) -> SearchConfig:
+        if self.halve_by is not None and self.halve_by not in self.metrics:
+            raise ValueError(f"halve_by names one of search.metric ({', '.join(self.metrics)}), got {self.halve_by!r}")
+        if self.audit and self.halved_by is None:
+            raise ValueError(f"audit runs stopped trials on, and without halve_by none is stopped (got {self.audit})")
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All that steer; the first one picks what runs in full."""
+        return (self.metric,) if isinstance(self.metric, str) else self.metric
+
+    @property
+    def halved_by(self) -> str | None:
+        """The metric by which trials are stopped early; None: none are."""
+        return self.metric if isinstance(self.metric, str) else self.halve_by
 
 
 class TeacherConfig(Params):
@@ -162,7 +192,9 @@ class SweepConfig(Params):
         "all but the upsampler)",
     )
     objectives: dict[str, dict[str, Any]] = Field(
-        min_length=1, description="label -> changes to a recipe, plus `search:` and `grid:`, whose points are rows"
+        min_length=1,
+        description="label -> changes to a recipe, plus `search:` and `grid:`, whose points are rows, over its own "
+        "names, train.KEY, and of diffusion process.KEY and sampling.steps",
     )
     data: DataConfig
     train: TrainConfig = TrainConfig()
@@ -237,6 +269,14 @@ class SweepConfig(Params):
             raise ValueError(
                 f"{where}: at scale 1 no kernel makes LR from HR; name the folder of its files (lr: {folder})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _spreads_have_draws(self) -> SweepConfig:
+        try:
+            self.validation.check_draws(self.search.metrics)
+        except ValueError as error:
+            raise ValueError(f"search.metric: {error}") from None
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import sr_models
 from objectives import ObjectiveSpec
 from objectives.losses import DREAM, DRM
 from orchestrator.plan.plan import TEACHER_OBJECTIVE, Combination, Plan, sampling, teacher_train
+from orchestrator.plan.space import STEPS
 from orchestrator.plan.trial import Measured, TrainConfig
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 
@@ -92,9 +93,10 @@ def gpu_hours(plan: Plan) -> float:
 
 
 def passes(plan: Plan, combination: Combination, *, evaluated: bool = False) -> int:
-    """Passes of a diffusion network for one picture, of a validation or of the evaluation."""
+    """Passes of a diffusion network for one picture, of a validation or of the evaluation; the most, if searched."""
     config, process = plan.config, combination.process
-    drawn = sampling(combination.spec, config.evaluation, None if evaluated else config.validation.steps)
+    own = max(combination.axes.values(STEPS), default=combination.steps)
+    drawn = sampling(combination.spec, config.evaluation, own or (None if evaluated else config.validation.steps))
     assert drawn is not None and process is not None
     return calls(drawn, process)
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import Field, model_validator
 
-from eval.protocol import FIDELITY, get_metric, get_protocol
+from eval.protocol import VALIDATED, get_metric, get_protocol, plain_metric
 from orchestrator.plan.trial import MOST_COUNT, Measured, check_tiles, overlap_field, tile_field
 from sr_models.hyper.diffusion import Sampling
 from sr_models.params import Params, each_once
+
+
+def check_validated(name: str) -> None:
+    """Raises ValueError: no such metric, or none that a validation measures; `ema.` may stand before it."""
+    get_metric(plain := plain_metric(name))
+    if plain not in VALIDATED:
+        raise ValueError(f"a validation measures {', '.join(VALIDATED)}; got {name!r}, which is for evaluation")
 
 
 class EvaluationConfig(Params):
@@ -63,17 +72,22 @@ class ValidationConfig(Measured):
         description="steps that a diffusion network is sampled in; null: as evaluation.sampling says",
     )
     metrics: tuple[str, ...] = Field(
-        default=(), description="what is measured beside search.metric and the board's first metric"
+        default=(),
+        description="what is measured beside search.metric and the board's first metric; l_std needs draws >= 2",
     )
 
     @model_validator(mode="after")
     def _known(self) -> ValidationConfig:
         each_once(self.metrics)
         for name in self.metrics:
-            get_metric(name)
-            if name not in FIDELITY:
-                raise ValueError(f"a validation measures {', '.join(FIDELITY)}; got {name!r}, which is for evaluation")
+            check_validated(name)
+        self.check_draws(self.metrics)
         return self
+
+    def check_draws(self, metrics: Iterable[str]) -> None:
+        """Raises ValueError: a spread over draws, of which there is one."""
+        if "l_std" in map(plain_metric, metrics) and self.draws < 2:
+            raise ValueError(f"l_std is a spread over draws: it needs validation.draws >= 2 (got {self.draws})")
 
     @property
     def measured(self) -> Measured:

@@ -18,12 +18,14 @@ from orchestrator.plan.config import SearchConfig, SweepConfig
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.sources import BenchmarkSource
-from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
+from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import SOLVERS, ProcessParams, Sampling, check_solvers
 from sr_models.params import nearest
+
+_BETAS = (f"{PROCESS}beta_start", f"{PROCESS}beta_end")
 
 TEACHER_OBJECTIVE = RECIPES["l1"]
 """What a teacher that a sweep makes is trained by."""
@@ -52,6 +54,13 @@ class Combination:
     """Where its teacher's weights come from; None: it needs no teacher, or one that the sweep trains first."""
     process: ProcessParams | None = None
     """The noise of a diffusion network; None of others."""
+    steps: int | None = None
+    """That its pictures are drawn in, where its point of the grid says so."""
+
+    @property
+    def setting(self) -> Setting:
+        """Where its hyperparameters stand, without a search."""
+        return Setting(self.spec, self.train, self.process, self.steps)
 
     def takes(self, source: BenchmarkSource) -> bool:
         """Whether it is scored on a test set: on one of its own scale, and on any if its weights know nothing of it."""
@@ -92,6 +101,8 @@ class Plan:
     @property
     def rungs(self) -> list[int]:
         """Steps at which a trial may be stopped; asynchronous halving compares within a combination."""
+        if self.config.search.halved_by is None:
+            return []
         steps, rung, found = self.config.train.steps, first_rung(self.config.train, self.config.search), []
         while rung < steps:
             found.append(rung)
@@ -154,7 +165,8 @@ class Plan:
         init: str | None = None,
     ) -> TrialConfig:
         """The config of one trial of a combination, with the searched `values` filled in."""
-        spec, train = apply(combination.spec, combination.train, values, combination.id)
+        now = apply(combination.setting, values, combination.id)
+        spec, train = now.spec, now.train
         if seed == self.config.seed:  # the search's, whose trials are many and not scored
             train = train.model_copy(update={"snapshots": ()})
         return TrialConfig(
@@ -171,8 +183,8 @@ class Plan:
             init=init,
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
-            process=combination.process,
-            sampling=sampling(spec, self.config.evaluation, self.config.validation.steps),
+            process=now.process,
+            sampling=sampling(spec, self.config.evaluation, now.steps or self.config.validation.steps),
             measured=self.config.validation.measured,
         )
 
@@ -319,18 +331,22 @@ def _combination(
     """
     network, _, train = config.network(label)
     where = f"objectives.{objective}"
-    spec, train = apply(config.objective(objective), train, point, where)
-    train = train.at(scale, f"x{scale}/{label}/{objective}: train")
-    found = axes(what.search, spec, train, where)
+    spec = config.objective(objective)
+    now = apply(Setting(spec, train, config.process_of(label) if spec.timesteps else None), point, where)
+    now = replace(now, train=now.train.at(scale, f"x{scale}/{label}/{objective}: train"))
+    spec, train, found = now.spec, now.train, axes(what.search, now, where)
     trials = trials_of(found, config)
     teacher = config.teacher.at(scale) if config.teacher is not None and "mu" in spec.needs else None
-    process = config.process_of(label) if spec.timesteps else None
     made = Combination(
         label, objective, scale, network, hyper, point, train, spec, found, trials, config.init(label, scale), teacher,
-        process,
+        now.process, now.steps,
     )  # fmt: skip
-    if process is not None:
-        _check_sampling(config, made, process)
+    if now.process is not None:
+        for corner in corners(now, found, where):
+            assert corner.process is not None
+            _check_sampling(config, made, corner.process)
+    elif trials and any(plain_metric(name) == "l_std" for name in config.search.metrics):
+        raise InputError(f"search.metric: l_std cannot steer {made.id}, which gives one picture and draws none")
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
@@ -342,8 +358,9 @@ def _combination(
     if "train.lr" in found.ranges and all(getattr(train.groups.get(name), "lr", None) for name in spec.update_names):
         raise InputError(f"{made.id}: train.lr is searched, and no update uses it: train.groups gives each its own lr")
     _check_training(config, network, scale, hyper, train, made.id)
-    if config.search.metric.startswith(AVERAGED) and train.ema is None:
-        raise InputError(f"search.metric: {config.search.metric!r} needs train.ema for {made.id}")
+    for name in config.search.metrics:
+        if name.startswith(AVERAGED) and train.ema is None:
+            raise InputError(f"search.metric: {name!r} needs train.ema for {made.id}")
     return made
 
 
@@ -351,7 +368,12 @@ def _check_sampling(config: SweepConfig, made: Combination, process: ProcessPara
     """Raises InputError: a process that the objective cannot be trained on, or pictures cannot be drawn from."""
     check_process(made.spec, process, f"{made.id}: process")
     _check_tiles(config, made)
-    for key, asked in (("evaluation.sampling.steps", None), ("validation.steps", config.validation.steps)):
+    if process.schedule == "cosine" and (idle := {*_BETAS} & {*made.axes.ranges, *made.point}):
+        raise InputError(f"{made.id}: {min(idle)} has no effect under process.schedule cosine")
+    asked_for = [("evaluation.sampling.steps", None), ("validation.steps", config.validation.steps)]
+    if own := made.axes.values(STEPS) or [made.steps] * (made.steps is not None):
+        asked_for = [(f"objectives.{made.objective}: {STEPS}", steps) for steps in own]
+    for key, asked in asked_for:
         drawn = sampling(made.spec, config.evaluation, asked)
         steps = process.T if drawn is None or drawn.steps is None else drawn.steps
         if steps > process.T:
@@ -484,9 +506,9 @@ def trained_parameters(combination: Combination) -> int:
 
 
 def validation_metrics(config: SweepConfig) -> tuple[str, ...]:
-    """What each validation measures: the metric that steers the search and, if it can, the one that leads the board."""
+    """What each validation measures: the metrics that steer the search and, if it can, the one that leads the board."""
     leads = [name for name in config.evaluation.metrics[:1] if name in FIDELITY]
-    return tuple(dict.fromkeys([plain_metric(config.search.metric), *leads, *config.validation.metrics]))
+    return tuple(dict.fromkeys([*map(plain_metric, config.search.metrics), *leads, *config.validation.metrics]))
 
 
 def teacher_train(config: SweepConfig, scale: int) -> TrainConfig:

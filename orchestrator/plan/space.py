@@ -9,13 +9,14 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from objectives import ObjectiveSpec, search_ranges, with_values
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.trial import TrainConfig
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import SearchRange, nearest
 
 if TYPE_CHECKING:
@@ -24,8 +25,26 @@ if TYPE_CHECKING:
 TRAIN = "train."
 """Prefix of the training hyperparameters that may vary beside those of the objective."""
 
+PROCESS = "process."
+"""Prefix of the noise process's, which may vary where there is one."""
+
+STEPS = "sampling.steps"
+"""The number of steps that pictures are drawn in, by validations and evaluation alike, where rows or trials differ."""
+
 COMMON_SPAN = 4.0
 """An axis of `search.common` reaches from the configured value over this to the configured value times this."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the hyperparameters stand that may vary: what trains a network, and draws its pictures."""
+
+    spec: ObjectiveSpec
+    train: TrainConfig
+    process: ProcessParams | None = None
+    """Of diffusion networks; None of others."""
+    steps: int | None = None
+    """`STEPS`; None: what `evaluation.sampling.steps` and `validation.steps` say."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,8 @@ def varied(config: SweepConfig, label: str) -> Varied:
     entry, spec = config.objectives[label], config.objective(label)
     declared = search_ranges(spec)
     rates = {f"{TRAIN}{name}": found for name, found in TrainConfig.search_ranges().items()}
-    known = declared | rates
+    betas = {f"{PROCESS}{name}": found for name, found in ProcessParams.search_ranges().items()}
+    known = declared | rates | (betas if spec.timesteps else {})
     grid = entry.get("grid", {})
     if not isinstance(grid, Mapping):
         raise InputError(f"{where}.grid: expected a mapping of names to lists of values, got {grid!r}")
@@ -104,11 +124,17 @@ def varied(config: SweepConfig, label: str) -> Varied:
         search = [name for name in declared if name not in grid]
     if isinstance(search, str) or not isinstance(search, Sequence | Mapping):
         raise InputError(f"{where}.search: expected a list of names or a mapping of names to ranges, got {search!r}")
+    for name in [*search, *grid]:
+        if spec.timesteps is None and str(name).startswith((PROCESS, STEPS)):
+            raise InputError(f"{where}: {name!r} is of diffusion networks, and loss {spec.loss.kind} trains none")
     ranges: dict[str, SearchRange | None] = {}
     for name in search:
-        if not isinstance(name, str) or name not in known:
+        if not isinstance(name, str) or (name not in known and name != STEPS):
             raise InputError(f"{where}.search: {name!r} cannot be searched{nearest(name, list(known))}")
-        ranges[name] = _range(search[name], f"{where}.search.{name}") if isinstance(search, Mapping) else known[name]
+        span = _range(search[name], f"{where}.search.{name}") if isinstance(search, Mapping) else known.get(name)
+        if name == STEPS and (span is None or span.choices is None):
+            raise InputError(f"{where}.search: {STEPS} needs a list of choices, as {STEPS}: [10, 100]")
+        ranges[name] = span
     for name, values in grid.items():
         if not isinstance(name, str):
             raise InputError(f"{where}.grid: expected names of hyperparameters, got {name!r}")
@@ -121,44 +147,67 @@ def varied(config: SweepConfig, label: str) -> Varied:
             raise InputError(f"search.common: {name!r} cannot be searched everywhere{nearest(name, list(rates))}")
         if name not in grid:
             ranges.setdefault(name, None)
-    return Varied(ranges, {name: _different(spec, config.train, name, values, where) for name, values in grid.items()})
+    # of no network yet: what a process refuses together is refused where there is one
+    process = ProcessParams(prediction="x0", allow_terminal_signal=True) if spec.timesteps else None
+    setting = Setting(spec, config.train, process)
+    return Varied(ranges, {name: _different(setting, name, values, where) for name, values in grid.items()})
 
 
-def axes(search: Mapping[str, SearchRange | None], spec: ObjectiveSpec, train: TrainConfig, where: str) -> Axes:
+def axes(search: Mapping[str, SearchRange | None], setting: Setting, where: str) -> Axes:
     """Where the search of a combination looks, given what it is without one.
 
     A range that does not hold the configured value is widened to it: the first proposal is then a point of the space
-    like any other, for the sampler too.
+    like any other, for the sampler too. `STEPS` has none, and begins with its first choice.
 
     Raises:
         InputError: an end or a choice that its hyperparameter does not allow.
     """
-    configured = {name: _value(spec, train, name) for name in search}
+    configured = {name: _value(setting, name) for name in search}
+    if STEPS in search and (span := search[STEPS]) and span.choices:
+        configured[STEPS] = _different(setting, STEPS, span.choices, where)[0]
     ranges: dict[str, SearchRange] = {}
     for name, span in search.items():
         now = configured[name]
         if span is None:
             span = SearchRange(low=now / COMMON_SPAN, high=now * COMMON_SPAN, log=True)
         if span.choices is not None:
-            choices = _different(spec, train, name, span.choices, where)
+            choices = _different(setting, name, span.choices, where)
             ranges[name] = SearchRange(choices=choices if now in choices else (now, *choices))
         else:
-            low, high = _different(spec, train, name, (span.low, span.high), where)
+            low, high = _different(setting, name, (span.low, span.high), where)
             ranges[name] = SearchRange(low=min(low, now), high=max(high, now), log=span.log)
     return Axes(ranges, configured)
 
 
-def apply(
-    spec: ObjectiveSpec, train: TrainConfig, values: Mapping[str, Any], where: str
-) -> tuple[ObjectiveSpec, TrainConfig]:
-    """The objective and training with some dotted hyperparameters replaced.
+def apply(setting: Setting, values: Mapping[str, Any], where: str) -> Setting:
+    """The setting with some dotted hyperparameters replaced.
 
     Raises:
-        InputError: a name that neither has, or a value that it does not allow.
+        InputError: a name that it does not have, or a value that it does not allow.
     """
-    own = {name: value for name, value in values.items() if not name.startswith(TRAIN)}
-    rest = {name.removeprefix(TRAIN): value for name, value in values.items() if name.startswith(TRAIN)}
-    return with_values(spec, own, where), train.changed(rest, f"{where}.train")
+    own = {name: value for name, value in values.items() if not name.startswith((TRAIN, PROCESS, STEPS))}
+    spec = with_values(setting.spec, own, where)
+    train = setting.train.changed(_below(TRAIN, values), f"{where}.train")
+    found = replace(setting, spec=spec, train=train)
+    if noise := _below(PROCESS, values):
+        if setting.process is None:
+            raise InputError(f"{where}: {', '.join(noise)} is of a noise process, and there is none")
+        process = ProcessParams.parse({**setting.process.model_dump(), **noise}, f"{where}.process")
+        found = replace(found, process=process)
+    if STEPS in values:
+        found = replace(found, steps=Sampling.parse({"steps": values[STEPS]}, f"{where}.sampling").steps)
+    return found
+
+
+def corners(setting: Setting, found: Axes, where: str) -> list[Setting]:
+    """The setting at every corner of what is searched of its process.
+
+    Raises:
+        InputError: a chain that cannot be sampled, which no end of one range need show alone.
+    """
+    names = [name for name in found.ranges if name.startswith(PROCESS)]
+    points = itertools.product(*(found.values(name) for name in names))
+    return [apply(setting, dict(zip(names, point, strict=True)), where) for point in points]
 
 
 def shown(value: Any) -> str:
@@ -166,16 +215,22 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def _value(spec: ObjectiveSpec, train: TrainConfig, name: str) -> Any:
+def _below(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values whose names start with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def _value(setting: Setting, name: str) -> Any:
     """What a component holds for a dotted name, as plain data."""
+    if name == STEPS:
+        return setting.steps
     seat, field = name.split(".")
-    held = getattr(train if f"{seat}." == TRAIN else getattr(spec, seat), field)
+    parts = {TRAIN: setting.train, PROCESS: setting.process}
+    held = getattr(parts.get(f"{seat}.") or getattr(setting.spec, seat), field)
     return {key: part.model_dump(exclude_unset=True) for key, part in held.items()} if field == "groups" else held
 
 
-def _different(
-    spec: ObjectiveSpec, train: TrainConfig, name: str, values: Sequence[Any], where: str
-) -> tuple[Any, ...]:
+def _different(setting: Setting, name: str, values: Sequence[Any], where: str) -> tuple[Any, ...]:
     """The values as the component would hold them: 16 and 16.0 are one, and YAML's `1e-3`, a text, is a number.
 
     Raises:
@@ -183,7 +238,7 @@ def _different(
     """
     held: list[Any] = []
     for given in values:
-        value = _value(*apply(spec, train, {name: given}, where), name)
+        value = _value(apply(setting, {name: given}, where), name)
         if not _same_kind(given, value):
             raise InputError(
                 f"{where}.{name}: true and false are no numbers, nor numbers true or false (got {given!r})"

@@ -8,6 +8,7 @@ from fractions import Fraction
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.cost import FORWARDS, GPU_FLOPS, forwards, gpu_hours, passes, picture_flops, wall_seconds
 from orchestrator.plan.plan import Plan, teacher_train
+from orchestrator.plan.space import STEPS
 
 _SIDE = 128
 """Of the picture that shows what drawing one takes, in HR pixels: how large test images are is not known yet."""
@@ -28,6 +29,13 @@ def plan_text(plan: Plan, cores: int) -> str:
         f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {_patches(config)}; "
         f"rungs at {', '.join(map(str, plan.rungs)) or 'none'}"
     )
+    if plan.trials and len(config.search.metrics) > 1:
+        first, halved_by = config.search.metrics[0], config.search.halved_by
+        stopped = f"trials are stopped by {halved_by}" if halved_by else "no trial is stopped early"
+        lines.append(
+            f"  searches are for the front of {', '.join(config.search.metrics)}; {stopped}; the best by {first} runs "
+            "in full"
+        )
     if plan.teacher_scales and config.teacher is not None:
         given = [weights.shown for s in plan.teacher_scales if (weights := config.teacher.at(s))]
         steps = 0 if given else teacher_train(config, plan.teacher_scales[0]).steps
@@ -85,7 +93,8 @@ def _sampling(plan: Plan) -> list[str]:
     measured = plan.config.validation.measured
     for c in (c for c in plan.combinations if c.process):
         scored, seen = passes(plan, c, evaluated=True), passes(plan, c)
-        name, seconds = f"{c.label}/{c.objective}", scored * picture_flops(c, _SIDE) / GPU_FLOPS
+        name = f"{c.label}/{c.objective}" + (f"[{STEPS}={c.steps}]" if c.steps else "")
+        seconds = scored * picture_flops(c, _SIDE) / GPU_FLOPS
         if forwards(c.spec) != FORWARDS:
             lines[f"  a step of {name} costs {Fraction(forwards(c.spec), FORWARDS)} of a plain one"] = None
         lines[

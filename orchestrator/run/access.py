@@ -51,6 +51,10 @@ class Access(ABC):
     "" for all of the run; patterns are those of `orchestrator.storage.mirror`.
     """
 
+    backbones: str | None = None
+    """Folder of the weights that metrics of validations need: absolute, or of the run; None: where they are looked for
+    without one."""
+
     # ---- what differs ------------------------------------------------------------------------------------------------
 
     @property
@@ -61,6 +65,10 @@ class Access(ABC):
         Raises:
             InputError: this node does not see it.
         """
+
+    @abstractmethod
+    def supplied(self, backbones: str | None) -> Access:
+        """The same run, with another folder of weights that metrics of validations need."""
 
     @abstractmethod
     def for_workers(self) -> Access:
@@ -134,6 +142,13 @@ class Access(ABC):
     def discard(self, name: str) -> None:
         """Delete a file of the run, here and where others find it; it is no fault if there is none."""
         self.run.at(name).unlink(missing_ok=True)
+
+    def weights_dir(self) -> Path | None:
+        """`backbones`, here."""
+        if self.backbones is None:
+            return None
+        folder = Path(self.backbones)
+        return folder if folder.is_absolute() else self.fetch_folder(self.backbones)
 
     def fetch_folder(self, name: str) -> Path:
         """A folder of the run, here: a checkpoint, say."""
@@ -230,6 +245,7 @@ class LocalAccess(Access):
 
     folder: Path
     """Absolute."""
+    backbones: str | None = None
 
     @property
     def run(self) -> RunDir:
@@ -240,6 +256,9 @@ class LocalAccess(Access):
                 "(s3://, gs://, file:// on a shared disk), or --output a folder that they share"
             )
         return run
+
+    def supplied(self, backbones: str | None) -> LocalAccess:
+        return replace(self, backbones=backbones)
 
     def for_workers(self) -> LocalAccess:
         return self
@@ -300,6 +319,7 @@ class MirroredAccess(Access):
     """The run's."""
     folder: Path | None = None
     """The copy of the run, absolute; None: in this node's cache, which its processes share."""
+    backbones: str | None = None
 
     @property
     def storage(self) -> Storage:
@@ -312,6 +332,9 @@ class MirroredAccess(Access):
             return RunDir(self.folder)
         outputs, of = private(cache_folder() / "outputs"), hashlib.sha256(self.root.uri.encode()).hexdigest()[:16]
         return RunDir(outputs / of / self.name)
+
+    def supplied(self, backbones: str | None) -> MirroredAccess:
+        return replace(self, backbones=backbones)
 
     def for_workers(self) -> MirroredAccess:
         return replace(self, folder=None)

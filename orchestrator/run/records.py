@@ -83,7 +83,7 @@ class Record(Params):
 
 
 class MetricRecord(Params):
-    """The validation metric that steers the search."""
+    """A validation metric that steers the search."""
 
     name: str
     higher_is_better: bool
@@ -146,6 +146,11 @@ class PlanRecord(Record):
     config_hash: str
     git_commit: str | None
     metric: MetricRecord
+    """What the winner is best by: the first, where several steer."""
+    front: tuple[MetricRecord, ...] = Field(default=(), exclude_if=lambda metrics: not metrics)
+    """All that steer, of searches for a front."""
+    halve_by: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    """The one of these by which trials are stopped early; None: none are, or one metric steers and does so."""
     protocol: str
     combinations: tuple[CombinationRecord, ...]
     trials_at_a_time: int | None = None
@@ -190,7 +195,7 @@ def write_plan(
     Raises:
         InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.
     """
-    metric = plan.config.search.metric
+    steering = [MetricRecord(name=name, higher_is_better=higher_is_better(name)) for name in plan.config.search.metrics]
     now = PlanRecord(
         data_hash={f"x{scale}": sha for scale, sha in data_hash.items()},
         benchmarks={f"{name} x{scale}": sha for (name, scale), sha in benchmarks.items()},
@@ -204,7 +209,9 @@ def write_plan(
         run=run.name,
         config_hash=plan.config.hash,
         git_commit=git_commit(),
-        metric=MetricRecord(name=metric, higher_is_better=higher_is_better(metric)),
+        metric=steering[0],
+        front=tuple(steering) if len(steering) > 1 else (),
+        halve_by=plan.config.search.halve_by if len(steering) > 1 else None,
         protocol=plan.config.evaluation.protocol,
         combinations=tuple(map(CombinationRecord.of, plan.combinations)),
         trials_at_a_time=trials_at_a_time,
@@ -358,6 +365,36 @@ class SearchCounts(Params):
     """That the search took, of all its trials; None in files of earlier versions."""
 
 
+class PointRecord(Params):
+    """A trial of a search for a front that ran in full."""
+
+    number: int
+    params: dict[str, Any]
+    values: tuple[float, ...]
+    """Of its last validation, by each metric that steers."""
+    on_front: bool
+    """Whether none of the search's other trials is as good by every metric and better by one."""
+
+
+class FrontRecord(Params):
+    """What a search by several metrics came to; its values are those it has selected by, of one seed."""
+
+    metrics: tuple[MetricRecord, ...]
+    points: tuple[PointRecord, ...]
+    """All trials that ran in full, in the order of their numbers."""
+    reference: tuple[float, ...]
+    """The worst value, by each metric, of the trials of all the run's searches at this scale."""
+    chosen: int
+    """Number of the best trial by the first metric, then by the next: it is run in full with other seeds."""
+    hypervolume: float
+    """What the front dominates, down to `reference`, in the product of the metrics' units."""
+
+    @property
+    def front(self) -> tuple[PointRecord, ...]:
+        """The trials that no other one dominates."""
+        return tuple(point for point in self.points if point.on_front)
+
+
 class WinnerRecord(Params):
     """What a combination is scored by: full runs of the best trial of its search, with seeds that the search never saw.
 
@@ -375,6 +412,8 @@ class WinnerRecord(Params):
     """Mean of the final runs."""
     search_run: str | None = None
     """Fingerprint of the search's own trial, which is in no mean."""
+    front: FrontRecord | None = Field(default=None, exclude_if=lambda front: front is None)
+    """Of a search by several metrics, of which the best by the first one is run in full; None of others."""
 
 
 @way_out()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,9 +13,11 @@ from orchestrator.run import journal
 from orchestrator.run.access import Access
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import Roles
+from orchestrator.search.pareto import last_step
 from orchestrator.search.studies import Assignment, Studies
+from sr_models.hyper.diffusion import Sampling
 
 Answer = Literal["continue", "stop"]
 
@@ -166,16 +169,24 @@ class InFlight:
 def lost(studies: Studies, run: RunDir) -> dict[str, tuple[TrialConfig, int]]:
     """Trials whose files no longer say what the studies know: fingerprint -> config, step that it reached.
 
-    They are damaged, or somebody deleted them. Failed trials are left alone.
+    They are damaged, or somebody deleted them. Failed trials are left alone. Of trials that differ in how validations
+    draw pictures alone, which share a folder, it holds the last one, and need hold no other.
     """
-    told: dict[str, tuple[TrialConfig, int]] = {}
+    told: dict[str, dict[Sampling | None, tuple[TrialConfig, int]]] = defaultdict(dict)
     for _, trial, config in studies.told():
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            _, before = told.get(config.fingerprint, (config, 0))
-            told[config.fingerprint] = config, max(trial.last_step or 0, before)
+            ways = told[config.fingerprint]
+            _, before = ways.get(config.sampling, (config, 0))
+            ways[config.sampling] = config, max(last_step(trial), before)
+    for config in [assignment.config for assignment in studies.cut]:
+        if config.fingerprint in told and config.sampling not in told[config.fingerprint]:
+            del told[config.fingerprint]  # the folder is that one's now
     found = {}
-    for fingerprint, (config, step) in told.items():
-        folder = run.trial(fingerprint)
+    for fingerprint, ways in told.items():
+        folder, (config, step) = run.trial(fingerprint), list(ways.values())[-1]
+        if len(ways) > 1 and (folder / TRIAL).exists():
+            there = TrialRecord.read(folder / TRIAL).trial_config().sampling
+            config, step = ways.get(there, (config, step))
         result = journal.outcome(entries := journal.read(folder / journal.JOURNAL))
         whole = [entry for entry in journal.steps(entries) if entry["step"] >= step]
         ended = whole and (step < whole[-1]["of"] or (result and result.status == "complete"))

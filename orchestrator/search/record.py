@@ -18,6 +18,7 @@ from orchestrator.plan.plan import Combination, first_rung
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import SHARED, RunDir
 from orchestrator.run.records import Record
+from orchestrator.search.pareto import Values, as_reported, reported
 from sr_models.hashing import digest
 from sr_models.params import Params
 
@@ -33,16 +34,26 @@ class Proposal(Params):
 
     fingerprint: str
     params: dict[str, Any]
-    values: dict[int, float]
-    """Finished steps -> the steering metric."""
+    values: dict[int, float | Values]
+    """Finished steps -> the steering metric; or all of them in their order, where there are several."""
     status: Literal["complete", "stopped", "failed"]
     cause: str | None = None
+
+    @property
+    def curve(self) -> dict[int, Values]:
+        """`values`, of one metric or several."""
+        return {step: found if isinstance(found, tuple) else (found,) for step, found in self.values.items()}
+
+    @property
+    def last(self) -> Values:
+        """What its last validation measured."""
+        return self.curve[max(self.values)]
 
 
 class SearchRecord(Record):
     """`shared/searches/<key>.json`: the proposals of a search from the first on, all finished."""
 
-    metric: str
+    metric: str | tuple[str, ...]
     combination: str
     """As the run called it that wrote this."""
     proposals: tuple[Proposal, ...]
@@ -59,6 +70,8 @@ def search_key(configured: TrialConfig, combination: Combination, search: Search
     how: list[Any] = [search.metric, configured.protocol, search.sampler, search.startup_trials]
     if configured.tile is not None:
         how += [configured.tile, configured.tile_overlap]
+    if search.halve_by is not None and search.halve_by != search.metric:
+        how.append({"halve_by": search.halve_by})
     how += [part for name in ("sampling", "measured") if (part := configured.model_dump(mode="json", include={name}))]
     return digest([configured.fingerprint, ranges, combination.axes.configured, rungs, how])
 
@@ -85,19 +98,20 @@ def adopt(study: optuna.Study, run: RunDir, key: str, distributions: Mapping[str
     for known in proposals[len(own) :]:
         state = states[known.status]
         attrs = {"fingerprint": known.fingerprint} | ({"cause": known.cause} if known.cause else {})
+        plain, several = as_reported(known.curve)
         study.add_trial(
             optuna.trial.create_trial(
                 state=state,
-                value=known.values[max(known.values)] if state == TrialState.COMPLETE else None,
+                values=known.last if state == TrialState.COMPLETE else None,
                 params=dict(known.params),
                 distributions=dict(distributions),
-                intermediate_values=dict(known.values),
-                user_attrs=attrs,
+                intermediate_values=plain,
+                user_attrs=attrs | several,
             )
         )
 
 
-def keep(trials: list[FrozenTrial], run: RunDir, key: str, combination: str, metric: str) -> None:
+def keep(trials: list[FrozenTrial], run: RunDir, key: str, combination: str, metric: str | tuple[str, ...]) -> None:
     """Write the record of a study, unless there is a longer one."""
     proposals = []
     for trial in trials:
@@ -107,7 +121,7 @@ def keep(trials: list[FrozenTrial], run: RunDir, key: str, combination: str, met
             Proposal(
                 fingerprint=str(trial.user_attrs["fingerprint"]),
                 params=trial.params,
-                values=trial.intermediate_values,
+                values={step: found if len(found) > 1 else found[0] for step, found in reported(trial).items()},
                 status=_STATES[trial.state],
                 cause=trial.user_attrs.get("cause"),
             )

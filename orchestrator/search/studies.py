@@ -3,7 +3,8 @@
 What was asked, reported and told is in the studies and nowhere else, so a killed search goes on by opening them again:
 trials left RUNNING are handed out first, with their parameters, also those that their environment ended (no memory, a
 lost worker): no study hears of that. Stopping is asynchronous successive halving (Li et al. 2018,
-https://arxiv.org/abs/1810.05934) by the study's own pruner: it compares within a combination only.
+https://arxiv.org/abs/1810.05934) by one of the metrics, a pure function of the study: it compares within a combination
+only. Where several metrics steer, a study has as many directions, and its trials are no order but a front (`pareto`).
 The first proposal of each is what the config says, and a finite space is walked without a repetition.
 """
 
@@ -12,12 +13,14 @@ from __future__ import annotations
 import math
 import random
 import sqlite3
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -26,8 +29,9 @@ from cluster.secrets import shown
 from orchestrator.plan.plan import Combination, Plan, first_rung, higher_is_better
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import SearchCounts
-from orchestrator.search.halving import AsynchronousHalving
+from orchestrator.run.records import FrontRecord, SearchCounts
+from orchestrator.search import pareto
+from orchestrator.search.halving import falls_behind
 from orchestrator.search.record import adopt, keep, search_key
 from sr_models.errors import InputError, LostError, chain
 from sr_models.hashing import digest
@@ -71,7 +75,7 @@ class Studies:
     def __init__(self, url: str, plan: Plan, make_config: MakeConfig, run: RunDir) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.plan, self.config, self._make_config = plan, plan.config, make_config
-        self.metric = plan.config.search.metric
+        self.metrics = plan.config.search.metrics
         self.run = run
         self.storage = open_storage(url)
         self._studies = {
@@ -79,28 +83,29 @@ class Studies:
                 storage=self.storage,
                 study_name=self._name(combination),
                 load_if_exists=True,
-                direction="maximize" if higher_is_better(self.metric) else "minimize",
-                pruner=AsynchronousHalving(
-                    first_rung(combination.train, self.config.search), self.config.search.reduction
-                ),
+                directions=["maximize" if higher_is_better(name) else "minimize" for name in self.metrics],
             )
             for combination in plan.combinations
             if combination.trials
         }
         self._asked = {}
-        self._cut: list[Assignment] = []  # handed out by a driver that died, or ended by their environment
+        self.cut: list[Assignment] = []
+        """Handed out by a driver that died, or ended by their environment: the first to come again."""
         self._left: dict[str, list[str]] = {combination.id: [] for combination in plan.combinations}
         self._searched = [combination for combination in plan.combinations if combination.trials]
         self._keys = {c.id: search_key(make_config(c, {}), c, self.config.search) for c in self._searched}
         for combination in self._searched:
             study = self._studies[combination.id]
             self._claim(study)
+            if len(self.metrics) > 1 and study.metric_names is None:
+                with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
+                    study.set_metric_names(list(self.metrics))  # for optuna-dashboard
             adopt(study, run, self._keys[combination.id], combination.axes.distributions(), combination.trials)
             if not study.get_trials(deepcopy=False):
                 study.enqueue_trial(combination.axes.configured)
             trials = study.get_trials(deepcopy=False)
             self._asked[combination.id] = sum(t.state != TrialState.WAITING for t in trials)
-            self._cut += [self._reopen(combination, study, t) for t in trials if t.state == TrialState.RUNNING]
+            self.cut += [self._reopen(combination, study, t) for t in trials if t.state == TrialState.RUNNING]
 
     def trials(self, combination: Combination) -> list[FrozenTrial]:
         """What the combination's study holds; nothing where there is nothing to search."""
@@ -128,8 +133,8 @@ class Studies:
 
     def next(self) -> Assignment | None:
         """The next planned trial: those a dead driver left, then one of the combination that is furthest behind."""
-        if self._cut:
-            return self._cut.pop(0)
+        if self.cut:
+            return self.cut.pop(0)
         behind = [combination for combination in self._searched if self._asked[combination.id] < combination.trials]
         if not behind:
             return None
@@ -145,24 +150,39 @@ class Studies:
         return Assignment(combination, trial, config)
 
     def record(self, assignment: Assignment, step: int, metrics: dict[str, float]) -> None:
-        """Record the steering metric of a validation; a step that was recorded before is not again."""
+        """Record the steering metrics of a validation; a step that was recorded before is not again."""
         if step not in assignment.reported:
-            assignment.trial.report(metrics[self.metric], step)
+            pareto.report(assignment.trial, step, tuple(metrics[name] for name in self.metrics))
             assignment.reported.add(step)
 
     def should_stop(self, assignment: Assignment) -> bool:
         """Whether asynchronous halving stops this trial at the step it has just reported."""
-        return assignment.trial.should_prune()
+        combination, search = assignment.combination, self.config.search
+        if search.halved_by is None:
+            return False
+        judge = self.metrics.index(search.halved_by)
+        curves = [
+            {step: values[judge] for step, values in pareto.reported(trial).items()}
+            for trial in self.trials(combination)
+        ]
+        return falls_behind(
+            curves[assignment.number],
+            curves,
+            first=first_rung(combination.train, search),
+            reduction=search.reduction,
+            higher_is_better=higher_is_better(search.halved_by),
+        )
 
     def tell(self, assignment: Assignment, state: TrialState, cause: str | None = None) -> None:
         """Close a trial: COMPLETE with its last value, PRUNED with the values it had, or FAIL with its cause."""
         if cause:
             assignment.trial.set_user_attr("cause", cause)
-        values = self._frozen(assignment).intermediate_values
-        value = values[max(values)] if state == TrialState.COMPLETE else None
         combination = assignment.combination
-        self._studies[combination.id].tell(assignment.trial, value, state=state)
-        keep(self.trials(combination), self.run, self._keys[combination.id], combination.id, self.metric)
+        reported = pareto.reported(self.trials(combination)[assignment.number])
+        values = reported[max(reported)] if state == TrialState.COMPLETE else None
+        self._studies[combination.id].tell(assignment.trial, values, state=state)
+        metric = self.config.search.metric
+        keep(self.trials(combination), self.run, self._keys[combination.id], combination.id, metric)
 
     def leave(self, assignment: Assignment, cause: str) -> None:
         """Let a trial that its environment ended stay RUNNING: who opens the studies next gets it again."""
@@ -173,9 +193,34 @@ class Studies:
         return self._left[combination.id]
 
     def winner(self, combination: Combination) -> FrozenTrial | None:
-        """The best trial that ran its full budget, or None if none did or nothing is searched."""
-        complete = any(trial.state == TrialState.COMPLETE for trial in self.trials(combination))
-        return self._studies[combination.id].best_trial if complete else None
+        """The best trial that ran its full budget, or None if none did or nothing is searched.
+
+        Of a front, the best by the first metric that steers.
+        """
+        complete = [trial for trial in self.trials(combination) if trial.state == TrialState.COMPLETE]
+        if not complete:
+            return None
+        if len(self.metrics) == 1:
+            return self._studies[combination.id].best_trial
+        return complete[pareto.best([pareto.lifted(tuple(trial.values), self.metrics) for trial in complete])]
+
+    def front(self, combination: Combination) -> FrontRecord | None:
+        """The front of a search by several metrics, if a trial has run in full; None of others."""
+        if len(self.metrics) == 1 or self.winner(combination) is None:
+            return None
+        return pareto.front_of(self.trials(combination), self.metrics)
+
+    def to_beat(self, combination: Combination) -> float | None:
+        """The best end of a trial that ran its full budget by the metric that stops others; None: there is none."""
+        judge = self.config.search.halved_by
+        if judge is None or self.winner(combination) is None:
+            return None
+        ends = [
+            trial.values[self.metrics.index(judge)]
+            for trial in self.trials(combination)
+            if trial.state == TrialState.COMPLETE
+        ]
+        return max(ends) if higher_is_better(judge) else min(ends)
 
     def counts(self, combination: Combination) -> SearchCounts:
         """How a combination's trials ended."""
@@ -185,7 +230,7 @@ class Studies:
             trials=len(states),
             pruned=states.count(TrialState.PRUNED),
             failed=states.count(TrialState.FAIL) + len(self.left(combination)),
-            steps=sum(trial.last_step or 0 for trial in trials),
+            steps=sum(map(pareto.last_step, trials)),
         )
 
     def pruned(self) -> list[tuple[str, int]]:
@@ -196,7 +241,7 @@ class Studies:
             for t in self.trials(combination)
             if t.state == TrialState.PRUNED
         )
-        return [(str(t.user_attrs["fingerprint"]), t.last_step or 0) for t in stopped]
+        return [(str(t.user_attrs["fingerprint"]), pareto.last_step(t)) for t in stopped]
 
     def stopped(self, combination: Combination) -> dict[int, FrozenTrial]:
         """A combination's trials that were stopped early, by their numbers."""
@@ -220,9 +265,6 @@ class Studies:
                 "resume that combination, or take another name"
             )
 
-    def _frozen(self, assignment: Assignment) -> FrozenTrial:
-        return self._studies[assignment.combination.id].get_trials(deepcopy=False)[assignment.number]
-
     def _reopen(self, combination: Combination, study: optuna.Study, frozen: FrozenTrial) -> Assignment:
         study_id = self.storage.get_study_id_from_name(self._name(combination))
         trial = Trial(study, self.storage.get_trial_id_from_study_id_trial_number(study_id, frozen.number))
@@ -234,13 +276,13 @@ class Studies:
                 trial.suggest_float(name, found.low, found.high, log=found.log)
         config = self._make_config(combination, trial.params)
         trial.set_user_attr("fingerprint", config.fingerprint)
-        return Assignment(combination, trial, config, set(frozen.intermediate_values))
+        return Assignment(combination, trial, config, set(pareto.reported(frozen)))
 
     def _untried(self, combination: Combination, study: optuna.Study) -> dict[str, Any]:
         """A point of a finite space that was not proposed yet: the first such of the sampler's, or else any."""
         trials = study.get_trials(deepcopy=False)
         tried = [trial.params for trial in trials]
-        scratch = optuna.create_study(direction=study.direction, sampler=self._sampler(combination))
+        scratch = optuna.create_study(directions=study.directions, sampler=self._sampler(combination))
         scratch.add_trials(trials)  # a copy in memory, for a sampler's draws leave a trial each in their study
         for _ in range(DRAWS):
             if (point := scratch.ask(combination.axes.distributions()).params) not in tried:

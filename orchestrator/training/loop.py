@@ -39,7 +39,7 @@ from orchestrator.training.failure import TrialFailure, failure_cause, failure_w
 from orchestrator.training.network import build_network, build_objective, export, move_average, other_weights, prepare
 from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
-from orchestrator.training.validation import validation_scores
+from orchestrator.training.validation import scorer_of, validation_scores
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.inference.bound import Bound
@@ -66,6 +66,7 @@ def run_trial(
     init: Path | None = None,
     micro_batch: int | None = None,
     max_bytes: int | None = None,
+    weights_dir: Path | None = None,
     run: str = "",
     steered: bool = True,
     pull: Callable[[], object] = lambda: None,
@@ -87,6 +88,7 @@ def run_trial(
             upsampler (`sr_models.checkpoints.published.initialise`).
         micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
         max_bytes: what one validation image may take; larger ones are computed in tiles where these change nothing.
+        weights_dir: folder of the weights that metrics of validations need; None: where they are looked for without.
         run: name of the run that asks, for trial.json.
         steered: whether `report` needs every validation of `config`. If not, a trial that another run has begun goes on
             with the validations that it has; if so, and they lack some, it is begun anew (`begin_trial`).
@@ -98,7 +100,7 @@ def run_trial(
         environment ended goes on once its journal is reopened (`Access.reopen`).
 
     Raises:
-        InputError: the store lacks the teacher.
+        InputError: the store lacks the teacher; weights that a metric of validations needs are not to be had.
         ValueError: the store or the checkpoint belongs to another config, or resume is off and the folder is in use.
     """
     ranks = Ranks(rank, world)
@@ -138,7 +140,7 @@ def run_trial(
         with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
-                how = (init, micro_batch, max_bytes, kept, journal)
+                how = (init, micro_batch, max_bytes, weights_dir, kept, journal)
                 trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, *how)
                 result = trial.run(report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
@@ -166,6 +168,7 @@ class _Trial:
         init: Path | None,
         micro_batch: int | None,
         max_bytes: int | None,
+        weights_dir: Path | None,
         kept: Callable[[], None],
         journal: Journal,
     ) -> None:
@@ -180,6 +183,7 @@ class _Trial:
         if max_bytes is not None:
             exact = sr_models.tile_exact(config.model, config.hyper)
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
+        self.scorer = scorer_of(config, self.device, weights_dir)
         # after the network, whose draws it must not move
         self.objective = build_objective(config)
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
@@ -310,10 +314,10 @@ class _Trial:
         if self.config.objective.target.output != "sr":
             return {}
         about = (self.config, self.store, self.ranks, self.device, self.step, self.bound)
-        metrics = validation_scores(self.net, "", *about)
+        metrics = validation_scores(self.net, "", self.scorer, *about)
         if self.ema is not None:
             with other_weights(self.net, self.ema):
-                metrics |= validation_scores(self.net, AVERAGED, *about)
+                metrics |= validation_scores(self.net, AVERAGED, self.scorer, *about)
         return metrics
 
     def _save(self) -> None:

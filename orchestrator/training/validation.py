@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from eval.metrics.fidelity import score
+from eval.metrics.fidelity import inside
+from eval.metrics.scorer import Scorer
+from eval.metrics.stability import Spread
 from eval.protocol import PROTOCOLS
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.training.failure import TrialFailure
 from orchestrator.training.ranks import Ranks
-from sr_models.images.operators import to_float
+from sr_models.images.operators import quantize, to_float
 from sr_models.inference.bound import Bound, fitted
 from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import Network
@@ -22,9 +26,23 @@ from sr_models.networks.sigma import WithSigma
 from sr_models.rng import noise_seed
 
 
+def scorer_of(config: TrialConfig, device: torch.device, weights_dir: Path | None) -> Scorer:
+    """What computes a config's metrics, with the networks that some of them are.
+
+    Args:
+        weights_dir: where their weights lie; None: where `eval.metrics.backbones` looks by itself.
+
+    Raises:
+        InputError: weights that are not to be had.
+    """
+    protocol = PROTOCOLS[config.protocol]
+    return Scorer(protocol, config.metrics, scale=config.scale, device=device, weights_dir=weights_dir, strict=True)
+
+
 def validation_scores(
     net: Network | WithSigma,
     prefix: str,
+    scorer: Scorer,
     config: TrialConfig,
     store: PatchStore,
     ranks: Ranks,
@@ -34,7 +52,10 @@ def validation_scores(
 ) -> dict[str, float]:
     """Mean of each of the config's metrics, named with `prefix`: the same on all workers.
 
-    Of a diffusion network over draws too.
+    Of a diffusion network over draws too; l_std is that of each image's draws, 0 where there is one.
+
+    Args:
+        scorer: `scorer_of` the config.
 
     Raises:
         TrialFailure: SR of some image is not finite; it says at which step.
@@ -54,13 +75,23 @@ def validation_scores(
             table[i] = math.nan  # every worker must hear of it
             continue
         hr_BCHW = to_float(hr).expand(len(sr), -1, -1, -1)
-        scores = score(sr, hr_BCHW, scale=scale, protocol=PROTOCOLS[config.protocol], metrics=names)
+        scores = {metric: values.tolist() for metric, values in scorer.image(sr, hr_BCHW).items()}
+        if "l_std" in names:
+            scores["l_std"] = [_l_std(sr, scorer)]
         table[i] = torch.tensor([statistics.fmean(scores[metric]) for metric in names], dtype=torch.float64)
     table = ranks.sum(table.to(device)).cpu()
     for (name, _, _), row in zip(images, table, strict=True):
         if row.isnan().any():
             raise TrialFailure(f"{prefix}SR of validation image {name} is not finite at step {step}")
     return {f"{prefix}{metric}": sum(table[:, j].tolist()) / len(images) for j, metric in enumerate(names)}
+
+
+def _l_std(sr_BCHW: Tensor, scorer: Scorer) -> float:
+    """L-STD of the draws of one image, as evaluation takes it: of what the protocol sees of them."""
+    spread, shave = Spread(), scorer.protocol.shave(scorer.scale)
+    for sr_1CHW in (quantize(sr_BCHW) if scorer.protocol.uint8 else sr_BCHW).split(1):
+        spread.add(inside(sr_1CHW, shave))
+    return spread.l_std()
 
 
 def _middle(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.ray_runtime import TRIAL_SLOT
+from eval.protocol import needs_backbone
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.access import Access
@@ -58,6 +59,7 @@ def execute(
                 init=access.init(config.init),
                 micro_batch=micro_batch,
                 max_bytes=max_bytes,
+                weights_dir=access.weights_dir() if needs_backbone(config.metrics) else None,
                 run=access.run.name,
                 steered=steered,
                 pull=functools.partial(access.pull_trial, config.fingerprint, rank),

@@ -1,6 +1,11 @@
 """Diffusion networks through the commands: planned, searched, trained, drawn from and scored beside bicubic."""
 
+import itertools
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +20,12 @@ from sr_models.checkpoints.folder import CheckpointInfo
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Path, command) -> None:
+NETWORK = {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "dropout": 0.1, "groups": 4}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    """A sweep of a network of a few thousand parameters on five small pictures."""
     for i, (split, count) in enumerate({"train": 2, "validation": 2, "test": 1}.items()):
         (tmp_path / split).mkdir()
         for k in range(count):
@@ -23,10 +33,10 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
             pixels = np.kron(blocks, np.ones((4, 4, 1), np.int64)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / split / f"{k}.png")
     folders = {split: str(tmp_path / split) for split in ("train", "validation", "test")}
-    config = {
+    return {
         "name": "noise",
         "scales": [2],
-        "models": {"sr3": {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "dropout": 0.1, "groups": 4}},
+        "models": {"sr3": NETWORK},
         "objectives": {"ddpm": {}, "dream": {}},
         "data": {split: [{"hr": folders[split]}] for split in ("train", "validation")}
         | {"test": {"toy": {"hr": folders["test"]}, "far": {"hr": folders["test"], "scale": 3}}},
@@ -36,6 +46,9 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
         "search": {"trials": 2},
         "evaluation": {"metrics": ["psnr_y", "ssim_y"], "draws": 2, "sampling": {"sampler": "ddim", "steps": 3}},
     }
+
+
+def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Path, config, command) -> None:
     path, output = tmp_path / "noise.yaml", tmp_path / "runs"
     path.write_text(yaml.safe_dump(config))
     planned = command("orchestrator.sweep", str(path), "--output", str(output), "--dry-run")
@@ -67,3 +80,40 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
         assert (trial.process.T, trial.sampling.steps, trial.measured.crop) == (40, 2, 16), name
         assert CheckpointInfo.read(run.trial(winner.fingerprints[0]) / "model").process == trial.process
     assert list(run.pictures.glob("*x2*.png"))
+
+
+def test_a_search_for_a_front_is_killed_and_comes_to_what_it_would_have(tmp_path: Path, config, command) -> None:
+    """Two metrics steer; twins that differ in sampling steps alone are trained in one folder, one after the other."""
+    search = {"sampling.steps": [4, 2], "process.beta_end": [0.3, 0.4]}
+    config |= {
+        "objectives": {"dream": {"search": search}},
+        "search": {"trials": 4, "metric": ["psnr_y", "l_std"], "startup_trials": 2},
+        "validation": {"images": 1, "crop": 16, "draws": 2},
+        "resources": {"max_concurrent": 1},
+    }
+    path = tmp_path / "noise.yaml"
+    path.write_text(yaml.safe_dump(config))
+    boards = {}
+    for name in ("whole", "cut"):
+        output = tmp_path / name
+        if name == "cut":
+            asked = [sys.executable, "-m", "orchestrator.sweep", str(path), "--output", str(output)]
+            with subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+                while not list(output.glob("shared/searches/*.json")):  # the first trial has been told
+                    assert driver.poll() is None
+                    time.sleep(0.1)
+                driver.kill()
+        said = command("orchestrator.sweep", str(path), "--output", str(output))
+        [run] = map(RunDir, output.glob("noise-*/"))
+        [won] = read_winners(run.winners).values()
+        again = command("orchestrator.sweep", str(path), "--output", str(output))
+        assert "run again" not in again and read_winners(run.winners) == {"x2/sr3/dream": won}
+        boards[name] = won.front
+        assert f"front of x2/sr3/dream: {len(won.front.front)} of 4 trials that ran in full, hypervolume" in said
+        rows = [row for file in run.evaluation.glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+        steps = won.params["sampling.steps"]
+        assert {row["protocol"].rpartition("+")[2] for row in rows if row["fingerprint"]} == {f"ddim{steps}"}
+        assert (run.pictures / "front_x2.png").exists()
+    assert boards["whole"] == boards["cut"] and len(boards["whole"].points) == 4
+    points = {tuple(point.params.values()) for point in boards["whole"].points}
+    assert points == set(itertools.product(*search.values())), "a finite space is walked"

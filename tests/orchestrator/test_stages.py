@@ -39,6 +39,12 @@ class FakeStudies:
         number, params, fingerprint = self.best[one.id]
         return SimpleNamespace(number=number, params=params, user_attrs={"fingerprint": fingerprint}, value=30.0)
 
+    def front(self, one: Combination) -> None:
+        return None
+
+    def to_beat(self, one: Combination) -> float | None:
+        return 30.0 if one.id in self.best else None
+
     def stopped(self, one: Combination) -> dict[int, Any]:
         lengths = {1: 0.3, 2: 0.6, 5: 0.9} if one.id == ECO else {}
         return {number: SimpleNamespace(params={"target.length": length}) for number, length in lengths.items()}

@@ -148,7 +148,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     actors._warm_metrics.cache_clear()
     monkeypatch.setenv("SR_CACHE", str(tmp_path / "cache"))
     for module, name, value in ((work, "Scorer", Coloured), (actors, "Scorer", Coloured), (service, "Pool", Inline),
-                                (service, "starter", starter), (work, "_shared_weights", lambda *_: None)):  # fmt: skip
+                                (service, "starter", starter), (work, "shared_weights", lambda *_: None)):  # fmt: skip
         monkeypatch.setattr(module, name, value)
     yield made
     actors._warm_metrics.cache_clear()

@@ -141,6 +141,17 @@ def test_a_row_that_lacks_a_seed_comes_after_the_ranked_ones(tmp_path, score, wi
     assert "1 of 2 seeds: edsr × new" in board_text.text([board])
 
 
+def test_rows_of_one_network_drawn_in_different_numbers_of_steps_are_no_twins(tmp_path, score, winner, make):
+    rows = [
+        score(f"x2/sr3/ddpm[sampling.steps={steps}]", 20.0 + steps / 10, seed=seed, fingerprint=f"f{seed}",
+              protocol=f"classical-y-b2+ddim{steps}", sampler="ddim")
+        for steps in (10, 50) for seed in (0, 1)
+    ]  # fmt: skip
+    [board] = leaderboard.boards(make(tmp_path / "run", rows, winners_of(rows, winner)))
+    assert [(entry.drawn, entry.twin_of) for entry in board.entries] == [("ddim50", ""), ("ddim10", "")]
+    assert any("drawn by ddim10: sr3 × ddpm[sampling.steps=10]; ddim50: sr3" in note for note in board.notes)
+
+
 def test_twins_are_named_and_counted_once(tmp_path, score, winner, make):
     """An objective under two labels trains the same trials."""
     rows = three(score)

@@ -6,9 +6,12 @@ import json
 
 import pytest
 
+from orchestrator.leaderboard import pictures
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.text import text
 from orchestrator.leaderboard.write import write
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import FrontRecord, MetricRecord, PointRecord
 
 
 def test_files_and_width(tmp_path, score, winner, make):
@@ -62,3 +65,45 @@ def test_what_is_returned_is_the_terminals_table(tmp_path, score, make):
     assert write(run) == text(boards(run))
     head = json.loads((run / "leaderboard.json").read_text())
     assert (head["run"], head["metric"], head["higher_is_better"]) == ("run", "psnr_y", True)
+
+
+FRONT = FrontRecord(
+    metrics=(MetricRecord(name="psnr_y", higher_is_better=True), MetricRecord(name="l_std", higher_is_better=False)),
+    points=(
+        PointRecord(number=0, params={"loss.p": 1.0}, values=(20.0, 0.01), on_front=True),
+        PointRecord(number=3, params={"loss.p": 2.25}, values=(21.0, 0.02), on_front=True),
+        PointRecord(number=4, params={"loss.p": 0.5}, values=(19.0, 0.05), on_front=False),
+    ),
+    reference=(19.0, 0.05), chosen=3, hypervolume=0.07,
+)  # fmt: skip
+
+
+def test_a_front_is_told_below_its_row_and_drawn(tmp_path, score, winner, make):
+    won = winner(3, "f", params={"loss.p": 2.25}).model_copy(update={"front": FRONT})
+    rows = [score("x4/sr3/dream", 31.0, fingerprint="f"), score("x4/imdn/l1", 30.0), score("x2/imdn/l1", 30.0)]
+    run = make(tmp_path / "run", rows, {"x4/sr3/dream": won})
+    said, page = write(run), (run / "leaderboard.md").read_text()
+    told = (
+        "front of x4/sr3/dream: 2 of 3 trials that ran in full, hypervolume 0.07 against (psnr_y 19.00, l_std 0.0500)"
+    )
+    for line in (
+        told,
+        "#0 loss.p=1: psnr_y 20.00, l_std 0.0100",
+        "#3 loss.p=2.25: psnr_y 21.00, l_std 0.0200; best by psnr_y, so run in full with other seeds",
+        "selected by",
+    ):
+        assert line in " ".join(said.split()) and line in page
+    assert said.count("front of") == 1 and "#4" not in said, "of its own scale alone, and the front alone"
+    found = json.loads((run / "leaderboard.json").read_text())["fronts"]
+    assert FrontRecord.parse(found["x4/sr3/dream"], "") == FRONT
+    folder = RunDir(run)
+    folder.pictures.mkdir()
+    pictures._fronts(folder, {"x4/sr3/dream": won, "x2/imdn/l1": winner(1, "g")}, 4)
+    pictures._fronts(folder, {"x4/sr3/dream": won}, 2)
+    assert [path.name for path in folder.pictures.iterdir()] == ["front_x4.png"]
+
+
+def test_a_run_without_fronts_says_nothing_of_them(tmp_path, score, winner, make):
+    run = make(tmp_path / "run", [score("x2/a/l1", 31.0)], {"x2/a/l1": winner(1, "x2/a/l1#0")})
+    assert "front" not in write(run) and "fronts" not in json.loads((run / "leaderboard.json").read_text())
+    assert "front" not in (run / "winners.json").read_text() + (run / "plan.json").read_text()

@@ -1,5 +1,6 @@
 """What a sweep is going to do: which combinations, how many trials, which rungs, which refusals."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.plan.cost import gpu_hours, wall_seconds
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.text import plan_text
+from orchestrator.plan.trial import TrialConfig
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import Sampling
 
@@ -351,8 +353,8 @@ def test_more_workers_than_samples_are_refused(where):
 
 
 def test_what_only_evaluation_computes_does_not_steer_a_search():
-    with pytest.raises(InputError, match="'lpips_alex', which is for evaluation"):
-        planned(search={"metric": "lpips_alex"})
+    with pytest.raises(InputError, match="'dists', which is for evaluation"):
+        planned(search={"metric": "dists"})
     plan = planned(evaluation={"metrics": ["lpips_alex", "psnr_y"]})
     trial = plan.trial(plan.combinations[0], {}, 0, "d" * 64, None)
     assert trial.metrics == ("psnr_y",)
@@ -507,7 +509,50 @@ def test_a_grid_over_p_with_null_is_rows_and_a_model_may_have_noise_of_its_own()
             {"validation": {"steps": 2001}},
             "validation.steps: the process of x2/sr3/ddpm has 2000 steps, fewer than 2001",
         ),
-        ({"validation": {"metrics": ["lpips_vgg"]}}, "validation.*a validation measures .* for evaluation"),
+        ({"validation": {"metrics": ["dists"]}}, "validation.*a validation measures .* for evaluation"),
+        ({"validation": {"metrics": ["l_std"]}}, r"validation: l_std .* needs validation.draws >= 2 \(got 1\)"),
+        ({"search": {"metric": ["psnr_y", "l_std"]}}, r"search.metric: l_std .* needs validation.draws >= 2 \(got 1\)"),
+        ({"search": {"metric": ["psnr_y"]}}, r"give one metric by its name, or a list of two or three"),
+        ({"search": {"metric": ["psnr_y", "psnr_y"]}}, "'psnr_y' is named twice"),
+        ({"search": {"metric": ["psnr_y", "ssim_y"], "halve_by": "psnr_rgb"}}, "halve_by names one of search.metric"),
+        ({"search": {"metric": ["psnr_y", "ssim_y"], "audit": 1}}, "without halve_by none is stopped"),
+        (
+            {"search": {"metric": ["psnr_y", "ema.ssim_y"]}},
+            "search.metric: 'ema.ssim_y' needs train.ema for x2/sr3/ddpm",
+        ),
+        (
+            {"objectives": {"ddpm": {"search": ["process.beta_end"]}}, "process": {"T": 1000, "beta_end": 0.02}},
+            r"objectives.ddpm.process: the chain ends with alpha-bar 0.082, above 0.02 \(T=1000, beta 1e-06 to 0.005\)",
+        ),
+        ({"objectives": {"ddpm": {"grid": {"process.T": [2000, 200]}}}}, "objectives.ddpm.process: .* alpha-bar 0.37"),
+        (
+            {
+                "objectives": {"nutl": WEIGHED | {"timesteps.terminal": {}, "search": ["process.beta_end"]}},
+                "process": {"T": 1000, "beta_end": 0.012, "allow_terminal_signal": True},
+            },
+            "x2/sr3/nutl: process: at T=1000 alpha-bar is 1.*e-09",
+        ),
+        (
+            {"objectives": {"ddpm": {"search": ["process.beta_end"]}}, "process": {"schedule": "cosine"}},
+            "x2/sr3/ddpm: process.beta_end has no effect under process.schedule cosine",
+        ),
+        (
+            {"objectives": {"ddpm": {"search": {"sampling.steps": [10, 2001]}}}},
+            "objectives.ddpm: sampling.steps: the process of x2/sr3/ddpm has 2000 steps, fewer than 2001",
+        ),
+        (
+            {"objectives": {"nutl": WEIGHED | {"grid": {"sampling.steps": [50, 7]}}}},
+            r"sampling.steps: of 7 steps none may lie between t_max and t_min of x2/sr3/nutl\[sampling.steps=7\]",
+        ),
+        (
+            {
+                "models": {**SR3, "imdn": {}},
+                "objectives": ["ddpm", "expectation"],
+                "validation": {"draws": 2},
+                "search": {"metric": "l_std"},
+            },
+            "search.metric: l_std cannot steer x2/imdn/expectation, which gives one picture",
+        ),
         ({"evaluation": {"sampling": {"steps": 5000}}}, "the process of x2/sr3/ddpm has 2000 steps, fewer than 5000"),
         (
             {
@@ -586,3 +631,54 @@ def test_a_scale_of_a_test_set_moves_the_name_of_a_run_and_its_absence_does_not(
     plain = planned().config
     assert "scale" not in plain.model_dump_json(include={"data": {"test"}})
     assert plain.hash != planned(models=SR3, objectives=["ddpm"], data={**DATA, "test": FAR}).config.hash
+
+
+def test_a_search_for_a_front_measures_all_its_metrics_and_leaves_the_hash_of_others_alone():
+    config = planned().config
+    assert "halve_by" not in config.model_dump(mode="json")["search"] and config.search.metric == "psnr_y"
+    plan = planned(search={"metric": ["ssim_y", "lpips_alex", "ema.psnr_y"]}, train={"steps": 9, "ema": 0.9})
+    trial = plan.trial(plan.combinations[0], {}, 0, "d" * 64, None)
+    assert trial.metrics == ("ssim_y", "lpips_alex", "psnr_y")
+    assert (plan.config.search.halved_by, config.search.halved_by) == (None, "psnr_y")
+    searched = planned(search={"metric": ["psnr_y", "ssim_y"]}, objectives=["expectation"])
+    said = "  searches are for the front of psnr_y, ssim_y; no trial is stopped early; the best by psnr_y runs in full"
+    assert said in plan_text(searched, 2).splitlines() and searched.rungs == []
+    halved = planned(search={"metric": ["psnr_y", "ssim_y"], "halve_by": "ssim_y"}, objectives=["expectation"])
+    assert "; trials are stopped by ssim_y; " in plan_text(halved, 2) and halved.rungs
+
+
+def test_the_process_moves_fingerprints_and_the_number_of_sampling_steps_does_not():
+    objectives = {"ddpm": {"search": {"process.beta_end": {"low": 8e-3, "high": 0.02}, "sampling.steps": [20, 10]}}}
+    plan = planned(models=SR3, objectives=objectives, validation={"steps": 5}, search={"trials": 3})
+    [one] = plan.combinations
+    assert one.axes.configured == {"process.beta_end": 1e-2, "sampling.steps": 20}
+
+    def trial(**values: Any) -> TrialConfig:
+        return plan.trial(one, {name.replace("__", "."): value for name, value in values.items()}, 0, "d" * 64, None)
+
+    few, many, moved = trial(sampling__steps=10), trial(sampling__steps=20), trial(process__beta_end=0.02)
+    assert few.fingerprint == many.fingerprint == trial().fingerprint != moved.fingerprint
+    assert (few.sampling.steps, many.sampling.steps, trial().sampling.steps) == (10, 20, 5)
+    assert moved.process.beta_end == 0.02 and not few.measures(many)
+    assert "sr3/ddpm draws a picture in 20 passes, in 20 for a validation" in plan_text(plan, 2)
+
+
+def test_rows_of_a_grid_differ_in_prediction_chain_and_sampling_steps():
+    grid = {"process.T": [1000, 2000], "process.prediction": ["eps", "v"], "sampling.steps": [4]}
+    plan = planned(models=SR3, objectives={"ddpm": {"grid": grid}}, process={"beta_end": 0.02})
+    assert [one.id for one in plan.combinations][:2] == [
+        "x2/sr3/ddpm[process.T=1000,process.prediction=eps,sampling.steps=4]",
+        "x2/sr3/ddpm[process.T=1000,process.prediction=v,sampling.steps=4]",
+    ]
+    trials = [plan.trial(one, {}, 0, "d" * 64, None) for one in plan.combinations]
+    assert len({trial.fingerprint for trial in trials}) == 4 and {trial.sampling.steps for trial in trials} == {4}
+    assert "sr3/ddpm[sampling.steps=4] draws a picture in 4 passes" in plan_text(plan, 2)
+
+
+def test_p_and_the_range_of_timesteps_are_searched_together_without_a_rejection():
+    plan = planned(models=SR3, objectives={"dream+nutl": WEIGHED | {"recipe": "dream+nutl"}}, validation={"steps": 20})
+    [one] = plan.combinations
+    assert list(one.axes.ranges) == ["loss.p", "timesteps.t_max", "timesteps.ratio"]
+    for ends in itertools.product(*(one.axes.values(name) for name in one.axes.ranges)):
+        drawn = plan.trial(one, dict(zip(one.axes.ranges, ends, strict=True)), 0, "d" * 64, None).sampling
+        assert (drawn.t_max, drawn.t_min) == (ends[1], pytest.approx(ends[1] * ends[2])) and drawn.t_min < drawn.t_max

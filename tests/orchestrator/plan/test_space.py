@@ -8,9 +8,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from objectives import RECIPES
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.space import Axes, Varied, apply, axes, shown, varied
+from orchestrator.plan.space import Axes, Setting, Varied, apply, axes, corners, shown, varied
 from orchestrator.plan.trial import TrainConfig
 from sr_models.errors import InputError
+from sr_models.hyper.diffusion import ProcessParams
 from sr_models.params import SearchRange
 
 SHAPES = ("linear", "cosine", "polynomial", "sigmoid", "step")
@@ -32,7 +33,7 @@ def found(label: str = "eco", common: tuple[str, ...] = (), **entry: Any) -> Var
 
 def within(label: str = "eco", train: TrainConfig | None = None, **entry: Any) -> Axes:
     """The axes of one combination, trained as the config says."""
-    return axes(found(label, **entry).search, RECIPES[label], train or TrainConfig(), label)
+    return axes(found(label, **entry).search, Setting(RECIPES[label], train or TrainConfig()), label)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_common_axes_come_to_every_objective_that_says_nothing_of_them(label, en
 
 
 def test_a_common_rate_is_searched_around_that_of_the_combination():
-    made = axes({"train.lr": None}, RECIPES["l1"], TrainConfig(lr=1e-2), "l1")
+    made = axes({"train.lr": None}, Setting(RECIPES["l1"], TrainConfig(lr=1e-2)), "l1")
     assert made == Axes({"train.lr": SearchRange(low=2.5e-3, high=4e-2, log=True)}, {"train.lr": 1e-2})
 
 
@@ -189,6 +190,71 @@ def test_distributions():
 
 
 def test_values_go_to_the_objective_or_to_training():
-    spec, train = apply(RECIPES["eco"], TrainConfig(), {"target.length": 0.5, "train.lr": 1e-3}, "eco")
-    assert (spec.target.length, train.lr) == (0.5, 1e-3)
-    assert (spec.loss, train.steps) == (RECIPES["eco"].loss, TrainConfig().steps)
+    now = apply(Setting(RECIPES["eco"], TrainConfig()), {"target.length": 0.5, "train.lr": 1e-3}, "eco")
+    assert (now.spec.target.length, now.train.lr) == (0.5, 1e-3)
+    assert (now.spec.loss, now.train.steps) == (RECIPES["eco"].loss, TrainConfig().steps)
+    noise = Setting(RECIPES["dream"], TrainConfig(), ProcessParams())
+    now = apply(noise, {"process.beta_end": 0.02, "sampling.steps": 10, "loss.p": 2.0}, "dream")
+    assert (now.process, now.steps, now.spec.loss.p) == (ProcessParams(beta_end=0.02), 10, 2.0)
+    with pytest.raises(InputError, match="eco: beta_end is of a noise process, and there is none"):
+        apply(Setting(RECIPES["eco"], TrainConfig()), {"process.beta_end": 0.02}, "eco")
+
+
+# ---- noise and sampling ----------------------------------------------------------------------------------------------
+
+
+def test_the_process_is_searched_where_it_is_named_and_not_by_itself():
+    assert list(found("dream").search) == ["loss.p"]
+    made = found("dream", search=["loss.p", "process.beta_end"], grid={"process.T": [1000, 2e3], "sampling.steps": [5]})
+    assert made.search["process.beta_end"] == SearchRange(low=5e-3, high=4e-2, log=True)
+    assert made.grid == {"process.T": (1000, 2000), "sampling.steps": (5,)}
+    noise = Setting(RECIPES["dream"], TrainConfig(), ProcessParams(beta_end=0.05))
+    assert axes(made.search, noise, "dream").ranges["process.beta_end"].high == 0.05, "widened to what is configured"
+
+
+def test_numbers_of_sampling_steps_are_choices_of_which_the_first_comes_first():
+    search = found("ddpm", search={"sampling.steps": [50, 10]}).search
+    made = axes(search, Setting(RECIPES["ddpm"], TrainConfig(), ProcessParams()), "ddpm")
+    assert (made.ranges["sampling.steps"].choices, made.configured) == ((50, 10), {"sampling.steps": 50})
+
+
+@pytest.mark.parametrize(
+    ("label", "entry", "said"),
+    [
+        (
+            "l1",
+            {"search": ["process.beta_end"]},
+            "objectives.l1: 'process.beta_end' is of diffusion networks, and loss",
+        ),
+        (
+            "l1",
+            {"grid": {"sampling.steps": [10]}},
+            "objectives.l1: 'sampling.steps' is of diffusion networks, and loss l1",
+        ),
+        ("ddpm", {"search": ["sampling.steps"]}, "objectives.ddpm.search: sampling.steps needs a list of choices"),
+        ("ddpm", {"search": {"sampling.steps": {"low": 1, "high": 9}}}, "sampling.steps needs a list of choices"),
+        ("ddpm", {"search": ["process.T"]}, "'process.T' cannot be searched"),
+        ("ddpm", {"grid": {"process.t": [9]}}, "objectives.ddpm.process: unknown key 't'"),
+        ("ddpm", {"grid": {"sampling.steps": [10, 0]}}, "objectives.ddpm.sampling.steps: .*greater than or equal to 1"),
+        ("ddpm", {"grid": {"sampling.steps": [10, 10.0]}}, "sampling.steps: 10.0 comes twice"),
+    ],
+)
+def test_noise_and_steps_that_cannot_vary_are_refused(label, entry, said):
+    with pytest.raises(InputError, match=said):
+        found(label, **entry)
+
+
+def test_ends_of_a_search_that_only_together_make_no_chain_are_refused():
+    """alpha-bar at T falls with both betas, so the corner of the lowest of each is the worst."""
+    noise = Setting(RECIPES["ddpm"], TrainConfig(), ProcessParams(T=1000, beta_start=1e-3, beta_end=1e-2))
+    search = {
+        "process.beta_start": SearchRange(low=1e-6, high=1e-3),
+        "process.beta_end": SearchRange(low=7e-3, high=1e-2),
+    }
+    made = axes(search, noise, "objectives.ddpm")
+    with pytest.raises(InputError, match=r"^objectives.ddpm.process: the chain ends with alpha-bar 0.03, above 0.02"):
+        corners(noise, made, "objectives.ddpm")
+    del made.ranges["process.beta_start"]
+    assert [corner.process.beta_end for corner in corners(noise, made, "objectives.ddpm")] == [7e-3, 1e-2]
+    with pytest.raises(InputError, match="the chain ends with alpha-bar"):
+        axes({"process.beta_end": SearchRange(low=5e-3, high=1e-2)}, noise, "objectives.ddpm")

@@ -1,30 +1,13 @@
-"""Halving as a pure function of a study: who passes a rung, in either direction, however often it is asked."""
+"""Halving as a pure function of reports: who passes a rung, in either direction, however often it is asked."""
 
-import optuna
 import pytest
-from optuna.trial import Trial, TrialState
 
-from orchestrator.search.halving import AsynchronousHalving
-
-
-@pytest.fixture
-def study():
-    """Makes a study in memory with rungs at 50, 50 * reduction and so on."""
-
-    def make(direction: str = "maximize", reduction: int = 2) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return optuna.create_study(direction=direction, pruner=AsynchronousHalving(50, reduction))
-
-    return make
+from orchestrator.search.halving import Curve, falls_behind
 
 
-def reported(study: optuna.Study, *values: float, step: int = 50) -> list[Trial]:
-    """A trial for each value, which is what it reported at a step."""
-    trials = []
-    for value in values:
-        trials.append(study.ask())
-        trials[-1].report(value, step)
-    return trials
+def passes(own: Curve, *others: Curve, reduction: int = 2, higher: bool = True) -> bool:
+    """Whether a trial goes on, with rungs at 50, 50 * reduction and so on."""
+    return not falls_behind(own, [*others, own], first=50, reduction=reduction, higher_is_better=higher)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +23,12 @@ def reported(study: optuna.Study, *values: float, step: int = 50) -> list[Trial]
     ],
 )
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_best_share_of_those_that_got_there_passes(study, reduction, values, passing, sign):
-    trials = reported(study("maximize" if sign == 1 else "minimize", reduction), *(sign * value for value in values))
-    found = [value for value, trial in zip(values, trials, strict=True) if not trial.should_prune()]
+def test_the_best_share_of_those_that_got_there_passes(reduction, values, passing, sign):
+    curves = [{50: sign * value} for value in values]
+    found = []
+    for i, (value, own) in enumerate(zip(values, curves, strict=True)):
+        if passes(own, *curves[:i], *curves[i + 1 :], reduction=reduction, higher=sign == 1):
+            found.append(value)
     assert sorted(found, reverse=True) == passing
 
 
@@ -51,39 +37,15 @@ def test_the_best_share_of_those_that_got_there_passes(study, reduction, values,
     [(2, 50, True), (2, 100, True), (2, 200, True), (2, 25, False), (2, 75, False), (2, 150, False), (3, 100, False),
      (3, 150, True)],
 )  # fmt: skip
-def test_only_a_rung_decides(study, reduction, step, rung):
-    _, worse = reported(study(reduction=reduction), 20.0, 10.0, step=step)
-    assert worse.should_prune() is rung
+def test_only_a_rung_decides(reduction, step, rung):
+    assert passes({step: 10.0}, {step: 20.0}, reduction=reduction) is not rung
 
 
-def test_without_a_report_there_is_nothing_to_decide(study):
-    made = study()
-    reported(made, 20.0)
-    assert not made.ask().should_prune()
+def test_without_a_report_there_is_nothing_to_decide():
+    assert passes({}, {50: 20.0})
 
 
-def test_only_what_was_reported_at_the_rung_itself_counts(study):
-    made = study()
-    better, worse = reported(made, 20.0, 10.0, step=40)
-    worse.report(10.0, 50)
-    assert not worse.should_prune(), "the other one is not there yet"
-    better.report(20.0, 50)
-    assert worse.should_prune()
-    worse.report(99.0, 60)
-    assert not worse.should_prune(), "it has left the rung"
-
-
-def test_trials_that_have_ended_are_met_too(study):
-    made = study()
-    [ended] = reported(made, 20.0)
-    made.tell(ended, state=TrialState.PRUNED)
-    [worse] = reported(made, 10.0)
-    assert worse.should_prune()
-
-
-def test_asked_again_it_answers_the_same(study):
-    """A driver that dies between the decision and its record asks again: the worse trial must not slip through."""
-    made = study()
-    better, worse = reported(made, 24.0, 23.0)
-    assert [worse.should_prune() for _ in range(3)] == [True] * 3 and not better.should_prune()
-    assert all(not trial.system_attrs for trial in made.get_trials()), "it writes nothing"
+def test_only_what_was_reported_at_the_rung_itself_counts():
+    assert passes({40: 10.0, 50: 10.0}, {40: 20.0}), "the other one is not there yet"
+    assert not passes({40: 10.0, 50: 10.0}, {40: 20.0, 50: 20.0})
+    assert passes({50: 10.0, 60: 99.0}, {50: 20.0}), "it has left the rung"

@@ -395,7 +395,9 @@ def test_trials_whose_journal_has_lost_their_end_are_found(tmp_path):
         journal.end("stopped" if state == TrialState.PRUNED else "complete", last)
         journal.path.write_bytes(b"".join(change(journal.path.read_bytes().splitlines(keepends=True))))
         numbers[found.config.fingerprint] = len(numbers)
-        trials.append((None, SimpleNamespace(state=state, last_step=last), found.config))
+        trials.append(
+            (None, SimpleNamespace(state=state, intermediate_values={last: 1.0}, user_attrs={}), found.config)
+        )
 
     trials: list[tuple[None, SimpleNamespace, TrialConfig]] = []
     told(TrialState.COMPLETE, STEPS)
@@ -412,9 +414,47 @@ def test_trials_whose_journal_has_lost_their_end_are_found(tmp_path):
     first, *_, last = numbers
     shutil.rmtree(run.trial(first))  # its folder is gone
     (run.trial(last) / TRIAL).unlink()  # as a damaged one is to be
-    studies = SimpleNamespace(told=lambda: trials)
+    studies = SimpleNamespace(told=lambda: trials, cut=[])
     found = {numbers[fingerprint]: step for fingerprint, (_, step) in lost(studies, run).items()}
     assert found == {0: STEPS, 3: STEPS, 4: STEPS, 5: STEPS, 6: 100, 7: 100, 10: 100}
+
+
+def test_of_trials_that_differ_in_sampling_steps_alone_the_folder_holds_the_last(tmp_path):
+    """They share a folder, in which each begins anew: what it no longer holds of the others is not lost for ever."""
+    noise = {"models": {"sr3": {"channels": 8, "mults": [1], "attention": [], "groups": 4}}, "teacher": None,
+             "objectives": {"ddpm": {"search": {"sampling.steps": [10, 20]}}}}  # fmt: skip
+    plan = make_plan(PLAN.config.parse({**PLAN.config.model_dump(), **noise}, "test"))
+    ten, twenty = (plan.trial(plan.combinations[0], {"sampling.steps": s}, 0, "d" * 64, None) for s in (10, 20))
+    run = RunDir(tmp_path / "run")
+    folder = run.trial(ten.fingerprint)
+    assert ten.fingerprint == twenty.fingerprint
+    folder.mkdir(parents=True)
+
+    def run_to(config: TrialConfig, last: int, status: str | None) -> None:
+        begin_trial(folder, config, run="s", steered=True)
+        journal = Journal(folder / JOURNAL)
+        for number in range(50, last + 1, 50):
+            journal.step(number, STEPS, {})
+        if status:
+            journal.end(status, last)
+
+    def told(config: TrialConfig, state: TrialState, last: int) -> tuple[None, SimpleNamespace, TrialConfig]:
+        return None, SimpleNamespace(state=state, intermediate_values={last: 1.0}, user_attrs={}), config
+
+    whole = told(ten, TrialState.COMPLETE, STEPS)
+    run_to(ten, STEPS, "complete")
+    run_to(twenty, 50, None)  # begun anew; the driver died
+    cut = [SimpleNamespace(config=twenty)]
+    assert lost(SimpleNamespace(told=lambda: [whole], cut=cut), run) == {}, "the folder is the other one's now"
+    begin_trial(folder, twenty, run="s", steered=True)
+    Journal(folder / JOURNAL).end("stopped", 50)
+    trials = [whole, told(twenty, TrialState.PRUNED, 50)]
+    assert lost(SimpleNamespace(told=lambda: trials, cut=[]), run) == {}
+    (folder / JOURNAL).unlink()
+    found = lost(SimpleNamespace(told=lambda: trials, cut=[]), run)
+    assert found == {twenty.fingerprint: (twenty, 50)}, "as far as the one that it is of had come"
+    run_to(twenty, 50, "stopped")
+    assert lost(SimpleNamespace(told=lambda: trials, cut=[]), run) == {}, "and then no more"
 
 
 def test_a_snapshot_holds_nothing_of_it(search):

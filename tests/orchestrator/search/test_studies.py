@@ -12,6 +12,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import SearchCounts
+from orchestrator.search.pareto import reported
 from orchestrator.search.record import SearchRecord
 from orchestrator.search.studies import Assignment, Studies, open_storage
 from sr_models.errors import InputError, LostError
@@ -398,6 +399,118 @@ def test_the_steering_metric_is_the_one_that_is_named(in_memory):
     studies.record(assignment, 200, {"psnr_y": 30.0, "ssim_y": 0.9})
     studies.tell(assignment, TrialState.COMPLETE)
     assert studies.winner(assignment.combination).value == 0.9
+
+
+# ---- several metrics -------------------------------------------------------------------------------------------------
+
+PARETO = SEARCH | {"metric": ["psnr_y", "ssim_y"]}
+
+
+def trade(params: dict[str, Any], step: int) -> dict[str, float]:
+    """What a trial measures: longer is better by the first metric and worse by the second."""
+    length = params.get("target.length", params.get("sigma.beta", 0.0))
+    return {"psnr_y": 20.0 + length + step / 1000, "ssim_y": 0.9 - length / 10}
+
+
+def drive(open_again: Any, kills: int) -> list[tuple[Any, ...]]:
+    """A whole search, by a new driver after each `kills` operations on the studies; what they hold in the end."""
+    done = 0
+
+    def step(studies: Studies) -> bool:
+        """One operation of whatever is next; False: there is nothing."""
+        nonlocal done
+        while (one := studies.next()) is not None:
+            for at in (50, 200):
+                if at in one.reported:
+                    if at < 200 and max(one.reported) == at and studies.should_stop(one):
+                        studies.tell(one, TrialState.PRUNED)
+                        break
+                    continue
+                studies.record(one, at, trade(one.trial.params, at))
+                done += 1
+                if kills and done % kills == 0:
+                    return True  # killed between a report and what follows from it
+                if at < 200 and studies.should_stop(one):
+                    studies.tell(one, TrialState.PRUNED)
+                    break
+            else:
+                studies.tell(one, TrialState.COMPLETE)
+        return False
+
+    while step(studies := open_again()):
+        pass
+    return [
+        (c.id, t.number, t.state, t.params, t.values, reported(t)) for c in studies.plan.combinations
+        for t in studies.trials(c)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("halve_by", [None, "psnr_y"])
+def test_a_search_for_a_front_comes_to_the_same_however_often_its_driver_is_killed(tmp_path, halve_by):
+    search = PARETO | ({"halve_by": halve_by} if halve_by else {})
+    objectives = {"eco": {"search": ["target.length"]}}
+
+    def opener(name: str) -> Any:
+        url, run = f"sqlite:///{tmp_path / name}.db", RunDir(tmp_path / name / "run")
+        return lambda: studies_at(url, run, search=search, objectives=objectives)
+
+    whole = drive(opener("whole"), kills=0)
+    assert len(whole) == 4 and len({str(params) for _, _, _, params, *_ in whole}) == 4
+    stopped = [state for _, _, state, *_ in whole if state == TrialState.PRUNED]
+    assert bool(stopped) == (halve_by is not None)
+    assert drive(opener("cut"), kills=1) == whole
+    _, _, state, params, values, curve = whole[0]
+    assert (state, values) == (TrialState.COMPLETE, list(trade(params, 200).values()))
+    assert curve == {at: tuple(trade(params, at).values()) for at in (50, 200)}
+
+
+def test_a_front_is_told_its_winner_is_the_best_by_the_first_metric(in_memory):
+    studies = in_memory(
+        search=PARETO | {"halve_by": "ssim_y", "trials": 5}, objectives={"eco": {"search": ["target.length"]}}
+    )
+    [one] = studies.plan.combinations
+    assert studies.front(one) is studies.winner(one) is studies.to_beat(one) is None
+    table = [(30.0, 0.8), (31.0, 0.7), (29.0, 0.8), (31.0, 0.75)]
+    for values in table:
+        found = studies.next()
+        for at in (50, 200):
+            studies.record(found, at, dict(zip(("psnr_y", "ssim_y"), values, strict=True)))
+        studies.tell(found, TrialState.COMPLETE)
+    stopped = studies.next()
+    studies.record(stopped, 50, {"psnr_y": 99.0, "ssim_y": 0.1})
+    assert studies.should_stop(stopped)
+    studies.tell(stopped, TrialState.PRUNED)
+    assert studies.winner(one).number == 3 and studies.to_beat(one) == 0.8
+    assert [(p.number, p.on_front) for p in studies.front(one).points] == [(0, True), (1, False), (2, False), (3, True)]
+    assert studies.counts(one).steps == 4 * 200 + 50
+    assert studies.pruned() == [(stopped.config.fingerprint, 50)]
+    study = optuna.load_study(study_name=f"{studies.run.name}/{one.id}", storage=studies.storage)
+    assert study.metric_names == ["psnr_y", "ssim_y"] and len(study.directions) == 2
+
+
+def test_a_shared_record_of_a_front_spares_another_run_its_search(tmp_path):
+    def studies(name: str, **changes: Any) -> Studies:
+        objectives = {"eco": {"search": ["target.length"]}}
+        url = f"sqlite:///{tmp_path / name}.db"
+        return studies_at(url, RunDir(tmp_path / name), objectives=objectives, search=PARETO | changes)
+
+    whole = drive(lambda: studies("first"), kills=0)
+    assert drive(lambda: studies("second"), kills=0) == whole and studies("second").open == 0
+    [path] = (tmp_path / "shared" / "searches").glob("*.json")
+    record = SearchRecord.read(path)
+    assert record.metric == ("psnr_y", "ssim_y") and [len(p.last) for p in record.proposals] == [2] * 4
+    assert studies("halved", halve_by="psnr_y").open == studies("turned", metric=["ssim_y", "psnr_y"]).open == 4
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_finite_space_of_a_search_for_a_front_is_walked_without_a_repetition(in_memory, sampler):
+    entry = {"search": {"target.shape": ["linear", "step", "cosine"], "target.length": [0.25, 0.5, 1.0]}}
+    studies, found = in_memory(objectives={"eco": entry}, search=PARETO | {"trials": 20, "sampler": sampler}), []
+    while (one := studies.next()) is not None:
+        found.append(tuple(one.trial.params.items()))
+        studies.record(one, 200, trade(one.trial.params, 200))
+        studies.tell(one, TrialState.COMPLETE)
+    assert len(set(found)) == len(found) == 9
 
 
 @pytest.mark.parametrize(("state", "kind"), [("57P01", LostError), ("57P03", LostError), ("28P01", InputError)])

@@ -1,12 +1,16 @@
 """Diffusion networks through the training loop: what is trained, drawn, kept; resumed and in parts it is the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 import sr_models
+from eval.metrics import backbones
+from eval.metrics.fidelity import score
 from objectives import resolve
 from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
@@ -15,7 +19,9 @@ from orchestrator.run.journal import JOURNAL
 from orchestrator.training import network, validation
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.images.files import sha256_file
 from sr_models.inference.super_resolve import Options, super_resolve
 
 SMALL = {"channels": 8, "mults": (1, 2), "attention": (), "blocks": 1, "dropout": 0.0, "groups": 4}
@@ -89,8 +95,8 @@ def test_a_small_denoiser_is_trained_drawn_from_and_kept(plan, store, tmp_path):
     options = Options(sampling=config.sampling)
     drawn = super_resolve(net, lr_BCHW.expand(2, -1, -1, -1), seeds=seeds, options=options).sr
     wanted = torch.from_numpy(np.array(hr)).permute(2, 0, 1)[None] / 255
-    scores = validation.score(drawn, wanted.expand(2, -1, -1, -1), scale=2, protocol=validation.PROTOCOLS["classical"],
-                              metrics=("psnr_y",))["psnr_y"]  # fmt: skip
+    protocol = validation.PROTOCOLS["classical"]
+    scores = score(drawn, wanted.expand(2, -1, -1, -1), scale=2, protocol=protocol, metrics=("psnr_y",))["psnr_y"]
     assert result.metrics["psnr_y"] == pytest.approx(sum(scores) / 2, abs=1e-6) and scores[0] != scores[1]
 
 
@@ -144,6 +150,57 @@ def test_a_denoiser_learns_what_was_added(plan, store, tmp_path):
     run_trial(plan("ddpm", draws=1, **train), store, go_on, out_dir=tmp_path)
     losses = [metrics["train.loss"] for metrics in read(tmp_path)]
     assert losses[-1] < 0.6 and losses == sorted(losses, reverse=True)
+
+
+def test_an_average_that_warms_up_is_validated_beside_the_raw_weights(plan, store, tmp_path):
+    """`ema.psnr_y` may steer: it is neither the raw one nor that of an average which starts at random."""
+    found = {}
+    for warm in (True, False):
+        config = plan("ddpm", ema=0.999, ema_warmup=warm)
+        found[warm] = run_trial(config, store, go_on, out_dir=tmp_path / str(warm)).metrics
+    assert found[True]["psnr_y"] == found[False]["psnr_y"] != found[True]["ema.psnr_y"] != found[False]["ema.psnr_y"]
+
+
+@pytest.fixture
+def alexnet(tmp_path, monkeypatch) -> Path:
+    """A folder with random weights of LPIPS' AlexNet, which pass for the right ones."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = torchvision.models.alexnet().features.state_dict()
+    name, folder = "alexnet-owt-7be5be79.pth", tmp_path / "backbones"
+    folder.mkdir()
+    torch.save({f"features.{key}": value for key, value in layers.items()}, folder / name)
+    right = replace(backbones.BACKBONES[name], sha256=sha256_file(folder / name))
+    monkeypatch.setitem(backbones.BACKBONES, name, right)
+    return folder
+
+
+def test_validations_measure_what_draws_differ_by_and_lpips(plan, store, tmp_path, alexnet, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("tests have no network")
+
+    metrics = ("psnr_y", "l_std", "lpips_alex")
+    config = plan("ddpm", crop=None, ema=None).model_copy(update={"metrics": metrics})
+    result = run_trial(config, store, go_on, out_dir=tmp_path / "trial", weights_dir=alexnet)
+    plain = run_trial(plan("ddpm", crop=None, ema=None), store, go_on, out_dir=tmp_path / "plain")
+    assert result.metrics["psnr_y"] == plain.metrics["psnr_y"] and result.metrics["lpips_alex"] > 0
+
+    net, _ = load_checkpoint(tmp_path / "trial" / "model")
+    [(name, lr, _)] = store.validation()[:1]
+    lr_BCHW = torch.from_numpy(np.array(lr)).permute(2, 0, 1)[None] / 255
+    seeds, options = [validation.noise_seed(0, name, draw) for draw in range(2)], Options(sampling=config.sampling)
+    drawn = super_resolve(net, lr_BCHW.expand(2, -1, -1, -1), seeds=seeds, options=options).sr[..., 2:-2, 2:-2]
+    spread = ((drawn * 255).round() / 255).double().std(0, correction=0).mean()
+    assert result.metrics["l_std"] == pytest.approx(float(spread), rel=1e-4) and spread > 0
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(backbones, "urlopen", refuse)
+    with pytest.raises(InputError, match=r"lpips_alex: alexnet-owt-7be5be79\.pth is not there"):
+        run_trial(config.model_copy(update={"seed": 6}), store, go_on, out_dir=tmp_path / "without")
+
+
+def test_one_picture_differs_from_itself_by_nothing(plan, store, tmp_path):
+    config = plan("ddpm", draws=1, ema=None).model_copy(update={"metrics": ("l_std",)})
+    assert run_trial(config, store, go_on, out_dir=tmp_path).metrics["l_std"] == 0.0
 
 
 def test_a_network_is_built_with_its_trials_noise(plan):
