@@ -85,6 +85,9 @@ def parser() -> Parser:
     made.add_argument(
         "--metric", metavar="NAME", help="curves, batch_size: this one alone; size_quality: this one, not the leading"
     )
+    made.add_argument(
+        "--baseline", metavar="LABEL", help="curves: the objective that rows catch up with (default: board.baseline)"
+    )
     made.add_argument("--image", metavar="NAME", help="targets: which training image (default: the first)")
     made.add_argument("--alphas", metavar="A,B", help="targets: mixtures to show, between 0 and 1")
     made.add_argument("--device", metavar="NAME", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
@@ -155,6 +158,7 @@ def _asked(given: argparse.Namespace) -> Asked:
         crop=given.crop,
         steps=_counts(given.steps, "--steps"),
         metric=given.metric,
+        baseline=given.baseline,
         image=given.image,
         alphas=_numbers(given.alphas, "--alphas", below=1),
         device=given.device,

@@ -47,7 +47,9 @@ KINDS: dict[str, Kind] = {
     "curves": Kind(
         about="Scores over training, with a band from the worst seed to the best: of any rows (--only), such as points "
         "of a grid or schedules of α (ECO Fig. 5). Of validations, and of test sets that were scored with "
-        "orchestrator.evaluate --snapshots; --metric for one of the metrics alone.",
+        "orchestrator.evaluate --snapshots; --metric for one of the metrics alone. With board.baseline, or --baseline: "
+        "the step from which on each row is never worse than its network's baseline is in the end, between validations "
+        "on a straight line, of each seed alone, and how many times sooner that is (DREAM Fig. 1, 7, 10 to 12).",
         seeds=None,
     ),
     "gap": Kind(
@@ -115,6 +117,8 @@ class Asked:
     device: str = "cpu"
     metric: str | None = None
     """Of validations or boards; None: all, or the leading one."""
+    baseline: str | None = None
+    """Objective that curves are measured from, as boards call it; None: the run's own."""
     image: str | None = None
     """Of the training images, for the sheet of targets; None: the first one."""
     alphas: tuple[float, ...] = ()

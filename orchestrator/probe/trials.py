@@ -50,6 +50,8 @@ class Subject:
     off_grid: str
     """The same without a batch size that is a grid's."""
     config: TrialConfig
+    planned: Combination | None
+    """Its row of the plan; None: a teacher's trial, say, has none."""
 
     @property
     def folder(self) -> Path:
@@ -143,6 +145,7 @@ def _of_run(probed: Probed, asked: Asked, *, several: bool) -> Iterator[Subject]
             label=(f"{planned.label} × {planned.objective_label}" if planned else name) + run,
             off_grid=(_off_grid(planned) if planned else name) + run,
             config=TrialRecord.read(folder / TRIAL).trial_config(),
+            planned=planned,
         )
 
 
