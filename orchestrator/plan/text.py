@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.cost import GPU_FLOPS, gpu_hours, passes, wall_seconds
+from orchestrator.plan.cost import GPU_FLOPS, calls_of_step, gpu_hours, passes, wall_seconds
 from orchestrator.plan.plan import Plan, teacher_train
 
 
@@ -67,12 +67,14 @@ def _patches(config: SweepConfig) -> str:
 
 
 def _sampling(plan: Plan) -> list[str]:
-    """What drawing pictures takes, where there are diffusion networks."""
+    """What a step and drawing a picture take, where there are diffusion networks."""
     lines: dict[str, None] = {}
     measured = plan.config.validation.measured
     for c in (c for c in plan.combinations if c.process):
         scored, seen = passes(plan, c, evaluated=True), passes(plan, c)
-        lines[f"  {c.label}/{c.objective} draws a picture in {scored} passes, in {seen} for a validation"] = None
+        forward, backward = calls_of_step(c.spec)
+        drawn = f"draws a picture in {scored} passes, in {seen} for a validation"
+        lines[f"  {c.label}/{c.objective} {drawn}; a step takes {forward} forward and {backward} backward"] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
     return list(lines)

@@ -168,7 +168,7 @@ def tasks(kind: str, looked: Looked, metrics: Sequence[str], change: Callable[[P
                 evaluation = plan.config.evaluation
                 scorers[where] = Scorer(
                     change(get_protocol(evaluation.protocol)), metrics, scale=scale, device=asked.device,
-                    weights_dir=evaluation.weights_dir and Path(evaluation.weights_dir), kernel=bench.kernel,
+                    weights_dir=Path(evaluation.weights_dir) if evaluation.weights_dir else None, kernel=bench.kernel,
                 )  # fmt: skip
             found += [
                 Task(subject=subject, weights=weights, process=process, benchmark=bench, index=index,

@@ -455,7 +455,11 @@ def test_diffusion_stands_beside_regression_and_each_objective_finds_its_network
     assert found["x2/sr3/ddpm"].process.T == 1000 and found["x2/imdn/l1"].process is None
     text = plan_text(plan, 2)
     assert "sr3/ddpm draws a picture in 50 passes, in 10 for a validation" in text
-    assert "sr3/nutl draws a picture in 17 passes, in 5 for a validation" in text and "not in the estimate" not in text
+    assert (
+        "sr3/dream draws a picture in 50 passes, in 10 for a validation; a step takes 2 forward and 1 backward" in text
+    )
+    assert "sr3/nutl draws a picture in 17 passes, in 5 for a validation; a step takes 3 forward and 3 backward" in text
+    assert "not in the estimate" not in text
 
     trial = plan.trial(found["x2/sr3/dream"], {}, 0, "ab" * 32, None)
     assert (trial.process.T, trial.sampling) == (1000, Sampling(sampler="ddim", steps=10))

@@ -15,7 +15,8 @@ from eval.metrics import backbones, scorer
 from eval.metrics.fidelity import score
 from eval.probes.guesses import over_draws
 from eval.protocol import PROTOCOLS
-from orchestrator.probe import along_t, denoisers, gap, sampling_steps
+from orchestrator.probe import along_t, curves, denoisers, gap, sampling_steps
+from orchestrator.probe.crossing import crossings
 from orchestrator.probe.figures import groups
 from orchestrator.probe.folders import open_runs
 from orchestrator.probe.kept import PARTS
@@ -126,6 +127,24 @@ def test_sampling_steps(noise_run: RunDir, probe: Probe, tmp_path: Path) -> None
     assert [way.steps for way in sampling_steps._ways(task)] == [5, 10, 20], "those that a chain of 40 has"
 
 
+def test_curves_say_when_the_baseline_is_met(noise_run: RunDir, probe: Probe, tmp_path: Path) -> None:
+    """From the run's own baseline, or from another one that is asked for; without any nothing is said of it."""
+    out, err = probe(noise_run.path, "--kind", "curves", "--output", tmp_path)
+    rows = rows_of(tmp_path, "curves")
+    assert {row["combination"] for row in rows if row["is_baseline"]} == {"x2/sr3/ddpm"} and err.count("measured") == 0
+    [head, ddpm, dream, nutl] = curves.table(rows)
+    assert head[-2:] == ("as good as the baseline's end at", "speed-up") and ddpm[-2:] == ("-", "-")
+    found = {key[-1]: crossing for key, crossing in crossings(rows).items()}
+    assert dream[-2:] == found["x2/sr3/dream"].text and nutl[-2:] == found["x2/sr3/nutl"].text
+    assert found["x2/sr3/dream"].until == 12 and all(text in out for text in dream[-2:])
+    other = ["--kind", "curves", "--output", tmp_path, "--baseline", "dream"]
+    probe(noise_run.path, *other)
+    assert {key[-1] for key in crossings(rows_of(tmp_path, "curves"))} == {"x2/sr3/ddpm", "x2/sr3/nutl"}
+    _, err = probe(noise_run.path, "--kind", "curves", "--output", tmp_path, "--only", "*/dream")
+    assert "no row of the baseline ddpm of noise-1a2b3c4d is asked for" in err
+    assert curves.table(rows_of(tmp_path, "curves"))[0][-1] == "largest"
+
+
 def test_a_table_shows_a_few_of_many_and_columns_that_are_full() -> None:
     assert denoisers.some(range(1, 101)) == [100, 75, 51, 26, 1] and denoisers.some([7, 7, 3]) == [7, 3]
     rows = [{"a": 1.0, "b": None}, {"a": 2.0, "b": 3.0}]
@@ -140,6 +159,7 @@ def test_a_table_shows_a_few_of_many_and_columns_that_are_full() -> None:
         (("--kind", "gap", "--steps", "2.5"), "--steps: expected whole numbers with commas between them, got '2.5'"),
         (("--kind", "along_t", "--steps", "2"), "--steps: sr3 × nutl: sampling: no step of 2 lies between"),
         (("--kind", "sampling_steps", "--steps", "9,2"), "--steps: sr3 × nutl: sampling: no step of 2 lies between"),
+        (("--kind", "curves", "--baseline", "dreams"), "--baseline: no row of 'dreams' among those that are asked for"),
         (("--kind", "gap", "--draws", "0"), "--draws must be at least 1, got 0"),
         (("--kind", "gap", "--crop", "1", "--steps", "9"), "--crop: of 10 it leaves 0x0 LR pixels; at least 2 HR"),
     ],
