@@ -56,6 +56,10 @@ class Chart:
     """Where the vertical axis ends; None: where the lines do."""
     verticals: Mapping[str, float] = field(default_factory=dict)
     """What a thin vertical line stands for -> where."""
+    horizontals: Mapping[str, float] = field(default_factory=dict)
+    """The same of horizontal ones."""
+    marks: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    """Label of a line -> places (x, y) on it that are marked."""
 
 
 def charts(path: Path, shown: Sequence[Chart], *, title: str, caption: str = "", columns: int = 2) -> None:
@@ -125,6 +129,17 @@ def _draw(axes: Axes, chart: Chart, styled: style.Styles, markers: Mapping[str, 
         axes.annotate(
             what, where, gap_pt, xycoords=axes.get_xaxis_transform(), textcoords="offset points", va="top",
             fontsize=SMALL_PT,
+        )  # fmt: skip
+    for what, y in chart.horizontals.items():
+        axes.axhline(y, ls=":", color=COLOURS[6], lw=1.2)
+        axes.annotate(
+            what, (0.02, y), (0, -2), xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="top",
+            fontsize=SMALL_PT,
+        )  # fmt: skip
+    for label, places in chart.marks.items():
+        axes.plot(
+            [x for x, _ in places], [y for _, y in places], ls="", marker=markers[label], ms=8, color=styled[label][1],
+            markeredgecolor=COLOURS[6], zorder=3,
         )  # fmt: skip
     if chart.log_x:
         _log(axes.xaxis, axes.set_xscale)

@@ -36,14 +36,20 @@ def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: Tra
     return train.steps * train.batch_size * train.patch**2 * macs * 2 * forwards(spec) / CPU_FLOPS
 
 
-def forwards(spec: ObjectiveSpec) -> int:
-    """What a step costs in forward passes, `FORWARDS` where it is a plain one.
+def calls_of_step(spec: ObjectiveSpec) -> tuple[int, int]:
+    """Forward passes of a training step, and backward ones.
 
-    DRM and DREAM begin with one more; a terminal loss is two more passes with their backward ones.
+    DRM and DREAM begin with one more, without its gradient; a terminal loss is two more of both.
     """
     first = isinstance(spec.loss, DRM) or (isinstance(spec.loss, DREAM) and spec.loss.p is not None)
     terminal = spec.timesteps is not None and spec.timesteps.terminal is not None
-    return FORWARDS + first + 2 * FORWARDS * terminal
+    return 1 + first + 2 * terminal, 1 + 2 * terminal
+
+
+def forwards(spec: ObjectiveSpec) -> int:
+    """What a step costs in forward passes: a backward pass is two."""
+    forward, backward = calls_of_step(spec)
+    return forward + 2 * backward
 
 
 def picture_flops(combination: Combination, side: int) -> float:

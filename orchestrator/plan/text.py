@@ -6,7 +6,16 @@ import itertools
 from fractions import Fraction
 
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.cost import FORWARDS, GPU_FLOPS, forwards, gpu_hours, passes, picture_flops, wall_seconds
+from orchestrator.plan.cost import (
+    FORWARDS,
+    GPU_FLOPS,
+    calls_of_step,
+    forwards,
+    gpu_hours,
+    passes,
+    picture_flops,
+    wall_seconds,
+)
 from orchestrator.plan.plan import Plan, teacher_train
 from orchestrator.plan.space import STEPS
 
@@ -95,8 +104,10 @@ def _sampling(plan: Plan) -> list[str]:
         scored, seen = passes(plan, c, evaluated=True), passes(plan, c)
         name = f"{c.label}/{c.objective}" + (f"[{STEPS}={c.steps}]" if c.steps else "")
         seconds = scored * picture_flops(c, _SIDE) / GPU_FLOPS
+        forward, backward = calls_of_step(c.spec)
         if forwards(c.spec) != FORWARDS:
-            lines[f"  a step of {name} costs {Fraction(forwards(c.spec), FORWARDS)} of a plain one"] = None
+            cost = Fraction(forwards(c.spec), FORWARDS)
+            lines[f"  a step of {name} takes {forward} forward and {backward} backward, {cost} of a plain one"] = None
         lines[
             f"  {name} draws a picture in {scored} passes, in {seen} for a validation; evaluation, which is in no "
             f"estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"

@@ -14,7 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.plan.services import from_environment
-from orchestrator.probe.kinds import DEFAULT_AT_ONCE, DEFAULT_BATCHES, KINDS, Asked
+from orchestrator.probe.kinds import (
+    DEFAULT_AT_ONCE,
+    DEFAULT_BATCHES,
+    DEFAULT_CROP,
+    DEFAULT_DRAWS,
+    DEFAULT_IMAGES,
+    KINDS,
+    Asked,
+)
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command, tell
 from sr_models.errors import InputError
 from sr_models.text_table import aligned
@@ -58,9 +66,27 @@ def parser() -> Parser:
         help=f"most samples in one pass, which bounds memory (default: {DEFAULT_AT_ONCE})",
     )  # fmt: skip
     made.add_argument("--lengths", metavar="A,B", help="landscape: step lengths, as fractions of the weights' L2 norm")
-    made.add_argument("--images", metavar="N", type=int, help="uncertainty: of each test set (default: all)")
+    made.add_argument(
+        "--images", metavar="N", type=int,
+        help=f"uncertainty, and kinds that draw pictures: of each test set (default: all; drawn: {DEFAULT_IMAGES})",
+    )  # fmt: skip
+    made.add_argument(
+        "--steps", metavar="S|A,B",
+        help="gap, along_t: steps that the chain is cut to; sampling_steps: numbers of steps to compare",
+    )  # fmt: skip
+    made.add_argument(
+        "--draws", metavar="N", type=int, default=DEFAULT_DRAWS,
+        help=f"kinds that draw pictures: of each image (default: {DEFAULT_DRAWS})",
+    )  # fmt: skip
+    made.add_argument(
+        "--crop", metavar="N", type=int, default=DEFAULT_CROP,
+        help=f"kinds that draw pictures: HR px of each image's middle (default: {DEFAULT_CROP})",
+    )  # fmt: skip
     made.add_argument(
         "--metric", metavar="NAME", help="curves, batch_size: this one alone; size_quality: this one, not the leading"
+    )
+    made.add_argument(
+        "--baseline", metavar="LABEL", help="curves: the objective that rows catch up with (default: board.baseline)"
     )
     made.add_argument("--image", metavar="NAME", help="targets: which training image (default: the first)")
     made.add_argument("--alphas", metavar="A,B", help="targets: mixtures to show, between 0 and 1")
@@ -117,7 +143,7 @@ def _asked(given: argparse.Namespace) -> Asked:
             raise InputError(f"--kind: unknown kind {kind!r}{nearest(kind, list(KINDS))}")
     if given.weights not in ("raw", "ema"):
         raise InputError(f"--weights must be raw or ema, got {given.weights!r}")
-    for name in ("batches", "at_once", "seeds", "images"):
+    for name in ("batches", "at_once", "seeds", "images", "draws", "crop"):
         value = getattr(given, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -128,7 +154,11 @@ def _asked(given: argparse.Namespace) -> Asked:
         batches=given.batches,
         at_once=given.at_once,
         images=given.images,
+        draws=given.draws,
+        crop=given.crop,
+        steps=_counts(given.steps, "--steps"),
         metric=given.metric,
+        baseline=given.baseline,
         image=given.image,
         alphas=_numbers(given.alphas, "--alphas", below=1),
         device=given.device,
@@ -146,6 +176,14 @@ def _numbers(text: str | None, option: str, below: float = math.inf) -> tuple[fl
         most = "" if below == math.inf else f" below {below:g}"
         raise InputError(f"{option}: expected positive numbers{most} with commas between them, got {text!r}")
     return found
+
+
+def _counts(text: str | None, option: str) -> tuple[int, ...]:
+    """Different whole numbers, by size. Raises InputError: something else."""
+    found = _numbers(text, option)
+    if not all(number.is_integer() for number in found):
+        raise InputError(f"{option}: expected whole numbers with commas between them, got {text!r}")
+    return tuple(sorted({int(number) for number in found}))
 
 
 def _set_up(device: str, threads: int) -> None:

@@ -2,7 +2,7 @@
 
 Those of validations from the journals, and those of test sets where weights were kept along training and scored. ECO
 (https://arxiv.org/abs/2312.17526), Fig. 4 (batch sizes) and Fig. 5 (schedules of α): bands reach from the worst seed to
-the best, lines are means over seeds.
+the best, lines are means over seeds. What is measured from a baseline: `crossing`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from eval.protocol import AVERAGED, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard import drawn
 from orchestrator.leaderboard.pictures import stamp
+from orchestrator.probe.crossing import crossings, key_of
 from orchestrator.probe.figures import PlaceOf, groups, mean
 from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import BATCH_SIZE, Looked, Subject
+from orchestrator.run.progress import say
 from sr_models.errors import InputError
+from sr_models.params import nearest
 
 VALIDATION = "validation"
 """What a row of validation images has in the place of a test set."""
@@ -34,15 +37,34 @@ def units(looked: Looked) -> list[Unit]:
     """A unit a trial.
 
     Raises:
-        InputError: an unknown metric.
+        InputError: an unknown metric, or no row of the baseline that is asked for.
     """
     if looked.asked.metric is not None:
         get_metric(plain_metric(looked.asked.metric), "--metric")
+    _check_baseline(looked)
     scores = {probed.run.path: _evaluation(probed) for probed in looked.runs}
     return [
         Unit(key=None, rows=partial(_rows, subject, looked.asked, scores[subject.probed.run.path]))
         for subject in looked.subjects
     ]
+
+
+def _check_baseline(looked: Looked) -> None:
+    """Refuse a --baseline that no row is of; of a run's own that is not among the rows there is a line."""
+    asked = looked.asked.baseline
+    if any(_is_baseline(subject, asked) for subject in looked.subjects):
+        return
+    if asked is not None:
+        known = [planned.objective_label for subject in looked.subjects if (planned := subject.planned)]
+        raise InputError(f"--baseline: no row of {asked!r} among those that are asked for{nearest(asked, known)}")
+    for probed in looked.runs:
+        if (own := probed.plan.config.board.baseline) is not None:
+            say(f"no row of the baseline {own} of {probed.run.name} is asked for, so no row is measured from it")
+
+
+def _is_baseline(subject: Subject, asked: str | None) -> bool:
+    planned, own = subject.planned, subject.probed.plan.config.board.baseline
+    return planned is not None and planned.objective_label == (own if asked is None else asked)
 
 
 def _evaluation(probed: Probed) -> list[Row]:
@@ -82,6 +104,8 @@ def _rows(subject: Subject, asked: Asked, scores: Sequence[Row]) -> list[Row]:
     begun = {
         **subject.named(), "off_grid": subject.off_grid, "steps": subject.config.train.steps, "batch_size": batch_size,
         "protocol": get_protocol(evaluation.protocol).id(subject.config.scale),
+        "network": subject.planned.label if subject.planned else subject.config.model,
+        "is_baseline": _is_baseline(subject, asked.baseline),
     }  # fmt: skip
     validated = [
         (VALIDATION, entry["step"], name, value)
@@ -143,7 +167,17 @@ def draw(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
 
 
 def _chart(title: str, metric: str, rows: Sequence[Row], x: str, text: str) -> Chart:
-    return Chart(title=title, xlabel=text, ylabel=axis_label(plain_metric(metric)), lines=bands(rows, x))
+    """Over steps with what is measured from a baseline: its end, and where each seed of a row has come as far."""
+    found = crossings(rows) if x == "step" else {}
+    levels, marks = {}, {}
+    for (label,), own in groups(rows, "label").items():
+        if crossing := found.get(key_of(own[0])):
+            marks[label] = [(step, crossing.value) for step in crossing.at]
+            levels[f"{crossing.of} in the end"] = crossing.value
+    return Chart(
+        title=title, xlabel=text, ylabel=axis_label(plain_metric(metric)), lines=bands(rows, x), horizontals=levels,
+        marks=marks,
+    )  # fmt: skip
 
 
 def draw_batch_sizes(_: Looked, rows: Sequence[Row], place: PlaceOf) -> list[Path]:
@@ -170,7 +204,8 @@ def _title(metric: str) -> str:
 def _save(path: Path, shown: Sequence[Chart], rows: Sequence[Row], title: str) -> Path:
     seeds = sorted({len(groups(own, "seed")) for own in groups(rows, "label").values()})
     count = " to ".join(map(str, seeds[:: max(len(seeds) - 1, 1)]))
-    caption = f"Line: mean of {count} seed{'s' * (seeds[-1] > 1)}; band: the worst to the best of them; "
+    caption = "Marks: where a seed is as good as the baseline's end, for good; " if crossings(rows) else ""
+    caption += f"Line: mean of {count} seed{'s' * (seeds[-1] > 1)}; band: the worst to the best of them; "
     charts(path, shown, title=title, caption=caption + f"protocol {rows[0]['protocol']}", columns=min(len(shown), 2))
     return path
 
@@ -181,12 +216,18 @@ def last(rows: Sequence[Row]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """A line a row of the run and set: mean, worst and best after the last step."""
-    lines: list[tuple[str, ...]] = [("label", "set", "metric", "step", "seeds", "mean", "least", "largest")]
+    """A line a row of the run and set: mean, worst and best after the last step; and how soon the baseline is met."""
+    met = crossings(rows)
+    more = ("as good as the baseline's end at", "speed-up") if met else ()
+    lines: list[tuple[str, ...]] = [("label", "set", "metric", "step", "seeds", "mean", "least", "largest", *more)]
     found: Mapping[tuple[object, ...], list[Row]] = groups(last(rows), "label", "scale", "set", "metric")
     for (label, scale, of, metric), own in found.items():
         digits = get_metric(plain_metric(str(metric))).decimals
         values = [row["value"] for row in own]
         numbers = [f"{number:.{digits}f}" for number in (mean(own, "value"), min(values), max(values))]
-        lines.append((f"{label} ×{scale}", str(of), str(metric), f"{own[0]['step']:,}", str(len(own)), *numbers))
+        crossing = met.get(key_of(own[0]))
+        cells = crossing.text if crossing else ("-", "-") if met else ()
+        lines.append(
+            (f"{label} ×{scale}", str(of), str(metric), f"{own[0]['step']:,}", str(len(own)), *numbers, *cells)
+        )
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from orchestrator.run.folder import SNAPSHOTS
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import TRIAL, TrialRecord, read_winners
 from orchestrator.run.roles import RoleRecord, read_roles
-from sr_models.checkpoints.folder import CheckpointInfo
+from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint
 from sr_models.errors import InputError
+from sr_models.networks.base import Network
+from sr_models.networks.sigma import WithSigma
 from sr_models.params import nearest
 
 BATCH_SIZE = "train.batch_size"
@@ -48,6 +50,8 @@ class Subject:
     off_grid: str
     """The same without a batch size that is a grid's."""
     config: TrialConfig
+    planned: Combination | None
+    """Its row of the plan; None: a teacher's trial, say, has none."""
 
     @property
     def folder(self) -> Path:
@@ -106,6 +110,12 @@ class Looked:
                 yield subject, weights
 
 
+@lru_cache(maxsize=1)
+def loaded(folder: Path, _sha256: str, device: str) -> Network | WithSigma:
+    """The network of a checkpoint folder, on a device; the last one stays loaded."""
+    return load_checkpoint(folder)[0].to(device)
+
+
 def subjects(runs: Sequence[Probed], asked: Asked) -> list[Subject]:
     """The trials that are asked for, in the order of the runs' combinations; their files are then here.
 
@@ -135,6 +145,7 @@ def _of_run(probed: Probed, asked: Asked, *, several: bool) -> Iterator[Subject]
             label=(f"{planned.label} × {planned.objective_label}" if planned else name) + run,
             off_grid=(_off_grid(planned) if planned else name) + run,
             config=TrialRecord.read(folder / TRIAL).trial_config(),
+            planned=planned,
         )
 
 

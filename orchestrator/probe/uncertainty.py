@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,13 +24,10 @@ from eval.score import sample
 from orchestrator.probe.figures import PlaceOf, groups, mean, named, over_steps
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
-from orchestrator.probe.trials import Looked, Subject, Weights
-from sr_models.checkpoints.folder import load_checkpoint
+from orchestrator.probe.trials import Looked, Subject, Weights, loaded
 from sr_models.errors import InputError
 from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import Options
-from sr_models.networks.base import Network
-from sr_models.networks.sigma import WithSigma
 
 _LEAST = SIGMA_FLOOR / 10
 """A smaller σ is drawn as large as this."""
@@ -75,7 +72,7 @@ def _row(
 ) -> list[Row]:
     """The row of one image; what is None there is not: the constant of weights that have not measured it."""
     lr, hr = bench.read(index)
-    net = _loaded(weights.folder, weights.info.weights_sha256, asked.device)
+    net = loaded(weights.folder, weights.info.weights_sha256, asked.device)
     config = subject.probed.plan.config
     noise, seed = config.data.test[bench.name].noise, config.evaluation.seed
     drawn = sample(net, lr, draws=1, seed=seed, options=options, lr_noise=noise)  # of several the first one
@@ -101,11 +98,6 @@ def _row(
         row["pll_constant"] = float(pll(sr, y, flat, shave=shave))
         row["psnr_constant"] = float(psnr_sigma(sr, y, flat, shave=shave))
     return [row]
-
-
-@lru_cache(maxsize=1)
-def _loaded(folder: Path, _sha256: str, device: str) -> Network | WithSigma:
-    return load_checkpoint(folder)[0].to(device)
 
 
 # ---- what it looks like ----------------------------------------------------------------------------------------------

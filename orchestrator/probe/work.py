@@ -7,7 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eval.pictures.style import attempt
-from orchestrator.probe import curves, figures, gradients, kept, signs, size_quality, targets, uncertainty
+from orchestrator.probe import (
+    along_t,
+    curves,
+    figures,
+    gap,
+    gradients,
+    kept,
+    sampling_steps,
+    signs,
+    size_quality,
+    targets,
+    uncertainty,
+)
 from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import Asked
@@ -31,6 +43,9 @@ WORK: dict[str, Work] = {
     "uncertainty": Work(units=uncertainty.units, draw=uncertainty.draw, table=uncertainty.table),
     "targets": Work(units=targets.units, draw=targets.draw, table=targets.table),
     "curves": Work(units=curves.units, draw=curves.draw, table=curves.table),
+    "gap": Work(units=gap.units, draw=gap.draw, table=gap.table),
+    "along_t": Work(units=along_t.units, draw=along_t.draw, table=along_t.table),
+    "sampling_steps": Work(units=sampling_steps.units, draw=sampling_steps.draw, table=sampling_steps.table),
     "batch_size": Work(units=curves.batch_size_units, draw=curves.draw_batch_sizes, table=curves.table),
     "size_quality": Work(units=size_quality.units, draw=size_quality.draw, table=size_quality.table),
     "gradient_sign": Work(units=signs.units, draw=signs.draw, table=signs.table),

@@ -8,7 +8,8 @@ https://arxiv.org/abs/2401.00877, Sec. 3.3, steps as in https://github.com/csslc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -26,6 +27,13 @@ Noise = Callable[[int], Tensor]
 
 Sampler = Callable[[Predict, Process, Noise, Sampling], Tensor]
 """Returns the clean state."""
+
+
+class Guess(NamedTuple):
+    """What one call of a network says of the clean state: at step t of the whole chain, x0 of the state's shape."""
+
+    t: int
+    x0: Tensor
 
 
 def sample_state(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:
@@ -48,13 +56,19 @@ def settled(params: ProcessParams, sampling: Sampling) -> Sampling:
 
 
 def ancestral(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:
-    """Each step draws from q(x_{t-1} | x_t, guess of x0); the last one adds nothing."""
+    """The last of `ancestral_guesses`: the step to a clean picture adds nothing."""
+    return _last(ancestral_guesses(predict, process, noise, sampling))
+
+
+def ancestral_guesses(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Iterator[Guess]:
+    """Each step draws from q(x_{t-1} | x_t, guess of x0)."""
     chain = process.respaced(evenly(process.steps, sampling.steps))
     state = noise(0)
     for step in range(chain.steps, 0, -1):
         x0 = _guess(predict, chain, step, state)
-        state = _posterior_step(chain, step, x0, state, noise, chain.steps - step + 1)
-    return state
+        yield Guess(int(chain.t[step]), x0)
+        if step > 1:
+            state = _posterior_step(chain, step, x0, state, noise, chain.steps - step + 1)
 
 
 def ddim(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:
@@ -74,18 +88,24 @@ def ddim(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -
 
 
 def truncated(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:
-    """One guess from pure noise, noise again at t_max, ancestral steps from there; the guess at t_min is the result."""
+    """The last of `truncated_guesses`, at t_min."""
+    return _last(truncated_guesses(predict, process, noise, sampling))
+
+
+def truncated_guesses(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Iterator[Guess]:
+    """One guess from pure noise, noise again at t_max, ancestral steps from there to t_min."""
     kept = accumulated(process.steps, sampling.steps)
     chain, (first, last) = process.respaced(kept), used(len(kept), sampling)
     assert sampling.t_max is not None
     x0 = _guess(predict, chain, chain.steps, noise(0))
+    yield Guess(int(chain.t[chain.steps]), x0)
     jump = round((chain.steps - 1) * sampling.t_max) + 1 if sampling.jump == "released" else first
     state = add_noise(x0, noise(1), chain.gamma(jump))
     for number, step in enumerate(range(first, last - 1, -1), start=2):
         x0 = _guess(predict, chain, step, state)
+        yield Guess(int(chain.t[step]), x0)
         if step > last:
             state = _posterior_step(chain, step, x0, state, noise, number)
-    return x0
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -95,6 +115,12 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm_solver": lambda predict, process, noise, sampling: dpm_solver(predict, process, noise(0), sampling.steps),
     "unipc": lambda predict, process, noise, sampling: unipc(predict, process, noise(0), sampling.steps),
 }
+
+GUESSES: dict[str, Callable[[Predict, Process, Noise, Sampling], Iterator[Guess]]] = {
+    "ancestral": ancestral_guesses,
+    "truncated": truncated_guesses,
+}
+"""Samplers of which each call's guess of the clean state can be watched; the last one is what they return."""
 
 
 def evenly(total: int, count: int | None) -> list[int]:
@@ -149,8 +175,13 @@ def _guess(predict: Predict, chain: Process, step: int, state: Tensor) -> Tensor
     return chain.x0_hat(predict(state, chain.level(step, state)), state, chain.gamma(step))
 
 
+def _last(guesses: Iterator[Guess]) -> Tensor:
+    for guess in guesses:
+        x0 = guess.x0
+    return x0
+
+
 def _posterior_step(chain: Process, step: int, x0: Tensor, state: Tensor, noise: Noise, number: int) -> Tensor:
     """A draw from q(x_{t-1} | x_t, x0), with the noise of that number if there is any."""
     of_x0, of_state, variance = chain.posterior(step)
-    mean = of_x0 * x0 + of_state * state
-    return mean + math.sqrt(variance) * noise(number) if variance > 0 else mean
+    return of_x0 * x0 + of_state * state + math.sqrt(variance) * noise(number)

@@ -50,6 +50,19 @@ def test_lines_and_bands_are_the_numbers_given(tmp_path: Path, drawn: list[Figur
     assert not drawn[0].legends, "one line needs no legend"
 
 
+def test_a_level_and_marks_on_it_stand_in_the_colour_of_their_line(tmp_path: Path, drawn: list[Figure]) -> None:
+    line = Line(x=[1, 2, 3], y=[1.0, 3.0, 4.0])
+    marked = {"horizontals": {"a's end": 2.0}, "marks": {"b": [(1.5, 2.0)]}}
+    charts(
+        tmp_path / "x.png",
+        [Chart(title="t", xlabel="x", ylabel="y", lines={"a": line, "b": line}, **marked)],
+        title="t",
+    )
+    _, b, level, marks = drawn[0].axes[0].lines
+    assert list(level.get_ydata()) == [2.0, 2.0] and marks.get_xydata().tolist() == [[1.5, 2.0]]
+    assert marks.get_color() == b.get_color() and [text.get_text() for text in drawn[0].axes[0].texts] == ["a's end"]
+
+
 def test_nothing_to_draw_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one line"):
         charts(tmp_path / "x.png", [], title="t")

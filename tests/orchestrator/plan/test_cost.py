@@ -4,7 +4,7 @@ import pytest
 
 import sr_models
 from objectives import RECIPES, ObjectiveSpec, resolve
-from orchestrator.plan.cost import CPU_FLOPS, calls, forwards, trial_seconds, validation_seconds
+from orchestrator.plan.cost import CPU_FLOPS, calls, calls_of_step, forwards, trial_seconds, validation_seconds
 from orchestrator.plan.trial import Measured, TrainConfig
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 
@@ -39,6 +39,8 @@ def test_dream_costs_a_third_more_than_ddpm_and_a_terminal_loss_three_times_as_m
     of = {name: forwards(spec) / forwards(RECIPES["ddpm"]) for name, spec in RECIPES.items() if spec.timesteps}
     assert of == {"ddpm": 1, "drm": 4 / 3, "dream": 4 / 3, "min_snr": 1, "nutl": 3, "dream+nutl": 10 / 3}
     assert forwards(resolve({"recipe": "dream", "loss.p": None})) == forwards(RECIPES["l1"]) == 3
+    passes = {name: calls_of_step(RECIPES[name]) for name in ("ddpm", "dream", "nutl", "dream+nutl")}
+    assert passes == {"ddpm": (1, 1), "dream": (2, 1), "nutl": (3, 3), "dream+nutl": (4, 3)}
     steps = {name: trial_seconds("sr3", {}, 2, TRAIN, RECIPES[name]) for name in ("ddpm", "dream")}
     assert steps["dream"] / steps["ddpm"] == pytest.approx(4 / 3)
 

@@ -458,7 +458,8 @@ def test_diffusion_stands_beside_regression_and_each_objective_finds_its_network
     text = plan_text(plan, 2)
     assert "sr3/ddpm draws a picture in 50 passes, in 10 for a validation" in text
     assert "sr3/nutl draws a picture in 17 passes, in 5 for a validation" in text and "not in the estimate" not in text
-    assert "a step of sr3/dream costs 4/3 of a plain one" in text and "a step of sr3/nutl costs 3 of a plain" in text
+    assert "a step of sr3/dream takes 2 forward and 1 backward, 4/3 of a plain one" in text
+    assert "a step of sr3/nutl takes 3 forward and 3 backward, 3 of a plain one" in text
     assert "a step of sr3/ddpm" not in text and "GPU-seconds for one of 128x128 HR pixels" in text
 
     trial = plan.trial(found["x2/sr3/dream"], {}, 0, "ab" * 32, None)

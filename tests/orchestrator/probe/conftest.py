@@ -23,6 +23,7 @@ from sr_models.images.operators import to_uint8
 from sr_models.inference.super_resolve import super_resolve
 
 SMALL = {"channels": 8, "blocks": 1}
+NUTL = {"timesteps.terminal": {"weight": "alpha_bar"}}
 CONFIG: dict[str, Any] = {
     "name": "toy",
     "models": {"edsr_baseline": SMALL},
@@ -99,6 +100,27 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     plan = make_plan(SweepConfig.parse({**CONFIG, "data": data}, "toy"))
     run = RunDir(folder / "runs" / "toy-1a2b3c4d")
     train_run(run, plan)
+    return run
+
+
+@pytest.fixture(scope="session")
+def noise_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run of diffusion networks; tests leave it as it is, but for what probes add."""
+    folder = tmp_path_factory.mktemp("denoisers")
+    sr3 = {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "dropout": 0.0, "groups": 4}
+    config = {
+        "name": "noise", "models": {"sr3": sr3}, "objectives": {"ddpm": {}, "dream": {}, "nutl": NUTL},
+        "process": {"T": 40, "beta_end": 0.3}, "board": {"baseline": "ddpm"}, "seeds": 2,
+        "train": {"steps": 12, "batch_size": 2, "patch": 8, "lr": 2e-3, "validate_every": 3, "checkpoint_every": 12},
+        "validation": {"images": 1, "crop": 16, "steps": 8},
+        "data": {
+            "train": [{"hr": str(photographs(folder / "train", 2))}],
+            "validation": [{"hr": str(photographs(folder / "validation", 1, 5))}],
+            "test": {"toys": {"hr": str(photographs(folder / "test", 2, 9))}},
+        },
+    }  # fmt: skip
+    run = RunDir(folder / "runs" / "noise-1a2b3c4d")
+    train_run(run, make_plan(SweepConfig.parse(config, "noise")))
     return run
 
 
