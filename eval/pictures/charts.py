@@ -130,16 +130,16 @@ def _draw(axes: Axes, chart: Chart, styled: style.Styles, markers: Mapping[str, 
             what, where, gap_pt, xycoords=axes.get_xaxis_transform(), textcoords="offset points", va="top",
             fontsize=SMALL_PT,
         )  # fmt: skip
-    for what, y in chart.horizontals.items():
-        axes.axhline(y, ls=":", color=COLOURS[6], lw=1.2)
+    for what, height in chart.horizontals.items():
+        axes.axhline(height, ls=":", color=COLOURS[6], lw=1.2)
         axes.annotate(
-            what, (0.02, y), (0, -2), xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="top",
+            what, (0.02, height), (0, -2), xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="top",
             fontsize=SMALL_PT,
         )  # fmt: skip
-    for label, places in chart.marks.items():
+    for label, marked in chart.marks.items():
         axes.plot(
-            [x for x, _ in places], [y for _, y in places], ls="", marker=markers[label], ms=8, color=styled[label][1],
-            markeredgecolor=COLOURS[6], zorder=3,
+            [at[0] for at in marked], [at[1] for at in marked], ls="", color=styled[label][1], marker=markers[label],
+            ms=8, markeredgecolor=COLOURS[6], zorder=3,
         )  # fmt: skip
     if chart.log_x:
         _log(axes.xaxis, axes.set_xscale)
