@@ -317,9 +317,9 @@ def _check_sampling(config: SweepConfig, made: Combination, process: ProcessPara
     check_process(made.spec, process, f"{made.id}: process")
     for key, asked in (("evaluation.sampling.steps", None), ("validation.steps", config.validation.steps)):
         drawn = sampling(made.spec, config.evaluation, asked)
-        steps = process.T if drawn is None or drawn.steps is None else drawn.steps
-        if steps > process.T:
-            raise InputError(f"{key}: the process of {made.id} has {process.T} steps, fewer than {steps}")
+        steps = process.steps if drawn is None or drawn.steps is None else drawn.steps
+        if steps > process.steps:
+            raise InputError(f"{key}: the process of {made.id} has {process.steps} steps, fewer than {steps}")
         if drawn is not None and drawn.sampler in SOLVERS:
             try:
                 check_solvers(process.alpha_bar())
