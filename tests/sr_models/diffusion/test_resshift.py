@@ -13,6 +13,7 @@ from torch import nn
 from objectives import resolve
 from objectives.batch import Batch
 from objectives.diffusion import DiffusionObjective
+from sr_models.checkpoints.tensors import tensors
 from sr_models.diffusion.autoencoder import VQAutoencoder
 from sr_models.diffusion.frozen import vq_autoencoder
 from sr_models.diffusion.process import Level
@@ -61,6 +62,18 @@ def test_size_and_keys_are_the_published_ones():
     assert {key: str(tuple(value.shape)) for key, value in net.state_dict().items()} == {
         key: shape for key, shape in listed.items() if key not in computed
     }
+
+
+def test_a_released_file_loads_without_its_buffers(tmp_path):
+    net = tiny(None)
+    swin = [name for name, part in net.named_modules() if name.endswith("blocks.1") and hasattr(part, "attn")]
+    buffers = {f"{name}.attn.relative_position_index": torch.zeros(4, 4, dtype=torch.long) for name in swin}
+    buffers |= {f"{name}.attn_mask": torch.zeros(4, 4, 4) for name in swin}
+    assert {name.split(".")[0] for name in swin} == {"input_blocks", "middle_block", "output_blocks"}
+    torch.save(net.state_dict() | buffers, tmp_path / "net.pth")
+    state = tensors(tmp_path / "net.pth")
+    tiny(None).load_state_dict(state)
+    assert state.keys() == net.state_dict().keys()
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
