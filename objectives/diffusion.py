@@ -73,7 +73,9 @@ class DiffusionObjective(Objective):
         assert timesteps is not None and isinstance(loss, DiffusionLoss)
         predict, first_guess, x0 = self._seen(model, batch, progress, rng)
         eps = rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=FIRST)
-        level, logs = levels(timesteps, self.process, rng, x0.device), self.ramp(progress, x0.device)
+        assert isinstance(model, Denoiser)  # `_seen` says it
+        level = levels(timesteps, self.process, rng, x0.device, between=not model.discrete)
+        logs = self.ramp(progress, x0.device)
         state = add_noise(x0, eps, level.gamma)
         if isinstance(loss, DRM | DREAM) and (lam := shares(loss, level)) is not None:
             other = None
@@ -127,11 +129,17 @@ class DiffusionObjective(Objective):
         return (weights[0] * terms[0] + weights[1] * terms[1]).to(x0.dtype) + terms[2], logs
 
 
-def levels(timesteps: Timesteps, process: Process, rng: SampleRng, device: torch.device) -> Level:
-    """A noise level for each sample: its step as `timesteps` says, and γ anywhere between that and the one before."""
+def levels(
+    timesteps: Timesteps, process: Process, rng: SampleRng, device: torch.device, *, between: bool = True
+) -> Level:
+    """A noise level for each sample: its step as `timesteps` says, and γ anywhere between that and the one before.
+
+    Args:
+        between: False: the step's own γ.
+    """
     first, last = timesteps.steps(process.steps)
     step = torch.from_numpy(rng.integers("timestep", first, last + 1))
-    share = torch.from_numpy(rng.uniform("timestep", draw=1))
+    share = torch.from_numpy(rng.uniform("timestep", draw=1)) if between else torch.zeros(len(step))
     level = process.between(step, share)
     return Level(level.gamma.to(device), level.t.to(device))
 

@@ -60,7 +60,7 @@ def picture_flops(combination: Combination, side: int) -> float:
 
 def calls(drawn: Sampling, process: ProcessParams) -> int:
     """Passes that a picture is drawn in."""
-    steps = drawn.steps or process.T
+    steps = drawn.steps or process.steps
     if drawn.t_max is None or drawn.t_min is None:
         return steps
     return 1 + max(round(steps * drawn.t_max) - round(steps * drawn.t_min), 0)

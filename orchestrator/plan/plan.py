@@ -375,9 +375,9 @@ def _check_sampling(config: SweepConfig, made: Combination, process: ProcessPara
         asked_for = [(f"objectives.{made.objective}: {STEPS}", steps) for steps in own]
     for key, asked in asked_for:
         drawn = sampling(made.spec, config.evaluation, asked)
-        steps = process.T if drawn is None or drawn.steps is None else drawn.steps
-        if steps > process.T:
-            raise InputError(f"{key}: the process of {made.id} has {process.T} steps, fewer than {steps}")
+        steps = process.steps if drawn is None or drawn.steps is None else drawn.steps
+        if steps > process.steps:
+            raise InputError(f"{key}: the process of {made.id} has {process.steps} steps, fewer than {steps}")
         if drawn is not None and drawn.sampler in SOLVERS:
             try:
                 check_solvers(process.alpha_bar())

@@ -49,11 +49,15 @@ _DTYPES = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
 )  # fmt: skip
 """Of tensors that hold the values themselves; those of float8 need a factor, which has a key of no common name."""
-_RECOMPUTED = re.compile(r"(.+\.)?layers\.\d+\..*\.(attn\.relative_position_index|attn_mask)$")
+_RECOMPUTED = re.compile(
+    r"(.+\.)?(layers\.\d+|(in|out)put_blocks\.\d+|middle_block)\..*\.(attn\.relative_position_index|attn_mask)$"
+)
 
 
 def tensors(path: Path | str, key: str | None = None) -> dict[str, Tensor]:
-    """The state dict in a file, under its own keys, without SwinIR's index buffers: they are for one image size.
+    """The state dict in a file, under its own keys, without SwinIR's and ResShift's index buffers.
+
+    These are for one image size, and computed here.
 
     Args:
         key: where in the file it is; None finds it under the names that training codes use, averaged weights first,

@@ -20,10 +20,12 @@ class Denoiser(Network):
 
     Attributes:
         process: the noise that its weights were trained on; it belongs to them, in files too.
+        discrete: it is told the step, and not γ: training then draws the γ of steps alone, and none between them.
         checkpointing: trade time for memory in training: activations are computed again on the way back.
     """
 
     process: ProcessParams = ProcessParams()
+    discrete: bool = False
     checkpointing: bool = False
 
     @property

@@ -28,7 +28,7 @@ Gamma = Tensor | float
 class Level:
     """How noisy the samples of a batch are.
 
-    gamma: (B,) float64 √ᾱ, in (0, 1). t: (B,) int64 step of the whole chain, 1 to T, that gamma belongs to.
+    gamma: (B,) float64 √ᾱ, in (0, 1). t: (B,) int64 step of the whole chain, 1 to its last, that gamma belongs to.
     """
 
     gamma: Tensor
@@ -41,7 +41,8 @@ class Process:
 
     Attributes:
         alpha_bar: (steps + 1,) float64, falling from 1.
-        t: (steps + 1,) int64: the step of the whole chain that each step is; other numbers once it is `respaced`.
+        t: (steps + 1,) int64: the step of the whole chain that each step is; other numbers once it is `respaced`. A
+            chain that `ProcessParams.kept` has cut is a whole one.
         prediction, clamp: as in `ProcessParams`.
     """
 
@@ -53,7 +54,7 @@ class Process:
     @classmethod
     def of(cls, params: ProcessParams) -> Self:
         """The whole chain."""
-        return cls(params.alpha_bar(), np.arange(params.T + 1), params.prediction, params.clamp)
+        return cls(params.alpha_bar(), np.arange(params.steps + 1), params.prediction, params.clamp)
 
     @property
     def steps(self) -> int:

@@ -11,13 +11,12 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process, add_noise, eps_between
 from sr_models.diffusion.solvers import dpm_solver, unipc
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import SOLVERS, ProcessParams, Sampling, check_solvers
+from sr_models.hyper.diffusion import SOLVERS, ProcessParams, Sampling, check_solvers, spread
 
 Predict = Callable[[Tensor, Level], Tensor]
 """A network on a noisy state."""
@@ -47,7 +46,7 @@ def sample_state(predict: Predict, process: Process, noise: Noise, sampling: Sam
 
 def settled(params: ProcessParams, sampling: Sampling) -> Sampling:
     """`sampling` with its number of steps named, as scores record it; raises what `sample_state` would."""
-    count = len(accumulated(params.T, sampling.steps))
+    count = len(accumulated(params.steps, sampling.steps))
     if sampling.sampler == "truncated":
         used(count, sampling)
     if sampling.sampler in SOLVERS:
@@ -129,9 +128,7 @@ def evenly(total: int, count: int | None) -> list[int]:
     Raises:
         InputError: fewer than `count` there are.
     """
-    if count == 1:
-        return [total]
-    return [int(step) for step in np.round(np.linspace(1, total, _checked(total, count)))]
+    return spread(total, _checked(total, count))
 
 
 def accumulated(total: int, count: int | None) -> list[int]:

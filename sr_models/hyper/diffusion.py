@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MOST_SIGNAL = 0.02
 """ᾱ_T above which a chain is refused: sampling starts from pure noise, which training has then never seen."""
 
+REDUCTION, LATENT = 4, 3
+"""Of ResShift's latent space: a picture's sides over a latent's, and channels."""
+
 SOLVERS = ("dpm_solver", "unipc")
 """Samplers that diffusers computes."""
 
@@ -94,6 +97,102 @@ class SR3Hyper(NetworkHyper):
         return (total + 27 * here) * scale**2
 
 
+class ResShiftHyper(NetworkHyper):
+    """ResShift's Swin U-Net, as released, and the latent space that it works in."""
+
+    channels: int = Field(
+        default=160, ge=2, multiple_of=2, description="feature channels at a latent's size, a multiple of groups"
+    )
+    mults: tuple[int, ...] = Field(
+        default=(1, 2, 2, 4), min_length=1, max_length=8, description="channels of each level, in multiples"
+    )
+    blocks: int = Field(default=2, ge=1, description="residual blocks of a level on the way down")
+    embed: int = Field(default=192, ge=1, description="channels of the Swin parts, a multiple of groups and heads")
+    heads: int = Field(default=6, ge=1, description="of the Swin parts' attention")
+    mlp_ratio: int = Field(default=4, ge=1, le=64, description="hidden channels of the Swin parts' MLPs, in multiples")
+    attention_window: int = Field(default=8, ge=2, multiple_of=2, description="side of the Swin parts' windows")
+    side: int = Field(
+        default=64,
+        ge=2,
+        description="of the latents that it is trained on; levels where that is one window do not shift their windows",
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="of each residual block's second half, in training")
+    groups: int = Field(default=32, ge=1, description="groups of channels that are normalised together")
+    condition: Literal["latent", "lr"] = Field(
+        default="latent",
+        description="what it sees of LR: the latent of the enlarged one (DREAM does not say; advised), or at x4 LR "
+        "as it is (the released code's)",
+    )
+    autoencoder: str | None = Field(
+        default=None, description="safetensors file of the VQ autoencoder in whose latent space it works"
+    )
+    autoencoder_sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="what that file must have; null: not checked"
+    )
+
+    @model_validator(mode="after")
+    def _whole_levels(self) -> Self:
+        if self.channels % self.groups or self.embed % self.groups or self.embed % self.heads:
+            raise ValueError(
+                f"channels and embed must be multiples of groups, and embed of heads, got {self.channels}, "
+                f"{self.embed}, {self.groups} and {self.heads}"
+            )
+        if not all(1 <= mult <= 64 for mult in self.mults):
+            raise ValueError(f"mults must be from 1 to 64, got {list(self.mults)}")
+        if self.side % (self.attention_window * 2 ** (len(self.mults) - 1)):
+            raise ValueError(
+                f"side must be whole windows at every level, a multiple of "
+                f"{self.attention_window * 2 ** (len(self.mults) - 1)}, got {self.side}"
+            )
+        return self
+
+    def check_scale(self, scale: int) -> None:
+        """As in `NetworkHyper`: LR has a latent's size at x4 alone."""
+        if self.condition == "lr" and scale != REDUCTION:
+            raise InputError(f"resshift: condition lr is for x{REDUCTION}, not for x{scale}")
+
+    def window(self, scale: int) -> int:
+        """As in `NetworkHyper`: latents are whole windows at the last level."""
+        multiple = REDUCTION * self.attention_window * 2 ** (len(self.mults) - 1)
+        return multiple // math.gcd(multiple, scale)
+
+    @property
+    def tile_exact(self) -> bool:
+        """As in `NetworkHyper`: normalisation and the autoencoder see all of a picture, and each tile draws its own."""
+        return False
+
+    def multiply_adds(self, scale: int) -> float:
+        """As in `NetworkHyper`, of one call.
+
+        Neither attention's two products nor the autoencoder, which a picture passes once, are in it.
+        """
+        c, e = self.channels, self.embed
+        here, left, total = c * self.mults[0], [c * self.mults[0]], 2.0 * LATENT * 9 * c * self.mults[0]
+
+        def block(before: int, after: int) -> int:
+            return 9 * before * after + 9 * after**2 + (before * after if before != after else 0)
+
+        def swin(width: int) -> int:
+            return 2 * width * e + 2 * (4 + 2 * self.mlp_ratio) * e**2
+
+        for level, mult in enumerate(self.mults):
+            for i in range(self.blocks):
+                total += (block(here, c * mult) + (swin(c * mult) if i == 0 else 0)) / 4**level
+                here = c * mult
+                left.append(here)
+            if level < len(self.mults) - 1:
+                total += 9 * here**2 / 4 ** (level + 1)
+                left.append(here)
+        total += (2 * block(here, here) + swin(here)) / 4 ** (len(self.mults) - 1)
+        for level, mult in reversed([*enumerate(self.mults)]):
+            for i in range(self.blocks + 1):
+                total += (block(here + left.pop(), c * mult) + (swin(c * mult) if i == 0 else 0)) / 4**level
+                here = c * mult
+            if level:
+                total += 9 * here**2 / 4 ** (level - 1)
+        return (total + 9 * LATENT * here) * (scale / REDUCTION) ** 2
+
+
 class ProcessParams(Params):
     """The process that turns a clean picture into noise in T steps, and what a network says of a noisy one."""
 
@@ -107,6 +206,17 @@ class ProcessParams(Params):
     zero_terminal_snr: bool = Field(
         default=False, description="rescale alpha-bar so that the last step is pure noise; needs prediction x0 or v"
     )
+    kept: int | None = Field(
+        default=None,
+        ge=1,
+        exclude_if=lambda kept: kept is None,  # so that trials keep the fingerprints they had before there was a choice
+        description="cut the chain to so many of its T steps, in training too; null: all",
+    )
+    kept_by: Literal["evenly", "resshift"] = Field(
+        default="evenly",
+        exclude_if=lambda rule: rule == "evenly",
+        description="which steps: evenly with the first and the last among them, or ResShift's 1 + int(T / kept * i)",
+    )
     prediction: Literal["eps", "x0", "v"] = Field(
         default="eps", description="what the network gives: the noise, the clean picture, or v between the two"
     )
@@ -114,6 +224,14 @@ class ProcessParams(Params):
     allow_terminal_signal: bool = Field(
         default=False, description=f"accept a chain that ends with alpha-bar above {MOST_SIGNAL:g}"
     )
+
+    @model_validator(mode="after")
+    def _cut(self) -> Self:
+        if self.kept is not None and self.kept > self.T:
+            raise ValueError(f"kept must be at most T, got {self.kept} and {self.T}")
+        if self.kept is None and self.kept_by != "evenly":
+            raise ValueError(f"kept_by goes with kept, got {self.kept_by} without it")
+        return self
 
     @model_validator(mode="after")
     def _samplable(self) -> Self:
@@ -130,8 +248,24 @@ class ProcessParams(Params):
             )
         return self
 
+    @property
+    def steps(self) -> int:
+        """How many steps there are: T, or those that are kept."""
+        return self.T if self.kept is None else self.kept
+
     def alpha_bar(self) -> np.ndarray:
-        """ᾱ of steps 0 to T, (T + 1,) float64; ᾱ_0 is 1."""
+        """ᾱ of steps 0 to `steps`, (steps + 1,) float64; ᾱ_0 is 1."""
+        found = self._whole()
+        return found if self.kept is None else found[[0, *self._kept(self.kept)]]
+
+    def _kept(self, count: int) -> list[int]:
+        """The steps of 1 to T that are kept."""
+        if self.kept_by == "resshift":
+            return [1 + int(self.T / count * i) for i in range(count)]
+        return spread(self.T, count)
+
+    def _whole(self) -> np.ndarray:
+        """ᾱ of steps 0 to T."""
         import numpy as np
 
         found = np.concatenate([[1.0], np.cumprod(1 - self._betas())])
@@ -151,6 +285,33 @@ class ProcessParams(Params):
             return np.linspace(math.sqrt(self.beta_start), math.sqrt(self.beta_end), self.T) ** 2
         level = np.cos((np.arange(self.T + 1) / self.T + 0.008) / 1.008 * math.pi / 2) ** 2
         return np.minimum(1 - level[1:] / level[:-1], 0.999)
+
+
+class ShiftParams(Params):
+    """ResShift's process (https://arxiv.org/abs/2307.12348, Eq. 10): from a clean state to LR's, and little noise."""
+
+    T: int = Field(default=15, ge=2, le=100_000, description="steps of the chain")
+    kappa: float = Field(default=2.0, gt=0, le=100, description="standard deviation of the noise at the end, about")
+    power: float = Field(default=0.3, gt=0, le=10, description="exponent of a step's share of the way, in logarithms")
+    min_noise_level: float = Field(default=0.04, gt=0, description="standard deviation of the noise of the first step")
+    root_end: float = Field(default=0.99, gt=0, lt=1, description="square root of eta of the last step")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.min_noise_level / self.kappa >= self.root_end:
+            raise ValueError(
+                f"min_noise_level / kappa must be below root_end, got {self.min_noise_level:g} / {self.kappa:g} and "
+                f"{self.root_end:g}"
+            )
+        return self
+
+    def eta(self) -> np.ndarray:
+        """η of steps 0 to T, (T + 1,) float64; η_0 is 0."""
+        import numpy as np
+
+        first = self.min_noise_level / self.kappa
+        way = (np.arange(self.T) / (self.T - 1)) ** self.power
+        return np.concatenate([[0.0], (first * (self.root_end / first) ** way) ** 2])
 
 
 class Sampling(Params):
@@ -220,6 +381,13 @@ _OWN: dict[str, dict[str, Any]] = {
     "ddim": {"eta": 0.0, "eps": "from_x0"},
     "truncated": {"t_max": 2 / 3, "t_min": 1 / 3, "jump": "first_used"},
 }
+
+
+def spread(total: int, count: int) -> list[int]:
+    """`count` steps of 1 to `total`, evenly, with the last among them, and the first if there are several."""
+    import numpy as np
+
+    return [total] if count == 1 else [int(step) for step in np.round(np.linspace(1, total, count))]
 
 
 def check_solvers(alpha_bar: np.ndarray) -> None:

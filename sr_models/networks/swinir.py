@@ -27,22 +27,26 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, window: int = WINDOW) -> None:
         super().__init__()
         self.heads = heads
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
-        self.register_buffer("relative_position_index", offsets(), persistent=False)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        self.register_buffer("relative_position_index", offsets(window), persistent=False)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x_BnNC: Tensor, mask_nNN: Tensor | None) -> Tensor:
-        bias_hNN = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
         q, k, v = self.qkv(x_BnNC).unflatten(-1, (3, self.heads, -1)).movedim(3, 0).transpose(-3, -2)  # each BnhND
-        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias_hNN
+        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + self.bias_hNN
         if mask_nNN is not None:
             logits = logits + mask_nNN[:, None]
         out: Tensor = self.proj((logits.softmax(-1) @ v).transpose(-3, -2).flatten(-2))
         return out
+
+    @property
+    def bias_hNN(self) -> Tensor:
+        """What is learned of each pair of pixels."""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
 
 class TransformerLayer(nn.Module):
@@ -160,23 +164,23 @@ class SwinIR(SRNetwork):
         return sr + self.mean
 
 
-def to_windows(x_BHWC: Tensor) -> Tensor:
+def to_windows(x_BHWC: Tensor, window: int = WINDOW) -> Tensor:
     """(B, H, W, C) to (B, n, N, C), windows and the pixels inside them row by row."""
-    split = x_BHWC.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW))
+    split = x_BHWC.unflatten(2, (-1, window)).unflatten(1, (-1, window))
     return split.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def from_windows(x_BnNC: Tensor, height: int, width: int) -> Tensor:
+def from_windows(x_BnNC: Tensor, height: int, width: int, window: int = WINDOW) -> Tensor:
     """Undoes `to_windows`."""
-    split = x_BnNC.unflatten(2, (WINDOW, WINDOW)).unflatten(1, (height // WINDOW, width // WINDOW))
+    split = x_BnNC.unflatten(2, (window, window)).unflatten(1, (height // window, width // window))
     return split.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def offsets() -> Tensor:
+def offsets(window: int = WINDOW) -> Tensor:
     """(N, N): row of the bias table for query i and key j, from the offset of i from j, rows first."""
-    place = torch.cartesian_prod(torch.arange(WINDOW), torch.arange(WINDOW))
-    offset = place[:, None] - place[None] + WINDOW - 1
-    return offset[..., 0] * (2 * WINDOW - 1) + offset[..., 1]
+    place = torch.cartesian_prod(torch.arange(window), torch.arange(window))
+    offset = place[:, None] - place[None] + window - 1
+    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
 
 
 def shift_mask(height: int, width: int, *, device: torch.device) -> Tensor:

@@ -30,6 +30,7 @@ NOT_KEYS = {
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
+    "ResShiftHyper", "ShiftParams",  # of a network that no sweep trains yet
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
 }  # fmt: skip
 

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from sr_models.diffusion.process import Process
+from sr_models.diffusion.samplers import evenly
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 
@@ -96,3 +98,38 @@ def test_a_mark_says_how_one_samples_and_plain_data_makes_it_again(values, mark)
     sampling = Sampling(**values)
     assert sampling.mark == mark
     assert Sampling.model_validate(sampling.model_dump()) == sampling
+
+
+def test_resshifts_own_cut_is_the_released_one(oracle):
+    told = oracle("resshift_ddpm_respacing")
+    start, end = told["beta_start_end"]
+    params = ProcessParams(
+        T=int(told["T"]), schedule="scaled_linear", beta_start=start, beta_end=end, kept=int(told["S"]),
+        kept_by="resshift",
+    )  # fmt: skip
+    assert params.steps == told["S"]
+    whole = params.model_copy(update={"kept": None}).alpha_bar()
+    np.testing.assert_array_equal(params.alpha_bar()[1:], whole[told["kept_0based"] + 1])
+    np.testing.assert_allclose(params.alpha_bar()[1:], told["alpha_bar"], rtol=1e-10)
+    chain = Process.of(params)
+    variances = [chain.posterior(step)[2] for step in range(1, chain.steps + 1)]
+    np.testing.assert_allclose(variances[1:], told["posterior_variance"][1:], rtol=1e-10)
+    assert list(chain.t) == list(range(51))
+
+
+def test_an_even_cut_has_the_last_step_and_is_the_chain_of_a_respaced_one():
+    cut, whole = ProcessParams(T=200, beta_end=0.04, kept=10), ProcessParams(T=200, beta_end=0.04)
+    np.testing.assert_array_equal(cut.alpha_bar(), Process.of(whole).respaced(evenly(200, 10)).alpha_bar)
+    assert "kept" not in whole.model_dump() and "kept_by" not in whole.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"kept": 3000}, "kept must be at most T, got 3000 and 2000"),
+        ({"kept_by": "resshift"}, "kept_by goes with kept"),
+    ],
+)
+def test_a_cut_that_is_none_is_refused(values, said):
+    with pytest.raises(InputError, match=said):
+        ProcessParams.parse(values, "process")
