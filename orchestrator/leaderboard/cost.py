@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.leaderboard.board import Training
+from orchestrator.plan.space import STEPS
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, WinnerRecord
@@ -52,8 +53,7 @@ def trainings(folder: Path, plan: PlanRecord, winners: Mapping[str, WinnerRecord
                 run_images=runs[0].images if runs else None, trials=counts.trials, pruned=counts.pruned,
                 failed=counts.failed, search_steps=counts.steps,
             )  # fmt: skip
-            if winner.search_run and (best := _trial(run, winner.search_run)):
-                made = replace(made, search_value=best.metrics.get(plan.metric.name))
+            made = replace(made, search_value=_search_value(run, winner, plan.metric.name))
             seconds = [t.metrics["train.seconds"] / t.steps for t in runs if "train.seconds" in t.metrics]
             if plan.trials_at_a_time == 1 and seconds:
                 made = replace(made, seconds_per_step=statistics.fmean(seconds))
@@ -68,6 +68,20 @@ def trainings(folder: Path, plan: PlanRecord, winners: Mapping[str, WinnerRecord
                     )  # fmt: skip
         found[combination.id] = made
     return found
+
+
+def _search_value(run: RunDir, winner: WinnerRecord, metric: str) -> float | None:
+    """The steering metric at the end of the search's best run; None where nothing here says so any more.
+
+    A trial that differs in sampling steps alone has begun anew in its folder, if it came later.
+    """
+    if winner.front is not None:
+        return next(point.values[0] for point in winner.front.points if point.number == winner.number)
+    best = _trial(run, winner.search_run) if winner.search_run else None
+    steps = winner.params.get(STEPS)
+    if best is None or (steps is not None and best.config["sampling"]["steps"] != steps):
+        return None
+    return best.metrics.get(metric)
 
 
 def _trial(run: RunDir, fingerprint: str) -> _Trial | None:

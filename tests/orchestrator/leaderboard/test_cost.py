@@ -10,7 +10,15 @@ from orchestrator.leaderboard.compare import boards, rows
 from orchestrator.leaderboard.cost import trainings
 from orchestrator.leaderboard.text import text
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import PlanRecord, Role, TrialRecord, read_plan, read_winners
+from orchestrator.run.records import (
+    FrontRecord,
+    PlanRecord,
+    PointRecord,
+    Role,
+    TrialRecord,
+    read_plan,
+    read_winners,
+)
 
 ECO, L1 = "x2/edsr/eco", "x2/edsr/l1"
 
@@ -63,6 +71,22 @@ def test_costs(run: Path) -> None:
     assert (l1.teacher_images, l1.teacher_seconds, l1.centroid_seconds) == (None,) * 3, "it needs no teacher"
     assert eco.seconds_per_step is None and eco.trained_parameters is None, "a plan of an earlier version"
     assert (eco.parameters, eco.trials, eco.pruned, eco.failed, eco.train_seconds) == (12345, 4, 1, 0, 14.2)
+
+
+def test_the_searchs_value_is_of_the_steps_that_it_chose_or_of_its_front(run: Path) -> None:
+    """The folder of trials that differ in sampling steps alone holds the last of them."""
+    plan, winners = read_plan(run), read_winners(run / "winners.json")
+    path = run / "trials" / ("5" * 16) / "trial.json"
+    record = TrialRecord.read(path)
+    record.model_copy(update={"config": record.config | {"sampling": {"steps": 10}}}).write(path)
+
+    def value(**changes: Any) -> float | None:
+        return trainings(run, plan, winners | {ECO: winners[ECO].model_copy(update=changes)})[ECO].search_value
+
+    assert [value(params={"sampling.steps": steps}) for steps in (10, 20)] == [33.25, None]
+    point = PointRecord(number=0, params={}, values=(31.5, 0.1), on_front=True)
+    front = FrontRecord(metrics=(), points=(point,), reference=(31.5, 0.1), chosen=0, hypervolume=0.0)
+    assert value(params={"sampling.steps": 20}, front=front) == 31.5
 
 
 @pytest.mark.parametrize(("at_a_time", "said"), [(1, " 0.1"), (2, "")])
