@@ -25,6 +25,7 @@ LEAST_SIDE = 96
 Two rounds shrink a picture by up to 0.15, and blurs see 10 pixels beyond it: of less than 74 they mirror it repeatedly.
 """
 
+
 Interval = tuple[float, float]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -258,3 +259,8 @@ def parse_degradation(given: Mapping[str, Any], where: str) -> Degradation:
         raise InputError(f"{where}: unknown set {given.get('set')!r}{nearest(str(given.get('set')), NAMES)}")
     cls = next(cls for names, cls in SEATS.items() if given["set"] in names.split(", "))
     return cls.parse(given, where)  # type: ignore[return-value]
+
+
+def cut_side(patch: int, scale: int) -> int:
+    """Side, in LR pixels, of the square that is degraded for an LR patch of this side."""
+    return max(patch, -(-LEAST_SIDE // scale))
