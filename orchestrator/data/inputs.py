@@ -19,6 +19,7 @@ from orchestrator.storage.mirror import cache_folder, localise
 from orchestrator.storage.uri import Storage
 from sr_models.command import say
 from sr_models.errors import InputError
+from sr_models.hyper.degradation import LEAST_SIDE, cut_side
 from sr_models.images.files import some
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ class Inputs:
         if self.data.on_bad == "skip" and len(small) < len(pairs):
             say(f"data.train: {count} are smaller than an LR patch of {patch} at x{scale}, and left out: {some(small)}")
             return
+        degraded = self.config.train.degradation is not None and patch == cut_side(1, scale)
+        least = f"; train.degradation cuts at least {LEAST_SIDE} HR pixels" if degraded else ""
         others = ", exclude them, or leave them out by data.on_bad=skip" if len(small) < len(pairs) else ""
         raise InputError(
             f"data.train: an LR patch of {patch} at x{scale} does not fit into {count}: {some(small)}{_listed(small)}; "
-            f"the largest patch that fits all is {min(sides.values())}: set train.patch{others}"
+            f"the largest patch that fits all is {min(sides.values())}: set train.patch{others}{least}"
         )
 
     @cached_property

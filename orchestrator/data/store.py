@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from objectives.batch import Batch
+from orchestrator.data.degraded import Place, degraded_pair
 from orchestrator.data.manifest import (
     FILES,
     MANIFEST,
@@ -38,6 +39,7 @@ from orchestrator.data.manifest import (
 from orchestrator.data.table import ImageRow, ImageTable, write_tables
 from sr_models.errors import InputError
 from sr_models.files import locked
+from sr_models.hyper.degradation import Degradation, cut_side
 from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
 from sr_models.params import nearest
 from sr_models.rng import Purpose, keyed
@@ -96,6 +98,7 @@ class PatchStore:
         patch: int,
         teacher: str | None = None,
         partner: bool = False,
+        degradation: Degradation | None = None,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
@@ -107,12 +110,16 @@ class PatchStore:
             patch: side of the LR crop in pixels; the HR crop is `scale` times that.
             teacher: hash of a teacher whose centroids are wanted too.
             partner: whether a second pair is wanted for each sample, drawn like the first by its number.
+            degradation: makes LR anew from HR, at the same places and turns; None: the store's own LR.
 
         Raises:
             InputError: a teacher the store lacks, an image smaller than the patch, more ranks than samples.
+            ValueError: a teacher beside a degradation: its centroids are of the store's own LR.
         """
         if batch_size < world:
             raise InputError(f"batch_size must be at least the number of workers, got {batch_size} for {world}")
+        if teacher is not None and degradation is not None:
+            raise ValueError("a teacher's centroids are of the store's own LR, not of what a degradation makes")
         scale, lr = self.scale, self._lr
         tables = {"lr": (lr, 1), "hr": (self._table("hr"), scale)}
         if teacher is not None:
@@ -120,13 +127,19 @@ class PatchStore:
             tables |= {"mu": (self._table(mu), scale), "mu_lr": (self._table(mu_lr), 1)}
         start, stop = rank * batch_size // world, (rank + 1) * batch_size // world
         sample_ids = step * batch_size + np.arange(start, stop, dtype=np.int64)
-        if lr.smallest < patch:
-            self.check_patch(patch)
+        if lr.smallest < (needed := patch if degradation is None else cut_side(patch, scale)):
+            self.check_patch(needed)
         key = (seed, step, sample_ids)
-        images = self._crops(tables, *key, "crop", patch, device)
-        if partner:
-            pair = {f"partner_{name}": tables[name] for name in ("lr", "hr")}
-            images |= self._crops(pair, *key, "partner", patch, device)
+        if degradation is not None:
+            images = self._degraded(*key, "crop", patch, degradation, device)
+        else:
+            images = self._crops(tables, *key, "crop", patch, device)
+        if partner and degradation is not None:
+            pair = self._degraded(*key, "partner", patch, degradation, device)
+            images |= {f"partner_{name}": image for name, image in pair.items()}
+        elif partner:
+            other = {f"partner_{name}": tables[name] for name in ("lr", "hr")}
+            images |= self._crops(other, *key, "partner", patch, device)
         return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
 
     def _crops(
@@ -140,18 +153,42 @@ class PatchStore:
         device: torch.device | str,
     ) -> dict[str, Tensor]:
         """For each sample one place and turn of one training image, out of every table, name -> (table, its scale)."""
-        lr, count = self._lr, len(sample_ids)
+        count = len(sample_ids)
         crops = {name: np.empty((count, patch * s, patch * s, 3), np.uint8) for name, (_, s) in tables.items()}
         codes = np.empty(count, np.int64)
         for i, sample_id in enumerate(sample_ids):
-            rng = keyed(seed, step, int(sample_id), purpose)
-            number = int(rng.integers(len(lr)))
-            height, width, _ = lr.images[number].shape
-            top, left, codes[i] = rng.integers(height - patch + 1), rng.integers(width - patch + 1), rng.integers(8)
+            number, top, left, codes[i] = self._place(keyed(seed, step, int(sample_id), purpose), patch)
             for name, (table, s) in tables.items():
                 crops[name][i] = table.images[number][top * s : (top + patch) * s, left * s : (left + patch) * s]
         floats = {name: to_float(torch.from_numpy(crop).to(device)) for name, crop in crops.items()}
         return {name: _turn_each(x_BCHW, codes) for name, x_BCHW in floats.items()}
+
+    def _degraded(
+        self,
+        seed: int,
+        step: int,
+        sample_ids: np.ndarray,
+        purpose: Purpose,
+        patch: int,
+        how: Degradation,
+        device: torch.device | str,
+    ) -> dict[str, Tensor]:
+        """HR at the places and turns of `_crops`, and LR that a degradation makes of it; each sample draws its own."""
+        images, pairs = self._table("hr").images, []
+        for sample_id in sample_ids:
+            key = (seed, step, int(sample_id))
+            place = self._place(keyed(*key, purpose), patch)
+            rng = keyed(*key, "degrade", int(purpose == "partner"))
+            pairs.append(degraded_pair(images[place.image], place, patch, self.scale, how, rng))
+        stacked = {name: np.stack([getattr(pair, name) for pair in pairs]) for name in ("lr", "hr")}
+        return {name: to_float(torch.from_numpy(crops).to(device)) for name, crops in stacked.items()}
+
+    def _place(self, rng: np.random.Generator, patch: int) -> Place:
+        """A training image, and where in it and how turned a patch lies."""
+        number = int(rng.integers(len(self._lr)))
+        height, width, _ = self._lr.images[number].shape
+        top, left, code = rng.integers(height - patch + 1), rng.integers(width - patch + 1), rng.integers(8)
+        return Place(number, int(top), int(left), int(code))
 
     def check_patch(self, patch: int) -> None:
         """Refuse, by name, training images that an LR crop of `patch` pixels does not fit into."""

@@ -14,6 +14,7 @@ from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
 from orchestrator.plan import config, evaluation, paper, resources, sources, trial
 from sr_models import MODELS
+from sr_models.hyper.degradation import SEATS, Round
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import Params, search_range
 
@@ -47,6 +48,8 @@ def keys_text() -> str:
     parts += [("loss", name, cls) for name, cls in LOSSES.items()] + [("sigma", "sigma branch", SigmaBranch)]
     parts += [("timesteps", name, steps) for name, steps in TIMESTEPS.items()]
     parts += [("timesteps.terminal", "a mapping or null", Terminal)]
+    parts += [("train.degradation", names, cls) for names, cls in SEATS.items()]
+    parts += [(f"train.degradation.{name}", "of realesrgan, ccsr", Round) for name in ("first", "second")]
     for seat, name, cls in parts:
         lines += ["", f"{seat} {name}: {_summary(cls)}", *_fields(f"{seat}.", cls)]
     for row in MODELS.values():

@@ -137,11 +137,11 @@ class Plan:
 
     @property
     def patches(self) -> set[tuple[int, int]]:
-        """Every (scale, LR patch size) that some run cuts out of the training images."""
-        found = {(c.scale, c.train.patch) for c in self.combinations}
+        """Every (scale, LR side) that some run cuts out of the training images."""
+        found = {(c.scale, c.train.cut(c.scale)) for c in self.combinations}
         teacher = self.config.teacher
         if teacher is not None and teacher.weights is None:
-            found |= {(scale, teacher_train(self.config, scale).patch) for scale in self.teacher_scales}
+            found |= {(scale, teacher_train(self.config, scale).cut(scale)) for scale in self.teacher_scales}
         return found
 
     def largest_patch(self, scale: int) -> int:
@@ -350,6 +350,7 @@ def _combination(
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
+    train.check_degradation(spec, f"{made.id}: train")
     if trials and spec.target.output != "sr":
         raise InputError(
             f"{made.id}: what it learns is no SR, so validations cannot steer a search of {', '.join(found.ranges)}; "
@@ -451,8 +452,8 @@ def _check_training(
     """Refuse batches and patches that a network cannot be trained on.
 
     Raises:
-        InputError: a patch that the network's windows do not divide, fewer samples than workers, parts of a batch for a
-            network that looks at all of it.
+        InputError: a patch that the network's windows do not divide, LR files beside a degradation, fewer samples than
+            workers, parts of a batch for a network that looks at all of it.
     """
     row, resources = sr_models.spec(network), config.resources
     window = math.lcm(row.window, sr_models.check(network, scale, hyper).window(scale))
@@ -460,6 +461,11 @@ def _check_training(
         raise InputError(
             f"{where}: {row.name} works on windows of {window} pixels, so train.patch must be a multiple of that "
             f"(got {train.patch})"
+        )
+    if train.degradation is not None and any(scale in source.lr for source in config.data.train):
+        raise InputError(
+            f"{where}: train.degradation makes LR from HR, and data.train has LR files at x{scale}, which would be "
+            "unused; leave one of them out"
         )
     if resources.workers_per_trial > train.batch_size:
         raise InputError(

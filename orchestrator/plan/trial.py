@@ -15,6 +15,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.hyper.degradation import AnyDegradation, cut_side
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
@@ -155,6 +156,13 @@ class TrainConfig(Params):
         description="standard deviation, in image units (1 = white), of Gaussian noise on each channel of the inputs, "
         "drawn anew each step, or null for none; validations are without",
     )
+    degradation: AnyDegradation | None = Field(
+        default=None,
+        exclude_if=lambda degradation: degradation is None,  # as of `groups`
+        description="LR is made anew from HR in each step, by the set of this name (realesrgan, ccsr, bsrgan, "
+        "bsrgan_plus, additive) or {set: NAME, KEY: ...}, see train.degradation.KEY; null: the store's LR; validations "
+        "are without",
+    )
     validate_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
     )
@@ -210,6 +218,18 @@ class TrainConfig(Params):
         for name in self.groups:
             if name not in spec.update_names:
                 raise InputError(f"{where}.groups: no update {name!r}{nearest(name, spec.update_names)}")
+
+    def check_degradation(self, spec: ObjectiveSpec, where: str) -> None:
+        """Raises InputError: LR is made anew, and the objective wants what a teacher makes of one that stays."""
+        if self.degradation is not None and {"mu", "mu_lr"} & set(spec.needs):
+            raise InputError(
+                f"{where}.degradation: makes other inputs in each step, and target {spec.target.kind!r} needs a "
+                "teacher's output of inputs that stay; leave one of them out"
+            )
+
+    def cut(self, scale: int) -> int:
+        """Side, in LR pixels, of what is cut out of a training image for a patch."""
+        return self.patch if self.degradation is None else cut_side(self.patch, scale)
 
     def changed(self, values: Mapping[str, Any], where: str) -> TrainConfig:
         """The same training with some fields replaced.
@@ -290,6 +310,7 @@ class TrialConfig(Params):
     @model_validator(mode="after")
     def _trains_its_objective(self) -> TrialConfig:
         self.train.check_groups(self.objective, "train")
+        self.train.check_degradation(self.objective, "train")
         if self.train.hr_patch is not None:
             raise ValueError(f"a trial has its patch in LR pixels (TrainConfig.at), got hr_patch {self.train.hr_patch}")
         noisy = self.objective.timesteps is not None

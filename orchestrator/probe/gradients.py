@@ -60,6 +60,7 @@ def scene(subject: Subject, weights: Weights, asked: Asked) -> Iterator[Scene]:
                 patch=config.train.patch,
                 teacher=config.teacher,
                 partner="partner" in config.objective.needs,
+                degradation=config.train.degradation,
                 device=device,
             )
 

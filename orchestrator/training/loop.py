@@ -250,6 +250,7 @@ class _Trial:
             patch=train.patch,
             teacher=config.teacher,
             partner="partner" in config.objective.needs,
+            degradation=train.degradation,
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.device,

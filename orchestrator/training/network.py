@@ -147,6 +147,7 @@ def mean_error(net: WithSigma, config: TrialConfig, store: PatchStore) -> float:
             step=train.steps + step,
             batch_size=BATCH,
             patch=train.patch,
+            degradation=train.degradation,
             device=device,
         )
         total += float((batch.hr - super_resolve(net, batch.lr).sr).abs().double().mean())

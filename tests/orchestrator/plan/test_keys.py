@@ -9,6 +9,7 @@ from objectives import LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import ObjectiveSpec, SigmaBranch
 from objectives.timesteps import Terminal
 from orchestrator.plan.keys import SECTIONS, keys_text
+from sr_models.hyper.degradation import SEATS, Round
 from sr_models.params import Params, search_range
 
 PREFIXED = [
@@ -18,6 +19,9 @@ PREFIXED = [
     ("sigma.", SigmaBranch),
     *(("timesteps.", cls) for cls in TIMESTEPS.values()),
     ("timesteps.terminal.", Terminal),
+    *(("train.degradation.", cls) for cls in SEATS.values()),
+    ("train.degradation.first.", Round),
+    ("train.degradation.second.", Round),
     *((f"models.{name}.", row.hyper) for name, row in sr_models.MODELS.items()),
 ]
 NOT_KEYS = {
@@ -32,6 +36,7 @@ NOT_KEYS = {
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
     "ResShiftHyper", "ShiftParams",  # of a network that no sweep trains yet
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
+    "_Drawn",  # likewise
 }  # fmt: skip
 
 
@@ -74,6 +79,8 @@ def test_seats_of_an_objective_are_those_that_are_listed():
 @pytest.mark.parametrize(
     "line",
     [
+        "  train.degradation.second.poisson factor of Poisson noise (second 0.05-2.5; ccsr 0.05-2, second 0.05-1): "
+        "[least, most] of a uniform draw, within 0 to 20 [default [0.05, 3]]",
         "  train.steps                  optimiser steps of a full run [default 1000; >= 2; <= 1000000000]",
         "  sigma.beta                   weight of the auxiliary loss, both terms in [0, 1], > 0 "
         "[default 0.01; > 0; searched over 0.001..0.1 log]",

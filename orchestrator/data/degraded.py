@@ -1,0 +1,52 @@
+"""A training pair whose LR is made anew from a crop of HR, by a degradation: where it is cut, and how it is turned.
+
+Where the patch is small, more than it is cut (`cut_side`), turned and degraded, and the patch taken out of that: its
+border is then none of what was blurred and coded. It is turned first: a codec's blocks and tables have a direction, and
+at test time pictures come unturned.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sr_models.hyper.degradation import Degradation, cut_side
+from sr_models.images.degrade import Pair, degrade
+
+
+class Place(NamedTuple):
+    """One patch: which image, its top left LR pixel there, and how it is turned (`store.dihedral`)."""
+
+    image: int
+    top: int
+    left: int
+    code: int
+
+
+def degraded_pair(
+    hr: np.ndarray, place: Place, patch: int, scale: int, how: Degradation, rng: np.random.Generator
+) -> Pair:
+    """The pair at a place, turned: uint8 HR (patch * scale, patch * scale, 3) and LR (patch, patch, 3).
+
+    Args:
+        hr: the whole image, uint8 (H, W, 3), at least `cut_side(patch, scale)` LR pixels a side.
+        patch: side in LR pixels.
+        rng: of the degradation, which the place does not depend on.
+    """
+    side = cut_side(patch, scale)
+    top, left = (
+        min(max(at - (side - patch) // 2, 0), whole // scale - side)
+        for at, whole in zip((place.top, place.left), hr.shape[:2], strict=True)
+    )
+    crop = hr[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
+    row, column = place.top - top, place.left - left
+    if place.code & 1:
+        crop, column = crop[:, ::-1], side - patch - column
+    if place.code & 2:
+        crop, row = crop[::-1], side - patch - row
+    if place.code & 4:
+        crop, row, column = crop.transpose(1, 0, 2), column, row
+    whole_hr, whole_lr = degrade(np.ascontiguousarray(crop), scale, how, rng)
+    rows, columns = slice(row * scale, (row + patch) * scale), slice(column * scale, (column + patch) * scale)
+    return Pair(whole_hr[rows, columns], whole_lr[row : row + patch, column : column + patch])
