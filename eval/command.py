@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import sr_models
 from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
@@ -21,7 +21,7 @@ from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.diffusion import ColourFix, Sampling
 
 if TYPE_CHECKING:
     from eval.metrics.scorer import Scorer
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 PROG = "python -m eval"
 
+_SAMPLING = ("sampler", "steps", "eta", "t_max", "t_min", "colour_fix")
 _MODEL_OPTIONS = (
     "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
-    "sampler", "steps", "eta", "t_max", "t_min", "crops",
+    *_SAMPLING, "crops",
 )  # fmt: skip
 CROPS = ("dream40o5", "dream64o8")
 """Names of `sr_models.inference.tiling.CROP_RULES`, which is behind torch."""
@@ -97,6 +98,7 @@ def parser() -> Parser:
     drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
     drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
     drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
+    drawn.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
     drawn.add_argument("--crops", choices=CROPS, help="DREAM's tiles, with one field of noise for the whole picture")
     return made
 
@@ -291,7 +293,7 @@ def _sampling(given: argparse.Namespace) -> Sampling | None:
     Raises:
         InputError: a value that is wrong, or an option that does not go with the network or another one.
     """
-    values = {name: getattr(given, name) for name in ("sampler", "steps", "eta", "t_max", "t_min")}
+    values = {name: getattr(given, name) for name in _SAMPLING}
     asked = {name: value for name, value in values.items() if value is not None}
     if sr_models.spec(given.model).family != "diffusion":
         for name in [*asked, *(["crops"] if given.crops is not None else [])]:
