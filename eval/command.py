@@ -36,7 +36,7 @@ _MODEL_OPTIONS = (
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
     *_SAMPLING, "crops",
 )  # fmt: skip
-CROPS = ("dream40o5", "dream64o8")
+CROPS = ("dream40o5", "dream64o8", "ccsr128o64", "ccsr128o64mean")
 """Names of `sr_models.inference.tiling.CROP_RULES`, which is behind torch."""
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
 
@@ -99,7 +99,7 @@ def parser() -> Parser:
     drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
     drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
     drawn.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
-    drawn.add_argument("--crops", choices=CROPS, help="DREAM's tiles, with one field of noise for the whole picture")
+    drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
     return made
 
 
