@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import sr_models
 from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
@@ -21,7 +21,7 @@ from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.diffusion import ColourFix, Sampling
 
 if TYPE_CHECKING:
     from eval.metrics.scorer import Scorer
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 PROG = "python -m eval"
 
-_SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump")
+_SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump", "colour_fix")
 _MODEL_OPTIONS = (
     "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
     *_SAMPLING, "crops",
 )  # fmt: skip
-CROPS = ("dream40o5", "dream64o8")
+CROPS = ("dream40o5", "dream64o8", "ccsr128o64", "ccsr128o64mean")
 """Names of `sr_models.inference.tiling.CROP_RULES`, which is behind torch."""
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
 
@@ -106,7 +106,8 @@ def parser() -> Parser:
         "--jump", choices=("first_used", "released"),
         help="truncated jumps to the noise level of its next call (default), or to the released code's",
     )  # fmt: skip
-    drawn.add_argument("--crops", choices=CROPS, help="DREAM's tiles, with one field of noise for the whole picture")
+    drawn.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
+    drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
     return made
 
 

@@ -102,6 +102,31 @@ class NoLoss(LossParams):
     needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
 
 
+class AdversarialBranch(Params):
+    """A PatchGAN discriminator beside L1 and a perceptual distance, with an adaptive weight (CCSR's stage 2)."""
+
+    channels: int = Field(default=64, ge=1, le=1024, description="of the discriminator's first layer")
+    norm: Literal["batch", "group"] = Field(
+        default="batch", description="of its layers; batch, as released, looks at a batch as a whole"
+    )
+    perceptual_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="of the perceptual distance; 0 where its network's weights are missing",
+    )
+    weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1000,
+        description="of the adversarial loss, in multiples of what makes it as steep as the rest at the last layer",
+    )
+    start: int = Field(default=1, ge=0, le=10**9, description="step from which the discriminator learns and counts")
+    divide_by_batch: bool = Field(
+        default=False, description="divide the mean of what is not adversarial by the batch size again, as released"
+    )
+
+
 class DiffusionLoss(LossParams):
     """Base of the losses on noisy states, in [-1, 1] and as the network's own space has them."""
 

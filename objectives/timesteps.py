@@ -102,4 +102,7 @@ class Range(Timesteps):
         return super().jump(T) if self.terminal and self.terminal.t_max is not None else self.steps(T)[1]
 
     def sampled(self, sampling: Sampling) -> Sampling:
-        return Sampling(sampler="truncated", steps=sampling.steps, t_max=self.t_max, t_min=self.t_min)
+        return Sampling(
+            sampler="truncated", steps=sampling.steps, t_max=self.t_max, t_min=self.t_min,
+            colour_fix=sampling.colour_fix,
+        )  # fmt: skip

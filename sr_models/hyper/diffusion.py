@@ -30,6 +30,9 @@ REDUCTION, LATENT = 4, 3
 SOLVERS = ("dpm_solver", "unipc")
 """Samplers that diffusers computes."""
 
+ColourFix = Literal["adain", "wavelet"]
+"""What a drawn picture takes of its LR's colours: each channel's mean and spread, or all but details."""
+
 _SEARCHED_START, _SEARCHED_END = SearchRange(low=1e-6, high=1e-4, log=True), SearchRange(low=5e-3, high=4e-2, log=True)
 
 
@@ -342,6 +345,12 @@ class Sampling(Params):
         default=None,
         description="noise level of truncated's jump: that of the next call, or the released code's, which may differ",
     )
+    colour_fix: ColourFix | None = Field(
+        default=None,
+        exclude_if=lambda fix: fix is None,  # so that rows and trials keep the names they had before
+        description="what the whole picture then takes of the enlarged LR: adain, each channel's mean and spread; "
+        "wavelet, all but details; null: nothing",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -374,7 +383,7 @@ class Sampling(Params):
             text += "eps"
         if self.t_max is not None:
             text += f"t{self.t_max:g}-{self.t_min:g}"
-        return text + "jump" * (self.jump == "released")
+        return text + "jump" * (self.jump == "released") + (self.colour_fix or "")
 
 
 _OWN: dict[str, dict[str, Any]] = {

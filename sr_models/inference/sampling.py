@@ -1,7 +1,9 @@
 """Pictures drawn from diffusion networks: one field of noise for a whole picture at each step, whatever its tiles.
 
 So what comes out depends on the picture, its seed and how it is sampled, and not on the batch or the order of tiles.
-Tiles are sampled side by side, as DREAM (https://arxiv.org/abs/2312.00210) cuts and pastes them, but with shared noise.
+Tiles are sampled side by side, as DREAM (https://arxiv.org/abs/2312.00210) cuts and pastes them, but with shared noise;
+or one state of the whole picture is, and at each step the guesses of its tiles are fused, as CCSR's code
+(https://github.com/csslc/CCSR) does.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from sr_models.diffusion.samplers import sample_state
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import Sampling
 from sr_models.images.operators import pad_to, pad_to_window
-from sr_models.inference.tiling import CropRule, crop_starts
+from sr_models.inference.tiling import CropRule, crop_starts, tile_starts, tile_weights
 from sr_models.rng import noise_field
 
 Run = Callable[[Tensor, Tensor, Level], Tensor]
@@ -41,6 +43,8 @@ def sample(
     Raises:
         InputError: as `sample_state`, or tiles that the network's windows do not divide.
     """
+    if crops is not None and crops.fused is not None:
+        return _fused(net, run, lr_BCHW, seeds, sampling, crops)
     height, width = lr_BCHW.shape[2:]
     if crops is None:
         x = pad_to_window(lr_BCHW, net.window)
@@ -72,6 +76,38 @@ def sample(
     return picture[..., : height * net.scale, : width * net.scale]
 
 
+def _fused(
+    net: Denoiser, run: Run, lr_BCHW: Tensor, seeds: Sequence[int], sampling: Sampling, crops: CropRule
+) -> Tensor:
+    """`sample` with one state for the whole picture, of which the network sees a tile at a time."""
+    height, width = lr_BCHW.shape[2:]
+    if crops.length % net.window or crops.overlap % net.window:
+        raise InputError(
+            f"tiles of {crops.length} LR pixels with an overlap of {crops.overlap}: this network needs multiples of "
+            f"{net.window}"
+        )
+    x = pad_to_window(pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width))), net.window)
+    corners = [*itertools.product(*(tile_starts(side, crops) for side in x.shape[2:]))]
+    length, size = crops.length, (crops.length * net.scale, crops.length * net.scale)
+    conditions = [net.encode(x[..., top : top + length, left : left + length], size) for top, left in corners]
+    noise = _Field(net, x, seeds, [(0, 0)], (x.shape[2] * net.scale, x.shape[3] * net.scale))
+    rows, columns = net.state_shape(size)[1:]
+    places = [(..., slice(top, top + rows), slice(left, left + columns)) for top, left in noise.places(corners)]
+    weight = tile_weights(crops, rows, columns).to(x)
+    total = torch.zeros(noise.shape[1:]).to(x)
+    for place in places:
+        total[place] += weight
+
+    def predict(state: Tensor, level: Level) -> Tensor:
+        out = torch.zeros_like(state)
+        for condition, place in zip(conditions, places, strict=True):
+            out[place] += weight * run(condition, state[place], level).float()
+        return out / total
+
+    state = sample_state(predict, Process.of(net.process), noise, sampling)
+    return net.decode(state)[..., : height * net.scale, : width * net.scale]
+
+
 def one_call(net: Denoiser, lr_BCHW: Tensor) -> Tensor:
     """What sampling does again and again, on states of nothing: it shows what a network takes."""
     size = lr_BCHW.shape[2] * net.scale, lr_BCHW.shape[3] * net.scale
@@ -99,5 +135,9 @@ class _Field:
         drawn = {seed: torch.from_numpy(noise_field(seed, self.shape, step)) for seed in self.seeds}
         fields = torch.stack([drawn[seed] for seed in self.seeds])
         height, width = self.seen
-        places = [(round(top * self.per_pixel[0]), round(left * self.per_pixel[1])) for top, left in self.corners]
-        return torch.cat([fields[..., top : top + height, left : left + width] for top, left in places]).to(self.like)
+        parts = [fields[..., top : top + height, left : left + width] for top, left in self.places(self.corners)]
+        return torch.cat(parts).to(self.like)
+
+    def places(self, corners: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Where LR pixels lie in the state."""
+        return [(round(top * self.per_pixel[0]), round(left * self.per_pixel[1])) for top, left in corners]

@@ -19,6 +19,7 @@ from sr_models.diffusion.process import Level
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import Sampling
 from sr_models.images.operators import check_images, pad_to_window
+from sr_models.inference.colour import fix_colour
 from sr_models.inference.cropping import adaptive_crops, cut, paste
 from sr_models.inference.sampling import sample
 from sr_models.inference.tiling import CROP_RULES, CropRule, run_tiles
@@ -162,6 +163,8 @@ def _drawn(net: Denoiser, lr_BCHW: Tensor, seeds: Sequence[int], options: Option
 
     assert options.sampling is not None
     sr = sample(net, run, lr_BCHW, seeds=seeds, sampling=options.sampling, crops=options.crop_rule)
+    if options.sampling.colour_fix is not None:
+        sr = fix_colour(options.sampling.colour_fix, sr, lr_BCHW)
     return sr.clamp(0, 1).contiguous()
 
 

@@ -366,7 +366,10 @@ def test_samplings_that_are_none_are_refused_in_one_line(
     assert said in lines[-1] and len(lines) == 1
 
 
-@pytest.mark.parametrize("extra", [["--steps", "3"], ["--sampler", "ddim"], ["--t-min", "0"], ["--crops", "dream40o5"]])
+@pytest.mark.parametrize(
+    "extra",
+    [["--steps", "3"], ["--sampler", "ddim"], ["--t-min", "0"], ["--crops", "dream40o5"], ["--colour-fix", "adain"]],
+)
 def test_other_networks_are_not_sampled(hr: Path, extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--model", "bicubic", "--scale", "2", "--hr", str(hr), *extra]) == 2
     assert f"{extra[0]} goes with diffusion networks, and bicubic is none" in capsys.readouterr().err

@@ -18,7 +18,9 @@ from torch.nn.functional import softplus
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from objectives import RECIPES, ObjectiveSpec
+from objectives.adversarial import AdversarialObjective
 from objectives.compose import LossTerms, Objective, Update, trainable
+from objectives.losses import AdversarialBranch
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.run import checkpoint, journal
@@ -317,6 +319,29 @@ def test_the_objectives_module_is_saved_and_never_exported(adversarial, store, t
     assert list(state["optimizer"]) == ["generator", "discriminator"]
     net, _ = load_checkpoint(tmp_path / "model")
     assert net.state_dict().keys() == state["model"].keys()
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_decoders_losses_and_patchgan_go_on_bit_for_bit(norm, adversarial, monkeypatch, store, tmp_path):
+    """Stopped at step 5 by the search, and begun again; the discriminator is in the checkpoint alone."""
+    branch = AdversarialBranch(channels=4, norm=norm, perceptual_weight=0)
+
+    def build(config: TrialConfig) -> AdversarialObjective:
+        return AdversarialObjective(config.objective, None, branch, lambda net: trainable(net)[-2])
+
+    monkeypatch.setattr(loop, "build_objective", build)
+    config = config_of(adversarial, store, patch=12)
+    run_trial(config, store, lambda step, _: "stop" if step == 5 else "continue", out_dir=tmp_path / "cut")
+    assert state_of(tmp_path / "cut")[".step"] == 5
+    for folder in ("cut", "whole"):
+        result = run_trial(config, store, lambda *_: "continue", out_dir=tmp_path / folder)
+        assert (result.status, result.step) == ("complete", 16)
+    cut, whole = (state_of(tmp_path / folder) for folder in ("cut", "whole"))
+    assert cut.keys() == whole.keys() and any(name.startswith(".objective.main.11.") for name in cut)
+    for where, value in cut.items():
+        assert torch.equal(value, whole[where]) if isinstance(value, Tensor) else value == whole[where], where
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+    assert metrics(tmp_path / "cut")[0].keys() >= {"train.generator.loss_adversarial", "train.generator.weight"}
 
 
 def test_every_updates_loss_must_stay_finite(adversarial, monkeypatch, store, tmp_path):

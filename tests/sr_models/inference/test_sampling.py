@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import sr_models
+from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import sample_state
 from sr_models.diffusion.sr3 import SR3
@@ -17,11 +18,12 @@ from sr_models.images.operators import pad_to_window
 from sr_models.inference import sampling as module
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options, super_resolve
-from sr_models.inference.tiling import CROP_RULES, CropRule, crop_starts
+from sr_models.inference.tiling import CROP_RULES, CropRule, crop_starts, tile_starts
 from sr_models.rng import noise_field
 
 ORACLE = Path(__file__).resolve().parents[4] / "shared" / "spec" / "oracles" / "idm_tiles_handover.npz"
 TINY = {"channels": 8, "mults": (1, 2), "attention": (), "blocks": 1, "dropout": 0.1, "groups": 4}
+PASTED = [rule for rule in CROP_RULES.values() if rule.fused is None]
 DDIM = Sampling(sampler="ddim", steps=4)
 
 
@@ -134,7 +136,7 @@ def test_dreams_crops_are_idms(case: int) -> None:
         assert (number == (named[:, 0] // len(columns) if axis == "row" else named % len(columns))).all()
 
 
-@pytest.mark.parametrize("rule", [CropRule(7, 3), CropRule(8, 1), CropRule(5, 0), *CROP_RULES.values()])
+@pytest.mark.parametrize("rule", [CropRule(7, 3), CropRule(8, 1), CropRule(5, 0), *PASTED])
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_crops_cover_any_side_once_and_stay_inside_their_tiles(rule: CropRule, scale: int) -> None:
     for size in range(rule.length, 3 * rule.length + 2):
@@ -144,6 +146,70 @@ def test_crops_cover_any_side_once_and_stay_inside_their_tiles(rule: CropRule, s
         assert all(one[1] == after[0] for one, after in itertools.pairwise(edges))
         assert all(at * scale <= first < last <= (at + rule.length) * scale for at, (first, last) in tiles)
         assert all(0 <= at <= size - rule.length for at, _ in tiles)
+
+
+class Latent(Denoiser):
+    """The stub of CCSR's tiles, on the states of pictures of eight times their size: tiles disagree by a ramp."""
+
+    scale, window = 1, 8
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a, self.b = a, b
+        self.process = ProcessParams(T=1000, schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clamp=False)
+        self.calls: list[tuple[torch.Tensor, int]] = []
+
+    def encode(self, lr_BCHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        pooled = torch.nn.functional.avg_pool2d(lr_BCHW, 8)
+        return 2 * torch.cat([pooled, pooled[:, :1]], 1) - 1
+
+    def state_shape(self, size: tuple[int, int]) -> tuple[int, int, int]:
+        return 4, size[0] // 8, size[1] // 8
+
+    def forward(self, condition: torch.Tensor, state_BCHW: torch.Tensor, level: Level) -> torch.Tensor:
+        self.calls.append((state_BCHW, int(level.t[0]) - 1))
+        height, width = state_BCHW.shape[2:]
+        ramp = torch.linspace(-0.1, 0.1, height)[:, None] + torch.linspace(-0.2, 0.2, width)
+        return self.a * state_BCHW + self.b * condition + ramp
+
+    def decode(self, state_BCHW: torch.Tensor) -> torch.Tensor:
+        return state_BCHW
+
+
+@pytest.mark.parametrize("fused", ["gaussian", "uniform"])
+def test_fused_tiles_are_ccsrs_call_by_call(fused, oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = oracle("ccsr_tiled_sampling")
+    told = {name.partition("/")[2]: arrays[name] for name in arrays if name.startswith(fused)}
+    noises = [told["x_T"], *told["noises_in_order"]]
+    monkeypatch.setattr(module, "noise_field", lambda seed, shape, step: noises[step][0])
+    net, (side, stride) = Latent(*arrays["stub_coef_x_clatent"].tolist()), arrays["tile_stride_latent"].tolist()
+    sampling = Sampling(sampler="truncated", steps=9, t_max=0.6667, t_min=0.3333)
+    rule = CropRule(8 * side, 8 * (side - stride), fused)
+    lr = torch.from_numpy(told["cond_img"])
+    state = module.sample(net, net, lr, seeds=(0,), sampling=sampling, crops=rule)
+    assert [t for _, t in net.calls] == told["network_timesteps"].tolist()
+    for (seen, _), wanted in zip(net.calls, told["network_inputs_tiles"], strict=True):
+        torch.testing.assert_close(seen, torch.from_numpy(wanted), rtol=0, atol=1e-4)
+    if fused == "gaussian":
+        torch.testing.assert_close(state, torch.from_numpy(told["output_x0_latent"]), rtol=0, atol=1e-4)
+    else:
+        corners = itertools.product(tile_starts(80, rule), tile_starts(112, rule))
+        parts = [state[..., i // 8 : i // 8 + side, j // 8 : j // 8 + side] for i, j in corners]
+        wanted = torch.from_numpy(told["decoded_tile_latents"])
+        torch.testing.assert_close(torch.stack(parts), wanted, rtol=0, atol=1e-4)
+
+
+def test_one_fused_tile_is_the_picture_and_several_are_a_batchs_parts(
+    net: SR3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr = torch.rand(2, 3, 8, 8)
+    monkeypatch.setitem(CROP_RULES, "one", CropRule(8, 4, "gaussian"))
+    monkeypatch.setitem(CROP_RULES, "many", CropRule(6, 2, "gaussian"))
+    torch.testing.assert_close(draw(net, lr, crops="one"), draw(net, lr), rtol=0, atol=1e-4)
+    whole = draw(net, lr, seeds=(1, 2), crops="many")
+    parts = torch.cat([draw(net, lr[i : i + 1], seeds=(i + 1,), crops="many") for i in range(2)])
+    torch.testing.assert_close(whole, parts, rtol=0, atol=1e-4)
+    assert draw(net, lr[..., :5, :], crops="many").shape == (2, 3, 20, 32)
 
 
 def test_crops_by_name_are_drawn(net: SR3) -> None:
@@ -162,7 +228,7 @@ def test_what_does_not_go_together_is_refused(net: SR3) -> None:
     with pytest.raises(InputError, match="self_ensemble is for networks of one pass"):
         Options(sampling=DDIM, self_ensemble=True)
     for given in ({"crops": "dream"}, {"crops": "dream40o5", "tile": 8}):
-        with pytest.raises(InputError, match="crops is one of dream40o5, dream64o8, of a diffusion network"):
+        with pytest.raises(InputError, match="crops is one of dream40o5, dream64o8, ccsr128o64, ccsr128o64mean, of a"):
             Options(sampling=DDIM, **given)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sampling goes with diffusion networks, got None for SR3"):
         super_resolve(net, torch.rand(1, 3, 8, 8))
@@ -171,6 +237,9 @@ def test_what_does_not_go_together_is_refused(net: SR3) -> None:
     wide = sr_models.build("sr3", 1, **TINY)
     with pytest.raises(InputError, match="tiles of 9 LR pixels: this network needs multiples of 2"):
         super_resolve(wide, torch.rand(1, 3, 8, 8), options=Options(sampling=DDIM, tile=7, overlap=1))
+    odd = CropRule(8, 3, "gaussian")
+    with pytest.raises(InputError, match="tiles of 8 LR pixels with an overlap of 3: this network needs multiples"):
+        module.sample(wide, wide, torch.rand(1, 3, 8, 8), seeds=(0,), sampling=DDIM, crops=odd)  # type: ignore[arg-type]
 
 
 def test_marks_and_columns_say_how_a_picture_was_drawn() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sr_models.inference.tiling import LiveBytes, bytes_per_pixel, run_tiles, spans
+from sr_models.inference.tiling import CropRule, LiveBytes, bytes_per_pixel, run_tiles, spans, tile_starts, tile_weights
 
 
 def test_spans_cover_each_side_once() -> None:
@@ -78,3 +78,16 @@ def test_what_a_pixel_takes_is_measured() -> None:
         return lr_BCHW * 2 + 1  # two tensors of the input's size at a time: 2 * 3 * 4 bytes a pixel
 
     assert bytes_per_pixel(forward, torch.rand(1, 3, 10, 12)) == 48, "as much again is the convolution library's"
+
+
+def test_fused_tiles_start_a_stride_apart_and_the_last_one_fits() -> None:
+    rule = CropRule(8, 4, "gaussian")
+    assert [tile_starts(size, rule) for size in (8, 10, 12, 14)] == [[0], [0, 2], [0, 4], [0, 4, 6]]
+
+
+def test_a_fused_tile_counts_most_in_its_middle() -> None:
+    weight = tile_weights(CropRule(8, 4, "gaussian"), 8, 8)
+    assert weight[4].argmax() in (3, 4) and weight[:, 3].argmax() == 4 and weight.min() > 0
+    torch.testing.assert_close(weight[:, 3], weight[:, 4])
+    torch.testing.assert_close(weight[3], weight[5])
+    assert torch.equal(tile_weights(CropRule(8, 4, "uniform"), 3, 5), torch.ones(3, 5))
