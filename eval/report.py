@@ -149,7 +149,7 @@ def score_pictures(
     lr: Path | None,
     globs: tuple[Sequence[str], Sequence[str]],
     name: str,
-    scale: int,
+    scale: float,
     scorer: Scorer,
     metrics: Sequence[str],
     strict: bool,
@@ -220,7 +220,7 @@ def score_pictures(
 
 
 def _matched(
-    hr_files: Sequence[Path], hr: Path, sr_files: Sequence[Path], folder: Path, scale: int
+    hr_files: Sequence[Path], hr: Path, sr_files: Sequence[Path], folder: Path, scale: float
 ) -> tuple[list[tuple[Path, Path]], list[Path], list[str]]:
     """(HR, SR) pairs, SR files without HR, and a line on each file that shares its name and on HR files without SR.
 
@@ -249,7 +249,7 @@ def _matched(
 
 
 def _score_picture(
-    sr_file: Path, hr_file: Path, lr_file: Path | None, scale: int, scorer: Scorer
+    sr_file: Path, hr_file: Path, lr_file: Path | None, scale: float, scorer: Scorer
 ) -> tuple[Row, list[Tensor]]:
     """One picture's row, and what the metrics of a whole set see of it: one draw, or nothing if none was asked for."""
     whole = read_image(hr_file)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from sr_models.networks.base import Network
 
 MOST_SCALE = 64
-"""Of a network of any scale: more is a slip of the keyboard."""
+"""Of factors that are not in a network's table: more is a slip of the keyboard."""
 
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         name="bicubic", family="regression", hyper=hyper.BicubicHyper,
         module="sr_models.networks.bicubic", cls="Bicubic",
-        scales=(1, 2, 3, 4, 8), trainable=False, counts={1: 0, 2: 0, 3: 0, 4: 0, 8: 0},
+        scales=(1, 2, 3, 4, 8), fractions=True, trainable=False, counts={1: 0, 2: 0, 3: 0, 4: 0, 8: 0},
         paper="Cubic convolution interpolation for digital image processing, https://doi.org/10.1109/TASSP.1981.1163711",
     ),
     "vdsr": ModelSpec(
@@ -124,7 +124,8 @@ MODELS: dict[str, ModelSpec] = {
     "idm": ModelSpec(
         name="idm", family="diffusion", hyper=diffusion.IDMHyper,
         module="sr_models.diffusion.idm", cls="IDM",
-        scales=(1, 2, 3, 4, 5, 8), any_scale=True, counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 99_801_670),
+        scales=(1, 2, 3, 4, 5, 8), any_scale=True, fractions=True,
+        counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 99_801_670),
         paper="Implicit diffusion models for continuous super-resolution, https://arxiv.org/abs/2303.16491",
     ),
 }  # fmt: skip
@@ -152,11 +153,10 @@ def check(name: str, scale: float, hyper: Mapping[str, Any]) -> NetworkHyper:
             hyperparameter.
     """
     found = spec(name)
-    if found.any_scale:
-        if not 1 <= scale <= MOST_SCALE:
-            raise InputError(f"model {name!r} has no scale {scale!r} (it has any from 1 to {MOST_SCALE})")
-    elif scale not in found.scales:
-        raise InputError(f"model {name!r} has no scale {scale!r} (it has {', '.join(map(str, found.scales))})")
+    whole = isinstance(scale, int)
+    if scale not in found.scales and not (1 <= scale <= MOST_SCALE and (found.any_scale if whole else found.fractions)):
+        other = f"; any other from 1 to {MOST_SCALE}" if found.any_scale else ""
+        raise InputError(f"model {name!r} has no scale {scale!r} (it has {', '.join(map(str, found.scales))}{other})")
     values = found.hyper.parse(hyper, f"model {name!r}")
     if isinstance(scale, int):
         values.check_scale(scale)

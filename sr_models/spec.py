@@ -23,7 +23,8 @@ class ModelSpec:
         hyper: its hyperparameters; the class takes each field as a keyword.
         scales: the upscaling factors it exists for.
         paper: title and address.
-        any_scale: True for a network that takes any factor from 1 on, fractions too, with the same weights.
+        any_scale: True for a network that takes any factor with the same weights.
+        fractions: True for one that takes factors that are no whole number, such as 2.5.
         window: sides of the LR input are padded to a multiple of this.
         trainable: False for a row that is only ever scored.
         batch_statistics: True for a network whose training looks at a batch as a whole (BatchNorm), so that its parts,
@@ -39,6 +40,7 @@ class ModelSpec:
     scales: tuple[int, ...]
     paper: str
     any_scale: bool = False
+    fractions: bool = False
     window: int = 1
     trainable: bool = True
     batch_statistics: bool = False

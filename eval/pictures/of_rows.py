@@ -36,7 +36,7 @@ def draw_image(folder: Path, benchmark: Benchmark, scored: Scored, *, name: str,
     metrics = list(row["per_draw"])[:_SHOWN_SCORES]
     label = name if row["deterministic"] else f"{name}, draw 0 of {row['draws']}"
     panels: list[Panel] = [("LR", scored.lr, None)]
-    if scale in sr_models.spec("bicubic").scales and name != "bicubic":
+    if name != "bicubic":
         enlarged = super_resolve(sr_models.build("bicubic", scale), to_float(scored.lr)).sr
         values = scorer.image(enlarged, to_float(scored.hr), to_float(scored.lr), None)
         panels.append(("bicubic", to_uint8(enlarged)[0], {m: float(values[m][0]) for m in metrics if m in values}))

@@ -15,6 +15,8 @@ from torch.nn import functional
 import sr_models
 from sr_models.diffusion.idm import IDM, EqualConv, EqualLinear, ImplicitUpsample, nearest
 from sr_models.diffusion.process import Level
+from sr_models.hyper.diffusion import Sampling
+from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import parameters
 
 SPEC = Path(__file__).resolve().parents[4] / "shared" / "spec"
@@ -202,7 +204,7 @@ def test_a_plan_knows_the_cost_of_a_call(changes):
 @pytest.mark.parametrize(
     ("scale", "values", "said"),
     [
-        (0.5, {}, r"model 'idm' has no scale 0\.5 \(it has any from 1 to 64\)"),
+        (0.5, {}, r"model 'idm' has no scale 0\.5 \(it has 1, 2, 3, 4, 5, 8; any other from 1 to 64\)"),
         (100, {}, "has no scale 100"),
         (4, {"highest_scale": 1}, "highest_scale: .*greater than 1"),
         (4, {"channels": 48}, "channels must be a multiple of groups"),
@@ -213,3 +215,13 @@ def test_impossible_networks_are_refused(scale, values, said):
         sr_models.check("idm", scale, values)
     with pytest.raises(sr_models.InputError, match=r"'sr3' has no scale 2\.5 \(it has 1, 2, 3, 4, 5, 8\)"):
         sr_models.check("sr3", 2.5, {})
+
+
+def test_pictures_of_any_scale_and_size_are_drawn_whole():
+    lr = torch.rand(1, 3, 6, 9)
+    for scale, size in ((2, (12, 18)), (2.5, (15, 23)), (3, (18, 27)), (4, (24, 36))):
+        sampling = Sampling(sampler="idm_ddim", steps=3)
+        sr = super_resolve(tiny(scale), lr, options=Options(sampling=sampling)).sr
+        assert sr.shape == (1, 3, *size) and sr.isfinite().all()
+    with pytest.raises(sr_models.InputError, match=r"tiles are for whole scales, got 2\.5"):
+        super_resolve(tiny(2.5), lr, options=Options(sampling=Sampling(steps=2), tile=4, overlap=0))
