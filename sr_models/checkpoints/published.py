@@ -119,7 +119,7 @@ _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # wha
 
 
 def load_weights(
-    path: Path | str, *, model: str, scale: int, hyper: Mapping[str, Any], key: str | None = None
+    path: Path | str, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None = None
 ) -> Network | WithSigma:
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
