@@ -1,7 +1,8 @@
 """Test sets on disk: HR images, with LR files that exist (Set5, Set14, ...) or LR made by a named bicubic kernel.
 
 HR is cropped to a multiple of the scale before anything else, as MATLAB's `modcrop` does in the SR literature
-(e.g. https://arxiv.org/abs/1501.00092). The hashes say which pixels a score was measured on.
+(e.g. https://arxiv.org/abs/1501.00092), and at a fraction p / q to a multiple of p, so that HR = scale x LR exactly.
+The hashes say which pixels a score was measured on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sr_models.images.files import (
 from sr_models.images.operators import KERNEL, KERNELS, downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes, pair_folder, surplus_text
 from sr_models.params import Params, nearest
+from sr_models.scales import hr_step, lr_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Benchmark:
     """A test set at one scale. `kernel` is "files" where LR files exist, else the id of the kernel that makes LR."""
 
     name: str
-    scale: int
+    scale: float
     kernel: str
     pairs: tuple[Pair, ...]
     left_out: tuple[str, ...] = ()
@@ -103,8 +105,9 @@ class Benchmark:
 
     def _cut(self, pair: Pair, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(lr, hr) of a pair whose HR file has these pixels."""
-        if min(whole.shape[:2]) < self.scale:
-            raise InputError(f"image {str(pair.hr)!r}: a side is smaller than the scale {self.scale}")
+        if min(whole.shape[:2]) < (step := hr_step(self.scale)):
+            whole_sides = "" if step == self.scale else f", of which whole pixels begin with {step} of HR"
+            raise InputError(f"image {str(pair.hr)!r}: a side is smaller than the scale {self.scale}{whole_sides}")
         hr = modcrop(whole, self.scale)
         if pair.lr is None:
             return downscale(hr, self.scale, self.kernel), hr
@@ -116,7 +119,9 @@ class Benchmark:
     def lr_sizes(self) -> dict[str, tuple[int, int]]:
         """name -> sides of the LR image, as the HR file's header has them; decodes nothing."""
         sides = {pair.name: image_size(pair.hr) for pair in self.pairs}
-        return {name: (height // self.scale, width // self.scale) for name, (height, width) in sides.items()}
+        return {
+            name: (lr_side(height, self.scale), lr_side(width, self.scale)) for name, (height, width) in sides.items()
+        }
 
     @cached_property
     def all_facts(self) -> dict[str, Facts]:
@@ -141,7 +146,7 @@ class Benchmark:
 
 def load(
     name: str,
-    scale: int,
+    scale: float,
     hr: Path,
     lr: Path | None = None,
     *,
@@ -153,7 +158,7 @@ def load(
 
     Args:
         name: what the set is called in scores.
-        scale: the upscaling factor.
+        scale: the upscaling factor; a whole one is an int.
         hr, lr: folders (searched recursively). Files are paired by name; without `lr`, LR is made with `kernel`.
         include, exclude: globs on HR file names; LR files, which may be named otherwise, follow their HR.
 

@@ -22,6 +22,7 @@ from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ColourFix, Sampling
+from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:
     from eval.metrics.scorer import Scorer
@@ -53,7 +54,9 @@ def parser() -> Parser:
     scored = made.add_mutually_exclusive_group(required=True)
     scored.add_argument("--model", metavar="NAME", help="a network, with --weights unless it has none (bicubic)")
     scored.add_argument("--images", metavar="DIR", type=Path, help="SR pictures to score as they are")
-    made.add_argument("--scale", metavar="S", type=int, required=True, help="upscaling factor; 1: LR is as large as HR")
+    made.add_argument(
+        "--scale", metavar="S", required=True, help="upscaling factor, such as 4 or 2.5; 1: LR is as large as HR"
+    )
     made.add_argument("--hr", metavar="DIR", type=Path, required=True, help="HR images")
     made.add_argument("--lr", metavar="DIR", type=Path, help="LR images (a model's are made from HR without them)")
     for name, does in (("--include", "take only"), ("--exclude", "leave out")):
@@ -128,8 +131,7 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
     """
     protocol = get_protocol(given.protocol, "--protocol")
     metrics = tuple(chosen(given.metrics, protocol))
-    if given.scale < 1:
-        raise InputError(f"--scale must be at least 1, got {given.scale}")
+    given.scale = parse_scale(given.scale, "--scale")
     if given.model is None:
         _check_pictures(given)
         return PicturesRequest(

@@ -7,6 +7,7 @@ Every score carries its protocol's id, so numbers of different protocols never s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -185,8 +186,8 @@ class Protocol(Params):
     )
     border: Literal["scale"] | int = Field(
         default="scale",
-        description="Pixels cropped a side before images are compared; 'scale' = the factor. Consistency, FID and KID "
-        "see whole images.",
+        description="Pixels cropped a side before images are compared; 'scale' = the factor, rounded up. Consistency, "
+        "FID and KID see whole images.",
     )
     luma: Luma = Field(
         default="y",
@@ -261,11 +262,11 @@ class Protocol(Params):
             raise ValueError(f"fid_patch and fid_stride go together, got {self.fid_patch} and {self.fid_stride}")
         return self
 
-    def shave(self, scale: int) -> int:
-        """Pixels cropped from each side at `scale`."""
-        return scale if self.border == "scale" else self.border
+    def shave(self, scale: float) -> int:
+        """Pixels cropped from each side at `scale`, rounded up."""
+        return math.ceil(scale) if self.border == "scale" else self.border
 
-    def id(self, scale: int) -> str:
+    def id(self, scale: float) -> str:
         """Name of the exact recipe at `scale`, such as `classical-y-b4`; different recipes have different ids.
 
         Luma and border are always spelt out; everything else where it differs from the default. How SR was computed

@@ -57,7 +57,7 @@ def score_model(
     options: Options,
     save_in: Path | None,
     pictures_in: Path | None,
-    trained_scale: int | None = None,
+    trained_scale: float | None = None,
 ) -> Evaluation:
     """Super-resolve and score every image of a test set, on the device that holds the model.
 
@@ -119,7 +119,7 @@ def model_report(
     lr_sha256: str | None,
     options: Options,
     refused: Sequence[str],
-    trained_scale: int | None = None,
+    trained_scale: float | None = None,
 ) -> Evaluation:
     """The report of rows that exist, wherever they were computed.
 
@@ -156,7 +156,7 @@ def score_pictures(
     lr: Path | None,
     globs: tuple[Sequence[str], Sequence[str]],
     name: str,
-    scale: int,
+    scale: float,
     scorer: Scorer,
     metrics: Sequence[str],
     strict: bool,
@@ -227,7 +227,7 @@ def score_pictures(
 
 
 def _matched(
-    hr_files: Sequence[Path], hr: Path, sr_files: Sequence[Path], folder: Path, scale: int
+    hr_files: Sequence[Path], hr: Path, sr_files: Sequence[Path], folder: Path, scale: float
 ) -> tuple[list[tuple[Path, Path]], list[Path], list[str]]:
     """(HR, SR) pairs, SR files without HR, and a line on each file that shares its name and on HR files without SR.
 
@@ -256,7 +256,7 @@ def _matched(
 
 
 def _score_picture(
-    sr_file: Path, hr_file: Path, lr_file: Path | None, scale: int, scorer: Scorer
+    sr_file: Path, hr_file: Path, lr_file: Path | None, scale: float, scorer: Scorer
 ) -> tuple[Row, list[Tensor]]:
     """One picture's row, and what the metrics of a whole set see of it: one draw, or nothing if none was asked for."""
     whole = read_image(hr_file)

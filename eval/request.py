@@ -18,7 +18,8 @@ class Request:
     protocol: Protocol
     """With the number of draws that was asked for."""
     metrics: tuple[str, ...]
-    scale: int
+    scale: float
+    """A whole one is an int."""
     hr: Path
     lr: Path | None
     include: tuple[str, ...]

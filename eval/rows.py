@@ -53,7 +53,8 @@ class Identity:
     objective: str
     target: str
     loss: str
-    scale: int
+    scale: float
+    """A whole one is an int."""
     fingerprint: str
     """Of the trial that made the weights, with "@" and the step of one that is under way; "" for no trial of ours."""
     seed: int
@@ -61,7 +62,7 @@ class Identity:
     """"raw", "ema", "none", or "released" where a file does not say which of the first two it holds."""
     network: str
     """The key of `sr_models.MODELS` behind the model's label."""
-    trained_scale: int | None = None
+    trained_scale: float | None = None
     """That the weights were trained at, where it is another one than `scale`, which they are scored at."""
 
 
@@ -171,10 +172,10 @@ SCHEMA = pa.schema(
 """A metric that was not asked for, or could not be computed, is null; `not_computed` is a JSON object of the reasons.
 
 `image` is "" in the row of a whole set, which holds what has no value an image (FID, KID); its `details` are a JSON
-object of what those rest on. `step` is that of the training which the weights are of, null for its end or for none;
-`trained_scale` is null where it is `scale`; `images` is how many the set has, `tile` is null where a picture was
-computed whole, `crops` to `steps` where no diffusion network drew it, `key` where rows are of pictures that no network
-of ours made.
+object of what those rest on. Scales are floats in a file of one that is a fraction. `step` is that of the training
+which the weights are of, null for its end or for none; `trained_scale` is null where it is `scale`; `images` counts all
+of the set; `tile` is null where a picture was computed whole, `crops` to `steps` where no diffusion network drew it,
+`key` where rows are of pictures that no network of ours made.
 """
 
 
@@ -187,7 +188,12 @@ def write_rows(path: Path, subject: Subject, rows: Sequence[Mapping[str, Any]], 
     """
     common = {**asdict(subject.identity), "versions": versions}
     common |= {"weights_sha256": subject.weights_sha256, "hyper": subject.hyper}
-    table = pa.Table.from_pylist([_plain({**common, **row}) for row in rows], schema=SCHEMA)
+    plain = [_plain({**common, **row}) for row in rows]
+    schema = SCHEMA
+    for name in ("scale", "trained_scale"):
+        if any(isinstance(row[name], float) for row in plain):
+            schema = schema.set(schema.get_field_index(name), pa.field(name, pa.float64()))
+    table = pa.Table.from_pylist(plain, schema=schema)
     table = table.replace_schema_metadata({_SHA256: digest(table.to_pylist())})
     with replacing(path) as part:
         pq.write_table(table, part, write_page_checksum=True)

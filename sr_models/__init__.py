@@ -15,10 +15,13 @@ from sr_models.spec import ModelSpec
 if TYPE_CHECKING:
     from sr_models.networks.base import Network
 
+MOST_SCALE = 64
+"""Of factors that are not in a network's table: more is a slip of the keyboard."""
+
 MODELS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         name="bicubic", family="regression", hyper=hyper.BicubicHyper,
-        module="sr_models.networks.bicubic", cls="Bicubic", any_scale=True,
+        module="sr_models.networks.bicubic", cls="Bicubic", any_scale=True, fractions=True,
         scales=(1, 2, 3, 4, 8), trainable=False, counts={1: 0, 2: 0, 3: 0, 4: 0, 8: 0},
         paper="Cubic convolution interpolation for digital image processing, https://doi.org/10.1109/TASSP.1981.1163711",
     ),
@@ -118,6 +121,13 @@ MODELS: dict[str, ModelSpec] = {
         scales=(1, 2, 3, 4, 5, 8), counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 97_807_491),
         paper="Image super-resolution via iterative refinement, https://arxiv.org/abs/2104.07636",
     ),
+    "idm": ModelSpec(
+        name="idm", family="diffusion", hyper=diffusion.IDMHyper,
+        module="sr_models.diffusion.idm", cls="IDM",
+        scales=(1, 2, 3, 4, 5, 8), any_scale=True, fractions=True,
+        counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 99_801_670),
+        paper="Implicit diffusion models for continuous super-resolution, https://arxiv.org/abs/2303.16491",
+    ),
 }  # fmt: skip
 
 
@@ -132,18 +142,24 @@ def spec(name: str) -> ModelSpec:
     return MODELS[name]
 
 
-def check(name: str, scale: int, hyper: Mapping[str, Any]) -> NetworkHyper:
+def check(name: str, scale: float, hyper: Mapping[str, Any]) -> NetworkHyper:
     """The model's complete hyperparameters, if such a network can be built; imports no torch.
+
+    Args:
+        scale: a whole one is an int; fractions are for networks of any scale.
 
     Raises:
         InputError: unknown model, a scale it lacks (in general or with these values), an unknown or illegal
             hyperparameter.
     """
     found = spec(name)
-    if scale not in found.scales and not found.any_scale:
-        raise InputError(f"model {name!r} has no scale {scale!r} (it has {', '.join(map(str, found.scales))})")
+    whole = isinstance(scale, int)
+    if scale not in found.scales and not (1 <= scale <= MOST_SCALE and (found.any_scale if whole else found.fractions)):
+        other = f"; any other from 1 to {MOST_SCALE}" if found.any_scale else ""
+        raise InputError(f"model {name!r} has no scale {scale!r} (it has {', '.join(map(str, found.scales))}{other})")
     values = found.hyper.parse(hyper, f"model {name!r}")
-    values.check_scale(scale)
+    if isinstance(scale, int):
+        values.check_scale(scale)
     return values
 
 
@@ -165,12 +181,12 @@ def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_widt
     return values.multiply_adds(scale) + head * (scale / to_go) ** 2
 
 
-def build(name: str, scale: int, **hyper: Any) -> Network:
+def build(name: str, scale: float, **hyper: Any) -> Network:
     """A freshly initialised network; its weights are drawn from torch's current generator.
 
     Args:
         name: a key of `MODELS`.
-        scale: upscaling factor.
+        scale: upscaling factor, as in `check`.
         hyper: fields of the model's hyperparameter class; the rest keep the published values.
 
     Raises:

@@ -23,6 +23,8 @@ class Size:
         entries: by scale, the sheet's entry that the number of parameters equals.
         counts: parameters by scale; empty for the defaults, whose counts are in `MODELS`.
         printed: by scale, the number as printed.
+        unbuilt: of the sheet's number, parameters of layers that the release holds and computes nothing with; our
+            network lacks them.
         source: where it is printed, if the sheet has no entry for it.
         differs: why the printed number is another one, where it is.
     """
@@ -32,6 +34,7 @@ class Size:
     entries: Mapping[int, Entry] = field(default_factory=dict)
     counts: Mapping[int, int] = field(default_factory=dict)
     printed: Mapping[int, str] = field(default_factory=dict)
+    unbuilt: int = 0
     source: str = ""
     differs: str = ""
 
@@ -146,6 +149,7 @@ SIZES: tuple[Size, ...] = (
         model="sr3", hyper={"mults": (1, 2, 4, 8, 16), "attention": (), "blocks": 1, "groups": 16, "dropout": 0.0},
         counts=_any(155_334_339, 8), entries=_all("SR3", "64_512(x8)", 8),
     ),
+    Size(model="idm", entries=_all("IDM", "total_in_optimizer", 1, 2, 3, 4, 5, 8), unbuilt=16_789_215),
     Size(model="imdn_as", entries=_all("IMDN_AS", "any", 1, 2, 3, 4, 8)),
 )  # fmt: skip
 

@@ -25,6 +25,7 @@ class ModelSpec:
         any_scale: True for a network that works on LR enlarged to HR's size: its weights know nothing of the scale, so
             those of one are scored at every other.
         paper: title and address.
+        fractions: True for one that takes factors that are no whole number, such as 2.5.
         window: sides of the LR input are padded to a multiple of this.
         trainable: False for a row that is only ever scored.
         batch_statistics: True for a network whose training looks at a batch as a whole (BatchNorm), so that its parts,
@@ -39,8 +40,9 @@ class ModelSpec:
     hyper: type[NetworkHyper]
     scales: tuple[int, ...]
     paper: str
-    window: int = 1
     any_scale: bool = False
+    fractions: bool = False
+    window: int = 1
     trainable: bool = True
     batch_statistics: bool = False
     counts: dict[int, int] = field(default_factory=dict)

@@ -47,7 +47,7 @@ MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; 
     "orchestrator": "sr_models/* objectives/* eval/* cluster/* orchestrator/*",
 }
 ROOT_FILES = {  # files at the root of a package that its wings stand on: rooms of their own
-    "sr_models/ground": ("command", "errors", "files", "hashing", "params", "rng", "text_table", "yaml_text"),
+    "sr_models/ground": ("command", "errors", "files", "hashing", "params", "rng", "scales", "text_table", "yaml_text"),
     "eval/ground": ("benchmarks", "protocol", "rows"),
     "eval/score": ("score",),
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ def _similarity(x: Tensor, y: Tensor, data_range: float, window: _Window) -> Ten
 
 
 def score(
-    sr_BCHW: Tensor, hr_BCHW: Tensor, *, scale: int, protocol: Protocol, metrics: Sequence[str]
+    sr_BCHW: Tensor, hr_BCHW: Tensor, *, scale: float, protocol: Protocol, metrics: Sequence[str]
 ) -> dict[str, list[float]]:
     """Compare float RGB images in [0, 1] as `protocol` says.
 
@@ -166,7 +167,7 @@ def score(
     return scores
 
 
-def check_size(height: int, width: int, *, scale: int, protocol: Protocol, metrics: Sequence[str]) -> None:
+def check_size(height: int, width: int, *, scale: float, protocol: Protocol, metrics: Sequence[str]) -> None:
     """Hold that images of a size can be compared as `protocol` says.
 
     Raises:
@@ -182,7 +183,7 @@ def consistency(sr_BCHW: Tensor, lr_BCHW: Tensor, *, kernel: str, uint8: bool) -
     """How far SR, shrunk again, is from the LR it was made from: MSE x 1e5 of images in [0, 1], over all channels.
 
     Args:
-        sr_BCHW, lr_BCHW: float RGB in [0, 1]; a side of SR is the same multiple of LR's both ways.
+        sr_BCHW, lr_BCHW: float RGB in [0, 1]; a side of SR is LR's times the same factor both ways.
         kernel: what shrinks: a key of `sr_models.images.operators.KERNELS`, or "pil" (Pillow's bicubic).
         uint8: round SR to 8 bits, before and after; otherwise shrink and compare it in float, which "pil" cannot.
 
@@ -193,26 +194,26 @@ def consistency(sr_BCHW: Tensor, lr_BCHW: Tensor, *, kernel: str, uint8: bool) -
         InputError: sizes that do not go together, or "pil" without uint8.
     """
     height, width = lr_BCHW.shape[-2:]
-    scale = sr_BCHW.shape[-1] // width
-    if scale < 1 or sr_BCHW.shape != (*lr_BCHW.shape[:2], height * scale, width * scale):
+    ratio = Fraction(sr_BCHW.shape[-1], width)
+    if ratio < 1 or sr_BCHW.shape != (*lr_BCHW.shape[:2], height * ratio, width * ratio):
         raise InputError(
             f"SR must be a multiple of LR in size, got {tuple(sr_BCHW.shape)} and {tuple(lr_BCHW.shape)} (B, C, H, W)"
         )
     if kernel == "pil" and not uint8:
         raise InputError("consistency by Pillow's bicubic works on 8-bit pictures, and the protocol keeps SR in float")
     if uint8:
-        shrunk = torch.cat([to_float(_shrink(sr, scale, kernel)) for sr in to_uint8(sr_BCHW)]).to(lr_BCHW.device)
+        shrunk = torch.cat([to_float(_shrink(sr, ratio, kernel)) for sr in to_uint8(sr_BCHW)]).to(lr_BCHW.device)
     else:
-        shrunk = resize_float(sr_BCHW.clamp(0, 1).double(), 1 / scale, border=KERNELS[kernel][0])
+        shrunk = resize_float(sr_BCHW.clamp(0, 1).double(), float(1 / ratio), border=KERNELS[kernel][0])
     return (shrunk.double() - lr_BCHW.double()).square().mean((1, 2, 3)) * 1e5
 
 
-def _shrink(image: np.ndarray, scale: int, kernel: str) -> np.ndarray:
+def _shrink(image: np.ndarray, ratio: Fraction, kernel: str) -> np.ndarray:
     if kernel == "pil":
-        size = image.shape[1] // scale, image.shape[0] // scale
+        size = int(image.shape[1] / ratio), int(image.shape[0] / ratio)
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     border, round_between = KERNELS[kernel]
-    return resize(image, 1 / scale, border=border, round_between=round_between)
+    return resize(image, float(1 / ratio), border=border, round_between=round_between)
 
 
 def inside(image_BCHW: Tensor, shave: int) -> Tensor:

@@ -50,7 +50,7 @@ class Scorer:
         protocol: Protocol,
         metrics: Sequence[str],
         *,
-        scale: int,
+        scale: float,
         device: torch.device | str = "cpu",
         weights_dir: Path | None = None,
         strict: bool = False,

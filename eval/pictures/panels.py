@@ -235,8 +235,9 @@ def _violin(axes: Axes, x: float, width: float, values: np.ndarray, colour: str,
 
 
 def _magnify(image: np.ndarray, whole: np.ndarray, label: str) -> np.ndarray:
-    """Repeat pixels until `image` has the size of `whole`."""
-    factor = whole.shape[0] // image.shape[0]
-    if (image.shape[0] * factor, image.shape[1] * factor) != whole.shape[:2]:
-        raise InputError(f"panel {label!r} of {image.shape[:2]} px is no whole fraction of HR, {whole.shape[:2]} px")
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    """Repeat pixels until `image` has the size of `whole`; at a fraction some more often than others."""
+    (height, width), (wanted_height, wanted_width) = image.shape[:2], whole.shape[:2]
+    if height > wanted_height or height * wanted_width != width * wanted_height:
+        raise InputError(f"panel {label!r} of {image.shape[:2]} px is no fraction of HR, {whole.shape[:2]} px")
+    rows = np.arange(wanted_height) * height // wanted_height
+    return image[rows][:, np.arange(wanted_width) * width // wanted_width]

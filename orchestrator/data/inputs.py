@@ -189,7 +189,7 @@ def local(path: str) -> str | Path:
     return localise(path, cache_folder()) if is_uri(path) else path
 
 
-def load_benchmark(name: str, source: BenchmarkSource, scale: int) -> Benchmark:
+def load_benchmark(name: str, source: BenchmarkSource, scale: float) -> Benchmark:
     """The test set that a located source names, at one scale.
 
     Raises:

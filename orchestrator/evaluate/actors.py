@@ -215,7 +215,7 @@ def network_of(access: Access, job: Job, device: str) -> Network | WithSigma:
 
 @functools.lru_cache(maxsize=2)
 def _network(
-    access: Access, checkpoint: str | None, name: str, scale: int, hyper: str, sha256: str | None, device: str
+    access: Access, checkpoint: str | None, name: str, scale: float, hyper: str, sha256: str | None, device: str
 ) -> Network | WithSigma:
     values = json.loads(hyper)
     if checkpoint is None:
@@ -233,13 +233,13 @@ def benchmark_of(job: Job) -> Benchmark:
 
 
 @functools.lru_cache(maxsize=8)
-def _benchmark(name: str, source: BenchmarkSource, scale: int) -> Benchmark:
+def _benchmark(name: str, source: BenchmarkSource, scale: float) -> Benchmark:
     return weathered(lambda: load_benchmark(name, source, scale))
 
 
 @functools.lru_cache(maxsize=2)
 def _warm_metrics(
-    protocol: Protocol, metrics: tuple[str, ...], scale: int, kernel: str, weights_dir: str | None, device: str
+    protocol: Protocol, metrics: tuple[str, ...], scale: float, kernel: str, weights_dir: str | None, device: str
 ) -> Scorer:
     folder = Path(weights_dir) if weights_dir else None
     return Scorer(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)

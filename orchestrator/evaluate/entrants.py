@@ -74,7 +74,7 @@ def jobs(entrants: Sequence[Entrant], evaluation: EvaluationConfig, inputs: Inpu
     return made
 
 
-def bicubic(scale: int) -> Entrant:
+def bicubic(scale: float) -> Entrant:
     """The row that gains are measured from."""
     who = Identity(f"x{scale}/bicubic/-", "bicubic", "-", "-", "-", scale, "", -1, "none", "bicubic")
     hyper = json.dumps(sr_models.check("bicubic", scale, {}).model_dump(), sort_keys=True)

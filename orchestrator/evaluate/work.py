@@ -201,7 +201,7 @@ class Planned:
 
 
 def plan(
-    jobs: Sequence[Job], benchmarks: Mapping[tuple[str, int], Benchmark], access: Access, *, strict: bool = False
+    jobs: Sequence[Job], benchmarks: Mapping[tuple[str, Any], Benchmark], access: Access, *, strict: bool = False
 ) -> list[Planned]:
     """Find out what each image is, as its files are now, and which metrics can be computed.
 

@@ -116,7 +116,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path | str, *, output: Literal["sr", "noise"] = "sr", scale: int | None = None
+    folder: Path | str, *, output: Literal["sr", "noise"] = "sr", scale: float | None = None
 ) -> tuple[Network | WithSigma, CheckpointInfo]:
     """Rebuild what `save_checkpoint` wrote, on the CPU, in training mode.
 
@@ -150,7 +150,7 @@ def load_checkpoint(
     return module, info
 
 
-def _module(info: CheckpointInfo, scale: int, where: str) -> Network | WithSigma:
+def _module(info: CheckpointInfo, scale: float, where: str) -> Network | WithSigma:
     net = sr_models.build(info.model, scale, **info.hyper)
     if isinstance(net, Denoiser) != (info.process is not None):
         has = "no" if info.process is None else "a"

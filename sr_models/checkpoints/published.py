@@ -35,11 +35,14 @@ class Naming:
         layers: pattern of a whole layer name -> our name; {blocks} and {inner} stand for the number of blocks in the
             body and in a group of the body, which our names count on from.
         implied: prefixes of our keys that such a file does not hold, because their values are constants there.
+        unused: patterns of layer names that such a file holds and its code computes nothing with; {last} stands for the
+            last level of IDM's pyramid.
     """
 
     mark: str
     layers: dict[str, str]
     implied: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 _MEAN_SHIFTS = ("sub_mean.", "add_mean.")
@@ -90,7 +93,22 @@ _ESRGAN_OLD = Naming(  # x4 only
         r"model\.10": "conv_last",
     },
 )
+_IDM = Naming(
+    mark="denoise_fn.downs.0.weight",
+    layers={r"denoise_fn\.(.+)": r"\1"},
+    unused=(
+        r"denoise_fn\.final_(down1|down2|styleconv)\.\d",
+        r"denoise_fn\.final_linear",
+        r"denoise_fn\.ups\.\d+\.style(\.modulated_conv(\.modulation)?)?",
+        r"denoise_fn\.conv_body_down\.{last}\.\d",
+        r"denoise_fn\.condition_(scale1|scale2)\.0",
+        r"denoise_fn\.condition_shift\.0\.0",
+        r"encoder\.(sub|add)_mean",
+        r"imnet(\.\w+)*",
+    ),
+)
 NAMINGS: dict[str, tuple[Naming, ...]] = {
+    "idm": (_IDM,),
     "edsr_baseline": (_BASICSR_EDSR,),
     "edsr": (_BASICSR_EDSR,),
     "noisy_edsr": (_BASICSR_EDSR,),
@@ -102,7 +120,7 @@ _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # wha
 
 
 def load_weights(
-    path: Path | str, *, model: str, scale: int, hyper: Mapping[str, Any], key: str | None = None
+    path: Path | str, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None = None
 ) -> Network | WithSigma:
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
@@ -141,7 +159,7 @@ def load_weights(
         net.process = recorded or net.process
         state = without_schedule(state)
     naming, names = _names(state, model, path)
-    implied = naming.implied if naming else ()
+    state, implied = {key: state[key] for key in names}, naming.implied if naming else ()
     lacking = wanted.keys() - names.values()
     problems = _misfits(state, wanted, names)
     problems += [f"it lacks key {key!r}" for key in wanted if key in lacking and not key.startswith(implied)]
@@ -169,7 +187,7 @@ def read(path: Path | str, *, model: str) -> dict[str, Tensor]:
     if sr_models.spec(model).family == "diffusion":
         state = without_schedule(state)
     _, names = _names(state, model, path)
-    return {names[key]: value for key, value in state.items()}
+    return {name: state[key] for key, name in names.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +251,10 @@ def _misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], names: M
 
 
 def _names(keys: Iterable[str], model: str, path: Path | str) -> tuple[Naming | None, dict[str, str]]:
-    """The naming a file uses (None: the release's, ours) and our key for each of its keys; an unknown key is kept."""
+    """The naming a file uses (None: the release's, ours) and our key for each of its keys that is not `unused` there.
+
+    An unknown key is kept.
+    """
     bare = _without_wrappers(list(keys), {naming.mark for naming in NAMINGS.get(model, ())})
     naming = next((n for n in NAMINGS.get(model, ()) if n.mark in bare.values()), None)
     if naming is None:
@@ -241,9 +262,13 @@ def _names(keys: Iterable[str], model: str, path: Path | str) -> tuple[Naming | 
     blocks = _count(r"body\.(\d+)\.", bare.values())
     inner = _count(r"body\.\d+\.residual_group\.(\d+)\.", bare.values())
     layers = {pattern: ours.format(blocks=blocks, inner=inner) for pattern, ours in naming.layers.items()}
+    last = str(_count(r"denoise_fn\.conv_body_down\.(\d+)\.", bare.values()) - 1)
+    unused = [pattern.replace("{last}", last) for pattern in naming.unused]
     names: dict[str, str] = {}
     for key, name in bare.items():
         layer, _, kind = name.rpartition(".")
+        if any(re.fullmatch(pattern, layer) for pattern in unused):
+            continue
         pattern = next((p for p in layers if re.fullmatch(p, layer)), None)
         ours = name if pattern is None else re.sub(pattern, layers[pattern], layer) + f".{kind}"
         if ours in names.values():

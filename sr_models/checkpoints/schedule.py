@@ -1,7 +1,7 @@
 """The noise schedule that released diffusion checkpoints hold as buffers beside their weights.
 
 Names are those of https://github.com/Janspiry/Image-Super-Resolution-via-Iterative-Refinement, commit 01d27a7, which
-DREAM and IDM share.
+DREAM and IDM share; IDM has `ddim_c1` beside them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sr_models.hyper.diffusion import MOST_SIGNAL, ProcessParams
 _BUFFERS = {
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
     "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance",
-    "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+    "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2", "ddim_c1",
 }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """From noise to a picture, by DDPM's steps, by DDIM's, or by CCSR's truncated chain; all with one signature.
 
 Ancestral: Algorithm 2 of https://arxiv.org/abs/2006.11239 through the clamped guess of x0, as SR3's code has it
-(Janspiry, commit 01d27a7). DDIM: https://arxiv.org/abs/2010.02502, Eq. 12 and 16. Truncated:
-https://arxiv.org/abs/2401.00877, Sec. 3.3, steps as in https://github.com/csslc/CCSR, commit 15778ed.
+(Janspiry, commit 01d27a7). DDIM: https://arxiv.org/abs/2010.02502, Eq. 12 and 16; the steps of `idm_ddim` are those of
+https://github.com/Ree1s/IDM, commit d224c0e. Truncated: https://arxiv.org/abs/2401.00877, Sec. 3.3, steps as in
+https://github.com/csslc/CCSR, commit 15778ed.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def sample_state(predict: Predict, process: Process, noise: Noise, sampling: Sam
 def settled(params: ProcessParams, sampling: Sampling) -> Sampling:
     """`sampling` with its number of steps named, as scores record it; raises what `sample_state` would."""
     count = len(accumulated(params.steps, sampling.steps))
+    if sampling.sampler == "idm_ddim":
+        shipped(params.steps, sampling.steps)
     if sampling.sampler == "truncated":
         used(count, sampling)
     if sampling.sampler in SOLVERS:
@@ -86,6 +89,17 @@ def ddim(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -
     return state
 
 
+def idm_ddim(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:
+    """DDIM without noise and without clamping, which ends with the state at step 1: that noise stays in the picture."""
+    chain, state = process.respaced(shipped(process.steps, sampling.steps)), noise(0)
+    for step in range(chain.steps, 1, -1):
+        gamma, before = chain.gamma(step), float(chain.alpha_bar[step - 1])
+        out = predict(state, chain.level(step, state))
+        x0, eps = chain.x0_hat(out, state, gamma, clamp=False), chain.eps_hat(out, state, gamma)
+        state = math.sqrt(before) * x0 + math.sqrt(1 - before) * eps
+    return state
+
+
 def truncated(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:
     """The last of `truncated_guesses`, at t_min."""
     return _last(truncated_guesses(predict, process, noise, sampling))
@@ -110,6 +124,7 @@ def truncated_guesses(predict: Predict, process: Process, noise: Noise, sampling
 SAMPLERS: dict[str, Sampler] = {
     "ancestral": ancestral,
     "ddim": ddim,
+    "idm_ddim": idm_ddim,
     "truncated": truncated,
     "dpm_solver": lambda predict, process, noise, sampling: dpm_solver(predict, process, noise(0), sampling.steps),
     "unipc": lambda predict, process, noise, sampling: unipc(predict, process, noise(0), sampling.steps),
@@ -129,6 +144,18 @@ def evenly(total: int, count: int | None) -> list[int]:
         InputError: fewer than `count` there are.
     """
     return spread(total, _checked(total, count))
+
+
+def shipped(total: int, count: int | None) -> list[int]:
+    """Step 1 and every (`total` // `count`)-th after it: `count` steps, or more where that leaves a rest.
+
+    Raises:
+        InputError: as `evenly`, or one step alone, which nothing would be called at.
+    """
+    kept = [*range(1, total + 1, total // _checked(total, count))]
+    if len(kept) < 2:
+        raise InputError(f"sampling: idm_ddim needs 2 of the {total} steps at least, got steps={count}")
+    return kept
 
 
 def accumulated(total: int, count: int | None) -> list[int]:

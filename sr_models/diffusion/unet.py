@@ -7,7 +7,7 @@ Attention stands at levels, which are counted in halvings of the picture, and no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,16 @@ class UNet(Denoiser):
         blocks: residual blocks of a level on the way down, one more on the way up.
         dropout: of each block's second half, in training.
         groups: of all normalisations.
+        upsample: makes the part, for some channels, that enlarges features on the way up; SR3's if None.
     """
 
     def __init__(
         self, inputs: int, outputs: int, *, channels: int, mults: Sequence[int], attention: Sequence[int], blocks: int,
-        dropout: float, groups: int,
+        dropout: float, groups: int, upsample: Callable[[int], nn.Module] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.multiple = 2 ** (len(mults) - 1)
+        upsample = Upsample if upsample is None else upsample
         self.noise_level_mlp = nn.Sequential(
             GammaEncoding(channels), nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, channels)
         )
@@ -59,12 +61,15 @@ class UNet(Denoiser):
                 self.ups.append(layer(here + left.pop(), channels * mult, level in attention))
                 here = channels * mult
             if level > 0:
-                self.ups.append(Upsample(here))
+                self.ups.append(upsample(here))
         self.final_conv = Block(here, outputs, dropout=0, groups=groups)
         self.apply(orthogonal)
 
-    def denoise(self, x_BCHW: Tensor, gamma_B: Tensor) -> Tensor:
+    def denoise(self, x_BCHW: Tensor, gamma_B: Tensor, told: Sequence[tuple[Tensor, ...]] = ()) -> Tensor:
         """The network's output for its input, whose sides are multiples of `multiple`, at the noise levels γ.
+
+        Args:
+            told: what each part that enlarges is told beside its features and the size to come, the deepest first.
 
         Raises:
             ValueError: other sides.
@@ -78,8 +83,12 @@ class UNet(Denoiser):
             left.append(x)
         for part in self.mid:
             x = self._run(part, x, noise)
+        further = iter(told)
         for part in self.ups:
-            x = self._run(part, torch.cat([x, left.pop()], 1) if isinstance(part, Layer) else x, noise)
+            if isinstance(part, Layer):
+                x = self._run(part, torch.cat([x, left.pop()], 1), noise)
+            else:
+                x = part(x, (left[-1].shape[2], left[-1].shape[3]), *next(further, ()))
         return self.final_conv(x)
 
     def _run(self, part: nn.Module, x: Tensor, noise: Tensor) -> Tensor:
@@ -191,8 +200,8 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.conv(functional.interpolate(x_BCHW, scale_factor=2, mode="nearest"))
+    def forward(self, x_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.conv(functional.interpolate(x_BCHW, size=size, mode="nearest"))
 
 
 @torch.no_grad()

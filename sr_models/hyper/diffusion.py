@@ -7,6 +7,7 @@ to zero terminal SNR is Algorithm 1 of https://arxiv.org/abs/2305.08891. β beco
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -96,8 +97,41 @@ class SR3Hyper(NetworkHyper):
                 total += layer(here + left.pop(), c * mult, level in self.attention) / 4**level
                 here = c * mult
             if level:
-                total += 9 * here**2 / 4 ** (level - 1)
+                total += self._enlarging(here) / 4**level
         return (total + 27 * here) * scale**2
+
+    def _enlarging(self, channels: int) -> float:
+        """Multiply-adds of what doubles the sides of features, per pixel that they have before."""
+        return 36.0 * channels**2
+
+
+class IDMHyper(SR3Hyper):
+    """IDM's U-Net and encoder, as released for faces 16 to 128."""
+
+    features: int = Field(default=64, ge=1, description="channels of the encoder, an EDSR without upsampler")
+    encoder_blocks: int = Field(default=16, ge=1, description="residual blocks of the encoder")
+    highest_scale: float = Field(
+        default=8.0,
+        gt=1,
+        description="the enlargement that the network knows as p = 1, as LR's own size is p = 0; it belongs to weights",
+    )
+
+    def window(self, scale: int) -> int:
+        """As in `NetworkHyper`: any side goes."""
+        return 1
+
+    def multiply_adds(self, scale: int) -> float:
+        """As in `NetworkHyper`, of one call and the encoder, which sampling runs once for all its calls."""
+        f, c = self.features, self.channels
+        encoder = 27 * f + 9 * f**2 * (2 * self.encoder_blocks + 1)
+        levels = [c, *(c * mult for mult in self.mults[:-1])]
+        style = 27 * f + 27 * c
+        for level, (before, after) in enumerate(itertools.pairwise(levels), start=1):
+            style += (9 * before * after + 9 * after * c * self.mults[level]) / 4**level
+        return encoder + style * scale**2 + super().multiply_adds(scale)
+
+    def _enlarging(self, channels: int) -> float:
+        return 512.0 * channels
 
 
 class ResShiftHyper(NetworkHyper):
@@ -320,10 +354,11 @@ class ShiftParams(Params):
 class Sampling(Params):
     """How a picture is drawn from a diffusion network: by which steps from noise."""
 
-    sampler: Literal["ancestral", "ddim", "truncated", "dpm_solver", "unipc"] = Field(
+    sampler: Literal["ancestral", "ddim", "idm_ddim", "truncated", "dpm_solver", "unipc"] = Field(
         default="ancestral",
-        description="DDPM's own steps; DDIM; CCSR's from a jump at t_max to a guess at t_min; DPM-Solver++ and UniPC "
-        "(both need the extra [diffusion])",
+        description="DDPM's own steps; DDIM; DDIM as IDM ships it (every (T // steps)-th step, with 200; without clamp "
+        "or noise, to step 1); CCSR's from a jump at t_max to a guess at t_min; DPM-Solver++ and UniPC (both need "
+        "the extra [diffusion])",
     )
     steps: int | None = Field(
         default=None, ge=1, description="steps that the chain is cut to; null: all that the process has"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sr_models.errors import InputError
 from sr_models.params import nearest
+from sr_models.scales import hr_step
 
 _STRIP = 2**18
 """Values that a resize works on at a time: they stay in a CPU's cache, and memory does not grow with a picture."""
@@ -32,8 +33,8 @@ KERNELS: dict[str, tuple[Border, bool]] = {  # id -> (border, rounded to uint8 b
 }
 
 
-def downscale(image: np.ndarray, scale: int, kernel: str = KERNEL) -> np.ndarray:
-    """The LR image that belongs to an HR image: cropped to a multiple of `scale`, then shrunk with a named kernel.
+def downscale(image: np.ndarray, scale: float, kernel: str = KERNEL) -> np.ndarray:
+    """The LR image that belongs to an HR image: cropped by `modcrop`, then shrunk with a named kernel.
 
     Args:
         image: (H, W, C) uint8.
@@ -106,16 +107,18 @@ def resize_float(
         return rows @ x_BCHW @ columns.T
 
 
-def modcrop(image: np.ndarray, scale: int) -> np.ndarray:
-    """The top left part of a (H, W, C) image whose sides are multiples of `scale`.
+def modcrop(image: np.ndarray, scale: float) -> np.ndarray:
+    """The top left part of a (H, W, C) image whose sides are multiples of `scale`; of p, where it is a fraction p / q.
 
     Raises:
-        InputError: a side is smaller than `scale`.
+        InputError: a side is smaller than that.
     """
     height, width = image.shape[:2]
-    if min(height, width) < scale:
-        raise InputError(f"image of {height}x{width} pixels (height x width) is smaller than the scale {scale}")
-    return image[: height - height % scale, : width - width % scale]
+    step = hr_step(scale)
+    if min(height, width) < step:
+        least = "" if step == scale else f": whole pixels of both sides begin with {step} of HR"
+        raise InputError(f"image of {height}x{width} pixels (height x width) is smaller than the scale {scale}{least}")
+    return image[: height - height % step, : width - width % step]
 
 
 def rgb_to_y(x_BCHW: Tensor, *, data_range: float | None = None) -> Tensor:

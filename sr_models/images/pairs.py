@@ -17,6 +17,7 @@ import numpy as np
 
 from sr_models.errors import InputError
 from sr_models.images.files import find_images, matches, some
+from sr_models.scales import lr_side
 
 ENDINGS = "x4 _x4 _x1 _HR _GT _SR _LR _LR4 _LRBI _SRF_4"
 """The endings that say which side or scale a file is of, with the 4 of x4; capitals or not, `-` as well as `_`."""
@@ -34,7 +35,7 @@ class Pairing(NamedTuple):
     surplus: list[Path]
 
 
-def pair_images(hr_files: Sequence[Path], lr_files: Sequence[Path], scale: int, *, partner: str = "LR") -> Pairing:
+def pair_images(hr_files: Sequence[Path], lr_files: Sequence[Path], scale: float, *, partner: str = "LR") -> Pairing:
     """Match each HR file with its LR file by name.
 
     Where both sides have files in several folders, a pair lies in the same folder below each side's common one. Of the
@@ -72,7 +73,7 @@ def pair_folder(
     hr_files: Sequence[Path],
     whole: Sequence[Path],
     folder: Path,
-    scale: int,
+    scale: float,
     *,
     globs: tuple[Sequence[str], Sequence[str]],
 ) -> Pairing:
@@ -123,13 +124,13 @@ def surplus_text(surplus: Sequence[Path], partner: str = "LR") -> str | None:
     return f"{len(surplus)} {partner} image{'s'[: len(surplus) > 1]} without an HR image left out: {some(surplus)}"
 
 
-def check_pair_sizes(hr: np.ndarray, lr: np.ndarray, scale: int, name: str) -> None:
-    """Hold that an LR image is exactly its HR image's size divided by `scale`, remainder dropped.
+def check_pair_sizes(hr: np.ndarray, lr: np.ndarray, scale: float, name: str) -> None:
+    """Hold that an LR image is exactly its HR image's size divided by `scale`, remainder dropped (`lr_side`).
 
     Raises:
         InputError: it is not; `name` says which pair.
     """
-    expected = (hr.shape[0] // scale, hr.shape[1] // scale)
+    expected = (lr_side(hr.shape[0], scale), lr_side(hr.shape[1], scale))
     if lr.shape[:2] != expected:
         raise InputError(
             f"pair {name!r}: LR is {lr.shape[0]}x{lr.shape[1]} pixels (height x width), "
@@ -146,11 +147,12 @@ def _as_it_is(name: Name) -> Name:
     return name
 
 
-def _without_endings(scale: int) -> Callable[[Name], Name]:
+def _without_endings(scale: float) -> Callable[[Name], Name]:
     """What takes the `ENDINGS` of this scale off a name, and the same words off its beginning; never all of it."""
-    number = "[234]" if scale == 1 else scale  # RealSR's LR, as large as HR, keep the number of their focal length
-    ending = rf"[_-]?x{scale}|[_-](x1|HR|SR|GT|LR(BI|BD|DN)?{number}?)|[_-]SRF[_-]{scale}"
-    affix = re.compile(rf"({ending})$|^(HR|SR|GT|LR|x{scale})[_-](?=.)", re.IGNORECASE)
+    own = re.escape(str(scale))
+    number = "[234]" if scale == 1 else own  # RealSR's LR, as large as HR, keep the number of their focal length
+    ending = rf"[_-]?x{own}|[_-](x1|HR|SR|GT|LR(BI|BD|DN)?{number}?)|[_-]SRF[_-]{own}"
+    affix = re.compile(rf"({ending})$|^(HR|SR|GT|LR|x{own})[_-](?=.)", re.IGNORECASE)
 
     def bare(name: Name) -> Name:
         folder, stem = name
@@ -175,10 +177,10 @@ def _partners(hr: Sequence[Name], lr: Sequence[Name]) -> list[int] | None:
     return chosen if len(set(chosen)) == len(hr) else None
 
 
-def _by_one_ending(hr: Sequence[Name], lr: Sequence[Name], scale: int) -> Iterator[list[int]]:
+def _by_one_ending(hr: Sequence[Name], lr: Sequence[Name], scale: float) -> Iterator[list[int]]:
     """Every way to find all HR names among the LR names by one common beginning and ending more."""
     folder, stem = hr[0]
-    other_scale = re.compile(r"(?:x|LR|SRF[_-])(\d+)", re.IGNORECASE)
+    other_scale = re.compile(r"(?:x|LR|SRF[_-])(\d+(?:\.\d+)?)", re.IGNORECASE)
     tried = set()
     for there, longer in lr:
         before, found, after = longer.partition(stem)
@@ -187,7 +189,7 @@ def _by_one_ending(hr: Sequence[Name], lr: Sequence[Name], scale: int) -> Iterat
         tried.add((before, after))
         apart = not before or before[-1] in _SEPARATORS
         apart &= not after or after[0] in _SEPARATORS or after.lower().startswith(f"x{scale}")
-        scales = {int(number) for affix in (before, after) for number in other_scale.findall(affix)}
+        scales = {float(number) for affix in (before, after) for number in other_scale.findall(affix)}
         if apart and scales <= {scale} and (way := _partners([(f, before + s + after) for f, s in hr], lr)):
             yield way
 
@@ -198,7 +200,7 @@ def _unmatched(
     hr: Sequence[Name],
     lr: Sequence[Name],
     partner: str,
-    scale: int,
+    scale: float,
 ) -> InputError:
     """What keeps files from being paired by their names without endings."""
     wanted = set(hr)

@@ -27,7 +27,7 @@ class Bound:
         max_bytes: the bound, on the device that holds the network.
         pixel_bytes: of one pass, for each LR pixel that it sees.
         window: the network's.
-        overlap: at which tiles are the whole picture; None for a network where they never are.
+        overlap: at which tiles are the whole picture; None where they never are, as at a scale that is a fraction.
     """
 
     max_bytes: int
@@ -45,7 +45,7 @@ class Bound:
             max_bytes=max_bytes,
             pixel_bytes=bytes_per_pixel(_one_pass(model), probe),
             window=net.window,
-            overlap=reach(model) if tile_exact and not isinstance(model, Denoiser) else None,
+            overlap=reach(model) if tile_exact and isinstance(net, SRNetwork) and isinstance(net.scale, int) else None,
         )
 
     def takes(self, height: int, width: int, options: Options) -> int:

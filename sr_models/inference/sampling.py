@@ -22,6 +22,7 @@ from sr_models.hyper.diffusion import Sampling
 from sr_models.images.operators import pad_to, pad_to_window
 from sr_models.inference.tiling import CropRule, crop_starts, tile_starts, tile_weights
 from sr_models.rng import noise_field
+from sr_models.scales import sr_side, whole_scale
 
 Run = Callable[[Tensor, Tensor, Level], Tensor]
 """A denoiser on (condition, state, level)."""
@@ -38,25 +39,26 @@ def sample(
         crops: how the picture is cut into tiles; None draws it whole. One tile of each image is computed at a time.
 
     Returns:
-        (B, 3, H * scale, W * scale), about [0, 1] and not clamped; tiled ones lie on the CPU.
+        (B, 3, H * scale, W * scale), by `sr_side`, about [0, 1] and not clamped; tiled ones lie on the CPU.
 
     Raises:
-        InputError: as `sample_state`, or tiles that the network's windows do not divide.
+        InputError: as `sample_state`, or tiles that the network's windows do not divide, or of a scale that is not
+            whole.
     """
     if crops is not None and crops.fused is not None:
         return _fused(net, run, lr_BCHW, seeds, sampling, crops)
     height, width = lr_BCHW.shape[2:]
     if crops is None:
         x = pad_to_window(lr_BCHW, net.window)
-        rows, columns = ([(0, (0, side * net.scale))] for side in x.shape[2:])
+        rows, columns = ([(0, (0, sr_side(side, net.scale)))] for side in x.shape[2:])
     else:
         if crops.length % net.window:
             raise InputError(f"tiles of {crops.length} LR pixels: this network needs multiples of {net.window}")
         x = pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width)))
-        rows, columns = (crop_starts(side, crops, net.scale) for side in x.shape[2:])
+        rows, columns = (crop_starts(side, crops, whole_scale(net.scale)) for side in x.shape[2:])
     length = x.shape[2:] if crops is None else (crops.length, crops.length)
     tiles = [*itertools.product(rows, columns)]
-    size = length[0] * net.scale, length[1] * net.scale
+    size = sr_side(length[0], net.scale), sr_side(length[1], net.scale)
     cut = [x[..., top : top + length[0], left : left + length[1]] for (top, _), (left, _) in tiles]
     conditions = [net.encode(lr, size) for lr in cut]
     noise = _Field(net, x, seeds, [(top, left) for (top, _), (left, _) in tiles], size)
@@ -67,13 +69,14 @@ def sample(
 
     states = sample_state(predict, Process.of(net.process), noise, sampling).split(len(x))
     if crops is None:
-        return net.decode(states[0])[..., : height * net.scale, : width * net.scale]
-    picture = torch.empty(len(x), 3, x.shape[2] * net.scale, x.shape[3] * net.scale)
+        return net.decode(states[0])[..., : sr_side(height, net.scale), : sr_side(width, net.scale)]
+    scale = whole_scale(net.scale)
+    picture = torch.empty(len(x), 3, x.shape[2] * scale, x.shape[3] * scale)
     for ((top, (first, last)), (left, (start, end))), state in zip(tiles, states, strict=True):
-        above, before = top * net.scale, left * net.scale
+        above, before = top * scale, left * scale
         part = net.decode(state)[..., first - above : last - above, start - before : end - before]
         picture[..., first:last, start:end] = part
-    return picture[..., : height * net.scale, : width * net.scale]
+    return picture[..., : height * scale, : width * scale]
 
 
 def _fused(
@@ -87,10 +90,12 @@ def _fused(
             f"{net.window}"
         )
     x = pad_to_window(pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width))), net.window)
-    corners = [*itertools.product(*(tile_starts(side, crops) for side in x.shape[2:]))]
-    length, size = crops.length, (crops.length * net.scale, crops.length * net.scale)
+    tops, lefts = (tile_starts(side, crops) for side in x.shape[2:])
+    corners = [*itertools.product(tops, lefts)]
+    length, scale = crops.length, whole_scale(net.scale)
+    size = (length * scale, length * scale)
     conditions = [net.encode(x[..., top : top + length, left : left + length], size) for top, left in corners]
-    noise = _Field(net, x, seeds, [(0, 0)], (x.shape[2] * net.scale, x.shape[3] * net.scale))
+    noise = _Field(net, x, seeds, [(0, 0)], (x.shape[2] * scale, x.shape[3] * scale))
     rows, columns = net.state_shape(size)[1:]
     places = [(..., slice(top, top + rows), slice(left, left + columns)) for top, left in noise.places(corners)]
     weight = tile_weights(crops, rows, columns).to(x)
@@ -110,7 +115,7 @@ def _fused(
 
 def one_call(net: Denoiser, lr_BCHW: Tensor) -> Tensor:
     """What sampling does again and again, on states of nothing: it shows what a network takes."""
-    size = lr_BCHW.shape[2] * net.scale, lr_BCHW.shape[3] * net.scale
+    size = sr_side(lr_BCHW.shape[2], net.scale), sr_side(lr_BCHW.shape[3], net.scale)
     state = torch.zeros(len(lr_BCHW), *net.state_shape(size), device=lr_BCHW.device)
     process = Process.of(net.process)
     out: Tensor = net(net.encode(lr_BCHW, size), state, process.level(process.steps, state))
@@ -127,7 +132,7 @@ class _Field:
         self.like, self.corners = x_BCHW, corners
         self.seeds = list(seeds) if len(seeds) == len(x_BCHW) else [seeds[0]] * len(x_BCHW)
         height, width = x_BCHW.shape[2:]
-        self.shape = net.state_shape((height * net.scale, width * net.scale))
+        self.shape = net.state_shape((sr_side(height, net.scale), sr_side(width, net.scale)))
         self.seen = net.state_shape(size)[1:]
         self.per_pixel = self.shape[1] / height, self.shape[2] / width
 

@@ -26,6 +26,7 @@ from sr_models.inference.tiling import CROP_RULES, CropRule, run_tiles
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import noise_field
+from sr_models.scales import sr_side, whole_scale
 
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -95,8 +96,8 @@ class Options:
 class Output:
     """What a network makes of LR images.
 
-    sr: (B, 3, H * scale, W * scale) float32 in [0, 1]. sigma: the predicted spread at the same size, or None.
-    sigma_constant: the best constant in sigma's place on the training images, or None where it is not known.
+    sr: (B, 3, H * scale, W * scale), by `sr_side`, float32 in [0, 1]. sigma: the predicted spread at the same size, or
+    None. sigma_constant: the best constant in sigma's place on the training images, or None where it is not known.
     """
 
     sr: Tensor
@@ -122,7 +123,7 @@ def super_resolve(
     Raises:
         ValueError: `lr_BCHW` is not a batch of float RGB images, `seeds` is neither one nor one an image, or sampling
             is missing or out of place.
-        InputError: of a diffusion network, as `sr_models.inference.sampling.sample`.
+        InputError: of a diffusion network, as `sr_models.inference.sampling.sample`; of any, tiles at a fraction.
     """
     check_images(lr_BCHW, "lr")
     if len(seeds) not in (1, len(lr_BCHW)):
@@ -146,7 +147,7 @@ def super_resolve(
             sr, *sigma = whole(x_BCHW)
         else:
             tiling = {"tile": options.tile, "overlap": options.overlap, "step": net.window}
-            sr, *sigma = run_tiles(whole, x_BCHW, scale=net.scale, **tiling)
+            sr, *sigma = run_tiles(whole, x_BCHW, scale=whole_scale(net.scale), **tiling)
     if not isinstance(model, WithSigma):
         return Output(sr)
     return Output(sr, sigma[0], sigma_constant=model.head.constant)
@@ -194,8 +195,8 @@ def _forward(
     result = run(x)
     parts = [part.float() for part in (result if isinstance(result, tuple) else (result,))]
     if crops:
-        return tuple(paste(part, crops, net.scale) for part in parts)
-    return tuple(part[..., : height * net.scale, : width * net.scale] for part in parts)
+        return tuple(paste(part, crops, whole_scale(net.scale)) for part in parts)
+    return tuple(part[..., : sr_side(height, net.scale), : sr_side(width, net.scale)] for part in parts)
 
 
 def _self_ensemble(forward: Forward, lr_BCHW: Tensor) -> tuple[Tensor, ...]:

@@ -17,11 +17,11 @@ class Network(nn.Module, ABC):
     """What every super-resolution network has, of whatever family.
 
     Attributes:
-        scale: upscaling factor of the whole network.
+        scale: upscaling factor of the whole network; a whole one is an int.
         window: sides of the LR input must be multiples of this; a training patch must fit.
     """
 
-    scale: int
+    scale: float
     window: int = 1
 
     @property

@@ -119,7 +119,7 @@ class CARN(SRNetwork):
 
     def reconstruct(self, feat_BCHW: Tensor, lr_BCHW: Tensor, scale: int | None = None) -> Tensor:
         """As `SRNetwork.reconstruct`, at one of the network's scales."""
-        chosen = self.scale if scale is None else scale
+        chosen = int(self.scale) if scale is None else scale
         if chosen not in self.upsampler_names:
             raise ValueError(f"this CARN has upsamplers for scales {list(self.upsampler_names)}, not for {chosen}")
         sr: Tensor = self.add_mean(self.exit(self.upsample[self.upsampler_names[chosen]](feat_BCHW)))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from eval import benchmarks
 from sr_models.errors import InputError
-from sr_models.images.operators import KERNEL, downscale
+from sr_models.images.operators import KERNEL, downscale, resize
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
@@ -116,3 +116,16 @@ def test_set14_holds_a_grey_image_and_its_lr_is_our_kernel(scale: int) -> None:
     assert files.lr_hash == made.lr_hash
     hr = files.read(0)[1]
     np.testing.assert_array_equal(hr[..., 0], hr[..., 2])
+
+
+def test_at_a_fraction_hr_is_the_scale_times_lr_exactly(hr: Path, tmp_path: Path) -> None:
+    made = benchmarks.load("mine", 2.5, hr)
+    lr, cropped = made.read(0)
+    np.testing.assert_array_equal(cropped, picture(0)[:20, :25])
+    np.testing.assert_array_equal(lr, resize(picture(0)[:20, :25], 1 / 2.5))
+    assert lr.shape == (8, 10, 3) and made.lr_sizes == {"a": (8, 10), "b": (8, 10)}
+    for seed, name in ((10, "ax2.5.png"), (11, "bx2.5.png")):
+        write(tmp_path / "lr" / name, picture(seed, 8, 10))
+    np.testing.assert_array_equal(benchmarks.load("mine", 2.5, hr, tmp_path / "lr").read(1)[0], picture(11, 8, 10))
+    with pytest.raises(InputError, match=r"smaller than the scale 2\.31, of which whole pixels begin with 231 of HR"):
+        benchmarks.load("mine", 2.31, hr).read(0)

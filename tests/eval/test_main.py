@@ -59,6 +59,21 @@ def test_bicubic_rows_of_set5(
     assert f"mean of 5        {means['psnr_y']:.2f}  {means['ssim_y']:.4f}" in capsys.readouterr().out
 
 
+def test_a_fraction_is_a_scale_like_any_other(hr: Path, tmp_path: Path) -> None:
+    ask = ("--model", "bicubic", "--scale", "2.5", "--hr", hr, "--metrics", "psnr_y,consistency")
+    made = report(tmp_path, *ask, "--parquet", tmp_path / "rows.parquet", "--pictures", tmp_path / "drawn",
+                  "--save-images", tmp_path / "sr")  # fmt: skip
+    assert (made["scale"], made["protocol"]) == (2.5, "classical-y-b3")
+    assert made["means"]["psnr_y"] > 5 and made["means"]["consistency"] > 0
+    rows = [row for row in read_file(tmp_path / "rows.parquet") if row["image"]]
+    assert [(row["scale"], row["height"], row["width"]) for row in rows] == [(2.5, 30, 40)] * 2
+    assert read_image(tmp_path / "sr" / "a.png").shape == (30, 40, 3)
+    assert report(tmp_path, *ask[:3], "3.0", *ask[4:])["scale"] == 3
+    for scale in ("2.31", "0.5", "two"):
+        assert main([*map(str, (*ask[:3], scale, *ask[4:]))]) == 2
+    assert main([*map(str, ("--model", "imdn", "--weights", hr, *ask[2:]))]) == 2
+
+
 def test_bicubic_at_scale_1_is_the_input(hr: Path, tmp_path: Path) -> None:
     """Two folders of one size: what HR and LR already have in common, a pixel cropped from each side."""
     lr = tmp_path / "lr"

@@ -44,6 +44,16 @@ IMAGE = {
 SET = {"benchmark": "Set5", "image": "", "images": 5, "draws": 3, "fid": 12.5, "details": {"fid": {"n": 5}}}
 
 
+def test_a_scale_that_is_a_fraction_is_a_float_in_its_own_file_alone(tmp_path: Path) -> None:
+    fraction = replace(SUBJECT, identity=replace(WHO, scale=2.5))
+    write_rows(tmp_path / "a.parquet", SUBJECT, [IMAGE, SET], versions="{}")
+    write_rows(tmp_path / "b.parquet", fraction, [IMAGE | {"scale": 2.5, "key": "78-90"}, SET], versions="{}")
+    whole, other = (pq.read_table(tmp_path / name).schema.field("scale").type for name in ("a.parquet", "b.parquet"))
+    assert (whole, other) == (pa.int32(), pa.float64())
+    assert {row["scale"] for row in read_rows(tmp_path)} == {2, 2.5}
+    assert fraction.content != SUBJECT.content
+
+
 def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
     write_rows(tmp_path / "new" / "a.parquet", SUBJECT, [IMAGE, SET], versions='{"torch": "2"}')
     table = pq.read_table(tmp_path / "new" / "a.parquet")

@@ -186,7 +186,7 @@ def test_rungs(steps, every, first, reduction, rungs):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"models": ["imdm"]}, "unknown model 'imdm'; did you mean 'imdn'?"),
+        ({"models": ["imdnn"]}, "unknown model 'imdnn'; did you mean 'imdn'?"),
         ({"models": {"imdn": {"chanels": 4}}}, "model 'imdn': unknown key 'chanels'; did you mean 'channels'?"),
         ({"models": {"imdn": {"channels": 24}}}, "model 'imdn'.channels: Input should be a multiple of 16 (got 24)"),
         ({"models": {"imdn": {"train": {"lrr": 1}}}}, "models.imdn.train: unknown key 'lrr'; did you mean 'lr'?"),
@@ -196,7 +196,7 @@ def test_rungs(steps, every, first, reduction, rungs):
         ({"objectives": {"l1": {"loss.kind": "l3"}}}, "objectives.l1.loss: unknown loss 'l3'"),
         ({"objectives": {"l1": {"loss": "none"}}}, "objectives.l1: target 'hr' with loss 'none' needs sigma"),
         ({"objectives": ["eco"], "teacher": None}, "objectives.eco: needs a teacher; add teacher:"),
-        ({"teacher": {"model": "imdm"}}, "unknown model 'imdm'"),
+        ({"teacher": {"model": "imdnn"}}, "unknown model 'imdnn'"),
         ({"teacher": {"train": {"stepz": 3}}}, "teacher.train: unknown key 'stepz'; did you mean 'steps'?"),
         ({"search": {"metric": "ema.psnr_y"}}, "search.metric: 'ema.psnr_y' needs train.ema"),
         (

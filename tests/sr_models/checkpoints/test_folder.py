@@ -73,7 +73,7 @@ def spoil(folder: Path, how: str) -> None:
         values = json.loads(info.read_text())
         key, value = {
             "other size": ("hyper", {"channels": 32, "blocks": 1}),
-            "other model": ("model", "imdm"),
+            "other model": ("model", "imdnn"),
             "other key": ("epoch", 3),
             "sigma": ("sigma", {"widht": 3}),
         }[how]
@@ -89,7 +89,7 @@ def spoil(folder: Path, how: str) -> None:
         ("no tensors", "model.safetensors' cannot be read: No such file"),
         ("cut tensors", "model.safetensors is corrupt or of another checkpoint"),
         ("other size", "the weights do not fit imdn x2: .*size mismatch"),
-        ("other model", "unknown model 'imdm'; did you mean 'imdn'"),
+        ("other model", "unknown model 'imdnn'; did you mean 'imdn'"),
         ("other key", "unknown key 'epoch'"),
         ("sigma", "unknown key 'widht'; did you mean 'width'"),
     ],

@@ -53,6 +53,7 @@ SMALL = {"channels": 16, "blocks": 2}
 TINY: dict[str, dict[str, Any]] = {
     "rcan": {"groups": 2},
     "sr3": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
+    "idm": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
     "swinir": {"channels": 12, "heads": 2, "layers": 2},
     "swinir_light": {"channels": 12, "heads": 2, "layers": 2},
 }
@@ -379,7 +380,7 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         "scale": {"scale": 3},
         "model": {"model": "edsr", "hyper": {}},
         "depth": {"hyper": {"channels": 16, "blocks": 3}},
-        "no such model": {"model": "imdm"},
+        "no such model": {"model": "imdnn"},
     }
     contents: dict[str, Any] = {
         "shape": state | wrong_shape,
@@ -432,7 +433,7 @@ def spoil(path: Path, how: str) -> dict[str, Any]:
         ("scale", r"do not fit imdn x3: its key 'upsampler\.0\.weight' has shape \(12, 16, 3, 3\) where \(27, 16"),
         ("model", r"do not fit edsr x2: its key 'fea_conv\.weight' has no place \(and \d+ more\)"),
         ("depth", r"do not fit imdn x2: its key 'c\.0\.weight' has shape \(16, 32, 1, 1\) where \(16, 48, 1, 1\)"),
-        ("no such model", "unknown model 'imdm'; did you mean 'imdn'"),
+        ("no such model", "unknown model 'imdnn'; did you mean 'imdn'"),
         ("shape", r"its key 'c\.0\.bias' has shape \(3,\) where \(16,\) is needed$"),
         ("missing", r"it lacks key 'c\.0\.bias'$"),
         ("no place", r"its key 'extra\.weight' has no place$"),
@@ -469,7 +470,7 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path, how: str, mess
     with pytest.raises(InputError, match=message) as caught:
         load_small(tmp_path / "net.pth", **asked)
     assert "\n" not in str(caught.value)
-    assert "imdm" in message or "net.pth" in str(caught.value)
+    assert "imdnn" in message or "net.pth" in str(caught.value)
 
 
 def test_two_keys_for_one_place_are_refused(tmp_path: Path) -> None:
@@ -544,6 +545,46 @@ def test_warm_start_from_another_network_is_refused(model: str, hyper: dict[str,
     with pytest.raises(InputError, match=f"warm start: the weights are of another network: {message}"):
         warm_start(net, sr_models.build("imdn", 2, **SMALL).state_dict())
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+IDM_UNUSED = """
+    conv_body_down.1.1.weight condition_scale1.0.bias condition_scale2.0.weight condition_shift.0.0.weight
+    final_down1.0.weight final_down1.1.bias final_down2.1.weight final_linear.bias final_styleconv.0.weight
+    ups.3.style.weight ups.3.style.modulated_conv.weight ups.3.style.modulated_conv.modulation.bias
+"""
+
+
+def test_the_released_layout_of_idm_loads_without_the_layers_that_nothing_is_computed_with(tmp_path: Path) -> None:
+    net = sr_models.build("idm", 4, **TINY["idm"])
+    own = {key if key.startswith("encoder.") else f"denoise_fn.{key}": value for key, value in net.state_dict().items()}
+    held = [*(f"denoise_fn.{key}" for key in IDM_UNUSED.split()), "imnet.layers.0.weight"]
+    held += [f"encoder.{name}_mean.{kind}" for name in ("sub", "add") for kind in ("weight", "bias")]
+    state = (
+        own
+        | {key: torch.rand(1) for key in held}
+        | {"betas": torch.linspace(1e-6, 1e-2, 2000), "ddim_c1": torch.rand(2000)}
+    )
+
+    def load(state: dict[str, Tensor]) -> nn.Module:
+        torch.save(state, tmp_path / "gen.pth")
+        return load_weights(tmp_path / "gen.pth", model="idm", scale=2.5, hyper=TINY["idm"])
+
+    found = load(state).state_dict()
+    assert all(torch.equal(value, found[key]) for key, value in net.state_dict().items())
+    assert read(tmp_path / "gen.pth", model="idm").keys() == found.keys()
+    for key in ("denoise_fn.final_thing.weight", "encoder.head.1.weight"):
+        with pytest.raises(InputError, match=f"key '{key}' has no place"):
+            load(state | {key: torch.rand(1)})
+    with pytest.raises(InputError, match=r"it lacks key 'condition_shift\.1\.0\.weight'"):
+        load({key: value for key, value in state.items() if "condition_shift.1" not in key})
+
+
+def test_the_released_keys_of_idm_are_ours_or_named_as_unused() -> None:
+    with torch.device("meta"):
+        own = set(sr_models.build("idm", 8).state_dict())
+    listed_keys = [f"denoise_fn.{key}" for key in listed("IDM_unet")] + [f"encoder.{key}" for key in listed("IDM_edsr")]
+    naming, names = published._names(listed_keys, "idm", "gen.pth")
+    assert naming is published.NAMINGS["idm"][0] and set(names.values()) == own
 
 
 def test_namings_belong_to_models_of_the_table() -> None:

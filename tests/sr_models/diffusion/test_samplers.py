@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process
-from sr_models.diffusion.samplers import Predict, accumulated, evenly, sample_state, settled, used
+from sr_models.diffusion.samplers import Predict, accumulated, evenly, sample_state, settled, shipped, used
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import ProcessParams, Sampling
 
@@ -77,6 +77,37 @@ def test_ddim_is_diffusers_step_by_step(oracle, eta, eps):
     for (state, _), expected in zip(calls, told[at + "states"], strict=True):
         close(state, expected, 3e-5)
     close(result, told[at + "result"], 3e-5)
+
+
+def test_idm_ddim_is_the_shipped_one_state_by_state(oracle):
+    told = oracle("idm_ddim")
+    start, end = told["betas"]
+    process = Process.of(ProcessParams(T=int(told["T"]), beta_start=start, beta_end=end))
+    y_T, condition = torch.from_numpy(told["y_T"]), torch.from_numpy(told["condition"])
+    # the oracle does not name its network; this one is within 2e-5 of all of its states, which fix the three numbers
+    predict, calls = recorded(lambda state, level: 0.4 * state + 0.1 * condition - 0.05 * wide(level.gamma))
+    sampling = Sampling(sampler="idm_ddim", steps=200)
+    result = sample_state(predict, process, lambda k: y_T if k == 0 else pytest.fail("it draws no noise"), sampling)
+    assert len(calls) == 199 and sampling.mark == "idm_ddim200"
+    np.testing.assert_allclose([float(level.gamma) for _, level in calls], told["gammas"][:, 0], rtol=1e-6)
+    states = [*(state for state, _ in calls), result]
+    for found, expected in zip(states[::10], told["states_every_10"], strict=True):
+        close(found[0], expected, 1e-4)
+    close(result[0], told["result"], 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "kept"), [(10, 5, [1, 3, 5, 7, 9]), (10, 4, [1, 3, 5, 7, 9]), (4, None, [1, 2, 3, 4])]
+)
+def test_shipped_steps_are_every_whole_fraction_of_the_chain(total, count, kept):
+    assert shipped(total, count) == kept
+
+
+def test_a_chain_too_short_for_the_shipped_steps_is_refused():
+    params = ProcessParams(T=40, allow_terminal_signal=True)
+    for steps, said in ((41, "the process has 40 steps, fewer than steps=41"), (1, "needs 2 of the 40 steps at least")):
+        with pytest.raises(InputError, match=said):
+            settled(params, Sampling(sampler="idm_ddim", steps=steps))
 
 
 LISTS = [(45, "0.6667", "0.3333"), (45, "0.5", "0.3333"), (45, "0.6667", "0.5"), (45, "0.8", "0.3333"),

@@ -1,0 +1,36 @@
+"""Factors as they are written, and the sides of HR, LR and SR that belong to them."""
+
+import pytest
+
+from sr_models.errors import InputError
+from sr_models.scales import hr_step, lr_side, parse_scale, sr_side, whole_scale
+
+
+@pytest.mark.parametrize(("text", "scale"), [("4", 4), ("4.0", 4), (3.0, 3), ("2.5", 2.5), (1, 1)])
+def test_a_whole_factor_is_an_int(text, scale):
+    found = parse_scale(text, "--scale")
+    assert found == scale and type(found) is type(scale)
+
+
+@pytest.mark.parametrize("text", ["0", "0.99", "-2", "inf", "nan", "two"])
+def test_what_is_no_factor_is_refused(text):
+    with pytest.raises(InputError, match=f"--scale must be at least 1, got {text}$"):
+        parse_scale(text, "--scale")
+
+
+@pytest.mark.parametrize(
+    ("scale", "hr", "step", "lr"), [(2, 21, 2, 10), (2.5, 24, 5, 8), (1.1, 40, 11, 30), (3.75, 31, 15, 8), (1, 7, 1, 7)]
+)
+def test_hr_cropped_is_the_scale_times_lr(scale, hr, step, lr):
+    assert (hr_step(scale), lr_side(hr, scale)) == (step, lr)
+    assert sr_side(lr, scale) == hr - hr % step
+
+
+def test_a_side_between_two_pixels_is_rounded_half_up():
+    assert [sr_side(side, 2.5) for side in (1, 2, 3, 4)] == [3, 5, 8, 10]
+
+
+def test_tiles_need_a_whole_factor():
+    assert whole_scale(3) == 3
+    with pytest.raises(InputError, match=r"tiles are for whole scales, got 2\.5"):
+        whole_scale(2.5)
