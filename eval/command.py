@@ -21,7 +21,7 @@ from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ColourFix, Sampling
+from sr_models.hyper.diffusion import Canvas, ColourFix, Sampling
 
 if TYPE_CHECKING:
     from eval.metrics.scorer import Scorer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PROG = "python -m eval"
 
-_SAMPLING = ("sampler", "steps", "eta", "t_max", "t_min", "colour_fix")
+_SAMPLING = ("sampler", "steps", "eta", "t_max", "t_min", "canvas", "colour_fix")
 _MODEL_OPTIONS = (
     "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
@@ -98,6 +98,7 @@ def parser() -> Parser:
     drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
     drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
     drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
+    drawn.add_argument("--canvas", choices=get_args(Canvas), help="size to draw at: CCSR's, 512 and more, by 64")
     drawn.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
     drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
     return made
