@@ -21,7 +21,7 @@ from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ColourFix, Sampling
+from sr_models.hyper.diffusion import Canvas, ColourFix, Sampling
 from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PROG = "python -m eval"
 
-_SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump", "colour_fix")
+_SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump", "canvas", "colour_fix")
 _MODEL_OPTIONS = (
     "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
@@ -109,6 +109,7 @@ def parser() -> Parser:
         "--jump", choices=("first_used", "released"),
         help="truncated jumps to the noise level of its next call (default), or to the released code's",
     )  # fmt: skip
+    drawn.add_argument("--canvas", choices=get_args(Canvas), help="size to draw at: CCSR's, 512 and more, by 64")
     drawn.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
     drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
     return made

@@ -104,5 +104,5 @@ class Range(Timesteps):
     def sampled(self, sampling: Sampling) -> Sampling:
         return Sampling(
             sampler="truncated", steps=sampling.steps, t_max=self.t_max, t_min=self.t_min,
-            colour_fix=sampling.colour_fix,
+            canvas=sampling.canvas, colour_fix=sampling.colour_fix,
         )  # fmt: skip

@@ -35,7 +35,10 @@ class Denoiser(Network):
 
     @abstractmethod
     def encode(self, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
-        """What the network knows of LR in [0, 1], for a picture of `size` (H', W'); the same at all noise levels."""
+        """What the network knows of LR in [0, 1], for a picture of `size` (H', W'); the same at all noise levels.
+
+        LR may already be as large as the picture.
+        """
 
     @abstractmethod
     def forward(self, condition: Tensor, state_BCHW: Tensor, level: Level) -> Tensor:

@@ -13,15 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sr_models.errors import InputError
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,29 +145,27 @@ class _NoHint(nn.Module):
         return 0.0
 
 
-def unet(layout: UNetLayout) -> UNet2DConditionModel:
+def unet(layout: UNetLayout) -> Any:
     """diffusers' U-Net."""
     from diffusers import UNet2DConditionModel
 
-    made: UNet2DConditionModel = UNet2DConditionModel(**layout.whole())
-    return made
+    return UNet2DConditionModel(**layout.whole())
 
 
-def adapter(layout: UNetLayout) -> ControlNetModel:
+def adapter(layout: UNetLayout) -> Any:
     """diffusers' ControlNet, whose first convolution reads the condition beside the state."""
     from diffusers import ControlNetModel
 
-    made: ControlNetModel = ControlNetModel(**layout.down(), in_channels=2 * layout.latent)
+    made: Any = ControlNetModel(**layout.down(), in_channels=2 * layout.latent)
     made.controlnet_cond_embedding = _NoHint()
     return made
 
 
-def autoencoder(layout: AutoencoderLayout) -> AutoencoderKL:
+def autoencoder(layout: AutoencoderLayout) -> Any:
     """diffusers' autoencoder."""
     from diffusers import AutoencoderKL
 
-    made: AutoencoderKL = AutoencoderKL(**layout.whole())
-    return made
+    return AutoencoderKL(**layout.whole())
 
 
 def renamed_unet(weights: Mapping[str, Tensor], layout: UNetLayout) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ REDUCTION, LATENT = 4, 3
 SOLVERS = ("dpm_solver", "unipc")
 """Samplers that diffusers computes."""
 
+Canvas = Literal["ccsr"]
 ColourFix = Literal["adain", "wavelet"]
 """What a drawn picture takes of its LR's colours: each channel's mean and spread, or all but details."""
 
@@ -380,9 +381,15 @@ class Sampling(Params):
         default=None,
         description="noise level of truncated's jump: that of the next call, or the released code's, which may differ",
     )
+    canvas: Canvas | None = Field(
+        default=None,
+        exclude_if=lambda canvas: canvas is None,  # so that rows and trials keep the names they had before
+        description="the size that a picture is drawn at: ccsr, 512 at least on its shorter side, and multiples of 64, "
+        "from an LR that Pillow has enlarged to it, where tiles are then cut; null: its own",
+    )
     colour_fix: ColourFix | None = Field(
         default=None,
-        exclude_if=lambda fix: fix is None,  # so that rows and trials keep the names they had before
+        exclude_if=lambda fix: fix is None,
         description="what the whole picture then takes of the enlarged LR: adain, each channel's mean and spread; "
         "wavelet, all but details; null: nothing",
     )
@@ -418,7 +425,7 @@ class Sampling(Params):
             text += "eps"
         if self.t_max is not None:
             text += f"t{self.t_max:g}-{self.t_min:g}"
-        return text + "jump" * (self.jump == "released") + (self.colour_fix or "")
+        return text + "jump" * (self.jump == "released") + (self.canvas or "") + (self.colour_fix or "")
 
 
 _OWN: dict[str, dict[str, Any]] = {

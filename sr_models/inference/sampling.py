@@ -29,39 +29,42 @@ Run = Callable[[Tensor, Tensor, Level], Tensor]
 
 
 def sample(
-    net: Denoiser, run: Run, lr_BCHW: Tensor, *, seeds: Sequence[int], sampling: Sampling, crops: CropRule | None
-) -> Tensor:
+    net: Denoiser, run: Run, lr_BCHW: Tensor, *, seeds: Sequence[int], sampling: Sampling, crops: CropRule | None,
+    scale: float,
+) -> Tensor:  # fmt: skip
     """Draw a picture for each LR image.
 
     Args:
         run: `net` itself, or compiled.
         seeds: one for each image, or one for all.
+        scale: how much larger the picture is: the network's, or 1 for an LR image that was enlarged before.
         crops: how the picture is cut into tiles; None draws it whole. One tile of each image is computed at a time.
 
     Returns:
-        (B, 3, H * scale, W * scale), by `sr_side`, about [0, 1] and not clamped; tiled ones lie on the CPU.
+        (B, 3, H * scale, W * scale), by `sr_side`, about [0, 1] and not clamped; tiles that are pasted lie on the CPU.
 
     Raises:
         InputError: as `sample_state`, or tiles that the network's windows do not divide, or of a scale that is not
             whole.
     """
     if crops is not None and crops.fused is not None:
-        return _fused(net, run, lr_BCHW, seeds, sampling, crops)
+        return _fused(net, run, lr_BCHW, seeds, sampling, crops, whole_scale(scale))
     height, width = lr_BCHW.shape[2:]
+    window = _window(net, scale)
     if crops is None:
-        x = pad_to_window(lr_BCHW, net.window)
-        rows, columns = ([(0, (0, sr_side(side, net.scale)))] for side in x.shape[2:])
+        x = pad_to_window(lr_BCHW, window)
+        rows, columns = ([(0, (0, sr_side(side, scale)))] for side in x.shape[2:])
     else:
-        if crops.length % net.window:
-            raise InputError(f"tiles of {crops.length} LR pixels: this network needs multiples of {net.window}")
+        if crops.length % window:
+            raise InputError(f"tiles of {crops.length} LR pixels: this network needs multiples of {window}")
         x = pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width)))
-        rows, columns = (crop_starts(side, crops, whole_scale(net.scale)) for side in x.shape[2:])
+        rows, columns = (crop_starts(side, crops, whole_scale(scale)) for side in x.shape[2:])
     length = x.shape[2:] if crops is None else (crops.length, crops.length)
     tiles = [*itertools.product(rows, columns)]
-    size = sr_side(length[0], net.scale), sr_side(length[1], net.scale)
+    size = sr_side(length[0], scale), sr_side(length[1], scale)
     cut = [x[..., top : top + length[0], left : left + length[1]] for (top, _), (left, _) in tiles]
     conditions = [net.encode(lr, size) for lr in cut]
-    noise = _Field(net, x, seeds, [(top, left) for (top, _), (left, _) in tiles], size)
+    noise = _Field(net, x, seeds, [(top, left) for (top, _), (left, _) in tiles], size, scale)
 
     def predict(state: Tensor, level: Level) -> Tensor:
         parts = zip(conditions, state.split(len(x)), level.gamma.split(len(x)), level.t.split(len(x)), strict=True)
@@ -69,33 +72,38 @@ def sample(
 
     states = sample_state(predict, Process.of(net.process), noise, sampling).split(len(x))
     if crops is None:
-        return net.decode(states[0])[..., : sr_side(height, net.scale), : sr_side(width, net.scale)]
-    scale = whole_scale(net.scale)
-    picture = torch.empty(len(x), 3, x.shape[2] * scale, x.shape[3] * scale)
+        return net.decode(states[0])[..., : sr_side(height, scale), : sr_side(width, scale)]
+    times = whole_scale(scale)
+    picture = torch.empty(len(x), 3, x.shape[2] * times, x.shape[3] * times)
     for ((top, (first, last)), (left, (start, end))), state in zip(tiles, states, strict=True):
-        above, before = top * scale, left * scale
+        above, before = top * times, left * times
         part = net.decode(state)[..., first - above : last - above, start - before : end - before]
         picture[..., first:last, start:end] = part
-    return picture[..., : height * scale, : width * scale]
+    return picture[..., : height * times, : width * times]
+
+
+def _window(net: Denoiser, scale: float) -> int:
+    """Multiples that sides of a picture must have which is enlarged by `scale`: the network's, or of one that was."""
+    return net.window if scale == net.scale else net.window * whole_scale(net.scale) // whole_scale(scale)
 
 
 def _fused(
-    net: Denoiser, run: Run, lr_BCHW: Tensor, seeds: Sequence[int], sampling: Sampling, crops: CropRule
+    net: Denoiser, run: Run, lr_BCHW: Tensor, seeds: Sequence[int], sampling: Sampling, crops: CropRule, scale: int
 ) -> Tensor:
     """`sample` with one state for the whole picture, of which the network sees a tile at a time."""
     height, width = lr_BCHW.shape[2:]
-    if crops.length % net.window or crops.overlap % net.window:
+    window = _window(net, scale)
+    if crops.length % window or crops.overlap % window:
         raise InputError(
             f"tiles of {crops.length} LR pixels with an overlap of {crops.overlap}: this network needs multiples of "
-            f"{net.window}"
+            f"{window}"
         )
-    x = pad_to_window(pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width))), net.window)
+    x = pad_to_window(pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width))), window)
     tops, lefts = (tile_starts(side, crops) for side in x.shape[2:])
     corners = [*itertools.product(tops, lefts)]
-    length, scale = crops.length, whole_scale(net.scale)
-    size = (length * scale, length * scale)
+    length, size = crops.length, (crops.length * scale, crops.length * scale)
     conditions = [net.encode(x[..., top : top + length, left : left + length], size) for top, left in corners]
-    noise = _Field(net, x, seeds, [(0, 0)], (x.shape[2] * scale, x.shape[3] * scale))
+    noise = _Field(net, x, seeds, [(0, 0)], (x.shape[2] * scale, x.shape[3] * scale), scale)
     rows, columns = net.state_shape(size)[1:]
     places = [(..., slice(top, top + rows), slice(left, left + columns)) for top, left in noise.places(corners)]
     weight = tile_weights(crops, rows, columns).to(x)
@@ -110,7 +118,7 @@ def _fused(
         return out / total
 
     state = sample_state(predict, Process.of(net.process), noise, sampling)
-    return net.decode(state)[..., : height * net.scale, : width * net.scale]
+    return net.decode(state)[..., : height * scale, : width * scale]
 
 
 def one_call(net: Denoiser, lr_BCHW: Tensor) -> Tensor:
@@ -127,12 +135,12 @@ class _Field:
 
     def __init__(
         self, net: Denoiser, x_BCHW: Tensor, seeds: Sequence[int], corners: Sequence[tuple[int, int]],
-        size: tuple[int, int],
+        size: tuple[int, int], scale: float,
     ) -> None:  # fmt: skip
         self.like, self.corners = x_BCHW, corners
         self.seeds = list(seeds) if len(seeds) == len(x_BCHW) else [seeds[0]] * len(x_BCHW)
         height, width = x_BCHW.shape[2:]
-        self.shape = net.state_shape((sr_side(height, net.scale), sr_side(width, net.scale)))
+        self.shape = net.state_shape((sr_side(height, scale), sr_side(width, scale)))
         self.seen = net.state_shape(size)[1:]
         self.per_pixel = self.shape[1] / height, self.shape[2] / width
 

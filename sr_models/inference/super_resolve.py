@@ -19,6 +19,7 @@ from sr_models.diffusion.process import Level
 from sr_models.errors import InputError
 from sr_models.hyper.diffusion import Sampling
 from sr_models.images.operators import check_images, pad_to_window
+from sr_models.inference.canvas import off_canvas, on_canvas
 from sr_models.inference.colour import fix_colour
 from sr_models.inference.cropping import adaptive_crops, cut, paste
 from sr_models.inference.sampling import sample
@@ -163,10 +164,14 @@ def _drawn(net: Denoiser, lr_BCHW: Tensor, seeds: Sequence[int], options: Option
         return out
 
     assert options.sampling is not None
-    sr = sample(net, run, lr_BCHW, seeds=seeds, sampling=options.sampling, crops=options.crop_rule)
+    own, x, scale = [sr_side(side, net.scale) for side in lr_BCHW.shape[2:]], lr_BCHW, net.scale
+    if options.sampling.canvas is not None:
+        x, scale = on_canvas(lr_BCHW, net.scale), 1
+    sr = sample(net, run, x, seeds=seeds, sampling=options.sampling, crops=options.crop_rule, scale=scale)
     if options.sampling.colour_fix is not None:
-        sr = fix_colour(options.sampling.colour_fix, sr, lr_BCHW)
-    return sr.clamp(0, 1).contiguous()
+        sr = fix_colour(options.sampling.colour_fix, sr, x)
+    sr = sr.clamp(0, 1).contiguous()
+    return sr if options.sampling.canvas is None else off_canvas(sr, *own)
 
 
 def with_noise(lr_BCHW: Tensor, seeds: Sequence[int], channels: int) -> Tensor:

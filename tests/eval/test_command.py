@@ -56,12 +56,12 @@ def test_everything_that_a_model_can_be_asked(tmp_path: Path) -> None:
 def test_how_a_diffusion_network_samples_is_asked_for_too(tmp_path: Path) -> None:
     (tmp_path / "net.pth").touch()
     ask = ("--model", "sr3", "--weights", str(tmp_path / "net.pth"), "--scale", "8", "--hr", "hr")
-    drawn = ("--sampler", "truncated", "--steps", "45", "--t-max", "0.5", "--colour-fix", "adain")
+    drawn = ("--sampler", "truncated", "--steps", "45", "--t-max", "0.5", "--colour-fix", "adain", "--canvas", "ccsr")
     plain, found = (request_of(*ask, *more) for more in ((), (*drawn, "--crops", "dream40o5")))
     assert tuple(CROP_RULES) == CROPS
     assert isinstance(plain, ModelRequest) and (plain.sampling, plain.crops) == (Sampling(), None)
     assert isinstance(found, ModelRequest) and found.crops == "dream40o5"
-    assert found.sampling == Sampling(sampler="truncated", steps=45, t_max=0.5, colour_fix="adain")
+    assert found.sampling == Sampling(sampler="truncated", steps=45, t_max=0.5, canvas="ccsr", colour_fix="adain")
 
 
 @pytest.mark.parametrize(("name", "tile", "said"), [("imdn", 64, True), ("carn_m", 64, False), ("imdn", None, False)])

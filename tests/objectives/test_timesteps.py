@@ -28,5 +28,5 @@ def test_what_practised_a_part_of_the_chain_is_sampled_on_it() -> None:
     assert Uniform().sampled(asked) == asked
     found = Range(t_max=0.6, ratio=0.5).sampled(asked)
     assert found == Sampling(sampler="truncated", steps=20, t_max=0.6, t_min=0.3)
-    fixed = Range(t_max=0.6, ratio=0.5).sampled(asked.model_copy(update={"colour_fix": "adain"}))
-    assert fixed == found.model_copy(update={"colour_fix": "adain"})
+    more = {"canvas": "ccsr", "colour_fix": "adain"}
+    assert Range(t_max=0.6, ratio=0.5).sampled(asked.model_copy(update=more)) == found.model_copy(update=more)

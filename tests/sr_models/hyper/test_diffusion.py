@@ -93,6 +93,7 @@ def test_a_sampling_that_is_none_is_refused(values, said):
         ({"sampler": "truncated", "steps": 45, "t_max": 0.5, "jump": "released"}, "truncated45t0.5-0.333333jump"),
         ({"sampler": "unipc", "steps": 20}, "unipc20"),
         ({"steps": 5, "colour_fix": "wavelet"}, "ancestral5wavelet"),
+        ({"steps": 5, "colour_fix": "adain", "canvas": "ccsr"}, "ancestral5ccsradain"),
     ],
 )
 def test_a_mark_says_how_one_samples_and_plain_data_makes_it_again(values, mark):

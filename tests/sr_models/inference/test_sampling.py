@@ -186,7 +186,7 @@ def test_fused_tiles_are_ccsrs_call_by_call(fused, oracle, monkeypatch: pytest.M
     sampling = Sampling(sampler="truncated", steps=9, t_max=0.6667, t_min=0.3333)
     rule = CropRule(8 * side, 8 * (side - stride), fused)
     lr = torch.from_numpy(told["cond_img"])
-    state = module.sample(net, net, lr, seeds=(0,), sampling=sampling, crops=rule)
+    state = module.sample(net, net, lr, seeds=(0,), sampling=sampling, crops=rule, scale=1)
     assert [t for _, t in net.calls] == told["network_timesteps"].tolist()
     for (seen, _), wanted in zip(net.calls, told["network_inputs_tiles"], strict=True):
         torch.testing.assert_close(seen, torch.from_numpy(wanted), rtol=0, atol=1e-4)
@@ -239,7 +239,7 @@ def test_what_does_not_go_together_is_refused(net: SR3) -> None:
         super_resolve(wide, torch.rand(1, 3, 8, 8), options=Options(sampling=DDIM, tile=7, overlap=1))
     odd = CropRule(8, 3, "gaussian")
     with pytest.raises(InputError, match="tiles of 8 LR pixels with an overlap of 3: this network needs multiples"):
-        module.sample(wide, wide, torch.rand(1, 3, 8, 8), seeds=(0,), sampling=DDIM, crops=odd)  # type: ignore[arg-type]
+        module.sample(wide, wide, torch.rand(1, 3, 8, 8), seeds=(0,), sampling=DDIM, crops=odd, scale=1)  # type: ignore[arg-type]
 
 
 def test_marks_and_columns_say_how_a_picture_was_drawn() -> None:
