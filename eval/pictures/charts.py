@@ -133,13 +133,13 @@ def _draw(axes: Axes, chart: Chart, styled: style.Styles, markers: Mapping[str, 
     for what, height in chart.horizontals.items():
         axes.axhline(height, ls=":", color=COLOURS[6], lw=1.2)
         axes.annotate(
-            what, (0.02, height), (0, -2), xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="top",
+            what, (0.02, height), (0, 2), xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="bottom",
             fontsize=SMALL_PT,
         )  # fmt: skip
     for label, marked in chart.marks.items():
         axes.plot(
             [at[0] for at in marked], [at[1] for at in marked], ls="", color=styled[label][1], marker=markers[label],
-            ms=8, markeredgecolor=COLOURS[6], zorder=3,
+            ms=6, markeredgecolor=COLOURS[6], zorder=3,
         )  # fmt: skip
     if chart.log_x:
         _log(axes.xaxis, axes.set_xscale)

@@ -204,8 +204,9 @@ def _title(metric: str) -> str:
 def _save(path: Path, shown: Sequence[Chart], rows: Sequence[Row], title: str) -> Path:
     seeds = sorted({len(groups(own, "seed")) for own in groups(rows, "label").values()})
     count = " to ".join(map(str, seeds[:: max(len(seeds) - 1, 1)]))
-    caption = "Marks: where a seed is as good as the baseline's end, for good; " if crossings(rows) else ""
-    caption += f"Line: mean of {count} seed{'s' * (seeds[-1] > 1)}; band: the worst to the best of them; "
+    caption = f"Line: mean of {count} seed{'s' * (seeds[-1] > 1)}; band: the worst to the best of them; "
+    if any(chart.horizontals for chart in shown):
+        caption += "marks: where a seed is as good as the baseline in the end, and stays so; "
     charts(path, shown, title=title, caption=caption + f"protocol {rows[0]['protocol']}", columns=min(len(shown), 2))
     return path
 

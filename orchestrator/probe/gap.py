@@ -148,6 +148,6 @@ def _cells(rows: Sequence[Row], measures: Sequence[str]) -> list[str]:
     found = []
     for measure in measures:
         both = [_values(rows, f"{setting}_{measure}") for setting in SETTINGS]
-        found += [f"{statistics.fmean(values):.4f} ± {statistics.pstdev(values):.4f}" for values in both]
-        found.append(f"{statistics.fmean(both[1]) - statistics.fmean(both[0]):+.4f}")
+        found += [f"{statistics.fmean(values):.3g} ± {statistics.pstdev(values):.2g}" for values in both]
+        found.append(f"{statistics.fmean(both[1]) - statistics.fmean(both[0]):+.3g}")
     return found
