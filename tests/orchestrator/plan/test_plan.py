@@ -216,6 +216,15 @@ def test_rungs(steps, every, first, reduction, rungs):
             {"objectives": ["noise_regression"], "search": {"common": ["train.lr"]}},
             "x2/imdn/noise_regression: what it learns is no SR, so validations cannot steer a search of train.lr; give",
         ),
+        (
+            {"objectives": ["eco"], "train": {"degradation": "realesrgan"}},
+            "x2/imdn/eco: train.degradation: makes other inputs in each step, and target 'mixup' needs",
+        ),
+        (
+            {"objectives": ["l1"], "train": {"degradation": {"set": "ccsr"}},
+             "data": DATA | {"train": [{"hr": "a", "lr": {2: "b"}}]}},
+            "x2/imdn/l1: train.degradation makes LR from HR, and data.train has LR files at x2, which would be unused",
+        ),
         ({"search": {"common": ["train.steps"]}}, "search.common: 'train.steps' cannot be searched everywhere"),
         ({"search": {"common": "train.lr"}}, "test.search.common: Input should be a valid tuple"),
     ],

@@ -62,6 +62,8 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
         ({"train": {"groups": {}}}, False),
         ({"train": {"lr_noise": None}}, False),
         ({"train": {"lr_noise": 0.01}}, True),
+        ({"train": {"degradation": None}}, False),
+        ({"train": {"degradation": "ccsr"}}, True),
         ({"train": {"groups": {"model": {"lr": 1e-3}}}}, True),
         ({"seed": 2}, True),
         ({"data_hash": "ac" * 32}, True),
@@ -76,6 +78,39 @@ def test_the_fingerprint_moves_with_what_moves_numbers(change, moves):
     if "train" in change:
         change = {"train": TRIAL.train.changed(change["train"], "train")}
     assert (TRIAL.model_copy(update=change).fingerprint != TRIAL.fingerprint) is moves
+
+
+def test_a_degradation_is_written_whole_read_back_and_known_by_every_strength():
+    fields = TRIAL.model_dump(mode="json") | {"teacher": None, "objective": RECIPES["l1"].model_dump(mode="json")}
+    found = set()
+    for given in ("ccsr", "realesrgan", "bsrgan", {"set": "ccsr", "second": {"jpeg": [70, 100]}}):
+        trial = TrialConfig.parse(fields | {"train": fields["train"] | {"degradation": given}}, "trial")
+        again = TrialConfig.parse(trial.model_dump(mode="json"), "trial")
+        assert again == trial and again.fingerprint == trial.fingerprint
+        assert trial.train.changed({"lr": 1e-3}, "train").degradation == trial.train.degradation
+        found.add(trial.fingerprint)
+    assert len(found) == 4
+    with pytest.raises(InputError, match="'csr' found using 'set' does not match any of the expected tags"):
+        TRIAL.train.changed({"degradation": "csr"}, "train")
+    with pytest.raises(InputError, match="unknown key 'usn'; did you mean 'usm'"):
+        TRIAL.train.changed({"degradation": {"set": "ccsr", "usn": 1}}, "train")
+
+
+def test_what_stays_is_not_taught_beside_what_is_made_anew():
+    with pytest.raises(InputError, match=r"train.degradation: makes other inputs in each step, and target '\w+' needs"):
+        train = TRIAL.train.model_dump(mode="json") | {"degradation": "ccsr"}
+        fields = TRIAL.model_dump(mode="json")
+        TrialConfig.parse(fields | {"train": train, "objective": RECIPES["eco"].model_dump(mode="json")}, "trial")
+
+
+def test_a_small_patch_is_cut_out_of_96_pixels():
+    plain, degraded = (TRIAL.train.changed({"patch": 12, "degradation": how}, "train") for how in (None, "ccsr"))
+    assert [(plain.cut(scale), degraded.cut(scale)) for scale in (2, 3, 4, 8)] == [
+        (12, 48),
+        (12, 32),
+        (12, 24),
+        (12, 12),
+    ]
 
 
 def measured(
