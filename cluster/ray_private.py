@@ -29,6 +29,9 @@ SESSION_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_
 
 QUICK_TRAIN = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon a lost worker and a finished run are noticed
+    # How long a group waits for its nodes before Ray counts again which there are: a lost one is counted for some 20 s
+    # more, and Ray would wait 60 s for it where fewer workers are enough. A group of fixed size asks for as many again.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",  # both feed a dashboard that a local cluster does not have
 }
