@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
             layers.append(nn.LeakyReLU(0.2))
         self.main = nn.Sequential(*layers, nn.Conv2d(8 * channels, 1, 4, padding=1))
         for layer in self.main:
-            if not isinstance(layer, nn.LeakyReLU):
+            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm):
                 nn.init.normal_(layer.weight, 0.0 if isinstance(layer, nn.Conv2d) else 1.0, 0.02)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
