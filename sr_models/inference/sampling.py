@@ -91,7 +91,8 @@ def _fused(
             f"{window}"
         )
     x = pad_to_window(pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width))), window)
-    corners = [*itertools.product(tile_starts(x.shape[2], crops), tile_starts(x.shape[3], crops))]
+    tops, lefts = (tile_starts(side, crops) for side in x.shape[2:])
+    corners = [*itertools.product(tops, lefts)]
     length, size = crops.length, (crops.length * scale, crops.length * scale)
     conditions = [net.encode(x[..., top : top + length, left : left + length], size) for top, left in corners]
     noise = _Field(net, x, seeds, [(0, 0)], (x.shape[2] * scale, x.shape[3] * scale), scale)
