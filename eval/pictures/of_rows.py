@@ -67,7 +67,7 @@ def draw_extremes(path: Path, methods: Mapping[str, Scored], *, title: str, metr
         pictures = [scored.best.picture] * scored.row["draws"]  # only the best and the worst are looked at
         pictures[scored.worst.number] = scored.worst.picture
         drawn[label] = (pictures, {metric: scored.row["per_draw"][metric] for metric in metrics})
-    best_and_worst(path, title=title, methods=drawn, hr=scored.hr, protocol=scored.row["protocol"], by=scored.by)
+    best_and_worst(path, title=title, methods=drawn, hr=scored.hr, protocol=_protocols(methods), by=scored.by)
 
 
 def draw_l_std(path: Path, methods: Mapping[str, Scored], *, title: str) -> None:
@@ -82,8 +82,13 @@ def draw_l_std(path: Path, methods: Mapping[str, Scored], *, title: str) -> None
         image=("HR", scored.hr[border : border + height, border : border + width]),
         maps=[(label, std, methods[label].row["l_std"]) for label, std in stds.items()],
         draws=scored.row["draws"],
-        protocol=scored.row["protocol"],
+        protocol=_protocols(methods),
     )
+
+
+def _protocols(methods: Mapping[str, Scored]) -> str:
+    """The protocol ids of all methods, each once: networks may have samplers of their own."""
+    return " and ".join(dict.fromkeys(scored.row["protocol"] for scored in methods.values()))
 
 
 def draw_sigma(path: Path, scored: Scored, *, title: str) -> None:

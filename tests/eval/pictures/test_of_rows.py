@@ -67,6 +67,22 @@ def test_a_stochastic_network_shows_its_draws_and_where_they_differ(bench, tmp_p
     assert compared[0][2][0] == "net, draw 0 of 2"
 
 
+def test_draws_of_several_samplers_name_the_protocol_of_each(bench, tmp_path, monkeypatch):
+    """That of the last one stood under all."""
+    said = []
+    for kind in ("best_and_worst", "l_std_map"):
+        monkeypatch.setattr(of_rows, kind, lambda *_, protocol, **__: said.append(protocol))
+    scorer = Scorer(PROTOCOLS["classical"], ["psnr_y"], scale=2, kernel=bench.kernel)
+    net = sr_models.build("noisy_edsr", 2, **SMALL, noise=30.0)
+    a, b, c = (score_image(net, bench, 0, scorer=scorer, draws=2, seed=5) for _ in range(3))
+    for scored, protocol in ((a, "p+ddim5"), (b, "p+unipc5"), (c, "p+ddim5")):
+        scored.row["protocol"] = protocol
+    methods = {"a": a, "b": b, "c": c}
+    of_rows.draw_extremes(tmp_path / "draws.png", methods, title="", metrics=["psnr_y"])
+    of_rows.draw_l_std(tmp_path / "l_std.png", methods, title="")
+    assert said == ["p+ddim5 and p+unipc5"] * 2
+
+
 def test_a_sigma_head_is_held_against_the_error(bench, tmp_path):
     model = WithSigma(sr_models.build("edsr_baseline", 2, **SMALL), SigmaHead(8, 2, width=4))
     assert drawn(model, bench, tmp_path / "out") == {"a_comparison.png", "a_sigma.png"}
