@@ -120,6 +120,7 @@ class ImplicitUpsample(nn.Module):
         of_x, of_shift = ((scale / length)[:, :, None, None] for scale in (scale1_BC, scale2_BC))
         mixed: Tensor = self.style["activate"](x_BCHW * of_x + shift_BCHW * of_shift)
         first, second = self.imnet
+        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
         channels = x_BCHW.shape[1]
         seen = functional.linear(mixed.movedim(1, -1), first.weight[:, :channels], first.bias)
         (rows, in_row), (columns, in_column) = (
