@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +119,8 @@ class ImplicitUpsample(nn.Module):
         length = (scale1_BC.square() + scale2_BC.square() + 1e-8).sqrt()
         of_x, of_shift = ((scale / length)[:, :, None, None] for scale in (scale1_BC, scale2_BC))
         mixed: Tensor = self.style["activate"](x_BCHW * of_x + shift_BCHW * of_shift)
-        first, second = cast(tuple[nn.Linear, nn.Linear], tuple(self.imnet))
+        first, second = self.imnet
+        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
         channels = x_BCHW.shape[1]
         seen = functional.linear(mixed.movedim(1, -1), first.weight[:, :channels], first.bias)
         (rows, in_row), (columns, in_column) = (
