@@ -33,9 +33,9 @@ PLAIN, STEP = "the store's LR", "forward and backward pass of imdn"
 def made_store(folder: Path) -> PatchStore:
     """Four smooth pictures of 384 HR pixels, and one for validation."""
     sources = {}
-    for split, count in {"train": 4, "validation": 1}.items():
+    for split, seeds in {"train": range(4), "validation": range(4, 5)}.items():
         (folder / split).mkdir()
-        for seed in range(count):
+        for seed in seeds:
             coarse = np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8)
             Image.fromarray(resize(coarse, 8)).save(folder / split / f"{split}{seed}.png")
         sources[split] = [ImageSource(hr=str(folder / split))]
@@ -45,15 +45,15 @@ def made_store(folder: Path) -> PatchStore:
 def competitors(store: PatchStore, patch: int, batch_size: int) -> dict[str, Callable[[], object]]:
     """A step's batch with and without each set, and what IMDN does with one."""
     net = sr_models.build("imdn", SCALE)
-    given = {"seed": 0, "batch_size": batch_size, "patch": patch}
-    batch, steps = store.batch(step=0, **given), iter(range(10**9))
+    draw = partial(store.batch, seed=0, batch_size=batch_size, patch=patch)
+    batch, steps = draw(step=0), iter(range(10**9))
 
     def step() -> None:
         (net(batch.lr) - batch.hr).abs().mean().backward()
 
     def make(name: str | None) -> object:
         how = None if name is None else parse_degradation({"set": name}, name)
-        return store.batch(step=next(steps), degradation=how, **given)
+        return draw(step=next(steps), degradation=how)
 
     return {PLAIN: partial(make, None), **{name: partial(make, name) for name in NAMES}, STEP: step}
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; "eval/*" stands for all rooms of eval
     "sr_models/ground": "",
     "sr_models/hyper": "sr_models/ground",
-    "sr_models/images": "sr_models/ground",
+    "sr_models/images": "sr_models/ground sr_models/hyper",
     "sr_models/networks": "sr_models/ground sr_models/hyper sr_models/images",
     "sr_models/diffusion": "sr_models/ground sr_models/hyper sr_models/images sr_models/networks",
     "sr_models/inference": "sr_models/ground sr_models/hyper sr_models/images sr_models/networks sr_models/diffusion",
