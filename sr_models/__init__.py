@@ -155,7 +155,9 @@ def check(name: str, scale: float, hyper: Mapping[str, Any]) -> NetworkHyper:
     found = spec(name)
     whole = isinstance(scale, int)
     if scale not in found.scales and not (1 <= scale <= MOST_SCALE and (found.any_scale if whole else found.fractions)):
-        other = f"; any other from 1 to {MOST_SCALE}" if found.any_scale else ""
+        other = (
+            f"; any other{'' if found.fractions else ' whole one'} from 1 to {MOST_SCALE}" if found.any_scale else ""
+        )
         raise InputError(f"model {name!r} has no scale {scale!r} (it has {', '.join(map(str, found.scales))}{other})")
     values = found.hyper.parse(hyper, f"model {name!r}")
     if isinstance(scale, int):

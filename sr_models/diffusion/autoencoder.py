@@ -193,9 +193,10 @@ class Attention(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         normed = self.norm(x_BCHW)
-        query, key, value = (part(normed).flatten(2).transpose(1, 2) for part in (self.q, self.k, self.v))
-        seen_BNC = functional.scaled_dot_product_attention(query, key, value)
-        found: Tensor = x_BCHW + self.proj_out(seen_BNC.transpose(1, 2).reshape(x_BCHW.shape))
+        # as in the U-Net's: one head, and channels side by side, so that torch keeps no N x N table
+        qkv = (part(normed).flatten(2).transpose(1, 2).contiguous()[:, None] for part in (self.q, self.k, self.v))
+        seen_B1NC = functional.scaled_dot_product_attention(*qkv)
+        found: Tensor = x_BCHW + self.proj_out(seen_B1NC.transpose(2, 3).reshape(x_BCHW.shape))
         return found
 
 

@@ -176,9 +176,10 @@ class Attention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        query, key, value = self.qkv(self.norm(x_BCHW)).flatten(2).transpose(1, 2).chunk(3, 2)
-        seen_BNC = functional.scaled_dot_product_attention(query, key, value)
-        found: Tensor = self.out(seen_BNC.transpose(1, 2).reshape(x_BCHW.shape)) + x_BCHW
+        # torch keeps no N x N table where there is a dimension of heads, and channels of a pixel lie side by side
+        qkv_B1NC = self.qkv(self.norm(x_BCHW)).flatten(2).transpose(1, 2).contiguous()[:, None]
+        seen_B1NC = functional.scaled_dot_product_attention(*qkv_B1NC.chunk(3, 3))
+        found: Tensor = self.out(seen_B1NC.transpose(2, 3).reshape(x_BCHW.shape)) + x_BCHW
         return found
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sr_models.diffusion.process import Level
 from sr_models.diffusion.sr3 import SR3
@@ -80,3 +81,11 @@ def test_it_starts_from_orthogonal_weights_without_bias():
 def test_sides_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match="sides must be multiples of 4, got 8x10"):
         SR3(4, **TINY).denoise(torch.zeros(1, 6, 8, 10), torch.ones(1))
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (6, 10)])
+def test_attention_keeps_no_table_of_all_pairs_of_pixels(sides):
+    """With three dimensions, or channels that do not lie side by side, torch fell back to the N x N one."""
+    found, x = Attention(32, 8), torch.randn(2, 32, *sides)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # raises where it cannot be used
+        assert found(x).shape == x.shape
