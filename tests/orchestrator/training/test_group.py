@@ -33,7 +33,8 @@ def test_the_only_worker_left_of_a_group_waits_for_nobody(tmp_path: Path, monkey
     config = plan.trial(plan.combinations[0], {}, 1, "1" * 64, None)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.yaml").write_text("name: mine\n")
-    access, worlds = LocalAccess(tmp_path / "mine"), []
+    access = LocalAccess(tmp_path / "mine")
+    worlds: list[int] = []
 
     def run_trial(*_: Any, **given: Any) -> None:
         worlds.append(given["world"])
