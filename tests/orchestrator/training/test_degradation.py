@@ -59,8 +59,9 @@ def test_inputs_are_made_anew_and_validations_are_what_they_were(large, tmp_path
     seen = []
     monkeypatch.setattr(
         "orchestrator.training.loop.validation_scores",
-        lambda net, prefix, trial, store, *rest: (
-            seen.append([lr for _, lr, _ in store.validation()]) or validation_scores(net, prefix, trial, store, *rest)
+        lambda net, prefix, scorer, trial, store, *rest: (
+            seen.append([lr for _, lr, _ in store.validation()])
+            or validation_scores(net, prefix, scorer, trial, store, *rest)
         ),
     )
     losses = []

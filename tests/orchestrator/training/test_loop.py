@@ -633,7 +633,7 @@ def test_what_learns_noise_is_journalled_without_scores_and_is_no_sr(plan, store
 def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
     config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
     journal = Journal(tmp_path / JOURNAL)
-    made = trial._Trial(config, 0, store, "cpu", Ranks(), tmp_path, None, None, None, lambda: None, journal)
+    made = trial._Trial(config, 0, store, "cpu", Ranks(), tmp_path, None, None, None, None, lambda: None, journal)
     (stepper,) = made.steppers
     assert type(stepper.optimizer) is rule
     (group,) = stepper.optimizer.param_groups
