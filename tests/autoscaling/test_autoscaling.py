@@ -18,8 +18,8 @@ from PIL import Image
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
+from orchestrator.run.records import read_winners
 from orchestrator.run.roles import read_roles
-from sr_models.files import read_json
 
 SWEEP_SECONDS = 300
 """Longest one sweep may take; an idle machine of two cores needs a fifth."""
@@ -152,7 +152,7 @@ def test_nodes_come_for_a_sweep_work_and_leave(cluster, sweep):
         "seeds": 2,
     }
     _, run = grow(cluster, sweep, changes, "one worker of one CPU a trial", worker=TUNE_ACTOR)
-    assert len(read_json(run / "winners.json")) == 2
+    assert len(read_winners(run / "winners.json")) == 2
     assert len(list(run.glob("evaluation/*.parquet"))) == 1 + 2 * 2, "bicubic, and two combinations of two seeds"
 
 
