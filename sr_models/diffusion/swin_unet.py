@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from sr_models.diffusion.autoencoder import Upsample
 from sr_models.diffusion.base import Denoiser
 from sr_models.networks.swinir import MASKED, WindowAttention, from_windows, to_windows
 
@@ -213,18 +214,6 @@ class Downsample(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         found: Tensor = self.op(x_BCHW)
-        return found
-
-
-class Upsample(nn.Module):
-    """Twice the sides, each pixel repeated and convolved."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        found: Tensor = self.conv(functional.interpolate(x_BCHW, scale_factor=2, mode="nearest"))
         return found
 
 
