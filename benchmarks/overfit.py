@@ -25,7 +25,8 @@ from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import load_checkpoint
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import read_image
 from sr_models.images.operators import downscale, to_float
 from sr_models.inference.super_resolve import Options, super_resolve

@@ -31,7 +31,8 @@ from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.training.network import build_network, build_objective, prepare
 from orchestrator.training.optimisers import steppers
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.rng import SampleRng
 
 SCALE = 2

@@ -21,7 +21,7 @@ from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, tell
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Canvas, ColourFix, Sampling
+from sr_models.hyper.sampling import Canvas, ColourFix, Sampling
 from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:

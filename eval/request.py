@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.protocol import Protocol
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)

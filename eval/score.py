@@ -30,7 +30,7 @@ from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
 from sr_models.command import say
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import quantize, to_float, to_uint8
 from sr_models.inference.bound import Bound, fitted

@@ -41,7 +41,7 @@ from objectives.spec import (
 )
 from objectives.timesteps import Range, Terminal, Timesteps, Uniform
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 from sr_models.params import Params, nearest
 
 __all__ = [

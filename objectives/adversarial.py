@@ -22,7 +22,7 @@ from objectives.spec import ObjectiveSpec
 from sr_models.diffusion.process import Process, add_noise
 from sr_models.diffusion.samplers import Noise, Predict, sample_state
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.rng import SampleRng
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]

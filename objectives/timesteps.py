@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, searchable
 
 T_MAX, RATIO = 2 / 3, 1 / 2

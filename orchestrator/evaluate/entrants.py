@@ -34,7 +34,8 @@ from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
 

@@ -20,7 +20,7 @@ from orchestrator.plan.trial import MOST_COUNT, TrainConfig, check_tiles, overla
 from orchestrator.plan.weights import Weights, weights_at, weights_of
 from sr_models.errors import InputError
 from sr_models.hashing import digest
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 from sr_models.params import Params, each_once, nearest
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"

@@ -12,7 +12,8 @@ from objectives.losses import DREAM, DRM
 from orchestrator.plan.plan import TEACHER_OBJECTIVE, Combination, Plan, sampling, teacher_train
 from orchestrator.plan.space import STEPS
 from orchestrator.plan.trial import Measured, TrainConfig
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 CPU_FLOPS = 100e9
 """Floating-point operations per second that one core sustains on small 3x3 convolutions in fp32, forward and backward;

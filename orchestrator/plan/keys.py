@@ -15,7 +15,8 @@ from objectives.timesteps import Terminal
 from orchestrator.plan import config, evaluation, paper, resources, sources, trial
 from sr_models import MODELS
 from sr_models.hyper.degradation import SEATS, Round
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, search_range
 
 SECTIONS: dict[str, type[Params]] = {

@@ -22,7 +22,8 @@ from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import SOLVERS, ProcessParams, Sampling, check_solvers
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import SOLVERS, Sampling, check_solvers
 from sr_models.params import nearest
 
 _BETAS = (f"{PROCESS}beta_start", f"{PROCESS}beta_end")

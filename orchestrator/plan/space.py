@@ -16,7 +16,8 @@ from objectives import ObjectiveSpec, search_ranges, with_values
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.trial import TrainConfig
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.params import SearchRange, nearest
 
 if TYPE_CHECKING:

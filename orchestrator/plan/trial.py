@@ -16,7 +16,8 @@ from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.hyper.degradation import AnyDegradation, cut_side
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
 MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 1e6

@@ -19,7 +19,7 @@ from orchestrator.probe.figures import PlaceOf, groups, mean, named
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.trials import Looked
 from sr_models.diffusion.samplers import GUESSES
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 
 METRICS = ("psnr_y", "ssim_y", LPIPS)
 COLUMNS = (*METRICS, "l_std")

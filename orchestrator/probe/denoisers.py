@@ -25,7 +25,8 @@ from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import Noise, Predict, settled
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import eval_mode, exact_arithmetic

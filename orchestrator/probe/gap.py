@@ -19,7 +19,7 @@ from orchestrator.probe.figures import MOST_BANDS, PlaceOf, groups, named
 from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.trials import Looked
 from sr_models.diffusion.samplers import GUESSES, Guess
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 
 SETTINGS = ("training", "sampling")
 MEASURES = {"mse": "MSE of x̂0 (RGB in [0, 1])", "lpips": "LPIPS (AlexNet) of x̂0"}

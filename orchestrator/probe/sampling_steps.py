@@ -27,7 +27,7 @@ from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.trials import Looked
 from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options, super_resolve
 
 STEPS = (5, 10, 20, 50, 100)

@@ -17,7 +17,7 @@ from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import Roles
 from orchestrator.search.pareto import last_step
 from orchestrator.search.studies import Assignment, Studies
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 
 Answer = Literal["continue", "stop"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import MOST_SIGNAL, ProcessParams
+from sr_models.hyper.process import MOST_SIGNAL, ProcessParams
 
 _BUFFERS = {
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",

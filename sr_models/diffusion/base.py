@@ -11,7 +11,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from sr_models.diffusion.process import Level
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 from sr_models.networks.base import Network
 
 

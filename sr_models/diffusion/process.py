@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 
 Gamma = Tensor | float
 """√ᾱ: (B,), one for each sample, or one for all."""

@@ -21,7 +21,8 @@ from sr_models.diffusion.frozen import vq_autoencoder
 from sr_models.diffusion.process import Level
 from sr_models.diffusion.swin_unet import SwinUNet
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import LATENT, REDUCTION, ProcessParams
+from sr_models.hyper.latent import LATENT, REDUCTION
+from sr_models.hyper.process import ProcessParams
 
 
 class ResShift(SwinUNet):

@@ -17,7 +17,8 @@ from torch import Tensor
 from sr_models.diffusion.process import Level, Process, add_noise, eps_between
 from sr_models.diffusion.solvers import dpm_solver, unipc
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import SOLVERS, ProcessParams, Sampling, check_solvers, spread
+from sr_models.hyper.process import ProcessParams, spread
+from sr_models.hyper.sampling import SOLVERS, Sampling, check_solvers
 
 Predict = Callable[[Tensor, Level], Tensor]
 """A network on a noisy state."""

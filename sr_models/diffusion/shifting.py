@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sr_models.diffusion.process import Level
-from sr_models.hyper.diffusion import ShiftParams
+from sr_models.hyper.process import ShiftParams
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sr_models.diffusion.process import Level, Process
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import check_solvers
+from sr_models.hyper.sampling import check_solvers
 
 
 def dpm_solver(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sr_models.hyper.diffusion import ColourFix
+from sr_models.hyper.sampling import ColourFix
 from sr_models.images.operators import resize_float
 
 _LEVELS = 5

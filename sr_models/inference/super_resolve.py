@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.operators import check_images, pad_to_window
 from sr_models.inference.canvas import off_canvas, on_canvas
 from sr_models.inference.colour import fix_colour

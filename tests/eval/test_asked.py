@@ -16,7 +16,8 @@ from eval.protocol import PROTOCOLS
 from eval.request import ModelRequest
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import sha256_file
 from sr_models.inference.super_resolve import Options
 

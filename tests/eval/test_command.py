@@ -9,7 +9,7 @@ from eval.command import CROPS, caution, chosen, parser, prepare_outputs, reques
 from eval.protocol import METRICS, PROTOCOLS
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.inference.tiling import CROP_RULES
 
 MODEL = ("--model", "bicubic", "--scale", "2", "--hr", "hr")

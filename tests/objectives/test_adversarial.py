@@ -12,7 +12,8 @@ from objectives.batch import Batch
 from objectives.losses import AdversarialBranch
 from sr_models.diffusion.process import Level, Process
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.networks.base import parameters
 from sr_models.rng import SampleRng
 

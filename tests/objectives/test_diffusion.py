@@ -17,7 +17,7 @@ from objectives.spec import ObjectiveSpec
 from objectives.timesteps import Range, Terminal, Uniform
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level, Process, add_noise
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 from sr_models.rng import SampleRng
 
 PREDICTIONS = ("eps", "x0", "v")

@@ -9,7 +9,7 @@ from objectives.losses import DREAM, L1, MinSNR, NoLoss, SampledSigma
 from objectives.spec import HR, CentroidMixup, Distillation, ObjectiveSpec, SigmaBranch, search_ranges
 from objectives.timesteps import Range, Terminal, Uniform
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

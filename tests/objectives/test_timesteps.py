@@ -3,7 +3,7 @@
 import pytest
 
 from objectives.timesteps import Range, Terminal, Timesteps, Uniform
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 
 
 @pytest.mark.parametrize(

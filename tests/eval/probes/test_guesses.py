@@ -13,7 +13,8 @@ from eval.probes.guesses import mean_square, of_true, over_draws, trained
 from eval.protocol import get_protocol
 from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import GUESSES, evenly, sample_state
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 PROCESS = Process.of(ProcessParams(T=40, beta_end=0.3, prediction="x0"))
 

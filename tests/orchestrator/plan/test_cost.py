@@ -6,7 +6,8 @@ import sr_models
 from objectives import RECIPES, ObjectiveSpec, resolve
 from orchestrator.plan.cost import CPU_FLOPS, calls, calls_of_step, forwards, trial_seconds, validation_seconds
 from orchestrator.plan.trial import Measured, TrainConfig
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 HYPER = {"channels": 32, "blocks": 4}
 TRAIN = TrainConfig(steps=100, batch_size=4, patch=16, validate_every=50)

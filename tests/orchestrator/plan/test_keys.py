@@ -56,7 +56,9 @@ def test_every_field_is_listed_with_its_meaning(prefix, cls):
 def test_no_set_of_hyperparameters_is_forgotten():
     for module in (
         "sr_models.checkpoints.folder",
-        "sr_models.hyper.diffusion",
+        "sr_models.hyper.latent",
+        "sr_models.hyper.process",
+        "sr_models.hyper.sampling",
         "orchestrator.data.manifest",
         "orchestrator.run.records",
         "orchestrator.run.roles",

@@ -15,7 +15,7 @@ from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 
 DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
 

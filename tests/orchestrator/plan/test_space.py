@@ -11,7 +11,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.space import Axes, Setting, Varied, apply, axes, corners, shown, varied
 from orchestrator.plan.trial import TrainConfig
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 from sr_models.params import SearchRange
 
 SHAPES = ("linear", "cosine", "polynomial", "sigmoid", "step")

@@ -6,7 +6,8 @@ from objectives import RECIPES
 from orchestrator.plan.trial import GroupConfig, Measured, TrainConfig, TrialConfig
 from sr_models.errors import InputError
 from sr_models.hashing import digest
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 TRIAL = TrialConfig(
     model="imdn", scale=2, hyper={"channels": 32, "blocks": 2}, objective=RECIPES["eco"], train=TrainConfig(),

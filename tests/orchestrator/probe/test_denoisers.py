@@ -24,7 +24,7 @@ from orchestrator.probe.kinds import Asked
 from orchestrator.probe.trials import Looked
 from orchestrator.run.folder import RunDir
 from sr_models.diffusion.samplers import evenly
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options, super_resolve
 
 Probe = Callable[..., tuple[str, str]]

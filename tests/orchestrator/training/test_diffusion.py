@@ -20,7 +20,8 @@ from orchestrator.training import network, validation
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import sha256_file
 from sr_models.inference.super_resolve import Options, super_resolve
 

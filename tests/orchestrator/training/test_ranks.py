@@ -16,7 +16,8 @@ from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL
 from orchestrator.training.loop import run_trial
 from orchestrator.training.ranks import Ranks
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS, BATCH = 30, 6

@@ -9,7 +9,7 @@ import torch
 import sr_models
 from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 

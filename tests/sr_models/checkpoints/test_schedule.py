@@ -15,7 +15,7 @@ from sr_models.checkpoints.schedule import recorded_process
 from sr_models.diffusion import unet
 from sr_models.diffusion.sr3 import SR3
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 
 KEYS = Path(__file__).resolve().parents[4] / "shared" / "spec" / "checkpoint_keys"
 HYPER: dict[str, Any] = {"channels": 8, "mults": (1, 2), "attention": (1,), "blocks": 1, "groups": 4}

@@ -15,7 +15,7 @@ from torch.nn import functional
 import sr_models
 from sr_models.diffusion.idm import IDM, EqualConv, EqualLinear, ImplicitUpsample, nearest
 from sr_models.diffusion.process import Level
-from sr_models.hyper.diffusion import Sampling
+from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import parameters
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sr_models.diffusion.process import Process, add_noise, eps_between
-from sr_models.hyper.diffusion import ProcessParams
+from sr_models.hyper.process import ProcessParams
 
 
 def chain(**values: Any) -> Process:

@@ -19,7 +19,9 @@ from sr_models.diffusion.frozen import vq_autoencoder
 from sr_models.diffusion.process import Level
 from sr_models.diffusion.resshift import ResShift
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, ResShiftHyper, Sampling
+from sr_models.hyper.latent import ResShiftHyper
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import parameters
 from sr_models.rng import SampleRng

@@ -11,7 +11,8 @@ from torch import Tensor
 from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import Predict, accumulated, evenly, sample_state, settled, shipped, used
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 
 def recorded(predict: Callable[[Tensor, Level], Tensor]) -> tuple[Predict, list[tuple[Tensor, Level]]]:

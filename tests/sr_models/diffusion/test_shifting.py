@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sr_models.diffusion.process import Level
 from sr_models.diffusion.shifting import Shifting
-from sr_models.hyper.diffusion import ShiftParams
+from sr_models.hyper.process import ShiftParams
 
 
 @pytest.fixture

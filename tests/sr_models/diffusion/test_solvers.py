@@ -9,7 +9,8 @@ from torch import Tensor
 from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import sample_state, settled
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 MEAN, SPREAD = 0.2, 0.1
 NAMES = ["dpm_solver", "unipc"]

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 import sr_models
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.operators import to_uint8
 from sr_models.inference import canvas as module
 from sr_models.inference.canvas import canvas_sides, off_canvas, on_canvas

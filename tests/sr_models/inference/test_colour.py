@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import sr_models
-from sr_models.hyper.diffusion import ColourFix, ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import ColourFix, Sampling
 from sr_models.images.operators import resize_float
 from sr_models.inference import super_resolve as module
 from sr_models.inference.colour import COLOUR_FIXES, fix_colour

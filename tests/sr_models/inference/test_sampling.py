@@ -13,7 +13,8 @@ from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import sample_state
 from sr_models.diffusion.sr3 import SR3
 from sr_models.errors import InputError
-from sr_models.hyper.diffusion import ProcessParams, Sampling
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.operators import pad_to_window
 from sr_models.inference import sampling as module
 from sr_models.inference.bound import Bound
