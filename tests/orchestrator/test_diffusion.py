@@ -82,6 +82,7 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
     assert list(run.pictures.glob("*x2*.png"))
 
 
+@pytest.mark.long
 def test_a_search_for_a_front_is_killed_and_goes_on_to_its_board(tmp_path: Path, config, command) -> None:
     """Two metrics steer; twins that differ in sampling steps alone are trained in one folder, one after the other."""
     search = {"sampling.steps": [4, 2], "process.beta_end": [0.3, 0.4]}
