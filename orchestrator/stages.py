@@ -23,6 +23,7 @@ from orchestrator.data.store import PatchStore, check_leaks
 from orchestrator.ingredients import Ingredients, check_starts, find_trials, path_of, prepare, record
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
+from orchestrator.leaderboard.text import terminal_width
 from orchestrator.plan.plan import Combination, higher_is_better
 from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
@@ -389,7 +390,7 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     from orchestrator.evaluate import first_image
 
     folder, uri = session.run.path, session.services.tracking_uri
-    board = write.write(folder)
+    board = write.write(folder, terminal_width())
     first_images = first_image.on_workers(
         session.run, session.plan, session.inputs, session.home.access, session.device, session.cluster.join
     )

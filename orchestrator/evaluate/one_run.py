@@ -57,6 +57,7 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
     from orchestrator.data.inputs import Inputs
     from orchestrator.evaluate import entrants, work
     from orchestrator.leaderboard import compare as leaderboard
+    from orchestrator.leaderboard import text as board_text
     from orchestrator.leaderboard.write import write
 
     with one_at_a_time(run, "--run"):
@@ -93,12 +94,10 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             if planned_job.job.subject.identity in mine
         ]
         if run.winners.exists():
-            board = write(run.path)
+            board = write(run.path, board_text.terminal_width())
             home.access.push("", ["leaderboard.*"])
         else:  # a board on disk would tell the tracker that the sweep is over
-            from orchestrator.leaderboard import text as board_text
-
-            board = board_text.text(leaderboard.boards(run.path))
+            board = board_text.text(leaderboard.boards(run.path), board_text.terminal_width())
             board += "\n\nso far; the sweep writes its board when it has its winners"
     tell("\n\n".join([*tables, board]))
     for line in refused:

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.leaderboard RUN` prints a run's board."""
+"""`python -m orchestrator.leaderboard RUN…` prints the boards of one run, or of several beside each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from orchestrator.leaderboard import over_images
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
+from orchestrator.leaderboard.write import write_files
 from orchestrator.run.folder import RunDir
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 
@@ -15,25 +16,40 @@ PROG = "python -m orchestrator.leaderboard"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a run's board; 0, or 2 for a folder that has none."""
+    """Print the boards of some runs, and write their files where asked to; 0, or 2 for a folder that has none."""
     return run_command(PROG, _run, argv)
 
 
 def _run(argv: Sequence[str]) -> int:
-    parser = Parser(prog=PROG, description="Print the leaderboard of a run.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d")
+    parser = Parser(prog=PROG, description="Print the leaderboard of a run, or of several beside each other.")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/quick-1a2b3c4d; rows of several "
+        "share a ranking where scale, protocol and training images are the same"
+    )  # fmt: skip
     parser.add_argument(
         "--images", action="store_true", help="also compare over images: would it hold on other pictures of this kind?"
     )
     parser.add_argument(
         "--step", type=int, metavar="N", help="of the weights kept after N steps (train.snapshots), once scored"
     )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="also write leaderboard.csv, .json, .md, .tex and .html there",
+    )
     arguments = parser.parse_args(argv)
-    RunDir(arguments.run.absolute()).refuse_links()
-    found = boards(arguments.run, arguments.step)
-    tell(board_text.text(found))
+    for run in arguments.runs:
+        RunDir(run.absolute()).refuse_links()
+    found, width = boards(*arguments.runs, step=arguments.step), board_text.terminal_width()
+    tell(board_text.text(found, width))
     if arguments.images:
-        tell(f"\n{over_images.text(found)}")
+        tell(f"\n{over_images.text(found, width)}")
+    if arguments.output:
+        names = [run.resolve().name for run in arguments.runs]
+        write_files(found, arguments.output, {"run": names[0]} if len(names) == 1 else {"runs": found[0].runs})
+        tell(f"\ntables in {arguments.output}")
     return EXIT_DONE
 
 

@@ -117,10 +117,14 @@ class Entry:
     """How its pictures were drawn, as protocol ids say it; "" of a network that gives them."""
     twin_of: str = ""
     """Id of an earlier row whose weights these are, too."""
+    run: str = ""
+    """Whose row it is, on a board of several runs."""
+    network: str = ""
+    """Rows of one start from the same weights at each seed; within a run its model's label says which."""
 
     @property
     def id(self) -> str:
-        return "/".join([self.combination, self.weights, self.precision, *filter(None, [self.trial])])
+        return "/".join([self.combination, self.weights, self.precision, *filter(None, [self.trial, self.run])])
 
     @property
     def title(self) -> str:
@@ -170,6 +174,10 @@ class Board:
     """Whose printed numbers stand beside the rows; None: none, or the protocol is not the config's."""
     trained_scale: int | None = None
     """That all its weights were trained at, where it is another one than `scale`."""
+    data: str = ""
+    """First digits of the hash of the training and validation images, on a board of several runs."""
+    runs: dict[str, str] = field(default_factory=dict)
+    """`Entry.run` -> the run folder's name, of all runs that were compared; {} of one that stands alone."""
 
     @property
     def at(self) -> str:
@@ -177,9 +185,10 @@ class Board:
         return f"×{self.scale}" + (f" (trained ×{self.trained_scale})" if self.trained_scale else "")
 
     def name(self, entry: Entry) -> str:
-        """`model × objective`, with the weights or precision where the board holds several for the combination."""
+        """`model × objective`, with weights, precision or run where the board holds several for the combination."""
         own = [e for e in self.entries if e.combination == entry.combination]
-        extra = [getattr(entry, key) for key in ("weights", "precision") if len({getattr(e, key) for e in own}) > 1]
+        keys = ("weights", "precision", "run")
+        extra = [getattr(entry, key) for key in keys if len({getattr(e, key) for e in own}) > 1]
         if "@" in entry.trial or len({e.trial for e in own}) > 1:
             extra.append(entry.trial[:8] + entry.trial[64:])
         return f"{entry.title} ({', '.join(extra)})" if extra else entry.title

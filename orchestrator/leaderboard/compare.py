@@ -1,10 +1,10 @@
-"""The board of a run folder: per-image scores -> tables that compare like with like.
+"""The boards of run folders: per-image scores -> tables that compare like with like.
 
 A score belongs to a column (scale, that of training, protocol, benchmark, LR inputs): rows are ordered inside a column,
 by `statistics` beside this file, each kind of weights on its own; gains are over bicubic in the same column, and spread
 is the sample standard deviation over seeds. A set of which images are missing is a column of its own. Needs neither
 Ray, MLflow nor torch.
-`python -m orchestrator.leaderboard RUN` prints it.
+`python -m orchestrator.leaderboard RUN…` prints them.
 """
 
 from __future__ import annotations
@@ -20,146 +20,126 @@ from pathlib import Path
 from typing import Any
 
 from eval.protocol import METRICS, STABILITY, get_metric
-from eval.rows import SET, read_rows
+from eval.rows import SET
 from orchestrator.leaderboard import drawn
 from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Training, Value
 from orchestrator.leaderboard.cost import trainings
 from orchestrator.leaderboard.paper import print_beside
+from orchestrator.leaderboard.scores import RunScores, Where, by_board, networks, read_runs
 from orchestrator.leaderboard.statistics import Row, Standing, order, twins
-from orchestrator.run.folder import RunDir
-from orchestrator.run.records import WinnerRecord, read_board, read_evaluation, read_paper, read_plan, read_winners
-from sr_models.errors import InputError
 
 _SEARCH_COUNTED = (
     "run of an earlier version: the search's best run counts as the first seed, which favours rows that were searched"
 )
 
-# ---- reading a run folder
+# ---- boards of run folders
 
 
-def boards(folder: Path, step: int | None = None) -> list[Board]:
+def boards(*folders: Path, step: int | None = None) -> list[Board]:
     """One board for each scale, scale of training and protocol, by rising scale; bicubic is on each of its scale.
 
-    How pictures were drawn makes no other board (`drawn`).
+    Of several runs, also for each set of training and validation images, and rows say whose they are. How pictures
+    were drawn makes no other board (`drawn`).
 
     Args:
         step: of the weights that winners have kept after so many steps (`train.snapshots`); None: their last ones.
 
     Raises:
-        InputError: no run folder, no scores in it yet, a Parquet file that cannot be read; no scores after that step.
+        InputError: as `scores.read_runs`.
     """
-    plan, winners = read_plan(folder), read_winners(RunDir(folder).winners)
-    asked, baseline = read_evaluation(folder), read_board(folder).baseline
-    scores = _scores(folder, winners, asked.seed) if step is None else _scores_at(step, folder, winners, asked.seed)
-    groups = _groups(scores)
-    costs = trainings(folder, plan, winners)
-    if step is not None:
-        costs = {name: Training(parameters=cost.parameters) for name, cost in costs.items()}  # the rest is of the end
-    found = [
-        _board(*where, asked.metrics, groups[where], costs, baseline, plan.metric.name) for where in sorted(groups)
-    ]
-    paper = read_paper(folder)
+    runs = read_runs(folders, step)
+    groups, names = by_board(runs), networks(runs)
+    costs: dict[tuple[str, str], Training] = {}
+    for run in runs:
+        for combination, cost in trainings(run.folder, run.plan, run.winners).items():
+            costs[run.label, combination] = cost if step is None else Training(parameters=cost.parameters)
+    if len({run.plan.metric.name for run in runs}) > 1:  # values of different metrics are no column
+        costs = {key: replace(cost, search_value=None) for key, cost in costs.items()}
+    asked = list(dict.fromkeys(name for run in runs for name in run.asked.metrics))
+    baseline = runs[0].baseline if len({run.baseline for run in runs}) == 1 else None
+    steering = runs[0].plan.metric.name
+    found = [_board(where, asked, groups[where], costs, baseline, steering, names) for where in groups]
     for board in found:
+        board.runs = {run.label: run.folder.resolve().name for run in runs if run.label}
         if step is not None:
             board.notes.append(f"weights after {step} steps")
-        elif paper:
-            print_beside(board, paper, asked)
-        board.notes += [
-            f"not scored on {name}: {', '.join(ids)}, whose weights are of their own scale alone"
-            for name, ids in plan.unscored.items()
-            if name in {f"{column[0]} x{board.scale}" for column in board.columns}
-        ]
-        if step is None:
-            there = {entry.combination for entry in board.entries}
-            board.fronts = {name: won.front for name, won in winners.items() if won.front and name in there}
-        if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
-            board.notes.append(_SEARCH_COUNTED)
+        _tell_of_runs(board, runs, with_fronts=step is None)
+    if step is None:
+        _print_beside(found, runs)
     return found
 
 
-def _groups(scores: Iterable[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[str, Any]]]:
-    """(scale, that of training if it is another one, else 0; protocol) -> the rows that stand on one board."""
-    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in scores:
-        groups[row["scale"], row.get("trained_scale") or 0, row["protocol"]].append(row)
-    for scale, trained, protocol in [where for where in groups if where[1]]:
-        at = groups[scale, 0, protocol]
-        groups[scale, trained, protocol] += [row for row in at if row["model"] == BICUBIC]
-    elsewhere = {(scale, protocol) for scale, trained, protocol in groups if trained}
-    return {
-        (scale, trained, protocol): rows
-        for (scale, trained, protocol), rows in groups.items()
-        if trained or (scale, protocol) not in elsewhere or any(row["model"] != BICUBIC for row in rows)
-    }
-
-
-def _scores(folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) -> list[dict[str, Any]]:
-    """Every row once, but those of a combination's former winners and of noise that the config does not ask for."""
-    key = ("combination", "fingerprint", "seed", "weights", "precision", "protocol", "benchmark", "kernel", "image",
-           "lr_sha256")  # fmt: skip
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in read_rows(folder / "evaluation"):
-        winner = winners.get(row["combination"])
-        if row["fingerprint"] and winner is not None and row["fingerprint"] not in winner.fingerprints:
+def _tell_of_runs(board: Board, runs: Sequence[RunScores], *, with_fronts: bool) -> None:
+    """Add what the runs say that have rows on a board: who is not on it, fronts, and how an earlier version scored."""
+    there = {(entry.run, entry.combination) for entry in board.entries}
+    titles = {f"{column[0]} x{board.scale}" for column in board.columns}
+    if len({run.baseline for run in runs}) > 1:
+        board.notes.append("no differences to a baseline: the runs name different ones (board.baseline)")
+    for group in peers(board.entries):
+        bases = [entry for entry in group if entry.objective == board.baseline and not entry.twin_of]
+        for network in dict.fromkeys(entry.network for entry in bases):
+            names = [board.name(entry) for entry in by_id(bases) if entry.network == network]
+            if len(names) > 1:
+                board.notes.append(f"differences to {board.baseline} are to {names[0]}, not {', '.join(names[1:])}")
+    for run in runs:
+        if run.label not in {label for label, _ in there}:
             continue
-        if row.get("noise_seed") in (None, noise_seed):
-            known = {"trial": row["fingerprint"] if winner is None else ""}
-            found[tuple(row[name] for name in key)] = row | known
-    if not found:
-        raise InputError(f"{folder} holds no scores yet (evaluation/*.parquet)")
-    return drawn.beside(found.values())
+        said = f"{run.label}: " if run.label else ""
+        board.notes += [
+            f"{said}not scored on {name}: {', '.join(ids)}, whose weights are of their own scale alone"
+            for name, ids in run.plan.unscored.items()
+            if name in titles
+        ]
+        if with_fronts:
+            own = {name: won.front for name, won in run.winners.items() if won.front and (run.label, name) in there}
+            board.fronts |= {f"{name} ({run.label})" if run.label else name: front for name, front in own.items()}
+        if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in run.winners.values()):
+            board.notes.append(f"{said}{_SEARCH_COUNTED}")
 
 
-def _scores_at(step: int, folder: Path, winners: Mapping[str, WinnerRecord], noise_seed: int) -> list[dict[str, Any]]:
-    """`_scores` of what winners have kept after a step, as theirs, beside networks that nothing trains."""
-    of = {fingerprint: name for name, winner in winners.items() for fingerprint in winner.fingerprints}
-    found, steps = [], set()
-    for row in _scores(folder, {}, noise_seed):
-        fingerprint, at, kept = row["fingerprint"].partition("@")
-        if at and fingerprint in of:
-            steps.add(int(kept))
-        if not row["fingerprint"] or (fingerprint in of and kept == str(step)):
-            found.append(row | {"fingerprint": fingerprint, "trial": ""})
-    if step not in steps:
-        there = f"there are {', '.join(map(str, sorted(steps)))}" if steps else "there are none of any step"
-        raise InputError(
-            f"--step {step}: no weights after that step are scored; {there} (train.snapshots keeps them, "
-            f"python -m orchestrator.evaluate --run {folder} --snapshots scores them)"
-        )
-    return found
+def _print_beside(found: Sequence[Board], runs: Sequence[RunScores]) -> None:
+    """Put beside rows what a paper prints, where all runs mean the same paper."""
+    papers = [run.paper for run in runs if run.paper]
+    if papers and all(run.paper == papers[0] for run in runs):
+        for board in found:
+            print_beside(board, papers[0], runs[0].asked)
+    elif papers:
+        for board in found:
+            board.notes.append(f"printed numbers ({papers[0].source}) stand on the board of their own run alone")
 
 
 # ---- comparing
 
 
 def _board(
-    scale: int,
-    trained_scale: int,
-    protocol: str,
+    where: Where,
     asked: Sequence[str],
-    scores: list[dict[str, Any]],
-    costs: Mapping[str, Training],
+    scores: Sequence[Mapping[str, Any]],
+    costs: Mapping[tuple[str, str], Training],
     baseline: str | None,
     steering: str,
+    names: Mapping[tuple[str, str], str],
 ) -> Board:
     metrics, sizes = _metrics(asked, scores), _sizes(scores)
-    runs: dict[tuple[str, ...], dict[tuple[str, str, int], list[dict[str, Any]]]] = defaultdict(
+    made: dict[tuple[str, ...], dict[tuple[str, str, int, str], list[Mapping[str, Any]]]] = defaultdict(
         lambda: defaultdict(list)
     )
     for row in scores:
-        by_run = runs[row["combination"], row["weights"], row["precision"], row["trial"]]
-        by_run[row["benchmark"], row["kernel"], row["seed"]].append(row)
+        run = row["run"] if row["model"] != BICUBIC else ""  # which is one row, whatever runs have scored it
+        by_seed = made[run, row["combination"], row["weights"], row["precision"], row["trial"]]
+        by_seed[row["benchmark"], row["kernel"], row["seed"], row["run"]].append(row)
 
     entries: list[Entry] = []
-    for (combination, weights, precision, trial), by_run in runs.items():
-        row = next(iter(by_run.values()))[0]
+    for (run, combination, weights, precision, trial), parts in made.items():
+        row = next(iter(parts.values()))[0]
         entry = Entry(combination, row["model"], row["objective"], row["target"], row["loss"], weights, precision)
-        entry.trial, entry.training, entry.drawn = trial, costs.get(combination, Training()), row["drawn"]
+        entry.trial, entry.training, entry.drawn = trial, costs.get((run, combination), Training()), row["drawn"]
+        entry.run, entry.network = run, names.get((run, combination.rpartition("/")[0]), row["model"])
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         pixels: dict[Column, dict[str, dict[str, list[float]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))
         )
-        for (benchmark, _, seed), found in sorted(by_run.items(), key=lambda one: one[0][2]):
+        for (benchmark, _, seed, _), found in sorted(parts.items(), key=lambda one: one[0][2]):
             images = [row for row in found if row["image"] != SET]
             column = (benchmark, _inputs(images))
             entry.images[column] = len(images)
@@ -189,8 +169,8 @@ def _board(
     lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
     notes = [*drawn.note(scores), *_notes(asked, scores)]
     board = Board(
-        scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline, steering,
-        trained_scale=trained_scale or None,
+        where.scale, where.protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline,
+        steering, trained_scale=where.trained_scale or None, data=where.data,
     )  # fmt: skip
     _lead(board, base)
     _stand(board)
@@ -268,7 +248,7 @@ def _lead(board: Board, base: Entry | None) -> None:
 
 def _stand(board: Board) -> None:
     """Fill in where each row stands, in each column by each metric and by the lead, and whose twin it is."""
-    board.entries.sort(key=lambda entry: entry.id)  # so that of twins it is always the same that comes first
+    board.entries = by_id(board.entries)  # so that of twins it is always the same that comes first
     trained = [entry for entry in board.entries if entry.trained]
     first = firsts(trained)
     for entry in trained:
@@ -292,7 +272,7 @@ def _standings(board: Board, values: Mapping[str, Value], metric: str) -> dict[s
     found: dict[str, Standing] = {}
     for group in peers([entry for entry in board.entries if entry.id in values]):
         first = firsts(group)
-        rows = [Row(e.id, e.model, values[e.id].by_seed) for e in group if first[e.id] == e.id]
+        rows = [Row(e.id, e.network, values[e.id].by_seed) for e in group if first[e.id] == e.id]
         higher = get_metric(metric).higher_is_better
         ordered = order(rows, higher_is_better=higher, baseline=baselines(group, board.baseline))
         standings = {standing.id: standing for standing in ordered.standings}
@@ -308,8 +288,8 @@ def firsts(group: Sequence[Entry]) -> dict[str, str]:
 
 def baselines(group: Sequence[Entry], objective: str | None) -> dict[str, str]:
     """Network -> id of the row that its rows are compared with."""
-    first, networks = firsts(group), {entry.id: entry.model for entry in group}
-    return {networks[first[e.id]]: first[e.id] for e in group if e.objective == objective}
+    first, networks = firsts(group), {entry.id: entry.network for entry in group}
+    return {networks[first[e.id]]: first[e.id] for e in reversed(group) if e.objective == objective}
 
 
 def peers(entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -319,6 +299,11 @@ def peers(entries: Sequence[Entry]) -> list[list[Entry]]:
         if entry.trained:
             found[entry.weights, bool(entry.trial)].append(entry)
     return list(found.values())
+
+
+def by_id(entries: Sequence[Entry]) -> list[Entry]:
+    """The rows in the order that settles which comes first of twins and of baselines."""
+    return sorted(entries, key=lambda entry: entry.id)
 
 
 def by_mean(entries: Sequence[Entry], value: Callable[[Entry], Value | None], metric: str) -> list[Entry]:
@@ -340,10 +325,10 @@ def by_mean(entries: Sequence[Entry], value: Callable[[Entry], Value | None], me
 def rows(folder: Path) -> list[dict[str, Any]]:
     """One row for each combination, kind of weights and column, the best mean of the leading metric first.
 
-    Keys: scale, trained_scale (where it is another one), protocol, benchmark, lr_inputs, images, of_images (the set
-    has), trial (of a row that is of no winner), twin_of (id of an earlier row with the same weights), combination,
-    model, objective, target, loss, weights, precision, seeds, what plan, winners and journals say (`Training`), lead
-    (over the leading columns) and metrics {name: `Value.numbers`}.
+    Keys: scale, trained_scale (where it is another one), run and data (of several runs), protocol, benchmark,
+    lr_inputs, images, of_images (the set has), trial (of a row that is of no winner), twin_of (id of an earlier row
+    with the same weights), combination, model, objective, target, loss, weights, precision, seeds, what plan, winners
+    and journals say (`Training`), lead (over the leading columns) and metrics {name: `Value.numbers`}.
     """
     return rows_of_boards(boards(folder))
 
@@ -358,6 +343,7 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
         cells = entry.cells[column]
         yield {
             "scale": board.scale, **({"trained_scale": board.trained_scale} if board.trained_scale else {}),
+            **({"run": entry.run} if entry.run else {}), **({"data": board.data} if board.data else {}),
             "protocol": board.protocol, "benchmark": column[0], "lr_inputs": column[1],
             "images": entry.images[column], "of_images": board.missing.get(column, (0, entry.images[column]))[1],
             "trial": entry.trial, "twin_of": entry.twin_of, "combination": entry.combination, "model": entry.model,

@@ -19,7 +19,7 @@ from orchestrator.leaderboard.statistics import (
     rank_ranges,
     surely_better,
 )
-from orchestrator.leaderboard.text import group, tables, wrapped
+from orchestrator.leaderboard.text import WIDTH, group, tables, wrapped
 
 LEGEND = (
     "over images: would it hold on other pictures of this kind? Seeds are as they are and the images random: paired "
@@ -49,7 +49,7 @@ def _standings(some: Sequence[Entry], values: Mapping[str, Value], board: Board)
     if len(compared) == 1:
         why = {name: said or "order not established: no other row to compare with" for name, said in why.items()}
     found = {
-        entry.id: Standing(entry.id, entry.model, seeds, values[entry.id].mean, None, None, None, None, why[entry.id])
+        entry.id: Standing(entry.id, entry.network, seeds, values[entry.id].mean, None, None, None, None, why[entry.id])
         for entry in some
     }
     if len(compared) < 2:
@@ -64,7 +64,7 @@ def _standings(some: Sequence[Entry], values: Mapping[str, Value], board: Board)
     place = {entry.id: i for i, entry in enumerate(compared)}
     for name, one in first.items():
         if one in place:
-            i, base, over = place[one], place.get(bases.get(compared[place[one]].model, "")), None
+            i, base, over = place[one], place.get(bases.get(compared[place[one]].network, "")), None
             if base is not None and base != i:
                 gap, width = float(means[i] - means[base]), float(apart[i, base])
                 over = Difference(gap, gap - width, gap + width) if math.isfinite(width) else None
@@ -81,8 +81,8 @@ def _unranked(value: Value, seeds: int) -> str:
     return "" if all(map(math.isfinite, value.by_image.values())) else "order not established: a value is not finite"
 
 
-def text(found: Sequence[Board]) -> str:
-    """A table a board, of the leading metric, at most as wide as the board's own."""
+def text(found: Sequence[Board], width: int = WIDTH) -> str:
+    """A table a board, of the leading metric, at most `width` columns wide."""
     parts = []
     for board in found:
         if get_metric(board.metric).level == "set":
@@ -100,8 +100,11 @@ def text(found: Sequence[Board]) -> str:
                     reasons.setdefault(f"{board.title(column)}, {value.standing.unranked}", []).append(
                         board.name(entry)
                     )
-        lines = [*wrapped(f"{board.at}, {board.protocol}: {board.metric} {LEGEND}"), *tables([names], groups)]
+        lines = [
+            *wrapped(f"{board.at}, {board.protocol}: {board.metric} {LEGEND}", width),
+            *tables([names], groups, width),
+        ]
         for why, of in reasons.items():
-            lines += wrapped(f"{why}: {', '.join(of)}")
+            lines += wrapped(f"{why}: {', '.join(of)}", width)
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +16,11 @@ from orchestrator.leaderboard.paper import beside_paper
 from orchestrator.run.records import FrontRecord
 from sr_models.text_table import aligned
 
-WIDTH = 120
-"""Columns of the terminal table."""
+WIDTH = 80
+"""Columns of the terminal table where no terminal says how many it has."""
 
-PAPER_WIDTH = 80
-"""Columns of the table of what a paper prints."""
+ROOMY = 100
+"""From so many columns on, metrics beside the leading one have their intervals and spreads, too."""
 
 LEGEND = (
     "rank: the places that other training seeds may give; * may be best. Rows of one network differ where their "
@@ -39,34 +40,73 @@ Columns = list[list[str]]
 """Of a table, each with its header first."""
 
 
-def text(found: Sequence[Board]) -> str:
-    """The boards as aligned plain text, at most `WIDTH` columns wide; what does not fit goes into further tables."""
-    return "\n\n".join(_terminal(board) for board in found)
+def terminal_width() -> int:
+    """Columns of the terminal, or of `COLUMNS`, between 60 and 160; `WIDTH` where there is neither."""
+    return min(max(shutil.get_terminal_size((WIDTH, 24)).columns, 60), 160)
+
+
+def text(found: Sequence[Board], width: int = WIDTH) -> str:
+    """The boards as aligned plain text of at most `width` columns, without colours.
+
+    What does not fit goes into further tables. Left out, and said so, are spread and gains that do not fit beside their
+    mean, and below `ROOMY` columns all but mean and rank of metrics beside the leading one.
+    """
+    return "\n\n".join(
+        ["\n".join(wrapped(line, width)) for line in _apart(found)] + [_terminal(b, width) for b in found]
+    )
 
 
 def markdown(found: Sequence[Board]) -> str:
     """The boards as Markdown tables with their captions as headings, a table a metric and one of costs."""
-    return "\n\n".join(_markdown(board) for board in found) + "\n"
+    return "\n\n".join([*_apart(found), *(_markdown(board) for board in found)]) + "\n"
 
 
-def _terminal(board: Board) -> str:
+def _apart(found: Sequence[Board]) -> list[str]:
+    """What several runs' rows share, or not; nothing of a run that stands alone."""
+    runs = found[0].runs if found else {}
+    if not runs:
+        return []
+    named = ", ".join(name if label == name else f"{label} = {name}" for label, name in runs.items())
+    many = f"{len(found)} boards" if len(found) > 1 else "one board"
+    rule = "rows of another scale, protocol or other training images have a board of their own; no ranking holds both"
+    return [f"{len(runs)} runs on {many}: {named}; {rule}"]
+
+
+def _terminal(board: Board, width: int) -> str:
     names = ["model × objective", *map(board.name, board.entries)]
-    groups = _lead_groups(board) + _groups(board, board.metric)
-    for metric in [name for name in board.metrics[1:] if name in board.asked or not name.startswith(STABILITY)]:
-        groups += _groups(board, metric)
-    lines = wrapped(_caption(board, board.metric))
-    lines += tables([names, _seeds(board)], groups)
+    groups: list[Columns] = []
+    left_out: dict[str, None] = {}
+    for metric in [name for name in board.metrics if name in board.asked or not name.startswith(STABILITY)]:
+        leads = metric == board.metric
+        for found in [*(_lead_groups(board) if leads else []), *_groups(board, metric)]:
+            shown = found if leads or width >= ROOMY else [c for c in found if c is found[0] or c[0] == "rank"]
+            shown = _narrow([names] if groups else [names, _seeds(board)], shown, width)
+            left_out |= dict.fromkeys(column[0] for column in found if column not in shown)
+            groups.append(shown)
+    lines = wrapped(_caption(board, board.metric), width)
+    lines += tables([names, _seeds(board)], groups, width)
+    if left_out:
+        lines += wrapped(f"left out, in part, for want of width: {', '.join(left_out)}; the files have all", width)
     for line in _below(board):
-        lines += wrapped(line)
-    if found := beside_paper(board):
-        caption, names, groups = found
-        lines += ["", *wrapped(caption, PAPER_WIDTH), *tables([names], groups, PAPER_WIDTH)]
+        lines += wrapped(line, width)
+    if beside := beside_paper(board):
+        caption, names, groups = beside
+        lines += ["", *wrapped(caption, width), *tables([names], groups, width)]
     if cost := _cost(board):
         caption, names, columns = cost
-        lines += ["", *wrapped(caption), *tables([names], [[column] for column in columns])]
+        lines += ["", *wrapped(caption, width), *tables([names], [[column] for column in columns], width)]
     for note in board.notes:
-        lines += wrapped(note)
+        lines += wrapped(note, width)
     return "\n".join(lines)
+
+
+def _narrow(fixed: Columns, group: Columns, width: int) -> Columns:
+    """A group that fits beside `fixed` without its spread, or its gains too; whole where that does not help."""
+    for without in ([], ["sd"], ["sd", "over bicubic"]):
+        fewer = [column for column in group if column[0] not in without]
+        if _width([*fixed, *fewer]) <= width:
+            return fewer
+    return group
 
 
 def _markdown(board: Board) -> str:
@@ -101,7 +141,8 @@ def _caption(board: Board, metric: str) -> str:
     order = f"sorted by mean {board.metric} over {', '.join(board.title(c) for c in board.lead)}"
     kinds = sorted({entry.weights for entry in board.entries if entry.trained})
     apart = f"; {' and '.join(kinds)} weights are ranked apart" if len(kinds) > 1 else ""
-    return f"{board.at}, {board.protocol}: {metric}{unit}, mean and sd over seeds; {order}{apart}"
+    data = f", trained on data {board.data}" if board.data else ""
+    return f"{board.at}, {board.protocol}{data}: {metric}{unit}, mean and sd over seeds; {order}{apart}"
 
 
 def _below(board: Board) -> list[str]:
@@ -157,27 +198,33 @@ def _why(value: Value) -> str:
 # ---- tables
 
 
-def tables(fixed: Columns, groups: Sequence[Columns], width: int = WIDTH) -> list[str]:
+def tables(fixed: Columns, groups: Sequence[Columns], width: int) -> list[str]:
     """Tables of at most `width` columns: `fixed`, then as many groups as fit, the others below beside the names.
 
     A group stays in one piece unless it alone is too wide; its first header is then said with each of its columns.
+    Names and headers that take more than half are shortened in the middle; numbers never are.
     """
+    names = [_shortened(name, width // 2) for name in fixed[0]]
+    room = width - max(map(len, names)) - 2
     fitting: list[Columns] = []
     for group in groups:
-        if _width([fixed[0], *group]) <= width:
+        if _width([names, *group]) <= width:
             fitting.append(group)
         else:
             title = group[0][0]
-            fitting += [[group[0]], *([[f"{title} {head}", *cells]] for head, *cells in group[1:])]
+            heads = [title, *(f"{title} {column[0]}" for column in group[1:])]
+            fitting += [[[_shortened(head, room), *column[1:]]] for head, column in zip(heads, group, strict=True)]
     lines: list[str] = []
     start = 0
     while start < len(fitting):
-        chosen = list(fixed) if start == 0 else fixed[:1]
+        chosen = [names, *fixed[1:]] if start == 0 else [names]
+        if _width([*chosen, *fitting[start]]) > width:
+            chosen = [names]
         first = len(chosen)
         while start < len(fitting) and (len(chosen) == first or _width([*chosen, *fitting[start]]) <= width):
             chosen += fitting[start]
             start += 1
-        table = [_cut(line, width) for line in aligned(list(zip(*chosen, strict=True)), left={0})]
+        table = aligned(list(zip(*chosen, strict=True)), left={0})
         lines += ["", *table] if lines else table
     return lines
 
@@ -296,11 +343,13 @@ def _width(columns: Columns) -> int:
     return sum(max(map(len, column)) for column in columns) + 2 * (len(columns) - 1)
 
 
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 1] + "…"
+def _shortened(name: str, most: int) -> str:
+    """A name's two ends, in at most so many letters."""
+    end = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
 
 
-def wrapped(line: str, width: int = WIDTH) -> list[str]:
+def wrapped(line: str, width: int) -> list[str]:
     """Lines of at most `width` columns."""
     return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False)
 

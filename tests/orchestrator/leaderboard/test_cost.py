@@ -94,7 +94,7 @@ def test_seconds_a_step_where_trials_ran_alone(at_a_time: int, said: str, run: P
     plan = PlanRecord.read(run / "plan.json")
     one = [c.model_copy(update={"trained_parameters": 764_000}) for c in plan.combinations]
     plan.model_copy(update={"trials_at_a_time": at_a_time, "combinations": tuple(one)}).write(run / "plan.json")
-    table = text(boards(run)).split("\n\n")[-1]
+    table = text(boards(run), 120).split("\n\n")[-1]
     assert ("trials shared cores" in " ".join(table.split())) == (at_a_time == 2)
     lines = [" ".join(line.split()) for line in table.splitlines()]
     assert lines[-2:] == [

@@ -1,5 +1,6 @@
 """`python -m orchestrator.leaderboard`: one line for a folder that has no board, and none of the heavy packages."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,13 @@ def test_images_are_asked_for(tmp_path, capsys, score, make):
     rows = [score(f"x2/{m}/l1", 31.0 + k, image=f"i{k}") for m in "ab" for k in range(3)]
     assert main([str(make(tmp_path / "run", rows)), "--images"]) == 0
     assert "over images" in capsys.readouterr().out
+
+
+def test_several_runs_are_compared_and_written_where_one_says(tmp_path, capsys, score, make):
+    runs = [str(make(tmp_path / name, [score(f"x2/{name}/l1", 31.0), score("x2/bicubic/-", 30.0)])) for name in "ab"]
+    assert main([*runs, "-o", str(tmp_path / "both")]) == 0
+    assert "2 runs on one board: a, b;" in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "both").iterdir()}
+    assert files >= {"leaderboard.csv", "leaderboard.json", "leaderboard.md", "leaderboard.tex"}
+    assert json.loads((tmp_path / "both" / "leaderboard.json").read_text())["runs"] == {"a": "a", "b": "b"}
+    assert main([runs[0], runs[0]]) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.paper import beside_paper
-from orchestrator.leaderboard.text import PAPER_WIDTH, markdown, text
+from orchestrator.leaderboard.text import WIDTH, markdown, text
 from orchestrator.leaderboard.write import write
 
 CONFIG = """
@@ -114,7 +114,7 @@ def test_a_narrow_terminal_gets_further_tables(tmp_path: Path, score, make) -> N
     (folder / "config.yaml").write_text(json.dumps({"evaluation": {"metrics": ["psnr_y"]}, "paper": paper}))
     said = text(boards(folder))
     lines = said[said.index("×2, beside the paper") : said.index("cost:")].splitlines()
-    assert max(map(len, lines)) <= PAPER_WIDTH == 80 and sum(line.count("paper") for line in lines[1:]) == 10
+    assert max(map(len, lines)) <= WIDTH == 80 and sum(line.count("paper") for line in lines[1:]) == 10
 
 
 def test_a_run_without_a_paper_shows_none(tmp_path: Path, score, make) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.leaderboard.board import Board, Column, Entry, Training, Value
 from orchestrator.leaderboard.statistics import Difference, Standing
-from orchestrator.leaderboard.text import LEGEND, WIDTH, csv_text, markdown, text
+from orchestrator.leaderboard.text import LEGEND, WIDTH, csv_text, markdown, terminal_width, text
 
 SET5, SET14 = ("Set5", "aaaaaaaa"), ("Set14", "bbbbbbbb")
 
@@ -50,7 +50,7 @@ def small(**over: Any) -> Board:
 
 
 def test_the_terminals_tables() -> None:
-    board, cost = text([small()]).split("\n\nc")
+    board, cost = text([small()], 120).split("\n\nc")
     first, second = board.split("\n\n")
     lines = [" ".join(line.split()) for line in first.splitlines()]
     assert lines == [
@@ -80,7 +80,7 @@ def test_the_terminals_tables() -> None:
 
 
 def test_names_stand_to_the_left_and_numbers_to_the_right() -> None:
-    header, *rows = text([small()]).splitlines()[1:5]
+    header, *rows = text([small()], 120).splitlines()[1:5]
     end = header.index("Set5") + len("Set5")
     assert all(row[0] != " " for row in rows)
     assert all(row[end - 3] == "." and row[end] == " " for row in rows)
@@ -88,15 +88,46 @@ def test_names_stand_to_the_left_and_numbers_to_the_right() -> None:
 
 def test_the_lead_over_several_sets_is_a_column_of_its_own() -> None:
     board = small(lead=[SET5, SET14])
-    assert "mean of 2 sets" in text([board]).splitlines()[1] and "| mean of 2 sets |" in markdown([board])
+    assert "mean of 2 sets" in text([board], 120).splitlines()[1] and "| mean of 2 sets |" in markdown([board])
 
 
-def test_a_group_that_is_too_wide_is_said_column_by_column() -> None:
+def test_at_80_columns_names_are_shortened_and_numbers_are_not() -> None:
     columns: list[Column] = [("a_benchmark_with_a_rather_long_name", "a")]
-    wide = entry("a_network_with_a_name_that_leaves_no_room", {columns[0]: {"psnr_y": value(32.0, (1, 2))}})
-    said = text([small(entries=[wide], columns=columns, lead=columns)])
-    assert max(map(len, said.splitlines())) <= WIDTH and "…" not in said
-    assert "a_benchmark_with_a_rather_long_name interval" in said and "[31.50, 32.50]" in said and "*1-2" in said
+    cell = {columns[0]: {"psnr_y": value(32.0, (1, 2), 0.25), "ssim_y": value(0.91, (1, 1))}}
+    name = "a_network_with_a_name_that_leaves_no_room_at_all_for_numbers"
+    said = text([small(entries=[entry(name, cell)], columns=columns, lead=columns)])
+    assert WIDTH == 80 and max(map(len, said.splitlines())) <= 80
+    assert "a_network_with_a_nam…ll_for_numbers × l1" in said and "a_benchmark_with_a_…long_name interval" in said
+    assert all(f" {number}\n" in said for number in ("[31.50, 32.50]", "+2.00", "+0.25 [-0.75, +1.25]", "*1", "*1-2"))
+
+
+def test_what_a_narrow_terminal_leaves_out_is_said() -> None:
+    cells = {SET5: {"psnr_y": value(32.0, (1, 1)), "ssim_y": value(0.91, (1, 1))}}
+    board = small(entries=[entry("edsr_baseline_of_some_width", cells), entry("imdn", cells)], columns=[SET5])
+    narrow, wide = text([board]), text([board], 120)
+    assert "left out, in part, for want of width: sd, over bicubic, interval; the files have" in narrow
+    assert "left out" not in wide
+    assert narrow.count("[31.50, 32.50]") == wide.count("[31.50, 32.50]") == 2
+    assert "[0.4100, 1.4100]" in wide and "[0.4100, 1.4100]" not in narrow, "of the metric that leads alone"
+
+
+def test_the_terminal_says_how_wide_it_is(monkeypatch) -> None:
+    found = []
+    for columns in ("20", "99", "500"):
+        monkeypatch.setenv("COLUMNS", columns)
+        found.append(terminal_width())
+    assert found == [60, 99, 160]
+
+
+def test_several_runs_are_named_above_their_boards() -> None:
+    board = small(runs={"1a2b3c4d": "quick-1a2b3c4d", "other": "other"}, data="ffffffff")
+    for said in (text([board, board]), markdown([board, board])):
+        first, *_ = said.split("\n\n")
+        assert " ".join(first.split()) == (
+            "2 runs on 2 boards: 1a2b3c4d = quick-1a2b3c4d, other; rows of another scale, protocol or other training "
+            "images have a board of their own; no ranking holds both"
+        )
+        assert "classical-y-b2, trained on data ffffffff: psnr_y" in said
 
 
 def test_a_metric_beside_the_leading_one_stands_there_if_it_was_asked_for_or_is_no_spread() -> None:
