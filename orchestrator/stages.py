@@ -7,6 +7,7 @@ that graph (`Plan.levels`), and see its combinations alone.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 import time
@@ -17,11 +18,12 @@ from typing import Any
 
 import sr_models
 from cluster.secrets import shown
+from eval.pictures.style import attempt
 from orchestrator import backbones
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
 from orchestrator.ingredients import Ingredients, check_starts, find_trials, path_of, prepare, record
-from orchestrator.leaderboard import pictures, write
+from orchestrator.leaderboard import html, pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.leaderboard.text import terminal_width
 from orchestrator.plan.plan import Combination, higher_is_better
@@ -395,6 +397,7 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
         session.run, session.plan, session.inputs, session.home.access, session.device, session.cluster.join
     )
     pictures.pictures(session.run, session.plan, session.inputs.known, first_images)
+    attempt(html.PAGE, functools.partial(html.write_page, folder))
     if not session.tracker.finish():
         say(
             "tracking is behind (see tracking.log); deliver it with: "
@@ -411,6 +414,7 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     if audited and (judge := session.config.search.halved_by):
         tell(audit_text(audited, judge))
     tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
+    tell(f"all of it as a page: {folder / html.PAGE}")
     tell(f"all runs and curves: {address.ui_command(uri)}")
     if not uri.startswith("http"):
         tell("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")

@@ -50,7 +50,7 @@ def comparison(
         raise InputError("a comparison needs at least one panel, got none")
     whole = panels[-1][1]
     cells = [
-        (f"{label}\n{style.scores_text(scores)}", _magnify(image, whole, label)) for label, image, scores in panels
+        (f"{label}\n{style.scores_text(scores)}", magnified(image, whole, label)) for label, image, scores in panels
     ]
     full_size = [image for _, image, _ in panels if image.shape == whole.shape]
     box = style.busiest(style.disagreement(full_size)) if crop == "disagree" else crop
@@ -234,8 +234,12 @@ def _violin(axes: Axes, x: float, width: float, values: np.ndarray, colour: str,
     return marks
 
 
-def _magnify(image: np.ndarray, whole: np.ndarray, label: str) -> np.ndarray:
-    """Repeat pixels until `image` has the size of `whole`; at a fraction some more often than others."""
+def magnified(image: np.ndarray, whole: np.ndarray, label: str) -> np.ndarray:
+    """Repeat pixels until `image` has the size of `whole`; at a fraction some more often than others.
+
+    Raises:
+        InputError: its size is no fraction of that.
+    """
     (height, width), (wanted_height, wanted_width) = image.shape[:2], whole.shape[:2]
     if height > wanted_height or height * wanted_width != width * wanted_height:
         raise InputError(f"panel {label!r} of {image.shape[:2]} px is no fraction of HR, {whole.shape[:2]} px")

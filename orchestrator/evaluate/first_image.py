@@ -15,8 +15,10 @@ import ray
 import torch
 
 from eval.metrics.scorer import Scorer
+from eval.pictures.crops import write_crops
 from eval.pictures.of_rows import draw_extremes, draw_l_std, draw_sigma, first_draw
-from eval.pictures.panels import Panel, comparison
+from eval.pictures.panels import Panel, comparison, magnified
+from eval.pictures.style import scores_text
 from eval.protocol import UNCERTAINTY, get_metric
 from eval.score import Scored, score_draws
 from orchestrator.data.inputs import Inputs
@@ -116,7 +118,12 @@ def _draw(shown: FirstImage, scored: Mapping[str, Scored], folder: Path) -> None
     methods = [label for label in scored if label != "bicubic"]
     best = sorted(methods, key=lambda label: scored[label].row[metrics[0]], reverse=lead.higher_is_better)[:PANELS]
     panels: list[Panel] = [("LR", base.lr, None), *map(panel, ["bicubic", *best]), ("HR", base.hr, None)]
-    comparison(folder / f"comparison_{name}.png", title=title, panels=panels, protocol=base.row["protocol"])
+    box = comparison(folder / f"comparison_{name}.png", title=title, panels=panels, protocol=base.row["protocol"])
+    pieces = [
+        (label.replace("\n", " "), magnified(image, base.hr, label), scores_text(scores))
+        for label, image, scores in panels
+    ]
+    write_crops(folder / f"crops_{name}.json", benchmark=bench.name, scale=bench.scale, panels=pieces, box=box)
 
     flat = {label.replace("\n", " "): scored[label] for label in methods}
     stochastic = {label: image for label, image in flat.items() if not image.row["deterministic"]}

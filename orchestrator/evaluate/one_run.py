@@ -58,6 +58,7 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
     from orchestrator.evaluate import entrants, work
     from orchestrator.leaderboard import compare as leaderboard
     from orchestrator.leaderboard import text as board_text
+    from orchestrator.leaderboard.html import write_page
     from orchestrator.leaderboard.write import write
 
     with one_at_a_time(run, "--run"):
@@ -95,6 +96,7 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
         ]
         if run.winners.exists():
             board = write(run.path, board_text.terminal_width())
+            write_page(run.path)
             home.access.push("", ["leaderboard.*"])
         else:  # a board on disk would tell the tracker that the sweep is over
             board = board_text.text(leaderboard.boards(run.path), board_text.terminal_width())

@@ -8,6 +8,7 @@ from pathlib import Path
 from orchestrator.leaderboard import over_images
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
+from orchestrator.leaderboard.html import PAGE, write_page_of
 from orchestrator.leaderboard.write import write_files
 from orchestrator.run.folder import RunDir
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
@@ -49,7 +50,8 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.output:
         names = [run.resolve().name for run in arguments.runs]
         write_files(found, arguments.output, {"run": names[0]} if len(names) == 1 else {"runs": found[0].runs})
-        tell(f"\ntables in {arguments.output}")
+        write_page_of(found, arguments.runs, arguments.output)
+        tell(f"\ntables in {arguments.output}; {arguments.output / PAGE} is a page for any browser")
     return EXIT_DONE
 
 

@@ -87,7 +87,7 @@ def _terminal(board: Board, width: int) -> str:
     lines += tables([names, _seeds(board)], groups, width)
     if left_out:
         lines += wrapped(f"left out, in part, for want of width: {', '.join(left_out)}; the files have all", width)
-    for line in _below(board):
+    for line in below(board):
         lines += wrapped(line, width)
     if beside := beside_paper(board):
         caption, names, groups = beside
@@ -119,7 +119,7 @@ def _markdown(board: Board) -> str:
             groups = (_lead_groups(board) if metric == board.metric else []) + _groups(board, metric)
             columns = [names, _seeds(board), *(column for group in groups for column in group)]
             parts.append(f"### {_caption(board, metric)}\n\n{_markdown_table(columns)}")
-    parts += ["\n".join(f"- {line.strip()}" for line in _below(board))]
+    parts += ["\n".join(f"- {line.strip()}" for line in below(board))]
     if found := beside_paper(board):
         caption, names, groups = found
         columns = [names, *(column for group in groups for column in group)]
@@ -145,7 +145,7 @@ def _caption(board: Board, metric: str) -> str:
     return f"{board.at}, {board.protocol}{data}: {metric}{unit}, mean and sd over seeds; {order}{apart}"
 
 
-def _below(board: Board) -> list[str]:
+def below(board: Board) -> list[str]:
     """What there is to say of ranks: their meaning, why rows have none, twins, what the search chose."""
     values = [cell[m] for entry in board.entries for cell in entry.cells.values() for m in cell]
     ranked = any(value.standing and value.standing.ranks for value in values)

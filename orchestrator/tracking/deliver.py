@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from cluster.secrets import shown
 from orchestrator.leaderboard import compare as leaderboard
+from orchestrator.leaderboard.behind import flatten
 from orchestrator.leaderboard.board import Board, Entry
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
@@ -365,14 +366,6 @@ class Tracker:
 
 def _trial_key(role: RoleRecord) -> str:
     return f"trial/{role.fingerprint[:16]}"
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; empty mappings vanish."""
-    flat: dict[str, Any] = {}
-    for name, item in value.items():
-        flat |= flatten(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {f"{prefix}{name}": item}
-    return flat
 
 
 def _note(entry: Entry) -> str:

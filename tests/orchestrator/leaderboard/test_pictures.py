@@ -113,12 +113,13 @@ def drawn(run: RunDir, plan: Plan, images: Path) -> dict[str, dict[str, Any]]:
         patch.setattr(report.leaderboard, "rows", lambda folder: computed.append(folder) or boards(folder))
         for name in ("training_curves", "violins", "bars"):
             patch.setattr(report, name, keep)
-        patch.setattr(first_image, "comparison", keep)
+        for name in ("comparison", "write_crops"):
+            patch.setattr(first_image, name, keep)
         for name in ("best_and_worst", "l_std_map", "sigma_against_error"):
             patch.setattr(of_rows, name, keep)
         report.pictures(run, plan, {("toy", 2): benchmarks.load("toy", 2, images)}, here)
     assert computed == [run.path], "however many pictures show the board"
-    assert {path.name for path in run.pictures.glob("*.png")} == set(found), "of workers too"
+    assert {path.name for path in run.pictures.iterdir()} - {"drawn"} == set(found), "of workers too"
     return found
 
 
@@ -163,7 +164,7 @@ def test_networks_take_no_more_of_a_picture_than_workers_may(run, plan, drawn, m
 
 def test_what_there_is_to_show(drawn):
     assert set(drawn) == {
-        "comparison_toy_x2.png", "draws_toy_x2.png", "l_std_toy_x2.png", "sigma_toy_x2_edsr_baseline_expectation.png",
+        "comparison_toy_x2.png", "crops_toy_x2.json", "draws_toy_x2.png", "l_std_toy_x2.png", "sigma_toy_x2_edsr_baseline_expectation.png",
         "validation_x2.png", "violin_psnr_y_x2.png", "violin_ssim_y_x2.png", "board_toy_x2.png",
     }  # fmt: skip
 
@@ -179,6 +180,14 @@ def test_winners_stand_between_bicubic_and_hr_the_best_first(drawn):
     assert len(scores) == 3 and all(list(one) == ["psnr_y", "ssim_y"] for _, _, one in given["panels"][1:-1])
     plain = [s for s, label in zip(scores, labels[2:-1], strict=True) if "draw" not in label]
     assert plain == sorted(plain, reverse=True)
+
+
+def test_crops_are_of_the_same_panels_with_lr_as_large_as_hr(drawn):
+    given, shown = drawn["crops_toy_x2.json"], drawn["comparison_toy_x2.png"]["panels"]
+    assert (given["benchmark"], given["scale"]) == ("toy", 2)
+    assert [label for label, _, _ in given["panels"]] == [label.replace("\n", " ") for label, _, _ in shown]
+    assert {image.shape for _, image, _ in given["panels"]} == {shown[-1][1].shape}
+    assert given["panels"][0][2] == "" and given["panels"][1][2].count("/") == 1
 
 
 def test_draws_and_their_spread_are_the_stochastic_networks(drawn):
