@@ -164,7 +164,8 @@ def test_networks_take_no_more_of_a_picture_than_workers_may(run, plan, drawn, m
 
 def test_what_there_is_to_show(drawn):
     assert set(drawn) == {
-        "comparison_toy_x2.png", "crops_toy_x2.json", "draws_toy_x2.png", "l_std_toy_x2.png", "sigma_toy_x2_edsr_baseline_expectation.png",
+        "comparison_toy_x2.png", "crops_toy_x2.json", "draws_toy_x2.png", "l_std_toy_x2.png",
+        "sigma_toy_x2_edsr_baseline_expectation.png",
         "validation_x2.png", "violin_psnr_y_x2.png", "violin_ssim_y_x2.png", "board_toy_x2.png",
     }  # fmt: skip
 
