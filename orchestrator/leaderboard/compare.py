@@ -56,21 +56,24 @@ def boards(*folders: Path, step: int | None = None) -> list[Board]:
     if len({run.plan.metric.name for run in runs}) > 1:  # values of different metrics are no column
         costs = {key: replace(cost, search_value=None) for key, cost in costs.items()}
     asked = list(dict.fromkeys(name for run in runs for name in run.asked.metrics))
-    baseline = runs[0].baseline if len({run.baseline for run in runs}) == 1 else None
-    steering = runs[0].plan.metric.name
-    found = [_board(where, asked, groups[where], costs, baseline, steering, names) for where in groups]
-    for board in found:
+    found = []
+    for where, scores in groups.items():
+        there = {row["run"] for row in scores if row["model"] != BICUBIC}
+        own = [run for run in runs if run.label in there] or runs
+        baseline = own[0].baseline if len({run.baseline for run in own}) == 1 else None
+        board = _board(where, asked, scores, costs, baseline, runs[0].plan.metric.name, names)
         board.runs = {run.label: run.folder.resolve().name for run in runs if run.label}
         if step is not None:
             board.notes.append(f"weights after {step} steps")
-        _tell_of_runs(board, runs, with_fronts=step is None)
-    if step is None:
-        _print_beside(found, runs)
+        elif any(run.paper for run in own):
+            _print_beside(board, own)
+        _tell_of_runs(board, own, with_fronts=step is None)
+        found.append(board)
     return found
 
 
 def _tell_of_runs(board: Board, runs: Sequence[RunScores], *, with_fronts: bool) -> None:
-    """Add what the runs say that have rows on a board: who is not on it, fronts, and how an earlier version scored."""
+    """Add what the runs of a board say: who is not on it, fronts, and how an earlier version scored."""
     there = {(entry.run, entry.combination) for entry in board.entries}
     titles = {f"{column[0]} x{board.scale}" for column in board.columns}
     if len({run.baseline for run in runs}) > 1:
@@ -82,8 +85,6 @@ def _tell_of_runs(board: Board, runs: Sequence[RunScores], *, with_fronts: bool)
             if len(names) > 1:
                 board.notes.append(f"differences to {board.baseline} are to {names[0]}, not {', '.join(names[1:])}")
     for run in runs:
-        if run.label not in {label for label, _ in there}:
-            continue
         said = f"{run.label}: " if run.label else ""
         board.notes += [
             f"{said}not scored on {name}: {', '.join(ids)}, whose weights are of their own scale alone"
@@ -97,15 +98,14 @@ def _tell_of_runs(board: Board, runs: Sequence[RunScores], *, with_fronts: bool)
             board.notes.append(f"{said}{_SEARCH_COUNTED}")
 
 
-def _print_beside(found: Sequence[Board], runs: Sequence[RunScores]) -> None:
-    """Put beside rows what a paper prints, where all runs mean the same paper."""
-    papers = [run.paper for run in runs if run.paper]
-    if papers and all(run.paper == papers[0] for run in runs):
-        for board in found:
-            print_beside(board, papers[0], runs[0].asked)
-    elif papers:
-        for board in found:
-            board.notes.append(f"printed numbers ({papers[0].source}) stand on the board of their own run alone")
+def _print_beside(board: Board, runs: Sequence[RunScores]) -> None:
+    """Put beside the rows what a paper prints, where all the board's runs mean the same one."""
+    papers = [run.paper for run in runs]
+    if papers[0] and all(paper == papers[0] for paper in papers):
+        print_beside(board, papers[0], runs[0].asked)
+    else:
+        sources = ", ".join(dict.fromkeys(paper.source for paper in papers if paper))
+        board.notes.append(f"printed numbers ({sources}) stand on the board of their own run alone")
 
 
 # ---- comparing

@@ -120,7 +120,7 @@ function levels(schedule) {
 }
 
 function picture(found) {
-  const what = found.name.replaceAll("_", " ");
+  const what = found.name.replaceAll("_", " ") + (found.run ? ` of ${DATA.runs[found.run]}` : "");
   return make("figure", { class: "wide" }, make("img", { src: found.src, alt: what, loading: "lazy" }), make("figcaption", {}, what));
 }
 
