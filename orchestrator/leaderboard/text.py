@@ -130,6 +130,17 @@ def _markdown(board: Board) -> str:
     return "\n\n".join([*filter(None, parts), *(f"- {note}" for note in board.notes)])
 
 
+def lead_markdown(board: Board, most: int) -> str:
+    """What the board is sorted by as a Markdown table, of its first rows."""
+    title = board.title(board.lead[0]) if len(board.lead) == 1 else f"mean of {len(board.lead)} sets"
+    values = [entry.lead for entry in board.entries]
+    groups = group(title, values, board.metric, gains=True, baseline=board.baseline)
+    columns = [["model × objective", *map(board.name, board.entries)], _seeds(board), *(c for g in groups for c in g)]
+    table = _markdown_table([column[: most + 1] for column in columns])
+    more = f"\n\n{len(values) - most} more rows" if len(values) > most else ""
+    return f"{_caption(board, board.metric)}\n\n{table}{more}"
+
+
 def _markdown_table(columns: Columns) -> str:
     table = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in line] for line in zip(*columns, strict=True)]
     lines = [f"| {' | '.join(line)} |" for line in table]

@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from filelock import FileLock
 
 from cluster.secrets import shown
 from orchestrator.leaderboard import compare as leaderboard
-from orchestrator.leaderboard.behind import flatten
+from orchestrator.leaderboard.behind import flatten, weights_folder
 from orchestrator.leaderboard.board import Board, Entry
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, TrialRecord, read_plan
 from orchestrator.run.roles import RoleRecord, read_roles
-from orchestrator.tracking import address, mlflow_store
+from orchestrator.tracking import address, mlflow_store, view
 from orchestrator.tracking.mlflow_store import Store
 from sr_models.errors import InputError
 
@@ -197,6 +197,7 @@ class Tracker:
                 self.store.state.runs.pop("parent")
                 self.store.state.refused.pop("parent", None)
                 self.store.state.files.clear()
+                self.store.state.scores = None
                 self.store.save()
             run, new = self.store.run(*about)
             for key, child in self.store.state.runs.items():
@@ -310,9 +311,17 @@ class Tracker:
                 for seed, fingerprint in entry.fingerprints.items():
                     if fingerprint:  # bicubic has no training to hang its scores on
                         new += self._evaluated(board, entry, seed, parent, when)
+        self._each("view", functools.partial(self._first_sight, boards, parent, when))
         self.store.state.scores = stamp
         self.store.save()
         return new
+
+    def _first_sight(self, boards: Sequence[Board], parent: str, when: float) -> None:
+        """What one sees who opens MLflow: the board's columns, and the board in the sweep's own run."""
+        shared = view.shared_view(boards[0])
+        experiment = self.store.share(f"{self.plan.name} leaderboard", shared)
+        page = mlflow_store.board_page(experiment, shared.key)
+        self.store.describe(parent, view.description(boards, page), *view.best(boards), when)
 
     def _row(self, board: Board, entry: Entry, name: str, when: float) -> int:
         """A row of the board: its cost, the lead's numbers and each benchmark's, the means without a suffix."""
@@ -325,6 +334,7 @@ class Tracker:
         tags = {
             **self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry),
             "baseline": board.baseline, "twin_of": entry.twin_of, "unranked": standing.unranked if standing else "",
+            "weights_folder": weights_folder(self.run_dir, entry) or None,
         }  # fmt: skip
         key, experiment = f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard"
         return self._each(key, lambda: self.store.log_scores(key, experiment, name, tags, numbers, when))

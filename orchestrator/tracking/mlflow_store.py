@@ -20,6 +20,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_evaluation, read_plan
 from orchestrator.tracking.address import absolute, client, one_line, sqlite_file
 from orchestrator.tracking.record import DeliveredRun, Part, TrackingRecord
+from orchestrator.tracking.view import SharedView
 from sr_models.errors import InputError
 
 BATCH = 1000
@@ -31,20 +32,26 @@ ATTEMPT = "sr.attempt"
 """Tag of a trial's run: how often the trial had been begun anew."""
 
 _STATUS = {
-    "running": "RUNNING", "complete": "FINISHED", "stopped": "KILLED", "interrupted": "KILLED", "failed": "FAILED",
+    "running": "RUNNING", "complete": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED",
 }  # fmt: skip
+"""A trial that its search has stopped came to its end as planned; the tag `status` tells it from a complete one."""
 
 
 def board_link(run_folder: Path, uri: str) -> str:
-    """The page of `ui_command`'s server that shows the board sorted by its leading metric; "" until delivered."""
+    """The page of `ui_command`'s server with the board by its leading metric, ranks beside; "" until delivered."""
     plan, path = read_plan(run_folder), RunDir(run_folder).tracking
-    known = TrackingRecord.read(path).experiments if path.exists() else {}
-    board = known.get(f"{plan.name} leaderboard")
+    known = TrackingRecord.read(path) if path.exists() else TrackingRecord(uri="")
+    board = known.experiments.get(f"{plan.name} leaderboard")
     metric = read_evaluation(run_folder).metrics[0]
     ascending = "false" if get_metric(metric).higher_is_better else "true"
     query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
     server = without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/#/experiments/{board}/runs?{query}" if board else ""
+    return f"{server}/{board_page(board, known.view, query)}" if board else ""
+
+
+def board_page(experiment: str, view: str | None, query: str = "") -> str:
+    """The page of a board's experiment below a server's address: as its shared view has it, or else by a query."""
+    return f"#/experiments/{experiment}/runs?{f'viewStateShareKey={view}' if view else query}"
 
 
 def left_alone(run_folder: Path) -> str:
@@ -247,6 +254,21 @@ class Store:
             run.step = batch[-1]["step"]
             new += len(values)
         return new
+
+    def share(self, experiment: str, view: SharedView) -> str:
+        """Have an experiment that is there be shown as the view says; the id of the experiment."""
+        own = self._experiment(experiment)
+        self._client.set_experiment_tag(own, view.tag, view.state)
+        self.state.view = view.key
+        return own
+
+    def describe(
+        self, run_id: str, note: str, metrics: Mapping[str, float], tags: Mapping[str, Any], when: float
+    ) -> None:
+        """Give a run a description, metrics and tags in the place of those that it has."""
+        for name, tag in {**tags, "mlflow.note.content": note}.items():
+            self._client.set_tag(run_id, _safe(name)[:250], str(tag)[:5000])
+        self._client.log_batch(run_id, metrics=metric_rows(metrics, 0, when))
 
     def log_file(self, run_id: str, path: Path, folder: str | None) -> None:
         """Send an artifact, over one of the same name."""

@@ -52,6 +52,8 @@ class TrackingRecord(Record):
     """Name -> (name, bytes, mtime in ns) as it was sent."""
     scores: str | None = None
     """Stamp of the board and rows that were sent; not in the file before there are any."""
+    view: str | None = None
+    """Key of the view that the board's experiment is shared by; not in the file before there is one."""
     refused: dict[str, str] = Field(default_factory=dict)
     """What the store does not take, a run that somebody deleted for one -> why; not in the file while it takes all."""
 

@@ -156,7 +156,7 @@ def test_trials_become_nested_runs(uri: str, run: Path) -> None:
     assert (parent.info.run_name, parent.info.status) == (run.name, "RUNNING")
     assert parent.data.tags["git_commit"] == parent.data.tags["mlflow.source.git.commit"] == "f" * 40
     child = one(uri, run, role="search")
-    assert (child.info.run_name, child.info.status) == ("edsr_baseline × eco ×2 #3", "KILLED")
+    assert (child.info.run_name, child.info.status) == ("edsr_baseline × eco ×2 #3", "FINISHED")
     assert child.info.end_time == 2_000_000
     expected = {
         "mlflow.parentRunId": parent.info.run_id, "status": "stopped", "fingerprint": "a" * 64, "target": "mixup",
@@ -172,7 +172,8 @@ def test_trials_become_nested_runs(uri: str, run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "mlflow_status"), [("complete", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")]
+    ("status", "mlflow_status"),
+    [("complete", "FINISHED"), ("stopped", "FINISHED"), ("interrupted", "KILLED"), ("failed", "FAILED")],
 )
 def test_how_a_trial_ended(status: str, mlflow_status: str, uri: str, run: Path) -> None:
     trial = add_trial(run, "b", role="final", number=None, seed=1)
@@ -429,6 +430,16 @@ def test_board_and_scores(uri: str, run: Path) -> None:
     assert best["psnr_y.Set5.std"] == pytest.approx(0.4 / 2**0.5) and best["psnr_y.Set5.gain"] == pytest.approx(1.2)
     assert (best["parameters"], best["train_seconds"]) == (12345, 14) and "psnr_y.rank_first" not in best
     assert rows[0].data.tags["unranked"] == "order not established: no other row to compare with"
+
+    assert rows[0].data.tags["weights_folder"].endswith(f"/trials/{'0' * 16}/model")
+    key = mlflow_store.board_link(run, uri).partition("?viewStateShareKey=")[2]
+    shared = json.loads(board.tags[f"mlflow.sharedViewState.{key}"])
+    assert shared["orderByKey"] == shared["selectedColumns"][0] == "metrics.`psnr_y`" and not shared["orderByAsc"]
+    sweep = one(uri, run, role="sweep").data
+    assert "| edsr_baseline × eco | 2 | 31.20 |" in sweep.tags["mlflow.note.content"]
+    assert f"#/experiments/{board.experiment_id}/runs?viewStateShareKey={key}" in sweep.tags["mlflow.note.content"]
+    assert sweep.metrics["best psnr_y x2"] == pytest.approx(31.2)
+    assert sweep.tags["best psnr_y x2"] == "edsr_baseline × eco"
 
     seed1 = one(uri, run, role="evaluation", seed="1")
     assert seed1.data.metrics == {"psnr_y.Set5": 31.4} and seed1.data.tags["fingerprint"] == "1" * 64
