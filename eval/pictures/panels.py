@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
@@ -24,14 +25,23 @@ from sr_models.errors import InputError
 Panel = tuple[str, np.ndarray, Mapping[str, float] | None]
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # label -> (x values, y values)
 
-_LEAST_FOR_A_SHAPE = 5  # images of which a density says more than their marks do
+_SHOWN = 99.5  # percentile where the scale of error maps ends
+_LEAST_FOR_A_SHAPE = 20  # images of which a density says more than their marks do
 _SET_SHARE, _WIDEST = 0.8, 0.25  # room for the violins of a set, and for one, where sets stand 1 apart
 
 
 def comparison(
-    path: Path, *, title: str, panels: Sequence[Panel], protocol: str = "", crop: Literal["disagree"] | Box = "disagree"
+    path: Path,
+    *,
+    title: str,
+    panels: Sequence[Panel],
+    protocol: str = "",
+    crop: Literal["disagree"] | Box = "disagree",
+    errors: bool = False,
 ) -> Box:
     """One image by several methods: the whole last panel (HR) with a box, then that box from every panel, enlarged.
+
+    A star marks the best by the first score, where there are several.
 
     Args:
         path: the PNG to write.
@@ -39,6 +49,7 @@ def comparison(
         panels: (label, uint8 HWC image, scores or None), HR last. An image smaller by a whole factor (LR) is magnified.
         protocol: id of the protocol behind the scores, printed in the caption.
         crop: (top, left, height, width), or "disagree": the square where the full-size panels differ most.
+        errors: below every row of crops, how far each is from the last panel, as a map; dark is nothing.
 
     Returns:
         The box that was shown.
@@ -48,22 +59,50 @@ def comparison(
     """
     if not panels:
         raise InputError("a comparison needs at least one panel, got none")
-    whole = panels[-1][1]
+    whole, best = panels[-1][1], _best(panels)
     cells = [
-        (f"{label}\n{style.scores_text(scores)}", magnified(image, whole, label)) for label, image, scores in panels
+        (f"{'★ ' * (i == best)}{label}\n{style.scores_text(scores)}", magnified(image, whole, label))
+        for i, (label, image, scores) in enumerate(panels)
     ]
     full_size = [image for _, image, _ in panels if image.shape == whole.shape]
     box = style.busiest(style.disagreement(full_size)) if crop == "disagree" else crop
     columns = len(panels) if len(panels) <= 3 else math.ceil(len(panels) / 2)
+    caption = style.scores_caption(next((scores for _, _, scores in panels if scores), {}), protocol)
+    maps, said = _error_maps([image for _, image in cells[:-1]], whole, box) if errors else ([], "")
+    rows = []
+    for start in range(0, len(cells), columns):
+        rows.append(cells[start : start + columns])
+        if below := maps[start : start + columns]:
+            rows.append(below)
     style.zoomed(
         path,
         title=title,
         whole=(f"{panels[-1][0]}, whole image", whole),
-        rows=[cells[i : i + columns] for i in range(0, len(cells), columns)],
+        rows=rows,
         box=box,
-        caption=style.scores_caption(next((scores for _, _, scores in panels if scores), {}), protocol),
+        caption="; ".join(filter(None, [caption, "★ the best" if best is not None else "", said])),
     )
     return box
+
+
+def _best(panels: Sequence[Panel]) -> int | None:
+    """The panel that is best by the first score, of several that have it."""
+    metric = next((name for _, _, scores in panels for name in scores or ()), "")
+    scored = {i: scores[metric] for i, (_, _, scores) in enumerate(panels) if scores and metric in scores}
+    if len(scored) < 2:
+        return None
+    return (max if get_metric(metric).higher_is_better else min)(scored, key=lambda i: scored[i])
+
+
+def _error_maps(images: Sequence[np.ndarray], whole: np.ndarray, box: Box) -> tuple[list[style.Cell], str]:
+    """|image - whole|, mean of the channels, as pictures on one scale; and what the scale is."""
+    top, left, height, width = box
+    apart = [np.abs(image.astype(np.float64) - whole).mean(axis=-1) for image in images]
+    inside = [error[top : top + height, left : left + width] for error in apart]
+    end = max(float(np.percentile(inside, _SHOWN)), 1.0)
+    maps = [(255 * colormaps[style.HEAT](np.minimum(error / end, 1.0))[..., :3]).astype(np.uint8) for error in apart]
+    cells = [(f"error {error.mean():.1f}", shown) for error, shown in zip(inside, maps, strict=True)]
+    return cells, f"maps: error in 8-bit levels, mean of R, G and B, black 0 to white {end:.0f}; above them its mean"
 
 
 def curves(path: Path, series: Series, *, xlabel: str, ylabel: str, title: str, caption: str = "") -> None:
@@ -82,21 +121,33 @@ def curves(path: Path, series: Series, *, xlabel: str, ylabel: str, title: str, 
     style.save(figure, path)
 
 
-def training_curves(path: Path, panels: Mapping[str, Series], *, xlabel: str, title: str, protocol: str = "") -> None:
+def training_curves(
+    path: Path,
+    panels: Mapping[str, Series],
+    *,
+    xlabel: str,
+    title: str,
+    protocol: str = "",
+    styled: style.Styles | None = None,
+) -> None:
     """Several metrics over training, one panel each above a common axis; a label looks the same in all of them.
+
+    Where the second half, which decides, would have less than a quarter of an axis, the axis is that half's.
 
     Args:
         path: the PNG to write.
         panels: metric -> label -> (x values, y values), from top to bottom; a value that is not finite leaves a gap.
         xlabel: what training is counted in, such as "optimiser steps".
         protocol: id of the protocol behind the scores, printed in the caption.
+        styled: of every label; None: in the order given.
 
     Raises:
         InputError: no panels, an unknown metric.
     """
     if not panels:
         raise InputError("training curves need at least one metric, got none")
-    styled = style.line_styles(label for series in panels.values() for label in series)
+    shown = dict.fromkeys(label for series in panels.values() for label in series)
+    styled = {label: styled[label] for label in shown} if styled else style.line_styles(shown)
     figure = style.page(title, style.scores_caption(panels, protocol), max(1.9 * len(panels) + 0.5, 3.4))
     for axes, (metric, series) in zip(
         figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels.items(), strict=True
@@ -104,6 +155,9 @@ def training_curves(path: Path, panels: Mapping[str, Series], *, xlabel: str, ti
         style.draw_lines(axes, series, styled)
         style.dress(axes, "", style.axis_label(metric))
         better = "higher is better" if get_metric(metric).higher_is_better else "lower is better"
+        if ends := _deciding(series):
+            axes.set_ylim(*ends)
+            better += "; the first validations lie beyond the axis"
         axes.set_title(better, fontsize=SMALL_PT, loc="right")
     axes.set_xlabel(xlabel, fontsize=TEXT_PT)
     if len(styled) > 1:
@@ -120,6 +174,18 @@ def training_curves(path: Path, panels: Mapping[str, Series], *, xlabel: str, ti
     style.save(figure, path)
 
 
+def _deciding(series: Series) -> tuple[float, float] | None:
+    """Ends of an axis for the second half of the runs; None where the whole leaves that a quarter or more."""
+    points = [(x, y) for xs, ys in series.values() for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    end = max((x for x, _ in points), default=0)
+    late, every = [y for x, y in points if 2 * x > end], [y for _, y in points]
+    if not late:
+        return None
+    low, high = min(late), max(late)
+    room = 0.08 * (high - low)
+    return (low - room, high + room) if 0 < 4 * (high - low) < max(every) - min(every) else None
+
+
 def bars(
     path: Path,
     rows: Sequence[tuple[str, float, tuple[float, float] | None]],
@@ -130,6 +196,7 @@ def bars(
     decimals: int = 2,
     caption: str = "",
     printed: Sequence[float | None] = (),
+    styled: style.Styles | None = None,
 ) -> None:
     """A leaderboard: one bar a row, growing from the baseline, so that length is the gain and nothing else.
 
@@ -139,14 +206,17 @@ def bars(
         xlabel: the metric with its unit, such as "PSNR-Y (dB)".
         baseline: (label, value) where bars start, such as ("bicubic", 33.68).
         printed: for each row what a paper prints, marked by a diamond; None, or none: nothing.
+        styled: the colours of labels; others, or None: one colour above the baseline and one below.
     """
     name, start = baseline
     figure = style.page(title, caption, 0.9 + 0.34 * max(len(rows), 2))
     axes = figure.add_subplot()
     papers = list(printed) or [None] * len(rows)
-    for place, ((_, mean, interval), paper) in enumerate(zip(rows, papers, strict=True)):
+    for place, ((name_of, mean, interval), paper) in enumerate(zip(rows, papers, strict=True)):
         low, high = interval or (mean, mean)
-        axes.barh(place, mean - start, left=start, height=0.66, color=COLOURS[0] if mean >= start else COLOURS[1])
+        colour = COLOURS[0] if mean >= start else COLOURS[1]
+        colour = styled[name_of][1] if styled and name_of in styled else colour
+        axes.barh(place, mean - start, left=start, height=0.66, color=colour)
         if interval:
             axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color=COLOURS[6], capsize=3, lw=1.4)
         text = f"{mean:.{decimals}f}" + (f" [{low:.{decimals}f}, {high:.{decimals}f}]" if interval else "")
@@ -180,6 +250,7 @@ def violins(
     metric: str,
     title: str,
     protocol: str = "",
+    styled: style.Styles | None = None,
 ) -> None:
     """How one metric spreads over the images of each set: a violin a method, a mark an image, a bar at the mean.
 
@@ -187,8 +258,10 @@ def violins(
         path: the PNG to write.
         scores: image set -> method -> one score an image; the methods' order is that of the first set.
         protocol: id of the protocol behind the scores, printed in the caption.
+        styled: of every method, whose colours they get; None: in the order given.
 
-    A score that is not finite (PSNR of an image without error) has no place on the axis: the caption counts them.
+    Fewer than 20 images are their marks and mean alone. A score that is not finite (PSNR of an image without error) has
+    no place on the axis: the caption counts them.
 
     Raises:
         InputError: no set, a set without methods, a method without a finite score, an unknown metric.
@@ -209,7 +282,8 @@ def violins(
                 raise InputError(f"violins: {method!r} on {name!r} has no finite {metric} among {len(values)} images")
             number = methods.index(method)
             x = place + width * (number - (len(methods) - 1) / 2)
-            handles[method] = _violin(axes, x, width, finite, COLOURS[number % 7], style.MARKERS[number % 4])
+            colour = styled[method][1] if styled else COLOURS[number % 7]
+            handles[method] = _violin(axes, x, width, finite, colour, style.MARKERS[number % 4])
         counts = sorted({len(values) for values in per_method.values()})
         ticks.append(f"{name}\nn = {' to '.join(map(str, counts[:: max(len(counts) - 1, 1)]))}")
     axes.set_xticks(range(len(scores)), ticks)

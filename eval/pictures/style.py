@@ -158,6 +158,12 @@ def line_styles(labels: Iterable[str]) -> Styles:
     return dict(zip(dict.fromkeys(labels), styles, strict=False))
 
 
+def method_styles(methods: Iterable[str]) -> Styles:
+    """(line, colour) of each method, the same on all pictures of a run; bicubic is black and dotted."""
+    styles = ((LINES[(i + i // 12) % 4], COLOURS[i % 6]) for i in itertools.count())  # 24 that differ
+    return {"bicubic": (":", COLOURS[6])} | dict(zip(dict.fromkeys(methods), styles, strict=False))
+
+
 def draw_image(axes: Axes, image: np.ndarray, label: str, interpolation: str = "nearest") -> None:
     """A uint8 HWC image under its label, without ticks. Crops keep their pixels; "auto" smooths one that is shrunk."""
     axes.imshow(image, interpolation=interpolation)

@@ -112,13 +112,14 @@ def _draw(shown: FirstImage, scored: Mapping[str, Scored], folder: Path) -> None
     def panel(label: str) -> Panel:
         row = scored[label].row
         note = "" if row["deterministic"] else f"\ndraw 0 of {row['draws']}"
-        return first_draw(label + note, scored[label], metrics)
+        return first_draw(label + note, scored[label], metrics[:1])  # one number tells them apart
 
     lead = get_metric(metrics[0])
     methods = [label for label in scored if label != "bicubic"]
     best = sorted(methods, key=lambda label: scored[label].row[metrics[0]], reverse=lead.higher_is_better)[:PANELS]
     panels: list[Panel] = [("LR", base.lr, None), *map(panel, ["bicubic", *best]), ("HR", base.hr, None)]
-    box = comparison(folder / f"comparison_{name}.png", title=title, panels=panels, protocol=base.row["protocol"])
+    path, protocol = folder / f"comparison_{name}.png", base.row["protocol"]
+    box = comparison(path, title=title, panels=panels, protocol=protocol, errors=True)
     pieces = [
         (label.replace("\n", " "), magnified(image, base.hr, label), scores_text(scores))
         for label, image, scores in panels
@@ -131,5 +132,5 @@ def _draw(shown: FirstImage, scored: Mapping[str, Scored], folder: Path) -> None
         draw_extremes(folder / f"draws_{name}.png", stochastic, title=title, metrics=[base.by, *metrics])
         draw_l_std(folder / f"l_std_{name}.png", stochastic, title=title)
     for label, image in flat.items():
-        path = folder / f"sigma_{name}_{label.replace(' × ', '_')}.png"
-        draw_sigma(path, image, title=f"{title}, {label}")
+        sigma = folder / f"sigma_{name}_{label.replace(' × ', '_')}.png"
+        draw_sigma(sigma, image, title=f"{title}, {label}")

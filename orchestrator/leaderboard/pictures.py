@@ -14,9 +14,11 @@ from functools import partial
 from typing import Any
 
 from eval.benchmarks import Benchmark
+from eval.pictures.budget import budget
+from eval.pictures.differences import Gap, differences
 from eval.pictures.front import Plane, Trial, planes
 from eval.pictures.panels import bars, training_curves, violins
-from eval.pictures.style import attempt
+from eval.pictures.style import Styles, attempt, method_styles
 from eval.protocol import FIDELITY, Protocol, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard import compare as leaderboard
@@ -25,6 +27,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import WinnerRecord, read_winners
+from orchestrator.run.roles import read_roles
 from sr_models.files import replacing, write_text
 from sr_models.hashing import digest
 from sr_models.inference.super_resolve import Options
@@ -60,12 +63,15 @@ def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchma
     seeds = _seeds(scores, winners)
 
     begun, whole = first_images(seeds), []
+    styled = method_styles(f"{c.label} × {c.objective_label}" for c in plan.combinations)
     for scale in plan.config.scales:
-        whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale, seeds)))
+        whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale, seeds, styled)))
+        whole.append(attempt(f"the search's budget at x{scale}", partial(_budget, run, plan, scale)))
         whole.append(attempt(f"fronts of x{scale}", partial(_fronts, run, winners, scale)))
-        scored = partial(_violins, run, plan, winners, scale, scores, board, seeds)
+        scored = partial(_violins, run, plan, winners, scale, scores, board, seeds, styled)
         whole.append(attempt(f"violins of x{scale}", scored))
-    whole.append(attempt("the board", partial(_bars, run, plan, board)))
+    whole.append(attempt("the board", partial(_bars, run, plan, board, styled)))
+    whole.append(attempt("differences", partial(_differences, run, plan, board, styled)))
     for what, files in begun.items():
         whole.append(attempt(f"comparison of {what}", partial(_keep, run, files)))
     if all(whole):
@@ -123,8 +129,11 @@ def shown_metrics(plan: Plan) -> list[str]:
     return [name for name in plan.config.evaluation.metrics if name in FIDELITY][:_SCORES] or ["psnr_y"]
 
 
-def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int, seeds: str) -> None:
-    """What each validation measured over training, one line a winner; of averaged weights beside the raw ones."""
+def _training(
+    run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: int, seeds: str, styled: Styles
+) -> None:
+    """What each validation measured over training, one line a winner; of averaged weights beside, dotted."""
+    labels = dict(styled)
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = defaultdict(dict)
     for combination in plan.combinations:
         if combination.scale == scale and combination.id in winners:
@@ -132,7 +141,10 @@ def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: 
             entries = journal.steps(journal.read(path))
             for name in [name for name in entries[-1]["metrics"] if not name.startswith("train.")]:
                 metric = plain_metric(name)
-                label = f"{combination.label} × {combination.objective_label}" + (" (ema)" if name != metric else "")
+                label = f"{combination.label} × {combination.objective_label}"
+                if name != metric:
+                    labels[f"{label} (ema)"] = (":", labels[label][1])
+                    label = f"{label} (ema)"
                 points = [(entry["step"], entry["metrics"][name]) for entry in entries]
                 panels[metric][label] = ([x for x, _ in points], [y for _, y in points])
     if panels:
@@ -142,6 +154,29 @@ def _training(run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scale: 
             xlabel="optimiser steps",
             title=f"Validation of the winners, ×{scale}{seeds}",
             protocol=get_protocol(plan.config.evaluation.protocol).id(scale) + _options(plan).marks,
+            styled=labels,
+        )
+
+
+def _budget(run: RunDir, plan: Plan, scale: int) -> None:
+    """Where halving let the search's steps go, of every combination that has several trials."""
+    spent: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
+    names = {c.id: f"{c.label} × {c.objective_label}" for c in plan.combinations if c.scale == scale}
+    full = plan.config.train.steps
+    for role in read_roles(run) if run.roles.exists() else []:
+        entries = journal.steps(journal.read(run.trial(role.fingerprint) / journal.JOURNAL))
+        if role.role == "search" and role.combination in names and entries:
+            end, full = entries[-1]["step"], max(full, entries[-1]["of"])
+            many, steps = spent[names[role.combination]].get(end, (0, 0))
+            spent[names[role.combination]][end] = (many + 1, steps + end)
+    shown = {name: pieces for name, pieces in spent.items() if sum(many for many, _ in pieces.values()) > 1}
+    if shown:
+        budget(
+            run.pictures / f"budget_x{scale}.png",
+            shown,
+            full=full,
+            title=f"Where the searches spent their steps, ×{scale}",
+            caption="numbers are trials; steps that other runs of this output had trained already are counted, too",
         )
 
 
@@ -182,6 +217,7 @@ def _violins(
     scores: Sequence[Mapping[str, Any]],
     board: Sequence[Mapping[str, Any]],
     seeds: str,
+    styled: Styles,
 ) -> None:
     """Each metric over the images of each set: bicubic and the best winners' first seeds."""
     protocol, base = stamp(plan, scale), f"x{scale}/bicubic/-"
@@ -212,10 +248,36 @@ def _violins(
                 metric=metric,
                 title=f"×{scale}: {get_metric(metric).description}{seeds}",
                 protocol=protocol,
+                styled=styled,
             )
 
 
-def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
+def _differences(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]], styled: Styles) -> None:
+    """Each row's difference to its network's baseline, with intervals that hold all at once, by benchmark and scale."""
+    metric, baseline = plan.config.evaluation.metrics[0], plan.config.board.baseline
+    boards: dict[tuple[str, int, int], dict[str, list[Gap]]] = defaultdict(lambda: defaultdict(list))
+    for row in board:
+        said = row["metrics"].get(metric)
+        if row["weights"] == "raw" and said and said["over_baseline_low"] is not None and not row["trial"]:
+            gap = Gap(
+                label=f"{row['model']} × {row['objective']}", value=said["over_baseline"],
+                low=said["over_baseline_low"], high=said["over_baseline_high"],
+            )  # fmt: skip
+            boards[row["benchmark"], row["scale"], row.get("trained_scale", 0)][row["model"]].append(gap)
+    for (name, scale, trained), found in boards.items():
+        differences(
+            run.pictures / f"differences_{name}_x{scale}{f'_trained_x{trained}' if trained else ''}.png",
+            list(found.values()),
+            xlabel=f"{metric} minus {baseline}'s ({get_metric(metric).unit or 'no unit'})",
+            title=f"{name} ×{scale}" + (f" (trained ×{trained})" if trained else "") + f": over {baseline}",
+            caption="simultaneous intervals: all of them hold in 95 % of such columns, for these images and new seeds; "
+            "thick where zero lies outside",
+            decimals=get_metric(metric).decimals,
+            styled=styled,
+        )
+
+
+def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]], styled: Styles) -> None:
     """The board's leading metric per benchmark and scale: means and comparison intervals, bars from bicubic's score."""
     metric, seeds, paper = plan.config.evaluation.metrics[0], plan.config.seeds, plan.config.paper
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
@@ -248,4 +310,5 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]]) -> None:
                 decimals=get_metric(metric).decimals,
                 caption=f"{found[0]['protocol']}; {over}{what if ranked else ''}{marked}",
                 printed=printed,
+                styled=styled,
             )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
@@ -25,9 +27,9 @@ def damaged(top: int, left: int) -> np.ndarray:
     return image
 
 
-def comparison(path: Path, methods: int, label: str, hr: np.ndarray) -> None:
+def comparison(path: Path, methods: int, label: str, hr: np.ndarray, errors: bool = False) -> None:
     panels = [("LR", hr[::2, ::2], None), *[(label, 255 - hr, SCORES)] * methods, ("HR", hr, None)]
-    pictures.comparison(path, title=f"Set5 ×2: {label}", panels=panels, protocol="classical-y-b2")
+    pictures.comparison(path, title=f"Set5 ×2: {label}", panels=panels, protocol="classical-y-b2", errors=errors)
 
 
 def training(path: Path, metrics: tuple[str, ...], labels: int) -> None:
@@ -56,6 +58,7 @@ def violins(path: Path, sets: int, methods: int) -> None:
     [
         *[lambda p, n=n: comparison(p, n, "m", HR) for n in (0, 1, 3, 8)],
         lambda p: comparison(p, 5, LONG, HR),
+        *[lambda p, n=n: comparison(p, n, "m", HR, errors=True) for n in (1, 7)],
         lambda p: comparison(p, 2, LONG, RANDOM.integers(0, 256, (400, 80, 3)).astype(np.uint8)),
         lambda p: comparison(p, 4, "m", RANDOM.integers(0, 256, (60, 600, 3)).astype(np.uint8)),
         lambda p: training(p, ("psnr_y",), 1),
@@ -82,8 +85,51 @@ def test_comparison_shows_the_same_box_of_every_panel(tmp_path: Path, drawn: lis
         np.testing.assert_array_equal(image, other)
 
 
+def test_the_best_is_marked_and_errors_are_on_one_scale(tmp_path: Path, drawn: list[Figure]) -> None:
+    near = np.clip(HR.astype(int) + 10, 0, 255).astype(np.uint8)
+    panels = [("a", near, {"psnr_y": 30.0}), ("b", damaged(20, 30), {"psnr_y": 31.0}), ("HR", HR, None)]
+    pictures.comparison(tmp_path / "x.png", title="t", panels=panels, crop=(20, 30, 24, 24), errors=True)
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    assert titles[1].startswith("a\n30.00") and titles[2].startswith("★ b\n31.00")
+    assert [title.split()[0] for title in titles[4:]] == ["error", "error"], "none of HR"
+    errors = [float(title.split()[1]) for title in titles[4:]]
+    assert 9 < errors[0] <= 10 and errors[1] == pytest.approx(HR[20:44, 30:54].mean(), abs=0.1)
+    first, second = (axes.findobj(AxesImage)[0].get_array().astype(int).sum() for axes in drawn[0].axes[4:])
+    assert first < second and "8-bit levels" in drawn[0].get_supxlabel() and "★ the best" in drawn[0].get_supxlabel()
+
+
+def test_the_end_that_decides_has_an_axis_of_its_own(tmp_path: Path, drawn: list[Figure]) -> None:
+    steep = {"a": ([1, 2, 3, 4], [10.0, 20.0, 30.0, 30.5]), "b": ([1, 2, 3, 4], [12.0, 21.0, 30.2, 30.4])}
+    flat = {"a": ([1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0])}
+    pictures.training_curves(tmp_path / "x.png", {"psnr_y": steep, "ssim_y": flat}, xlabel="step", title="t")
+    above, below = drawn[0].axes
+    assert above.get_ylim() == pytest.approx((29.96, 30.54)) and "beyond the axis" in above.get_title(loc="right")
+    assert below.get_ylim()[0] < 1 and "beyond" not in below.get_title(loc="right")
+
+
+def test_a_method_has_its_colour_in_every_picture(tmp_path: Path, drawn: list[Figure]) -> None:
+    styled = style.method_styles(["a", "b"])
+    pictures.training_curves(
+        tmp_path / "x", {"psnr_y": {"b": ([0, 1], [1.0, 2.0])}}, xlabel="", title="", styled=styled
+    )
+    pictures.violins(tmp_path / "y", {"A": {"b": [1.0], "bicubic": [2.0]}}, metric="psnr_y", title="", styled=styled)
+    pictures.bars(tmp_path / "z", [("b", 2.0, None)], xlabel="", title="", baseline=("bicubic", 1.0), styled=styled)
+    first, second, third = (figure.axes[0] for figure in drawn)
+    colour = styled["b"][1]
+    assert first.lines[0].get_color() == second.lines[0].get_color() == colour
+    assert second.lines[1].get_color() == styled["bicubic"][1] == "#000000"
+    assert to_hex(third.patches[0].get_facecolor()).upper() == colour
+
+
+def test_a_density_needs_twenty_images(tmp_path: Path, drawn: list[Figure]) -> None:
+    for many in (19, 20):
+        pictures.violins(tmp_path / "x", {"A": {"m": list(np.linspace(20, 30, many))}}, metric="psnr_y", title="")
+    few, enough = (len(figure.axes[0].findobj(PolyCollection)) for figure in drawn)
+    assert enough == few + 1
+
+
 def test_low_resolution_is_magnified_pixel_by_pixel() -> None:
-    large = pictures._magnify(HR[::2, ::2], HR, "LR")
+    large = pictures.magnified(HR[::2, ::2], HR, "LR")
     assert large.shape == HR.shape
     for corner in (large[::2, ::2], large[1::2, ::2], large[::2, 1::2], large[1::2, 1::2]):
         np.testing.assert_array_equal(corner, HR[::2, ::2])

@@ -100,3 +100,9 @@ def test_text_is_wrapped_to_its_width_and_keeps_its_own_breaks() -> None:
     assert text.splitlines()[-1] == "best of 3" and all(len(line) <= 19 for line in text.splitlines())
     assert text.replace("\n", " ") == "edsr_baseline × expectation_only best of 3"
     assert style.text_in("a", "a\nb\nc") > style.text_in("a\nb") > style.text_in("a")
+
+
+def test_two_dozen_methods_look_different_and_bicubic_like_none_of_them() -> None:
+    styles = style.method_styles([*(f"m{i}" for i in range(24)), "m0"])
+    assert len(styles) == len(set(styles.values())) == 25
+    assert styles["bicubic"] == (":", "#000000") and styles["m0"] == ("-", style.COLOURS[0])
