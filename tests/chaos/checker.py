@@ -21,7 +21,7 @@ from orchestrator.run.folder import RunDir, trial_name
 from orchestrator.run.roles import read_roles
 from sr_models.files import read_json
 
-STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+STATUS = {"complete": "FINISHED", "stopped": "FINISHED", "failed": "FAILED"}
 """How a journal's end is called in MLflow."""
 
 Metrics = Mapping[tuple[str, int], float]
