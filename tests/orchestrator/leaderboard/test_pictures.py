@@ -11,6 +11,7 @@ from PIL import Image
 
 from eval import benchmarks
 from eval.pictures import of_rows
+from eval.pictures.differences import Gap
 from eval.protocol import UNCERTAINTY, get_protocol
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate import actors, first_image
@@ -21,6 +22,7 @@ from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.roles import RoleRecord
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.inference.bound import reach
@@ -178,7 +180,7 @@ def test_winners_stand_between_bicubic_and_hr_the_best_first(drawn):
         "edsr_baseline\n× expectation", "edsr_baseline\n× l1", "noisy_edsr\n× l1\ndraw 0 of 2",
     ]  # fmt: skip
     scores = [scores["psnr_y"] for _, _, scores in given["panels"][2:-1]]
-    assert len(scores) == 3 and all(list(one) == ["psnr_y", "ssim_y"] for _, _, one in given["panels"][1:-1])
+    assert len(scores) == 3 and all(list(one) == ["psnr_y"] for _, _, one in given["panels"][1:-1])
     plain = [s for s, label in zip(scores, labels[2:-1], strict=True) if "draw" not in label]
     assert plain == sorted(plain, reverse=True)
 
@@ -188,7 +190,7 @@ def test_crops_are_of_the_same_panels_with_lr_as_large_as_hr(drawn):
     assert (given["benchmark"], given["scale"]) == ("toy", 2)
     assert [label for label, _, _ in given["panels"]] == [label.replace("\n", " ") for label, _, _ in shown]
     assert {image.shape for _, image, _ in given["panels"]} == {shown[-1][1].shape}
-    assert given["panels"][0][2] == "" and given["panels"][1][2].count("/") == 1
+    assert given["panels"][0][2] == "" and given["panels"][1][2].endswith("dB"), "one number each"
 
 
 def test_draws_and_their_spread_are_the_stochastic_networks(drawn):
@@ -234,3 +236,42 @@ def test_bars_stand_on_bicubic(drawn):
         ("edsr_baseline × expectation", 33.5, None), ("noisy_edsr × l1", 32.5, None),
         ("edsr_baseline × l1", 31.5, None),
     ],)  # fmt: skip
+
+
+def test_the_searchs_budget_is_by_how_far_trials_came(run, plan, monkeypatch):
+    """Two trials of one search stopped after a validation, one ran in full; a lone trial is no search."""
+    found = {}
+    monkeypatch.setattr(
+        report, "budget", lambda path, spent, **given: found.update({path.name: (spent, given["full"])})
+    )
+    combination, other = plan.combinations[0], plan.combinations[1]
+    ends = {"a" * 64: 50, "b" * 64: 50, "c" * 64: 100, "d" * 64: 100}
+    for name, end in ends.items():
+        run.trial(name).mkdir(parents=True)
+        Journal(run.trial(name) / JOURNAL).step(end, 100, {"psnr_y": 20.0})
+    roles = [
+        RoleRecord(fingerprint=name, combination=(other if name[0] == "d" else combination).id, role="search",
+                   number=0, seed=0, params={})
+        for name in ends
+    ]  # fmt: skip
+    monkeypatch.setattr(report, "read_roles", lambda _: roles)
+    run.roles.touch()
+    report._budget(run, plan, 2)
+    run.roles.unlink()
+    label = f"{combination.label} × {combination.objective_label}"
+    assert found == {"budget_x2.png": ({label: {50: (2, 100), 100: (1, 100)}}, 100)}
+
+
+def test_differences_are_those_of_the_board(run, plan, monkeypatch):
+    found = {}
+    monkeypatch.setattr(report, "differences", lambda path, groups, **given: found.update({path.name: groups}))
+    said = {"over_baseline": 0.5, "over_baseline_low": 0.2, "over_baseline_high": 0.8}
+    row = {"benchmark": "toy", "scale": 2, "model": "edsr", "objective": "eco", "weights": "raw", "trial": ""}
+    nothing = dict.fromkeys(said)
+    rows = [
+        row | {"metrics": {"psnr_y": said}}, row | {"objective": "l1", "metrics": {"psnr_y": nothing}},
+        row | {"weights": "ema", "metrics": {"psnr_y": said}}, row | {"trial": "a", "metrics": {"psnr_y": said}},
+        row | {"metrics": {}},
+    ]  # fmt: skip
+    report._differences(run, plan, rows, {})
+    assert found == {"differences_toy_x2.png": [[Gap(label="edsr × eco", value=0.5, low=0.2, high=0.8)]]}
