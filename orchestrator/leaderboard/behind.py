@@ -163,12 +163,12 @@ def pictures(run: RunDir, label: str, benchmarks: Sequence[str]) -> tuple[list[d
         if total > _PICTURES_BYTES:
             left_out.append(path.name)
             continue
-        scale = re.search(r"_x(\d+)(?:_|\.png$)", path.name)
+        scale = re.search(r"_x(\d+(?:\.\d+)?)(?:_|\.png$)", path.name)
         named = [name for name in benchmarks if f"_{name}_x" in path.name]
         found.append(
             {
                 "run": label, "name": path.stem, "kind": path.name.partition("_")[0],
-                "scale": int(scale[1]) if scale else 0, "set": max(named, key=len, default=""),
+                "scale": float(scale[1]) if scale else 0, "set": max(named, key=len, default=""),
                 "src": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
             }
         )  # fmt: skip

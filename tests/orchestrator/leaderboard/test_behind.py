@@ -99,11 +99,11 @@ def test_pictures_are_embedded_smaller_where_they_can_be(tmp_path, monkeypatch):
     run = RunDir(tmp_path)
     run.pictures.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    for name, image in {"comparison_my_set_x4": noise, "violin_psnr_y_x2": np.zeros((9, 9, 3), np.uint8)}.items():
+    for name, image in {"comparison_my_set_x4": noise, "violin_psnr_y_x2.5": np.zeros((9, 9, 3), np.uint8)}.items():
         Image.fromarray(image).save(run.pictures / f"{name}.png")
     found, left_out = behind.pictures(run, "a", ["set", "my_set"])
     assert [(p["kind"], p["scale"], p["set"], p["run"]) for p in found] == [
-        ("comparison", 4, "my_set", "a"), ("violin", 2, "", "a"),
+        ("comparison", 4, "my_set", "a"), ("violin", 2.5, "", "a"),
     ]  # fmt: skip
     assert found[0]["src"].startswith("data:image/webp;base64,") and found[1]["src"].startswith(
         "data:image/png;base64,"
@@ -111,7 +111,7 @@ def test_pictures_are_embedded_smaller_where_they_can_be(tmp_path, monkeypatch):
     content = base64.b64decode(found[0]["src"].partition(",")[2])
     assert Image.open(io.BytesIO(content)).size == (200, 200) and not left_out
     monkeypatch.setattr(behind, "_PICTURES_BYTES", 100)
-    assert behind.pictures(run, "a", [])[1] == ["comparison_my_set_x4.png", "violin_psnr_y_x2.png"]
+    assert behind.pictures(run, "a", [])[1] == ["comparison_my_set_x4.png", "violin_psnr_y_x2.5.png"]
 
 
 def test_a_damaged_picture_is_named(tmp_path):
