@@ -150,7 +150,7 @@ class Entry:
 class Board:
     """All rows of one scale, trained at one, under one protocol, best mean of `metric` over `lead` columns first."""
 
-    scale: float
+    scale: int
     protocol: str
     metric: str
     columns: list[Column]
