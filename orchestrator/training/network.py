@@ -15,12 +15,14 @@ from torch import Tensor, nn
 import sr_models
 from objectives.compose import Objective
 from objectives.diffusion import DiffusionObjective
+from objectives.shifting import ShiftObjective
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.process import ShiftParams
 from sr_models.inference.super_resolve import super_resolve
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma, without_head
@@ -52,6 +54,8 @@ def build_objective(config: TrialConfig) -> Objective:
     """What a trial's network is trained by."""
     if config.process is None:
         return Objective(config.objective, config.train.lr_noise)
+    if isinstance(config.process, ShiftParams):
+        return ShiftObjective(config.objective, config.train.lr_noise)
     return DiffusionObjective(config.objective, config.train.lr_noise, config.process)
 
 

@@ -77,6 +77,11 @@ class ResShiftHyper(NetworkHyper):
         return multiple // math.gcd(multiple, scale)
 
     @property
+    def shifts(self) -> bool:
+        """As in `NetworkHyper`."""
+        return self.condition == "latent"
+
+    @property
     def tile_exact(self) -> bool:
         """As in `NetworkHyper`: normalisation and the autoencoder see all of a picture, and each tile draws its own."""
         return False
