@@ -45,7 +45,18 @@ class Rectified(NamedTuple):
     eps: Tensor
 
 
-class DiffusionObjective(Objective):
+class StateObjective(Objective):
+    """What objectives share that train networks which are `Denoiser`s."""
+
+    def states(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Tensor, Tensor]:
+        """The network's condition, and the clean state of the target's y."""
+        assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
+        [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
+        x = self.noisy(term.x, rng, 0)
+        return model.encode(x, (term.y.shape[2], term.y.shape[3])), model.state(term.y)
+
+
+class DiffusionObjective(StateObjective):
     """The training steps that a spec with timesteps describes, for networks that are `Denoiser`s.
 
     Args:
@@ -98,16 +109,13 @@ class DiffusionObjective(Objective):
 
     def _seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
         """The network with its condition, the same without gradient and in evaluation mode, and the clean state."""
-        assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
-        [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
-        x = self.noisy(term.x, rng, 0)
-        condition = model.encode(x, (term.y.shape[2], term.y.shape[3]))
+        condition, x0 = self.states(model, batch, progress, rng)
 
         def first_guess(state: Tensor, level: Level) -> Tensor:
             with torch.no_grad(), eval_mode(model):
                 return model(condition.detach(), state, level).float()
 
-        return (lambda state, level: model(condition, state, level)), first_guess, model.state(term.y)
+        return (lambda state, level: model(condition, state, level)), first_guess, x0
 
     def miss(self, loss: DiffusionLoss, out: Tensor, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What an output misses of what it should be, weighed: (B,)."""

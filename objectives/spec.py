@@ -26,10 +26,13 @@ from objectives.losses import (
     MinSNR,
     Need,
     NoLoss,
+    ResidualShift,
     SampledSigma,
 )
 from objectives.timesteps import Range, Uniform
 from sr_models.errors import InputError
+from sr_models.hyper.process import ShiftParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
 GrowingShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
@@ -186,7 +189,10 @@ class SigmaBranch(Params):
 # ---- the objective -------------------------------------------------------------------------------------------------
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
-Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | DDPM | DRM | DREAM | MinSNR
+Loss = (
+    L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss
+    | DDPM | DRM | DREAM | MinSNR | ResidualShift
+)  # fmt: skip
 Steps = Uniform | Range
 
 
@@ -211,6 +217,12 @@ class ObjectiveSpec(Params):
         return self
 
     @model_validator(mode="after")
+    def _shift_without_jump(self) -> ObjectiveSpec:
+        if self.shifting is not None and self.timesteps is not None and self.timesteps.terminal is not None:
+            raise ValueError(f"loss {self.loss.kind} starts from LR and not from noise; leave timesteps.terminal out")
+        return self
+
+    @model_validator(mode="after")
     def _branch_that_counts(self) -> ObjectiveSpec:
         if self.sigma and not self.loss.auxiliary:
             plain = SigmaBranch(width=self.sigma.width)
@@ -225,6 +237,26 @@ class ObjectiveSpec(Params):
     def needs(self) -> frozenset[Need]:
         """What a run must supply: a subset of {"mu", "mu_lr", "partner", "sigma"}."""
         return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
+
+    @property
+    def shifting(self) -> ShiftParams | None:
+        """The process that is the loss's own, which moves states towards LR's; None: that of the network, or none."""
+        if not isinstance(self.loss, ResidualShift):
+            return None
+        return ShiftParams(**{name: getattr(self.loss, name) for name in ShiftParams.model_fields})
+
+    @property
+    def takes_process(self) -> bool:
+        """Whether it trains under a noise process that the config chooses."""
+        return self.timesteps is not None and self.shifting is None
+
+    def sampled(self, asked: Sampling) -> Sampling | None:
+        """How a network that it has trained is sampled, where `asked` is what all are; None: it draws nothing."""
+        if self.timesteps is None:
+            return None
+        if self.shifting is not None:
+            return Sampling(sampler="resshift", canvas=asked.canvas, colour_fix=asked.colour_fix)
+        return self.timesteps.sampled(asked)
 
     @property
     def seats(self) -> dict[str, Params]:

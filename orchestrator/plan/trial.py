@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+import sr_models
 from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.hyper.degradation import AnyDegradation, cut_side
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
@@ -293,7 +294,7 @@ class TrialConfig(Params):
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
-    process: ProcessParams | None = Field(
+    process: AnyProcess | None = Field(
         default=None, exclude_if=lambda process: process is None, description="the noise, of a diffusion network"
     )
     sampling: Sampling | None = Field(
@@ -319,8 +320,12 @@ class TrialConfig(Params):
             if (getattr(self, name) is not None) != noisy:
                 has = "needs" if noisy else "has no"
                 raise ValueError(f"loss {self.objective.loss.kind} {has} {name} (got {getattr(self, name)!r})")
-        if self.process is not None:
+        if isinstance(self.process, ProcessParams):
             check_process(self.objective, self.process, "process")
+        if self.process is not None and self.objective.shifting not in (None, self.process):
+            raise ValueError(f"loss {self.objective.loss.kind} has a process of its own (got {self.process!r})")
+        if isinstance(self.process, ShiftParams) and self.objective.shifting is None:
+            raise ValueError(f"loss {self.objective.loss.kind} needs a noise process (got {self.process!r})")
         return self
 
     @property
@@ -332,6 +337,11 @@ class TrialConfig(Params):
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
         return digest(fields)
+
+    @property
+    def gives_sr(self) -> bool:
+        """Whether what it trains is validated and scored: neither a part of other networks, nor what guesses noise."""
+        return self.objective.target.output == "sr" and sr_models.spec(self.model).sr
 
     @property
     def scored_by(self) -> tuple[Any, ...]:

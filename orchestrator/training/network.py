@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors.torch
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 import sr_models
 from objectives.compose import Objective
 from objectives.diffusion import DiffusionObjective
+from objectives.shifting import ShiftObjective
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.process import ShiftParams
 from sr_models.inference.super_resolve import super_resolve
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma, without_head
@@ -28,12 +31,15 @@ MEASURED, BATCH = 64, 16
 """Training patches that the best constant is measured on, and how many at a time."""
 
 
-def build_network(config: TrialConfig) -> Network | WithSigma:
+def build_network(config: TrialConfig, parts: Mapping[str, Path] = MappingProxyType({})) -> Network | WithSigma:
     """The network that a trial trains, with a sigma head where its objective has one; drawn from torch's generator.
 
     A diffusion network knows the noise process of its trial.
+
+    Args:
+        parts: the files of frozen parts that it stands on, of which the trial's config has the hashes.
     """
-    net = sr_models.build(config.model, config.scale, **config.hyper)
+    net = sr_models.build(config.model, config.scale, parts=parts, **config.hyper)
     if isinstance(net, Denoiser):
         assert config.process is not None, "check_legal and TrialConfig see to it"
         net.process, net.checkpointing = config.process, config.train.checkpointing
@@ -48,6 +54,8 @@ def build_objective(config: TrialConfig) -> Objective:
     """What a trial's network is trained by."""
     if config.process is None:
         return Objective(config.objective, config.train.lr_noise)
+    if isinstance(config.process, ShiftParams):
+        return ShiftObjective(config.objective, config.train.lr_noise)
     return DiffusionObjective(config.objective, config.train.lr_noise, config.process)
 
 

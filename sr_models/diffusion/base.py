@@ -11,7 +11,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from sr_models.diffusion.process import Level
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.networks.base import Network
 
 
@@ -24,7 +24,7 @@ class Denoiser(Network):
         checkpointing: trade time for memory in training: activations are computed again on the way back.
     """
 
-    process: ProcessParams = ProcessParams()
+    process: AnyProcess = ProcessParams()
     discrete: bool = False
     checkpointing: bool = False
 
@@ -56,6 +56,9 @@ class Denoiser(Network):
     def state(self, picture_BCHW: Tensor) -> Tensor:
         """The clean state of a picture in [0, 1]."""
         return 2 * picture_BCHW - 1
+
+    def check_part(self, name: str) -> None:
+        """Raise an InputError where the file of a frozen part that it stands on cannot be used."""
 
     def decode(self, state_BCHW: Tensor) -> Tensor:
         """The picture of a clean state, about [0, 1] and not clamped."""

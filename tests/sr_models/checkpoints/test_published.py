@@ -54,6 +54,7 @@ TINY: dict[str, dict[str, Any]] = {
     "rcan": {"groups": 2},
     "sr3": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
     "idm": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
+    "resshift": {"channels": 8, "embed": 8, "heads": 2, "groups": 4},
     "swinir": {"channels": 12, "heads": 2, "layers": 2},
     "swinir_light": {"channels": 12, "heads": 2, "layers": 2},
 }
