@@ -71,6 +71,8 @@ class Inputs:
             return
         degraded = self.config.train.degradation is not None and patch == cut_side(1, scale)
         least = f"; train.degradation cuts at least {LEAST_SIDE} HR pixels" if degraded else ""
+        if any(self.config.network(label)[2].scales for label in self.config.models):
+            least += "; train.scales cuts up to scales.high times train.patch HR pixels"
         others = ", exclude them, or leave them out by data.on_bad=skip" if len(small) < len(pairs) else ""
         raise InputError(
             f"data.train: an LR patch of {patch} at x{scale} does not fit into {count}: {some(small)}{_listed(small)}; "

@@ -34,6 +34,8 @@ TRIAL_SECONDS = 2.0
 def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: TrainConfig, spec: ObjectiveSpec) -> float:
     """Seconds of one full run's steps on one core: two operations a multiply-add."""
     macs = sr_models.multiply_adds(network, scale, hyper, sigma_width=spec.sigma.width if spec.sigma else None)
+    if train.scales is not None:
+        macs *= train.scales.mean_square / scale**2
     return train.steps * train.batch_size * train.patch**2 * macs * 2 * forwards(spec) / CPU_FLOPS
 
 

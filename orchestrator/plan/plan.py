@@ -351,7 +351,7 @@ def _combination(
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
-    train.check_degradation(spec, f"{made.id}: train")
+    train.check_inputs(spec, f"{made.id}: train")
     if trials and spec.target.output != "sr":
         raise InputError(
             f"{made.id}: what it learns is no SR, so validations cannot steer a search of {', '.join(found.ranges)}; "
@@ -453,8 +453,8 @@ def _check_training(
     """Refuse batches and patches that a network cannot be trained on.
 
     Raises:
-        InputError: a patch that the network's windows do not divide, LR files beside a degradation, fewer samples than
-            workers, parts of a batch for a network that looks at all of it.
+        InputError: a patch that the network's windows do not divide, scales that it does not take, LR files beside a
+            degradation, fewer samples than workers, parts of a batch for a network that looks at all of it.
     """
     row, resources = sr_models.spec(network), config.resources
     window = math.lcm(row.window, sr_models.check(network, scale, hyper).window(scale))
@@ -462,6 +462,11 @@ def _check_training(
         raise InputError(
             f"{where}: {row.name} works on windows of {window} pixels, so train.patch must be a multiple of that "
             f"(got {train.patch})"
+        )
+    if train.scales is not None and not row.fractions:
+        known = ", ".join(row.name for row in sr_models.MODELS.values() if row.fractions and row.trainable)
+        raise InputError(
+            f"{where}: train.scales is for networks that take any scale ({known}), and {row.name} does not"
         )
     if train.degradation is not None and any(scale in source.lr for source in config.data.train):
         raise InputError(

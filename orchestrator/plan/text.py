@@ -54,6 +54,8 @@ def plan_text(plan: Plan, cores: int) -> str:
     for c in plan.combinations:
         searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
         searched += "" if c.spec.target.output == "sr" else "; gives no SR, so it is trained and not scored"
+        if c.train.scales is not None:
+            searched += f"; steps at x{c.train.scales.low:g} to x{c.train.scales.high:g}, LR made from HR in each"
         searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
         lines.append(f"  {c.id:{width}}  {searched}")
     lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]

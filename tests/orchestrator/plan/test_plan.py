@@ -225,6 +225,14 @@ def test_rungs(steps, every, first, reduction, rungs):
              "data": DATA | {"train": [{"hr": "a", "lr": {2: "b"}}]}},
             "x2/imdn/l1: train.degradation makes LR from HR, and data.train has LR files at x2, which would be unused",
         ),
+        (
+            {"models": ["sr3"], "objectives": ["ddpm"], "train": {"scales": {"low": 1, "high": 8}}},
+            "x2/sr3/ddpm: train.scales is for networks that take any scale (idm), and sr3 does not",
+        ),
+        (
+            {"train": {"scales": {"low": 1, "high": 8}, "degradation": "ccsr"}},
+            "train: degradation makes LR of the trial's scale, and scales of others; give one",
+        ),
         ({"search": {"common": ["train.steps"]}}, "search.common: 'train.steps' cannot be searched everywhere"),
         ({"search": {"common": "train.lr"}}, "test.search.common: Input should be a valid tuple"),
     ],
@@ -233,6 +241,15 @@ def test_what_cannot_be_done_is_one_line(changes, said):
     with pytest.raises(InputError) as caught:
         planned(**changes)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_network_of_all_scales_is_planned_with_what_its_steps_take_and_cut():
+    idm = {"models": {"idm": {"channels": 8, "groups": 4}}, "objectives": ["ddpm"], "scales": [4], "teacher": None}
+    plain, ranged = (planned(**idm, train={"patch": 16} | own) for own in ({}, {"scales": {"low": 1, "high": 8}}))
+    assert (plain.patches, ranged.patches) == ({(4, 16)}, {(4, 32)})
+    assert wall_seconds(ranged, 2) > 1.2 * wall_seconds(plain, 2)  # 24.3 HR pixels for an LR pixel, of 16
+    assert "x4/idm/ddpm  nothing to search; steps at x1 to x8, LR made from HR in each" in plan_text(ranged, 2)
+    assert "scales" not in plain.combinations[0].train.model_dump()
 
 
 SAME_SIZE = {
