@@ -128,8 +128,8 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapp
     config, max_bytes = session.config, session.config.resources.bound
     if max_bytes is None:
         return
-    validated = {scale: store.sizes("validation") for scale, store in stores.items()}
-    elsewhere: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
+    validated: dict[float, dict[str, tuple[int, int]]] = {s: store.sizes("validation") for s, store in stores.items()}
+    elsewhere: dict[float, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
     for (name, scale), bench in session.inputs.benchmarks.items():
         sizes = {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
         if scale in validated:
@@ -138,8 +138,8 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapp
             elsewhere[scale] |= sizes
     for network in {memory.Network.of(combination) for combination in session.plan.combinations}:
         memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
-        if sr_models.spec(network.name).any_scale:
-            for scale in elsewhere.keys() - {network.scale}:
+        for scale in elsewhere.keys() - {network.scale}:
+            if sr_models.spec(network.name).takes(scale):
                 at = replace(network, scale=scale)
                 memory.check(at, elsewhere[scale], config.evaluation, "evaluation", max_bytes)
     for scale in session.plan.teacher_scales:

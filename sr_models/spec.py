@@ -47,6 +47,10 @@ class ModelSpec:
     batch_statistics: bool = False
     counts: dict[int, int] = field(default_factory=dict)
 
+    def takes(self, scale: float) -> bool:
+        """Whether weights that were trained at another scale work at this one."""
+        return self.any_scale if isinstance(scale, int) else self.fractions
+
     def load(self) -> type[Network]:
         """Import the network's class (and with it torch)."""
         found: type[Network] = getattr(importlib.import_module(self.module), self.cls)

@@ -65,7 +65,7 @@ class Combination:
 
     def takes(self, source: BenchmarkSource) -> bool:
         """Whether it is scored on a test set: on one of its own scale, and on any if its weights know nothing of it."""
-        return source.scale in (None, self.scale) or sr_models.spec(self.network).any_scale
+        return source.scale in (None, self.scale) or sr_models.spec(self.network).takes(source.scale)
 
     @property
     def after(self) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ class Plan:
         return [tuple(known[name] for name in level) for level in found]
 
     @property
-    def unscored(self) -> dict[tuple[str, int], tuple[str, ...]]:
+    def unscored(self) -> dict[tuple[str, float], tuple[str, ...]]:
         """(test set, its own scale) -> ids of the combinations of SR that it cannot score, where there are any."""
         found = {
             (name, source.scale): tuple(c.id for c in self._scored if not c.takes(source))
@@ -284,11 +284,21 @@ def _check_tests(plan: Plan) -> None:
         if ids == {*unscored}:
             raise InputError(
                 f"data.test.{name}.scale: no network of this sweep is scored at x{scale}: none is trained there, and "
-                f"weights of {', '.join(dict.fromkeys(c.network for c in plan._scored))} are of one scale"
+                f"weights of {', '.join(dict.fromkeys(c.network for c in plan._scored))} {only_at(scale)}"
+            )
+    for name, source in tests.items():
+        if plan.config.evaluation.tile is not None and not isinstance(source.scale, int | None):
+            raise InputError(
+                f"evaluation.tile: tiles are for whole scales, and data.test.{name} has x{source.scale}; leave one out"
             )
     for c in plan._scored:
         if not any(c.takes(source) for source in tests.values()):
             raise InputError(f"data.test: no set of x{c.scale}, which {c.id} is to be scored on")
+
+
+def only_at(scale: float) -> str:
+    """What keeps weights from being scored on a test set of this scale, in words."""
+    return "are of their own scale alone" if isinstance(scale, int) else "are of whole scales alone"
 
 
 def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | None = None) -> Sampling | None:
@@ -403,7 +413,8 @@ def _check_tiles(config: SweepConfig, made: Combination) -> None:
     if config.evaluation.tile is None:
         return
     length = config.evaluation.tile + 2 * config.evaluation.tile_overlap
-    for scale in dict.fromkeys((made.scale, *(s.scale for s in config.data.test.values() if s.scale is not None))):
+    others = [s.scale for s in config.data.test.values() if isinstance(s.scale, int)]
+    for scale in dict.fromkeys([made.scale, *others]):
         window = sr_models.check(made.network, scale, made.hyper).window(scale)
         if length % window:
             raise InputError(

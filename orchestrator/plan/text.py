@@ -16,7 +16,7 @@ from orchestrator.plan.cost import (
     picture_flops,
     wall_seconds,
 )
-from orchestrator.plan.plan import Plan, teacher_train
+from orchestrator.plan.plan import Plan, only_at, teacher_train
 from orchestrator.plan.space import STEPS
 
 _SIDE = 128
@@ -60,7 +60,7 @@ def plan_text(plan: Plan, cores: int) -> str:
         lines.append(f"  {c.id:{width}}  {searched}")
     lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]
     lines += [
-        f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights are of their own scale alone"
+        f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights {only_at(scale)}"
         for (name, scale), ids in plan.unscored.items()
     ]
     tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap

@@ -155,7 +155,7 @@ def tasks(kind: str, looked: Looked, metrics: Sequence[str], change: Callable[[P
         InputError: no such trial; it has kept no weights of the kind that is asked for.
     """
     found, asked = [], looked.asked
-    scorers: dict[tuple[str, int, str], Scorer] = {}
+    scorers: dict[tuple[str, float, str], Scorer] = {}
     for subject in looked.subjects:
         process, plan = subject.config.process, subject.probed.plan
         if process is None:

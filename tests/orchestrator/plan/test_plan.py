@@ -628,9 +628,36 @@ def test_a_test_set_of_its_own_scale_is_for_networks_that_take_any():
     assert own.unscored == {("x4only", 4): ("x2/imdn/l1",)}
 
 
+IDM = {"idm": {"channels": 8, "groups": 4}}
+HALF = {"near": {"hr": "test"}, "half": {"hr": "test", "scale": 2.5}}
+
+
+def test_a_test_set_at_a_fraction_is_for_networks_that_take_them():
+    plan = planned(models={**SR3, **IDM}, objectives=["ddpm"], data={**DATA, "test": HALF})
+    assert plan.unscored == {("half", 2.5): ("x2/sr3/ddpm",)} and plan.config.scored_scales == (2, 2.5)
+    assert "not scored on half x2.5: x2/sr3/ddpm, whose weights are of whole scales alone" in plan_text(plan, 2)
+    whole = {"near": {"hr": "test", "scale": 2.0}}
+    [named] = {planned(data={**DATA, "test": {"near": {"hr": "test", "scale": s}}}).config.hash for s in (2, 2.0)}
+    assert named == planned(data={**DATA, "test": whole}).config.hash
+    assert SweepConfig.parse(plan.config.model_dump(mode="json"), "again").hash == plan.config.hash
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"data": {**DATA, "test": HALF}},
+            r"data.test.half.scale: no network of this sweep is scored at x2\.5: none is trained there, and weights of "
+            "imdn are of whole scales alone",
+        ),
+        (
+            {"data": {**DATA, "test": {"half": {"hr": "test", "scale": 0.5}}}},
+            r"data\.test\.half\.scale: a scale must be at least 1, got 0\.5",
+        ),
+        (
+            {"models": IDM, "objectives": ["ddpm"], "data": {**DATA, "test": HALF}, "evaluation": {"tile": 8}},
+            r"evaluation\.tile: tiles are for whole scales, and data\.test\.half has x2\.5; leave one out",
+        ),
         ({"data": {**DATA, "test": FAR}}, "data.test.far.scale: no network of this sweep is scored at x5: none is"),
         (
             {"scales": [2, 4], "data": {**DATA, "test": {"only": {"hr": "test", "scale": 4}}}},
