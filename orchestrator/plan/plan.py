@@ -19,7 +19,7 @@ from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown, varied
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.trial import TrainConfig, TrialConfig, degradation_version
 from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
@@ -187,18 +187,20 @@ class Plan:
             process=now.process,
             sampling=sampling(spec, self.config.evaluation, now.steps or self.config.validation.steps),
             measured=self.config.validation.measured,
+            degradation_version=degradation_version(train),
         )
 
     def teacher_trial(self, scale: int, data_hash: str) -> TrialConfig:
         """The config of the teacher that the sweep trains for `scale`: its network under plain L1."""
         teacher = self.config.teacher
         assert teacher is not None and teacher.weights is None
+        train = teacher_train(self.config, scale)
         return TrialConfig(
             model=teacher.model,
             scale=scale,
             hyper=sr_models.check(teacher.model, scale, teacher.hyper).model_dump(),
             objective=TEACHER_OBJECTIVE,
-            train=teacher_train(self.config, scale),
+            train=train,
             seed=self.config.seed,
             protocol=self.config.evaluation.protocol,
             metrics=validation_metrics(self.config),
@@ -206,6 +208,7 @@ class Plan:
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
             measured=self.config.validation.measured,
+            degradation_version=degradation_version(train),
         )
 
     @property

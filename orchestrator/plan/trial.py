@@ -15,6 +15,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.hyper.degradation import NUMERICS_VERSION as DEGRADATION_VERSION
 from sr_models.hyper.degradation import AnyDegradation, cut_side
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
@@ -69,6 +70,11 @@ def numerics_version(spec: ObjectiveSpec) -> int:
     if spec.loss.noisy:
         return NOISY_NUMERICS_VERSION
     return SIGMA_NUMERICS_VERSION if spec.sigma else NUMERICS_VERSION
+
+
+def degradation_version(train: TrainConfig) -> int:
+    """The version of what a new trial's degradation makes; 1 without one."""
+    return 1 if train.degradation is None else DEGRADATION_VERSION
 
 
 class GroupConfig(Params):
@@ -328,6 +334,11 @@ class TrialConfig(Params):
         description="what validations look at",
     )
     numerics_version: int = Field(default_factory=lambda fields: numerics_version(fields["objective"]))
+    degradation_version: int = Field(
+        default=1,
+        exclude_if=lambda version: version == 1,  # so that fingerprints are what they were before there was a second
+        description="of what `train.degradation` makes; 1 without one",
+    )
 
     @model_validator(mode="after")
     def _trains_its_objective(self) -> TrialConfig:

@@ -8,6 +8,7 @@ import pytest
 import objectives
 import sr_models
 from objectives import ObjectiveSpec
+from orchestrator.plan import trial as trial_config
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.cost import gpu_hours, wall_seconds
 from orchestrator.plan.plan import Plan, make_plan
@@ -241,6 +242,25 @@ def test_what_cannot_be_done_is_one_line(changes, said):
     with pytest.raises(InputError) as caught:
         planned(**changes)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_degradation_makes_is_versioned_and_in_the_estimate(monkeypatch):
+    plain, made = (planned(train={"degradation": how}, teacher=None) for how in (None, "realesrgan"))
+    seconds = made.config.train.steps * made.config.train.batch_size * 96**2 * 3.6e-7  # 48 LR pixels at x2
+    runs = made.trials + 1
+    assert wall_seconds(made, 1) - wall_seconds(plain, 1) == pytest.approx(runs * seconds)
+    assert gpu_hours(made) - gpu_hours(plain) == pytest.approx(runs * seconds / 3600)
+
+    def trial(plan: Plan) -> TrialConfig:
+        return plan.trial(plan.combinations[0], {}, 1, "data", None)
+
+    first = [trial(plan) for plan in (plain, made)]
+    assert "degradation_version" not in first[1].model_dump()
+    monkeypatch.setattr(trial_config, "DEGRADATION_VERSION", 2)
+    second = [trial(plan) for plan in (plain, made)]
+    assert first[0].fingerprint == second[0].fingerprint and first[1].fingerprint != second[1].fingerprint
+    kept = TrialConfig.parse(first[1].model_dump(mode="json"), "trial.json")
+    assert kept.fingerprint == first[1].fingerprint, "a trial of before stays what it was"
 
 
 def test_a_network_of_all_scales_is_planned_with_what_its_steps_take_and_cut():
