@@ -139,7 +139,7 @@ class BenchmarkSource(Params):
     @field_validator("scale", mode="before")
     @classmethod
     def _whole_ones_are_ints(cls, given: Any) -> Any:
-        return parse_scale(given, "a scale") if isinstance(given, int | float) else given
+        return parse_scale(given, "a scale") if isinstance(given, int | float | str) else given
 
     def at(self, scales: Sequence[int]) -> tuple[float, ...]:
         """The scales that it is scored at, in a sweep of these."""

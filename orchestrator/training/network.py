@@ -148,7 +148,6 @@ def mean_error(net: WithSigma, config: TrialConfig, store: PatchStore) -> float:
             batch_size=BATCH,
             patch=train.patch,
             degradation=train.degradation,
-            scales=train.scales,
             device=device,
         )
         total += float((batch.hr - super_resolve(net, batch.lr).sr).abs().double().mean())
