@@ -16,10 +16,12 @@ import sr_models
 from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.hyper.degradation import NUMERICS_VERSION as DEGRADATION_VERSION
 from sr_models.hyper.degradation import AnyDegradation, cut_side
 from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
+from sr_models.scales import ScaleRange
 
 MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 1e6
 """Beyond any run that a machine could finish or hold, or any rate that trains: more is a slip of the keyboard."""
@@ -69,6 +71,11 @@ def numerics_version(spec: ObjectiveSpec) -> int:
     if spec.loss.noisy:
         return NOISY_NUMERICS_VERSION
     return SIGMA_NUMERICS_VERSION if spec.sigma else NUMERICS_VERSION
+
+
+def degradation_version(train: TrainConfig) -> int:
+    """The version of what a new trial's degradation makes; 1 without one."""
+    return 1 if train.degradation is None else DEGRADATION_VERSION
 
 
 class GroupConfig(Params):
@@ -165,6 +172,13 @@ class TrainConfig(Params):
         "bsrgan_plus, additive) or {set: NAME, KEY: ...}, see train.degradation.KEY; null: the store's LR; validations "
         "are without",
     )
+    scales: ScaleRange | None = Field(
+        default=None,
+        exclude_if=lambda scales: scales is None,  # as of `groups`
+        description="{low: 1, high: 8}: each step has a scale of its own, uniform between the two, of networks that "
+        "take fractions (idm); LR of `patch` pixels is made of HR as it is cut; null: the trial's scale, at which "
+        "validations are",
+    )
     validate_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
     )
@@ -205,6 +219,12 @@ class TrainConfig(Params):
             raise ValueError("ema_warmup has no effect without ema")
         return self
 
+    @model_validator(mode="after")
+    def _lr_is_made_in_one_way(self) -> TrainConfig:
+        if self.degradation is not None and self.scales is not None:
+            raise ValueError("degradation makes LR of the trial's scale, and scales of others; give one")
+        return self
+
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
         """The steps, before the last, after which weights are kept."""
@@ -221,16 +241,23 @@ class TrainConfig(Params):
             if name not in spec.update_names:
                 raise InputError(f"{where}.groups: no update {name!r}{nearest(name, spec.update_names)}")
 
-    def check_degradation(self, spec: ObjectiveSpec, where: str) -> None:
+    @property
+    def makes_lr(self) -> str | None:
+        """The field by which LR is made anew in each step; None: it is the store's."""
+        return next((name for name in ("degradation", "scales") if getattr(self, name) is not None), None)
+
+    def check_inputs(self, spec: ObjectiveSpec, where: str) -> None:
         """Raises InputError: LR is made anew, and the objective wants what a teacher makes of one that stays."""
-        if self.degradation is not None and {"mu", "mu_lr"} & set(spec.needs):
+        if self.makes_lr is not None and {"mu", "mu_lr"} & set(spec.needs):
             raise InputError(
-                f"{where}.degradation: makes other inputs in each step, and target {spec.target.kind!r} needs a "
+                f"{where}.{self.makes_lr}: makes other inputs in each step, and target {spec.target.kind!r} needs a "
                 "teacher's output of inputs that stay; leave one of them out"
             )
 
     def cut(self, scale: int) -> int:
-        """Side, in LR pixels, of what is cut out of a training image for a patch."""
+        """Side, in LR pixels, of what is cut out of a training image for a patch, at most."""
+        if self.scales is not None:
+            return self.scales.cut_side(self.patch, scale)
         return self.patch if self.degradation is None else cut_side(self.patch, scale)
 
     def changed(self, values: Mapping[str, Any], where: str) -> TrainConfig:
@@ -308,11 +335,16 @@ class TrialConfig(Params):
         description="what validations look at",
     )
     numerics_version: int = Field(default_factory=lambda fields: numerics_version(fields["objective"]))
+    degradation_version: int = Field(
+        default=1,
+        exclude_if=lambda version: version == 1,  # so that fingerprints are what they were before there was a second
+        description="of what `train.degradation` makes; 1 without one",
+    )
 
     @model_validator(mode="after")
     def _trains_its_objective(self) -> TrialConfig:
         self.train.check_groups(self.objective, "train")
-        self.train.check_degradation(self.objective, "train")
+        self.train.check_inputs(self.objective, "train")
         if self.train.hr_patch is not None:
             raise ValueError(f"a trial has its patch in LR pixels (TrainConfig.at), got hr_patch {self.train.hr_patch}")
         noisy = self.objective.timesteps is not None
