@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sr_models.errors import InputError
-from sr_models.hyper import diffusion
+from sr_models.hyper import autoencoder, diffusion
 from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
@@ -127,6 +127,18 @@ MODELS: dict[str, ModelSpec] = {
         scales=(1, 2, 3, 4, 5, 8), any_scale=True, fractions=True,
         counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 99_801_670),
         paper="Implicit diffusion models for continuous super-resolution, https://arxiv.org/abs/2303.16491",
+    ),
+    "vq_autoencoder": ModelSpec(
+        name="vq_autoencoder", family="autoencoder", hyper=autoencoder.VQAutoencoderHyper,
+        module="sr_models.diffusion.reconstruction", cls="TrainedVQ",
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 55_322_782),
+        paper="Taming transformers for high-resolution image synthesis, https://arxiv.org/abs/2012.09841",
+    ),
+    "kl_autoencoder": ModelSpec(
+        name="kl_autoencoder", family="autoencoder", hyper=autoencoder.KLAutoencoderHyper,
+        module="sr_models.diffusion.reconstruction", cls="TrainedKL",
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 83_653_863),
+        paper="High-resolution image synthesis with latent diffusion models, https://arxiv.org/abs/2112.10752",
     ),
 }  # fmt: skip
 

@@ -34,7 +34,7 @@ class ModelSpec:
     """
 
     name: str
-    family: Literal["regression", "diffusion"]
+    family: Literal["regression", "diffusion", "autoencoder"]
     module: str
     cls: str
     hyper: type[NetworkHyper]

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 
 from sr_models.params import Params
 
-MOST = 4096
-"""Of any size of a network: the published ones stop at 256, and more is a slip of the keyboard."""
+MOST = 8192
+"""Of any size of a network: channels stop at 256, VQ-f4 has so many codes, and more is a slip of the keyboard."""
 
 
 class NetworkHyper(Params):

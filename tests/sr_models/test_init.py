@@ -77,6 +77,7 @@ def test_state_dict_is_the_releases(name: str, scale: int) -> None:
 
 REGRESSION = [name for name, row in MODELS.items() if row.trainable and row.family == "regression"]
 SMALL = {name: {"channels": 16, "blocks": 2} for name in REGRESSION}
+SMALLER = {"diffusion": {"mults": (1,), "attention": ()}, "autoencoder": {"mults": (1,)}}
 SMALL["swinir"] = SMALL["swinir_light"] = {"channels": 16, "blocks": 2, "layers": 2, "heads": 4, "drop_path": 0}
 
 
@@ -160,8 +161,6 @@ def test_the_table_is_read_without_torch() -> None:
 def test_networks_whose_batches_hang_together_say_so() -> None:
     for name, row in MODELS.items():
         with torch.device("meta"):
-            net = sr_models.build(
-                name, 2, **SMALL.get(name, {"mults": (1,), "attention": ()} if row.family == "diffusion" else {})
-            )
+            net = sr_models.build(name, 2, **SMALL.get(name, SMALLER.get(row.family, {})))
         found = any(isinstance(part, torch.nn.modules.batchnorm._NormBase) for part in net.modules())
         assert row.batch_statistics == found, name

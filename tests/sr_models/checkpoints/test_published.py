@@ -54,6 +54,8 @@ TINY: dict[str, dict[str, Any]] = {
     "rcan": {"groups": 2},
     "sr3": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
     "idm": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
+    "vq_autoencoder": {"channels": 32, "mults": (1,), "blocks": 1, "codes": 4},
+    "kl_autoencoder": {"channels": 32, "mults": (1,), "blocks": 1},
     "swinir": {"channels": 12, "heads": 2, "layers": 2},
     "swinir_light": {"channels": 12, "heads": 2, "layers": 2},
 }
