@@ -38,6 +38,14 @@ class NetworkHyper(Params):
         return scale
 
     @property
+    def latents(self) -> tuple[Any, ...] | None:
+        """What names the latents that it is trained on, beside its autoencoder; None: it takes none that are stored.
+
+        They are the network's `state` of a picture and `enlarged` of LR, and what it learns from LR is of these alone.
+        """
+        return None
+
+    @property
     def tile_exact(self) -> bool:
         """Whether a picture computed in tiles is that computed whole, to rounding, once tiles see far enough beyond.
 

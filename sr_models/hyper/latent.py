@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -72,6 +72,11 @@ class ResShiftHyper(NetworkHyper):
         """As in `NetworkHyper`: latents are whole windows at the last level."""
         multiple = REDUCTION * self.attention_window * 2 ** (len(self.mults) - 1)
         return multiple // math.gcd(multiple, scale)
+
+    @property
+    def latents(self) -> tuple[Any, ...] | None:
+        """As in `NetworkHyper`: latents before quantisation, LR enlarged by torch's bicubic."""
+        return ("resshift",) if self.condition == "latent" else None
 
     @property
     def tile_exact(self) -> bool:
