@@ -152,6 +152,7 @@ SIZES: tuple[Size, ...] = (
     Size(model="idm", entries=_all("IDM", "total_in_optimizer", 1, 2, 3, 4, 5, 8), unbuilt=16_789_215),
     Size(model="vq_autoencoder", entries=_all("ResShift", "VQGAN_f4", 1, 2, 3, 4, 8)),
     Size(model="kl_autoencoder", entries=_all("CCSR", "VAE", 1, 2, 3, 4, 8)),
+    Size(model="resshift", entries=_all("ResShift", "UNetModelSwin", 1, 2, 3, 4, 8)),
     Size(model="imdn_as", entries=_all("IMDN_AS", "any", 1, 2, 3, 4, 8)),
 )  # fmt: skip
 

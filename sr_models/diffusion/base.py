@@ -69,6 +69,9 @@ class Denoiser(Network):
         """What `encode` gives of an LR whose `enlarged` is there already; of networks whose `latents` are not None."""
         return latent_lr_BCHW
 
+    def check_part(self, name: str) -> None:
+        """Raise an InputError where the file of a frozen part that it stands on cannot be used."""
+
     def decode(self, state_BCHW: Tensor) -> Tensor:
         """The picture of a clean state, about [0, 1] and not clamped."""
         return (state_BCHW + 1) / 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -14,6 +15,13 @@ MOST = 8192
 
 class NetworkHyper(Params):
     """Base of every network's hyperparameters: what a plan knows of its cost before torch is imported."""
+
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Fields that name the files of frozen networks that this one stands on; each has a field NAME_sha256 beside it."""
+    optional_parts: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that it can do without."""
+    process: ClassVar[Mapping[str, Any]] = {}
+    """Of a diffusion network: what its noise process has where nobody says otherwise."""
 
     @field_validator("*")
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +18,8 @@ REDUCTION, LATENT = 4, 3
 class ResShiftHyper(NetworkHyper):
     """ResShift's Swin U-Net, as released, and the latent space that it works in."""
 
+    parts: ClassVar[tuple[str, ...]] = ("autoencoder",)
+    process: ClassVar[Mapping[str, Any]] = {"kept": 50, "clamp": False}
     channels: int = Field(
         default=160, ge=2, multiple_of=2, description="feature channels at a latent's size, a multiple of groups"
     )
@@ -26,7 +29,7 @@ class ResShiftHyper(NetworkHyper):
     blocks: int = Field(default=2, ge=1, description="residual blocks of a level on the way down")
     embed: int = Field(default=192, ge=1, description="channels of the Swin parts, a multiple of groups and heads")
     heads: int = Field(default=6, ge=1, description="of the Swin parts' attention")
-    mlp_ratio: int = Field(default=4, ge=1, le=64, description="hidden channels of the Swin parts' MLPs, in multiples")
+    mlp_ratio: int = Field(default=4, ge=1, description="hidden channels of the Swin parts' MLPs, in multiples")
     attention_window: int = Field(default=8, ge=2, multiple_of=2, description="side of the Swin parts' windows")
     side: int = Field(
         default=64,

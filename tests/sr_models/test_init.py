@@ -77,7 +77,6 @@ def test_state_dict_is_the_releases(name: str, scale: int) -> None:
 
 REGRESSION = [name for name, row in MODELS.items() if row.trainable and row.family == "regression"]
 SMALL = {name: {"channels": 16, "blocks": 2} for name in REGRESSION}
-SMALLER = {"diffusion": {"mults": (1,), "attention": ()}, "autoencoder": {"mults": (1,)}}
 SMALL["swinir"] = SMALL["swinir_light"] = {"channels": 16, "blocks": 2, "layers": 2, "heads": 4, "drop_path": 0}
 
 
@@ -130,9 +129,11 @@ def test_check_completes_the_hyperparameters() -> None:
 
 @pytest.mark.parametrize("name", [row.name for row in MODELS.values() if row.any_scale])
 def test_weights_that_know_nothing_of_the_scale_serve_every_other(name: str) -> None:
-    values = {"bicubic": {}, "vdsr": {"channels": 8, "blocks": 1}, "imdn_as": {"channels": 16, "blocks": 1}}.get(
-        name, {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "groups": 4}
-    )
+    unet = {"channels": 8, "mults": [1], "blocks": 1, "groups": 4}
+    values = {
+        "bicubic": {}, "vdsr": {"channels": 8, "blocks": 1}, "imdn_as": {"channels": 16, "blocks": 1},
+        "resshift": unet | {"embed": 8, "heads": 2},
+    }.get(name, unet | {"attention": []})  # fmt: skip
     of_two, of_five = (sr_models.build(name, scale, **values) for scale in (2, 5))
     assert of_five.load_state_dict(of_two.state_dict()) and of_five.scale == 5
     assert {key: value.shape for key, value in of_two.state_dict().items()} == {
@@ -160,7 +161,11 @@ def test_the_table_is_read_without_torch() -> None:
 
 def test_networks_whose_batches_hang_together_say_so() -> None:
     for name, row in MODELS.items():
+        fields = row.hyper.model_fields
+        smaller = (
+            {"mults": (1,), "attention": ()} if "attention" in fields else {"mults": (1,)} if "mults" in fields else {}
+        )
         with torch.device("meta"):
-            net = sr_models.build(name, 2, **SMALL.get(name, SMALLER.get(row.family, {})))
+            net = sr_models.build(name, 2, **SMALL.get(name, smaller))
         found = any(isinstance(part, torch.nn.modules.batchnorm._NormBase) for part in net.modules())
         assert row.batch_statistics == found, name

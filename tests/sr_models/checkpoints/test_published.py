@@ -56,6 +56,7 @@ TINY: dict[str, dict[str, Any]] = {
     "idm": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
     "vq_autoencoder": {"channels": 32, "mults": (1,), "blocks": 1, "codes": 4},
     "kl_autoencoder": {"channels": 32, "mults": (1,), "blocks": 1},
+    "resshift": {"channels": 8, "embed": 8, "heads": 2, "groups": 4},
     "swinir": {"channels": 12, "heads": 2, "layers": 2},
     "swinir_light": {"channels": 12, "heads": 2, "layers": 2},
 }
