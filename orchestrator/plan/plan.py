@@ -20,7 +20,7 @@ from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown, varied
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.trial import TrainConfig, TrialConfig, latents_of
 from orchestrator.plan.weights import FORMS, PARTS, Weights
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
@@ -184,10 +184,11 @@ class Plan:
         spec, train = now.spec, now.train
         if seed == self.config.seed:  # the search's, whose trials are many and not scored
             train = train.model_copy(update={"snapshots": ()})
+        hyper = combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()}
         return TrialConfig(
             model=combination.network,
             scale=combination.scale,
-            hyper=combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()},
+            hyper=hyper,
             objective=spec,
             train=train,
             seed=seed,
@@ -196,6 +197,7 @@ class Plan:
             data_hash=data_hash,
             teacher=teacher if "mu" in spec.needs else None,
             init=init,
+            latents=latents_of(combination.network, hyper, spec, train),
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
             process=now.process,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from sr_models.errors import InputError
-from sr_models.hyper.base import NetworkHyper
+from sr_models.hyper.base import Latents, NetworkHyper
 
 REDUCTION, LATENT = 4, 3
 """Of ResShift's latent space: a picture's sides over a latent's, and channels."""
@@ -77,9 +77,9 @@ class ResShiftHyper(NetworkHyper):
         return multiple // math.gcd(multiple, scale)
 
     @property
-    def latents(self) -> tuple[Any, ...] | None:
-        """As in `NetworkHyper`: latents before quantisation, LR enlarged by torch's bicubic."""
-        return ("resshift",) if self.condition == "latent" else None
+    def latents(self) -> Latents | None:
+        """As in `NetworkHyper`: before quantisation."""
+        return Latents(REDUCTION, ("torch bicubic",)) if self.condition == "latent" else None
 
     @property
     def tile_exact(self) -> bool:

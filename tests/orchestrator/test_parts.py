@@ -146,7 +146,7 @@ def test_a_trial_is_trained_and_drawn_from_beside_its_part(
     stand_in: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The part is in no file that the trial leaves; who asks for pictures must give it, and the right one."""
-    plan = planned(str(stand_in))
+    plan = planned(str(stand_in), train=BASE["train"] | {"stored_latents": False})
     own = session(tmp_path, plan)
     train, validation = ([ImageSource(hr=str(images), include=(f"{i}.png",))] for i in range(2))
     store = build_store(own.run.at(STORES), train=train, validation=validation, scale=4)
