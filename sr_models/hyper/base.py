@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -14,6 +14,9 @@ MOST = 4096
 
 class NetworkHyper(Params):
     """Base of every network's hyperparameters: what a plan knows of its cost before torch is imported."""
+
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Fields that name files of frozen networks which this one stands on; beside each is one of its hash."""
 
     @field_validator("*")
     @classmethod
