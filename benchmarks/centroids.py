@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ def main() -> None:
     given = parser(__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     count, side, rounds = (2, 96, 1) if given.quick else (IMAGES, SIDE, 5)
-    hyper = {"channels": 8, "blocks": 1} if given.quick else {}
+    hyper: dict[str, Any] = {"channels": 8, "blocks": 1} if given.quick else {}
     with tempfile.TemporaryDirectory(prefix="sr-centroids-") as scratch:
         run = Path(scratch) / "runs" / "run"
         run.mkdir(parents=True)

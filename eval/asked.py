@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import sr_models
 from eval import benchmarks
@@ -13,10 +15,12 @@ from eval.benchmarks import Benchmark
 from eval.request import ModelRequest
 from eval.rows import Identity, Subject
 from sr_models.checkpoints.folder import CheckpointInfo
+from sr_models.checkpoints.parts import packed_file
 from sr_models.checkpoints.published import load_weights
 from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.samplers import settled
+from sr_models.errors import InputError
 from sr_models.images.files import sha256_file
 from sr_models.images.operators import KERNEL
 from sr_models.inference.super_resolve import Options
@@ -32,6 +36,8 @@ class Asked:
     benchmark: Benchmark
     subject: Subject
     """Whose rows these will be; a network that no trial of ours need have made has objective "-" and seed -1."""
+    parts: Mapping[str, Path]
+    """Files of the frozen parts that the network stands on, by sha256."""
 
 
 def load(request: ModelRequest) -> Asked:
@@ -57,13 +63,19 @@ def load(request: ModelRequest) -> Asked:
     )  # fmt: skip
     for line in benchmark.left_out:
         say(line)
+    packed = {part: packed_file(path) for part, path in request.parts.items()}
+    parts = {part: file for part, (_, file) in packed.items()}
+    hashes = {part: found for part, (found, _) in packed.items()}
     complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None
+    complete |= {f"{part}_sha256": found for part, found in hashes.items()}
     weights, fingerprint, sigma, trained_scale = "none", "", "", None
     model: Network | WithSigma
     if request.weights is None:
         model = sr_models.build(name, scale, **hyper)
     else:
-        model = load_weights(request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key)
+        model = load_weights(
+            request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key, parts=parts
+        )
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
         if request.weights_key is not None:  # other weights of the same file have another name
             sha256 += f":{request.weights_key}"
@@ -72,6 +84,7 @@ def load(request: ModelRequest) -> Asked:
             weights, fingerprint, complete = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
             sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
             trained_scale = None if info.scale == scale else info.scale
+    _check_parts(name, complete, hashes)
     process = ""
     if isinstance(model, Denoiser) and options.sampling is not None:
         options = replace(options, sampling=settled(model.process, options.sampling))
@@ -85,7 +98,27 @@ def load(request: ModelRequest) -> Asked:
         kernel=benchmark.kernel, protocol=request.protocol.id(scale) + options.marks, seed=request.seed,
         options=options, sigma=sigma, process=process,
     )  # fmt: skip
-    return Asked(model=model, benchmark=benchmark, subject=subject)
+    return Asked(model=model, benchmark=benchmark, subject=subject, parts=dict(packed.values()))
+
+
+def _check_parts(model: str, hyper: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    """Refuse a network without the frozen parts that it stands on.
+
+    Args:
+        hyper: its hyperparameters, with the hashes of parts that it was trained with.
+        given: part -> sha256 of the file that --part names.
+
+    Raises:
+        InputError: one is not given, or is another one.
+    """
+    row, known = sr_models.spec(model).hyper, sr_models.part_hashes(model, hyper)
+    for part in row.parts:
+        sha256 = known.get(part)
+        if part not in given and (sha256 or part not in row.optional_parts):
+            which = f" with the sha256 {sha256}" if sha256 else ""
+            raise InputError(f"{model} stands on a frozen {part}{which}: give --part {part}=FILE")
+        if part in given and given[part] != sha256:
+            raise InputError(f"--part {part}: its sha256 is {given[part]}; the network was trained with {sha256}")
 
 
 def _weights_file(path: Path) -> Path:

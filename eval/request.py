@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,8 @@ class ModelRequest(Request):
     weights_key: str | None
     """Where in the file the network's state dict is; None: where training codes keep it."""
     hyper: Mapping[str, Any]
+    parts: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the frozen parts that it stands on, by their names."""
     seed: int
     """Of a stochastic network's noise."""
     precision: Literal["fp32", "bf16"]

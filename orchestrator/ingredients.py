@@ -31,6 +31,8 @@ class Ingredients:
     """Scale -> that of its training and validation images."""
     inits: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """(model's label, scale) -> sha256 of the weights that it starts from."""
+    parts: Mapping[tuple[str, int], Mapping[str, str]] = field(default_factory=dict)
+    """(model's label, scale) -> frozen part that it stands on, by its name, -> sha256."""
     teachers: Mapping[int, str] = field(default_factory=dict)
     """Scale -> name of the teacher's centroids."""
     sources: Mapping[Weights, str] = field(default_factory=dict)
@@ -39,13 +41,16 @@ class Ingredients:
     def trial(self, plan: Plan, combination: Combination, values: Mapping[str, Any], seed: int) -> TrialConfig:
         """A combination's trial with the searched `values` filled in."""
         teacher = self.teachers.get(combination.scale)
-        init = self.inits.get((combination.label, combination.scale))
-        return plan.trial(combination, values, seed, self.data_hash[combination.scale], teacher, init)
+        where = combination.label, combination.scale
+        init, parts = self.inits.get(where), self.parts.get(where, {})
+        return plan.trial(combination, values, seed, self.data_hash[combination.scale], teacher, init, parts)
 
     def hold(self, combination: Combination) -> bool:
         """Whether all is known that a combination's trials are computed from."""
-        start = combination.init is None or (combination.label, combination.scale) in self.inits
-        return start and ("mu" not in combination.spec.needs or combination.scale in self.teachers)
+        where = combination.label, combination.scale
+        start = combination.init is None or where in self.inits
+        stands = combination.parts.keys() == self.parts.get(where, {}).keys()
+        return start and stands and ("mu" not in combination.spec.needs or combination.scale in self.teachers)
 
 
 def find_trials(session: Session) -> dict[Weights, str]:
@@ -57,6 +62,10 @@ def find_trials(session: Session) -> dict[Weights, str]:
     config = session.config
     named = {weights: f"models.{label}.init" for label in config.models for scale in config.scales
              if (weights := config.init(label, scale)) and weights.kind == "trial"}  # fmt: skip
+    for label in config.models:
+        for scale in config.scales:
+            parts = config.parts(label, scale).items()
+            named |= {weights: f"models.{label}.{name}" for name, weights in parts if weights.kind == "trial"}
     for scale in session.plan.teacher_scales:
         if config.teacher and (weights := config.teacher.at(scale)) and weights.kind == "trial":
             named[weights] = "teacher"
@@ -82,7 +91,8 @@ def prepare(session: Session, ingredients: Ingredients) -> Ingredients:
         InputError: weights that cannot be read or do not fit, a teacher whose training failed; or something has changed
             since the run started.
     """
-    ingredients = replace(ingredients, inits=start_weights(session, ingredients))
+    inits, parts = start_weights(session, ingredients), frozen_parts(session, ingredients)
+    ingredients = replace(ingredients, inits=inits, parts=parts)
     record(session, ingredients)  # before anything that takes long
     ingredients = replace(ingredients, teachers=teach(session, ingredients))
     record(session, ingredients)
@@ -99,6 +109,22 @@ def start_weights(session: Session, ingredients: Ingredients) -> dict[tuple[str,
                 continue
             if path := path_of(session, weights, f"models.{label}.init", scale, ingredients.sources):
                 found[label, scale] = teachers.start_weights(config, session.home, label, path, scale)
+    return found
+
+
+def frozen_parts(session: Session, ingredients: Ingredients) -> dict[tuple[str, int], dict[str, str]]:
+    """(model's label, scale) -> part that it stands on -> sha256, as far as they are known; the run then has them."""
+    config = session.config
+    found = {where: dict(parts) for where, parts in ingredients.parts.items()}
+    for label in config.models:
+        for scale in config.scales:
+            for name, weights in config.parts(label, scale).items():
+                if name in found.get((label, scale), {}):
+                    continue
+                where = f"models.{label}.{name}"
+                if path := path_of(session, weights, where, scale, ingredients.sources):
+                    sha256 = teachers.keep_part(config, session.home, label, name, path, scale)
+                    found.setdefault((label, scale), {})[name] = sha256
     return found
 
 
@@ -148,6 +174,8 @@ def record(session: Session, ingredients: Ingredients) -> None:
         for scale, teacher in ingredients.teachers.items()
     }
     given = {f"{label} x{scale}": config.init(label, scale) for label, scale in ingredients.inits}
+    for (label, scale), parts in ingredients.parts.items():
+        given |= {f"{label} x{scale} {name}": config.parts(label, scale).get(name) for name in parts}
     given |= {f"teacher x{scale}": config.teacher.at(scale) for scale in ingredients.teachers if config.teacher}
     write_plan(
         session.run,
@@ -155,6 +183,7 @@ def record(session: Session, ingredients: Ingredients) -> None:
         data_hash=ingredients.data_hash,
         benchmarks={where: bench.hash for where, bench in session.inputs.known.items()},
         inits=ingredients.inits,
+        parts=ingredients.parts,
         teachers=ingredients.teachers,
         centroid_seconds={scale: known for scale, known in seconds.items() if known is not None},
         trials_at_a_time=session.trials_at_a_time if session.cluster.is_joined else 0,

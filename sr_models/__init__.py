@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sr_models.errors import InputError
@@ -130,7 +132,7 @@ MODELS: dict[str, ModelSpec] = {
     ),
     "latent_unet": ModelSpec(
         name="latent_unet", family="diffusion", hyper=latent.LatentUNetHyper,
-        module="sr_models.diffusion.ccsr", cls="LatentUNet", any_scale=True,
+        module="sr_models.diffusion.ccsr", cls="LatentUNet", any_scale=True, sr=False,
         scales=(4,), counts={4: 865_910_724},
         paper="High-resolution image synthesis with latent diffusion models, https://arxiv.org/abs/2112.10752",
     ),
@@ -139,6 +141,12 @@ MODELS: dict[str, ModelSpec] = {
         module="sr_models.diffusion.ccsr", cls="CCSR", any_scale=True,
         scales=(4,), counts={4: 363_153_280},
         paper="Improving the stability of diffusion models for content consistent SR, https://arxiv.org/abs/2401.00877",
+    ),
+    "resshift": ModelSpec(
+        name="resshift", family="diffusion", hyper=latent.ResShiftHyper,
+        module="sr_models.diffusion.resshift", cls="ResShift", any_scale=True,
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 118_593_583),
+        paper="ResShift: efficient diffusion model for image SR by residual shifting, https://arxiv.org/abs/2307.12348",
     ),
 }  # fmt: skip
 
@@ -195,16 +203,22 @@ def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_widt
     return values.multiply_adds(scale) + head * (scale / to_go) ** 2
 
 
-def build(name: str, scale: float, **hyper: Any) -> Network:
+def part_hashes(name: str, hyper: Mapping[str, Any]) -> dict[str, str]:
+    """Part -> sha256 of its file, of those frozen parts of a model whose hashes its hyperparameters hold."""
+    return {part: sha for part in spec(name).hyper.parts if (sha := hyper.get(f"{part}_sha256"))}
+
+
+def build(name: str, scale: float, *, parts: Mapping[str, Path] = MappingProxyType({}), **hyper: Any) -> Network:
     """A freshly initialised network; its weights are drawn from torch's current generator.
 
     Args:
         name: a key of `MODELS`.
         scale: upscaling factor, as in `check`.
+        parts: the files of frozen parts that it stands on, read when they are first used.
         hyper: fields of the model's hyperparameter class; the rest keep the published values.
 
     Raises:
         InputError: as `check`.
     """
-    values = check(name, scale, hyper)
+    values = check(name, scale, hyper | {part: str(path) for part, path in parts.items()})
     return spec(name).load()(scale, **dict(values))

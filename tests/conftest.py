@@ -62,6 +62,22 @@ def latent_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return files | sizes | of_both | {"channels": 32, "vae_channels": 32, "vae_mults": (1, 1), "vae_blocks": 1}
 
 
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny autoencoder of VQ-f4's kind with seeded weights: what it encodes means nothing."""
+    import safetensors.torch
+    import torch
+
+    from sr_models.diffusion.autoencoder import VQAutoencoder
+
+    path = tmp_path_factory.mktemp("vq") / "stand_in.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        coder = VQAutoencoder(channels=32, mults=(1, 1, 1), blocks=1, codes=16)
+    safetensors.torch.save_file(coder.state_dict(), path)
+    return path
+
+
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:

@@ -218,10 +218,11 @@ def _network(
     access: Access, checkpoint: str | None, name: str, scale: float, hyper: str, sha256: str | None, device: str
 ) -> Network | WithSigma:
     values = json.loads(hyper)
+    parts = access.parts(name, values)
     if checkpoint is None:
         return sr_models.build(name, scale, **values).to(device)
     path = Path(checkpoint) if Path(checkpoint).is_absolute() else access.fetch_folder(checkpoint)
-    net = load_weights(path, model=name, scale=scale, hyper=values)
+    net = load_weights(path, model=name, scale=scale, hyper=values, parts=parts)
     if sha256_file(path / "model.safetensors" if path.is_dir() else path) != sha256:
         raise InputError(f"weights {str(path)!r}: changed since the evaluation began")
     return net.to(device)

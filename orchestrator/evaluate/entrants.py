@@ -92,7 +92,7 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
         raise InputError(f"{run.path} has no winners yet; name trials with --trial")
     found = read_winners(run.winners)
     yield from map(bicubic, plan.config.scored_scales)
-    for combination in [each for each in plan.combinations if each.spec.target.output == "sr"]:
+    for combination in [each for each in plan.combinations if each.gives_sr]:
         for fingerprint in found[combination.id].fingerprints if combination.id in found else ():
             folder = run.trial(fingerprint)
             for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
@@ -124,7 +124,7 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
     if not (folder / TRIAL).exists():
         raise InputError(f"--trial: {matching[0]} has not begun yet")
     trial = TrialRecord.read(folder / TRIAL)
-    if trial.trial_config().objective.target.output != "sr":
+    if not trial.trial_config().gives_sr:
         raise InputError(
             f"--trial: what {matching[0]} gives is no SR, so there is nothing to score; its losses are in "
             f"{folder / JOURNAL}"
@@ -262,7 +262,7 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     step = int(state["step"])
     name = f"{SNAPSHOTS}/{own.name}@{step}"
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
-        net = build_network(config)
+        net = build_network(config, home.access.parts(config.model, config.hyper))
     net.load_state_dict(state["model"])
     export(home.run.path / name, net, config, state["ema"], None)
     home.access.push(name, ["*"])

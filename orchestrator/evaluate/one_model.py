@@ -5,6 +5,7 @@ Beside that folder lies what it shares with others, as with run folders: by defa
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from eval import command
@@ -16,7 +17,7 @@ from orchestrator.plan.services import output_folder
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
-from sr_models.files import write_text
+from sr_models.files import replacing, write_text
 
 
 def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -> None:
@@ -50,6 +51,9 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
     with one_at_a_time(run, "--output"):
         if not run.config.exists():
             write_text(run.config, f"# rows of {PROG}\n")
+        for sha256, file in asked.parts.items():
+            with replacing(run.init(sha256)) as part:
+                shutil.copyfile(file, part)
         access = LocalAccess(run.path)
         job = Job(
             subject=subject,

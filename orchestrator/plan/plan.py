@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import sr_models
@@ -20,7 +21,7 @@ from orchestrator.plan.graph import levels
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown, varied
 from orchestrator.plan.trial import TrainConfig, TrialConfig
-from orchestrator.plan.weights import Weights
+from orchestrator.plan.weights import FORMS, PARTS, Weights
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import SOLVERS, Sampling, check_solvers
@@ -57,6 +58,8 @@ class Combination:
     """The noise of a diffusion network; None of others."""
     steps: int | None = None
     """That its pictures are drawn in, where its point of the grid says so."""
+    parts: dict[str, Weights] = field(default_factory=dict)
+    """Where the frozen parts come from that its network stands on, by their names."""
 
     @property
     def setting(self) -> Setting:
@@ -68,9 +71,15 @@ class Combination:
         return source.scale in (None, self.scale) or sr_models.spec(self.network).any_scale
 
     @property
+    def gives_sr(self) -> bool:
+        """As `TrialConfig.gives_sr`, of its trials."""
+        return self.spec.target.output == "sr" and sr_models.spec(self.network).sr
+
+    @property
     def after(self) -> tuple[str, ...]:
-        """Ids of the combinations whose winners it starts from or is taught by."""
-        found = [weights.name for weights in (self.init, self.teacher) if weights and weights.kind == "from"]
+        """Ids of the combinations whose winners it starts from, is taught by, or stands on."""
+        sources = (self.init, self.teacher, *self.parts.values())
+        found = [weights.name for weights in sources if weights and weights.kind == "from"]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -130,7 +139,7 @@ class Plan:
     @property
     def _scored(self) -> list[Combination]:
         """The combinations that give SR."""
-        return [combination for combination in self.combinations if combination.spec.target.output == "sr"]
+        return [combination for combination in self.combinations if combination.gives_sr]
 
     def part(self, combinations: Sequence[Combination]) -> Plan:
         """The same plan of some of its combinations."""
@@ -164,8 +173,13 @@ class Plan:
         data_hash: str,
         teacher: str | None,
         init: str | None = None,
+        parts: Mapping[str, str] = MappingProxyType({}),
     ) -> TrialConfig:
-        """The config of one trial of a combination, with the searched `values` filled in."""
+        """The config of one trial of a combination, with the searched `values` filled in.
+
+        Args:
+            parts: frozen part -> its sha256, which the network's hyperparameters then hold.
+        """
         now = apply(combination.setting, values, combination.id)
         spec, train = now.spec, now.train
         if seed == self.config.seed:  # the search's, whose trials are many and not scored
@@ -173,7 +187,7 @@ class Plan:
         return TrialConfig(
             model=combination.network,
             scale=combination.scale,
-            hyper=combination.hyper,
+            hyper=combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()},
             objective=spec,
             train=train,
             seed=seed,
@@ -219,8 +233,9 @@ def make_plan(config: SweepConfig) -> Plan:
 
     Raises:
         InputError: an unknown model, objective or hyperparameter, a scale that a model lacks, an objective that fits no
-            model, a teacher that is needed and not given; a grid point or an end of a range that cannot be trained;
-            weights of a combination that is none, or none of the right kind, combinations that need each other.
+            model, a teacher or a frozen part that is needed and not given; a grid point or an end of a range that
+            cannot be trained; weights of a combination that is none, or none of the right kind, combinations that need
+            each other.
     """
     specs = {label: config.objective(label) for label in config.objectives}
     grids = {label: varied(config, label) for label in config.objectives}
@@ -231,7 +246,7 @@ def make_plan(config: SweepConfig) -> Plan:
             )
     combinations: list[Combination] = []
     skipped: list[tuple[str, str]] = []
-    rows = 0
+    tried = dict.fromkeys(specs, 0)
     for scale in config.scales:
         for label in config.models:
             network, given, _ = config.network(label)
@@ -240,12 +255,13 @@ def make_plan(config: SweepConfig) -> Plan:
                 continue
             if "process" in config.models[label] and sr_models.spec(network).family != "diffusion":
                 raise InputError(f"models.{label}.process: {network} is no diffusion network; leave it out")
+            _check_parts(config, label, network, scale)
             if config.validation.crop is not None and config.validation.crop % scale:
                 raise InputError(
                     f"validation.crop: {config.validation.crop} HR pixels are no whole number of LR pixels at x{scale}"
                 )
-            rows += 1
-            for name, spec in specs.items():
+            for name in config.objectives_of(label):
+                spec, tried[name] = specs[name], tried[name] + 1
                 try:
                     check_legal(spec, sr_models.spec(network).family)
                     _check_degradation(spec, scale)
@@ -257,8 +273,10 @@ def make_plan(config: SweepConfig) -> Plan:
                 ]
     for name in specs:  # one that fits some of the models leaves a gap in the table; one that fits none is a mistake
         reasons = [reason for cell, reason in skipped if cell.endswith(f"/{name}")]
-        if rows and len(reasons) == rows:
+        if reasons and len(reasons) == tried[name]:
             raise InputError(f"objectives.{name}: {reasons[0].removeprefix('objective: ')}")
+        if any(tried.values()) and not tried[name]:
+            raise InputError(f"objectives.{name}: no model is trained under it; name it in objectives: of one")
     plan = Plan(config, tuple(combinations), tuple(skipped))
     _check_tests(plan)
     check_sources(combinations)
@@ -308,6 +326,14 @@ def refuse_drawn(network: str) -> None:
         raise InputError(f"teacher: {network} draws its pictures from noise, and a teacher gives one; name another")
 
 
+def _check_parts(config: SweepConfig, label: str, network: str, scale: int) -> None:
+    """Raises InputError: a network stands on a frozen part that its entry of `models` does not give."""
+    hyper, given = sr_models.spec(network).hyper, config.parts(label, scale)
+    for name in hyper.parts:
+        if name not in given and name not in hyper.optional_parts:
+            raise InputError(f"models.{label}: {network} at x{scale} stands on a frozen {name}; give {name}: {FORMS}")
+
+
 def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:
     """Raises InputError: an objective needs D(mu), and nothing is D: at scale 1 no kernel has made the LR files."""
     if scale == 1 and "mu_lr" in spec.needs:
@@ -340,7 +366,7 @@ def _combination(
     teacher = config.teacher.at(scale) if config.teacher is not None and "mu" in spec.needs else None
     made = Combination(
         label, objective, scale, network, hyper, point, train, spec, found, trials, config.init(label, scale), teacher,
-        now.process, now.steps,
+        now.process, now.steps, config.parts(label, scale),
     )  # fmt: skip
     if now.process is not None:
         for corner in corners(now, found, where):
@@ -352,7 +378,7 @@ def _combination(
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
     train.check_degradation(spec, f"{made.id}: train")
-    if trials and spec.target.output != "sr":
+    if trials and not made.gives_sr:
         raise InputError(
             f"{made.id}: what it learns is no SR, so validations cannot steer a search of {', '.join(found.ranges)}; "
             "give `search: []`, and leave search.common out"
@@ -417,18 +443,23 @@ def check_sources(combinations: Sequence[Combination]) -> None:
 
     Raises:
         InputError: no such combination, one of another network to start from, one that learns no SR, a teacher of
-            another scale or that draws from noise, combinations that need each other.
+            another scale or that draws from noise, no network that trains such a part, combinations that need each
+            other.
     """
     known = {combination.id: combination for combination in combinations}
     for one in combinations:
-        for where, weights in ((f"models.{one.label}.init", one.init), ("teacher", one.teacher)):
+        parts = {f"models.{one.label}.{name}": weights for name, weights in one.parts.items()}
+        for where, weights in [(f"models.{one.label}.init", one.init), ("teacher", one.teacher), *parts.items()]:
             if weights is None or weights.kind != "from":
                 continue
             if weights.name not in known:
                 hint = nearest(weights.name, list(known))
                 raise InputError(f"{where}: no combination {weights.name!r} in this sweep{hint}")
             source = known[weights.name]
-            if source.spec.target.output != "sr":
+            if where in parts:
+                _check_part(where, source)
+                continue
+            if source.spec.target.output != "sr" or (weights is one.teacher and not source.gives_sr):
                 raise InputError(f"{where}: {source.id} learns no SR, so its weights start and teach nothing")
             if weights is one.init and source.network != one.network:
                 raise InputError(
@@ -439,6 +470,19 @@ def check_sources(combinations: Sequence[Combination]) -> None:
             if weights is one.teacher and source.scale != one.scale:
                 raise InputError(f"{where}: {source.id} makes no x{one.scale} pictures, which {one.id} needs")
     levels({name: combination.after for name, combination in known.items()})
+
+
+def _check_part(where: str, source: Combination) -> None:
+    """Raises InputError: what a combination trains is no such part."""
+    part, row = where.rpartition(".")[2], sr_models.spec(source.network)
+    if part not in PARTS:
+        raise InputError(f"{where}: {part} is a file, and nothing here trains one (got from: {source.id})")
+    attribute, wanted = PARTS[part]
+    if getattr(row, attribute) != wanted:
+        kinds = [name for name, other in sr_models.MODELS.items() if getattr(other, attribute) == wanted]
+        raise InputError(
+            f"{where}: {source.id} trains {source.network}, and {part} is one of: {', '.join(kinds) or 'none yet'}"
+        )
 
 
 def trials_of(found: Axes, config: SweepConfig) -> int:

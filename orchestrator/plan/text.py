@@ -50,10 +50,12 @@ def plan_text(plan: Plan, cores: int) -> str:
         steps = 0 if given else teacher_train(config, plan.teacher_scales[0]).steps
         source = ", ".join(dict.fromkeys(given)) or f"{config.teacher.model}, trained here for {steps} steps"
         lines.append(f"  teacher at {', '.join(f'x{s}' for s in plan.teacher_scales)}: {source}")
+    parts = {(c.label, name, weights.shown): None for c in plan.combinations for name, weights in c.parts.items()}
+    lines += [f"  {label} stands on the {name} {shown}" for label, name, shown in parts]
     width = max(len(c.id) for c in plan.combinations) if plan.combinations else 0
     for c in plan.combinations:
         searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
-        searched += "" if c.spec.target.output == "sr" else "; gives no SR, so it is trained and not scored"
+        searched += "" if c.gives_sr else "; gives no SR, so it is trained and not scored"
         searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
         lines.append(f"  {c.id:{width}}  {searched}")
     lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]

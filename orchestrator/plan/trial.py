@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+import sr_models
 from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
@@ -332,6 +333,11 @@ class TrialConfig(Params):
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
         return digest(fields)
+
+    @property
+    def gives_sr(self) -> bool:
+        """Whether what it trains is validated and scored: neither a part of other networks, nor what guesses noise."""
+        return self.objective.target.output == "sr" and sr_models.spec(self.model).sr
 
     @property
     def scored_by(self) -> tuple[Any, ...]:

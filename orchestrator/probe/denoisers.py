@@ -116,7 +116,7 @@ class Task:
 
     def network(self) -> Denoiser:
         """Its network, on the asked device."""
-        net = loaded(self.weights.folder, self.weights.info.weights_sha256, self.asked.device)
+        net = loaded(self.subject, self.weights, self.asked.device)
         assert isinstance(net, Denoiser)
         return net
 

@@ -110,10 +110,16 @@ class Looked:
                 yield subject, weights
 
 
+def loaded(subject: Subject, weights: Weights, device: str) -> Network | WithSigma:
+    """The network that a trial has trained, with these weights, on a device; the last one stays loaded."""
+    info = weights.info
+    parts = subject.probed.home.access.parts(info.model, info.hyper)
+    return _loaded(weights.folder, info.weights_sha256, tuple(parts.items()), device)
+
+
 @lru_cache(maxsize=1)
-def loaded(folder: Path, _sha256: str, device: str) -> Network | WithSigma:
-    """The network of a checkpoint folder, on a device; the last one stays loaded."""
-    return load_checkpoint(folder)[0].to(device)
+def _loaded(folder: Path, _sha256: str, parts: tuple[tuple[str, Path], ...], device: str) -> Network | WithSigma:
+    return load_checkpoint(folder, parts=dict(parts))[0].to(device)
 
 
 def subjects(runs: Sequence[Probed], asked: Asked) -> list[Subject]:

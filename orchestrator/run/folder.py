@@ -159,7 +159,7 @@ class RunDir:
         return self.path / "pictures"
 
     def init(self, sha256: str) -> Path:
-        """Weights that trials start from, under our key names."""
+        """Weights that trials start from, under our key names, or frozen parts of their networks."""
         return self.path / "init" / f"{sha256[:16]}.safetensors"
 
     def trial(self, fingerprint: str) -> Path:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -64,6 +65,7 @@ def run_trial(
     world: int = 1,
     out_dir: Path,
     init: Path | None = None,
+    parts: Mapping[str, Path] = MappingProxyType({}),
     micro_batch: int | None = None,
     max_bytes: int | None = None,
     weights_dir: Path | None = None,
@@ -86,6 +88,7 @@ def run_trial(
         out_dir: the trial's own folder; a second run in it waits until the first has ended. Rank 0 writes in it.
         init: safetensors of the weights that `config.init` is the hash of; those of another scale give all but the
             upsampler (`sr_models.checkpoints.published.initialise`).
+        parts: the files of frozen parts that the network stands on, whose hashes `config.hyper` has.
         micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
         max_bytes: what one validation image may take; larger ones are computed in tiles where these change nothing.
         weights_dir: folder of the weights that metrics of validations need; None: where they are looked for without.
@@ -140,7 +143,7 @@ def run_trial(
         with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
-                how = (init, micro_batch, max_bytes, weights_dir, kept, journal)
+                how = (init, parts, micro_batch, max_bytes, weights_dir, kept, journal)
                 trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, *how)
                 result = trial.run(report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
@@ -166,6 +169,7 @@ class _Trial:
         ranks: Ranks,
         out_dir: Path,
         init: Path | None,
+        parts: Mapping[str, Path],
         micro_batch: int | None,
         max_bytes: int | None,
         weights_dir: Path | None,
@@ -177,10 +181,10 @@ class _Trial:
         self.journal = journal
         self.micro_batch = micro_batch or config.train.batch_size
         torch.manual_seed(config.seed)
-        self.net = build_network(config)
+        self.net = build_network(config, parts)
         prepare(self.net, config, init, self.device)
         self.bound = None
-        if max_bytes is not None:
+        if max_bytes is not None and config.gives_sr:
             exact = sr_models.tile_exact(config.model, config.hyper)
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
         self.scorer = scorer_of(config, self.device, weights_dir)
@@ -312,7 +316,7 @@ class _Trial:
     def _validate(self) -> dict[str, float]:
         averages = (self.ema or {}).items()
         self.ranks.align([*self.net.buffers(), *(t for name, t in averages if name in dict(self.net.named_buffers()))])
-        if self.config.objective.target.output != "sr":
+        if not self.config.gives_sr:
             return {}
         about = (self.config, self.store, self.ranks, self.device, self.step, self.bound)
         metrics = validation_scores(self.net, "", self.scorer, *about)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -48,11 +49,14 @@ class Network:
     """JSON, its keys sorted."""
     sigma_width: int | None = None
     """Of the σ head; None without one."""
+    parts: tuple[tuple[str, Path], ...] = ()
+    """Frozen parts that it stands on, and their files."""
 
     @classmethod
-    def of(cls, one: Combination) -> Network:
-        width = one.spec.sigma.width if one.spec.sigma else None
-        return cls(name=one.network, scale=one.scale, hyper=json.dumps(one.hyper, sort_keys=True), sigma_width=width)
+    def of(cls, one: Combination, parts: Mapping[str, Path] = MappingProxyType({})) -> Network:
+        """That of a combination; `parts`: the files of what it stands on."""
+        width, hyper = one.spec.sigma.width if one.spec.sigma else None, json.dumps(one.hyper, sort_keys=True)
+        return cls(name=one.network, scale=one.scale, hyper=hyper, sigma_width=width, parts=tuple(parts.items()))
 
     @classmethod
     def of_teacher(cls, teacher: TeacherConfig, scale: int, folder: Path | None) -> Network:
@@ -66,7 +70,7 @@ class Network:
     def bound(self, max_bytes: int) -> Bound:
         """What it may take, and does."""
         with torch.random.fork_rng(devices=[]):  # its weights are drawn and thrown away
-            net = sr_models.build(self.name, self.scale, **json.loads(self.hyper))
+            net = sr_models.build(self.name, self.scale, parts=dict(self.parts), **json.loads(self.hyper))
             exact = sr_models.tile_exact(self.name, json.loads(self.hyper))
             if self.sigma_width is None or not isinstance(net, SRNetwork):
                 return Bound.of(net, max_bytes, tile_exact=exact)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors.torch
 import torch
@@ -28,12 +29,15 @@ MEASURED, BATCH = 64, 16
 """Training patches that the best constant is measured on, and how many at a time."""
 
 
-def build_network(config: TrialConfig) -> Network | WithSigma:
+def build_network(config: TrialConfig, parts: Mapping[str, Path] = MappingProxyType({})) -> Network | WithSigma:
     """The network that a trial trains, with a sigma head where its objective has one; drawn from torch's generator.
 
     A diffusion network knows the noise process of its trial.
+
+    Args:
+        parts: the files of frozen parts that it stands on, of which the trial's config has the hashes.
     """
-    net = sr_models.build(config.model, config.scale, **config.hyper)
+    net = sr_models.build(config.model, config.scale, parts=parts, **config.hyper)
     if isinstance(net, Denoiser):
         assert config.process is not None, "check_legal and TrialConfig see to it"
         net.process, net.checkpointing = config.process, config.train.checkpointing

@@ -1,4 +1,4 @@
-"""Weights that trials begin with: a model's start, and the teacher whose outputs are the centroids of kd and ECO."""
+"""Weights that trials begin with: a model's start, the frozen parts it stands on, and the teacher of kd and ECO."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from orchestrator.training import in_full as workers
 from orchestrator.training.centroids import Room
 from sr_models.checkpoints import published
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
+from sr_models.checkpoints.parts import packed
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
@@ -90,6 +92,27 @@ def start_of(config: SweepConfig, label: str, path: Path, scale: int) -> tuple[s
         raise InputError(f"models.{label}.init at x{scale}: {error}") from None
     payload = safetensors.torch.save({key: value.contiguous() for key, value in state.items()})
     return hashlib.sha256(payload).hexdigest(), payload
+
+
+def keep_part(config: SweepConfig, home: Home, label: str, name: str, path: Path, scale: int) -> str:
+    """The hash of a frozen part that a model stands on; afterwards it lies in the run folder, and can be used.
+
+    Raises:
+        InputError: it cannot be read, or is no such part.
+    """
+    where = f"models.{label}.{name} at x{scale}"
+    network, given, _train = config.network(label)
+    try:
+        sha, payload = packed(path)
+        with replacing(home.run.init(sha)) as part:
+            part.write_bytes(payload)
+        with torch.device("meta"):
+            net = sr_models.build(network, scale, parts={name: home.run.init(sha)}, **given)
+        if isinstance(net, Denoiser):
+            net.check_part(name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return sha
 
 
 def teach(

@@ -57,6 +57,7 @@ def execute(
                 world=world,
                 out_dir=folder,
                 init=access.init(config.init),
+                parts=access.parts(config.model, config.hyper),
                 micro_batch=micro_batch,
                 max_bytes=max_bytes,
                 weights_dir=access.weights_dir() if needs_backbone(config.metrics) else None,

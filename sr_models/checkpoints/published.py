@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -125,7 +126,13 @@ _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # wha
 
 
 def load_weights(
-    path: Path | str, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None = None
+    path: Path | str,
+    *,
+    model: str,
+    scale: float,
+    hyper: Mapping[str, Any],
+    key: str | None = None,
+    parts: Mapping[str, Path] = MappingProxyType({}),
 ) -> Network | WithSigma:
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
@@ -136,6 +143,7 @@ def load_weights(
         hyper: its hyperparameters, those left out are as published, in a folder as they were saved.
         key: where in the file the network's state dict is; None finds it under the names that training codes use,
             averaged weights first, and says which of several it took. Given, it belongs to the name of the weights.
+        parts: as in `load_checkpoint`.
 
     Raises:
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
@@ -152,9 +160,9 @@ def load_weights(
         for name, asked in ({"model": model} | {name: values[name] for name in hyper}).items():
             if found[name] != asked:
                 raise InputError(f"checkpoint {str(path)!r} holds {name} {found[name]!r}, not {asked!r}")
-        return load_checkpoint(path, scale=scale)[0]
+        return load_checkpoint(path, scale=scale, parts=parts)[0]
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
-        net = sr_models.build(model, scale, **hyper)
+        net = sr_models.build(model, scale, parts=parts, **hyper)
     wanted, state = net.state_dict(), tensors(path, key)
     if isinstance(net, Denoiser):
         recorded = recorded_process(state, f"weights {str(path)!r}")

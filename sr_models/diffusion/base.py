@@ -57,6 +57,9 @@ class Denoiser(Network):
         """The clean state of a picture in [0, 1]."""
         return 2 * picture_BCHW - 1
 
+    def check_part(self, name: str) -> None:
+        """Raise an InputError where the file of a frozen part that it stands on cannot be used."""
+
     def decode(self, state_BCHW: Tensor) -> Tensor:
         """The picture of a clean state, about [0, 1] and not clamped."""
         return (state_BCHW + 1) / 2

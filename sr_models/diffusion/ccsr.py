@@ -31,7 +31,8 @@ from sr_models.diffusion.latent import (
 )
 from sr_models.diffusion.process import Level
 from sr_models.errors import InputError
-from sr_models.hyper.latent import LATENT_DIFFUSION
+from sr_models.hyper.latent import LatentUNetHyper
+from sr_models.hyper.process import ProcessParams
 
 Part = tuple[str | None, str | None]
 """File of a frozen part and what its sha256 must be, where they are given."""
@@ -50,7 +51,7 @@ class LatentDenoiser(Denoiser):
         InputError: diffusers is not installed.
     """
 
-    process = LATENT_DIFFUSION
+    process = ProcessParams(**LatentUNetHyper.process)
     discrete = True
 
     def __init__(
@@ -101,6 +102,12 @@ class LatentDenoiser(Denoiser):
         if path is None:
             raise InputError("a network of latents needs an autoencoder: give its file, autoencoder=FILE")
         return frozen.kl_autoencoder(path, sha256, self.vae, str(like.device))
+
+    def check_part(self, name: str) -> None:
+        if name == "autoencoder":
+            self._coder(torch.zeros(1))
+        if name == "prompt":
+            self.context(torch.zeros(1))
 
     def context(self, like: Tensor) -> Tensor:
         """The prompt's embedding, once for each sample of a state. Raises InputError: its file cannot be used."""
@@ -237,6 +244,11 @@ class CCSR(LatentDenoiser):
         """The weight of the tuned decoder's last convolution."""
         weight: Tensor = self.decoder.conv_out.weight
         return weight
+
+    def check_part(self, name: str) -> None:
+        super().check_part(name)
+        if name == "unet":
+            self.steered(torch.zeros(1))
 
     def steered(self, like: Tensor) -> Any:
         """The frozen U-Net, on a tensor's device. Raises InputError: it has no file, or one that cannot be used."""

@@ -21,7 +21,7 @@ from sr_models.diffusion.frozen import vq_autoencoder
 from sr_models.diffusion.process import Level
 from sr_models.diffusion.swin_unet import SwinUNet
 from sr_models.errors import InputError
-from sr_models.hyper.latent import LATENT, REDUCTION
+from sr_models.hyper.latent import LATENT, REDUCTION, ResShiftHyper
 from sr_models.hyper.process import ProcessParams
 
 
@@ -33,7 +33,7 @@ class ResShift(SwinUNet):
         autoencoder_sha256: what the file must have; None: not checked.
     """
 
-    process = ProcessParams(kept=50, clamp=False)
+    process = ProcessParams.parse(ResShiftHyper.process, "resshift")
     discrete = True
 
     def __init__(
@@ -82,6 +82,10 @@ class ResShift(SwinUNet):
         with torch.no_grad():
             image: Tensor = self._coder(state_BCHW).decode(state_BCHW)
         return (image.float() + 1) / 2
+
+    def check_part(self, name: str) -> None:
+        """As `Denoiser.check_part`, of the autoencoder alone. Raises InputError: as `state`."""
+        self._coder(torch.empty(0, device="cpu"))
 
     def _coder(self, like: Tensor) -> VQAutoencoder:
         path, sha256 = self._file

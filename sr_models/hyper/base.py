@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -16,7 +17,11 @@ class NetworkHyper(Params):
     """Base of every network's hyperparameters: what a plan knows of its cost before torch is imported."""
 
     parts: ClassVar[tuple[str, ...]] = ()
-    """Fields that name files of frozen networks which this one stands on; beside each is one of its hash."""
+    """Fields that name the files of frozen networks that this one stands on; each has a field NAME_sha256 beside it."""
+    optional_parts: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that it can do without."""
+    process: ClassVar[Mapping[str, Any]] = {}
+    """Of a diffusion network: what its noise process has where nobody says otherwise."""
 
     @field_validator("*")
     @classmethod

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper
-from sr_models.hyper.process import ProcessParams
 
 REDUCTION, LATENT = 4, 3
 """Of ResShift's latent space: a picture's sides over a latent's, and channels."""
-
-LATENT_DIFFUSION = ProcessParams(T=1000, schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clamp=False)
-"""Stable Diffusion's noise."""
 
 GROUPS = 32
 """Of channels that diffusers' networks normalise together."""
@@ -29,7 +26,7 @@ class ResShiftHyper(NetworkHyper):
     """ResShift's Swin U-Net, as released, and the latent space that it works in."""
 
     parts: ClassVar[tuple[str, ...]] = ("autoencoder",)
-
+    process: ClassVar[Mapping[str, Any]] = {"kept": 50, "clamp": False}
     channels: int = Field(
         default=160, ge=2, multiple_of=2, description="feature channels at a latent's size, a multiple of groups"
     )
@@ -39,7 +36,7 @@ class ResShiftHyper(NetworkHyper):
     blocks: int = Field(default=2, ge=1, description="residual blocks of a level on the way down")
     embed: int = Field(default=192, ge=1, description="channels of the Swin parts, a multiple of groups and heads")
     heads: int = Field(default=6, ge=1, description="of the Swin parts' attention")
-    mlp_ratio: int = Field(default=4, ge=1, le=64, description="hidden channels of the Swin parts' MLPs, in multiples")
+    mlp_ratio: int = Field(default=4, ge=1, description="hidden channels of the Swin parts' MLPs, in multiples")
     attention_window: int = Field(default=8, ge=2, multiple_of=2, description="side of the Swin parts' windows")
     side: int = Field(
         default=64,
@@ -125,7 +122,10 @@ class LatentUNetHyper(NetworkHyper):
     """The U-Net of latent diffusion, as Stable Diffusion 2.1 has it, and the latent space that it works in."""
 
     parts: ClassVar[tuple[str, ...]] = ("autoencoder", "prompt")
-
+    optional_parts: ClassVar[frozenset[str]] = frozenset({"prompt"})
+    process: ClassVar[Mapping[str, Any]] = {
+        "T": 1000, "schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clamp": False,
+    }  # fmt: skip
     channels: int = Field(default=320, ge=GROUPS, multiple_of=GROUPS, description="feature channels at a latent's size")
     mults: tuple[int, ...] = Field(
         default=(1, 2, 4, 4), min_length=1, max_length=8, description="channels of each level, in multiples"
@@ -231,7 +231,6 @@ class CCSRHyper(LatentUNetHyper):
     """CCSR's adapter and the frozen U-Net and autoencoder that it stands on; or the decoder that stage 2 tunes."""
 
     parts: ClassVar[tuple[str, ...]] = ("autoencoder", "unet", "prompt")
-
     unet: str | None = Field(
         default=None, description="safetensors file of the frozen U-Net, in diffusers' names or latent diffusion's"
     )

@@ -122,12 +122,11 @@ def _fused(
 
 
 def one_call(net: Denoiser, lr_BCHW: Tensor) -> Tensor:
-    """What sampling does again and again, on states of nothing: it shows what a network takes."""
+    """What sampling does again and again, and at its end, on states of nothing: it shows what a network takes."""
     size = sr_side(lr_BCHW.shape[2], net.scale), sr_side(lr_BCHW.shape[3], net.scale)
     state = torch.zeros(len(lr_BCHW), *net.state_shape(size), device=lr_BCHW.device)
     process = Process.of(net.process)
-    out: Tensor = net(net.encode(lr_BCHW, size), state, process.level(process.steps, state))
-    return out
+    return net.decode(net(net.encode(lr_BCHW, size), state, process.level(process.steps, state)))
 
 
 class _Field:

@@ -134,9 +134,12 @@ def test_check_completes_the_hyperparameters() -> None:
 def test_weights_that_know_nothing_of_the_scale_serve_every_other(name: str) -> None:
     if name in LATENT:
         pytest.importorskip("diffusers", reason="needs the extra [latent]")
-    small = {"bicubic": {}, "vdsr": {"channels": 8, "blocks": 1}, "imdn_as": {"channels": 16, "blocks": 1}}
-    small |= {key: {"channels": 32, "mults": [1], "attention": [], "blocks": 1, "head": 16} for key in LATENT}
-    values = small.get(name, {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "groups": 4})
+    unet = {"channels": 8, "mults": [1], "blocks": 1, "groups": 4}
+    latent = {"channels": 32, "mults": [1], "attention": [], "blocks": 1, "head": 16}
+    values = {
+        "bicubic": {}, "vdsr": {"channels": 8, "blocks": 1}, "imdn_as": {"channels": 16, "blocks": 1},
+        "resshift": unet | {"embed": 8, "heads": 2}, "latent_unet": latent, "ccsr": latent,
+    }.get(name, unet | {"attention": []})  # fmt: skip
     of_two, of_five = (sr_models.build(name, scale, **values) for scale in (2, 5))
     assert of_five.load_state_dict(of_two.state_dict()) and of_five.scale == 5
     assert {key: value.shape for key, value in of_two.state_dict().items()} == {
@@ -166,9 +169,8 @@ def test_networks_whose_batches_hang_together_say_so() -> None:
     for name, row in MODELS.items():
         if name in LATENT and find_spec("diffusers") is None:
             continue
+        unet = {"mults": (1,), "attention": ()} if "attention" in row.hyper.model_fields else {}
         with torch.device("meta"):
-            net = sr_models.build(
-                name, 2, **SMALL.get(name, {"mults": (1,), "attention": ()} if row.family == "diffusion" else {})
-            )
+            net = sr_models.build(name, 2, **SMALL.get(name, unet))
         found = any(isinstance(part, torch.nn.modules.batchnorm._NormBase) for part in net.modules())
         assert row.batch_statistics == found, name

@@ -35,7 +35,7 @@ NOT_KEYS = {
     "ObjectiveSpec",  # its seats are listed one by one
     "AdversarialBranch",  # no recipe has it yet
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
-    "ResShiftHyper", "ShiftParams",  # of a network that no sweep trains yet
+    "ShiftParams",  # of a network that no sweep trains yet
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
     "_Drawn",  # likewise
 }  # fmt: skip

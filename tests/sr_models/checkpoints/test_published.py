@@ -56,6 +56,7 @@ TINY: dict[str, dict[str, Any]] = {
     "sr3": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
     "idm": {"channels": 8, "mults": (1, 2), "attention": (1,), "groups": 4},
     **{key: {"channels": 32, "mults": (1,), "attention": (), "head": 16} for key in ("latent_unet", "ccsr")},
+    "resshift": {"channels": 8, "embed": 8, "heads": 2, "groups": 4},
     "swinir": {"channels": 12, "heads": 2, "layers": 2},
     "swinir_light": {"channels": 12, "heads": 2, "layers": 2},
 }

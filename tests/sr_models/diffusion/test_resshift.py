@@ -33,15 +33,6 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny autoencoder with seeded weights: what it encodes means nothing."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vq") / "stand_in.safetensors"
-    safetensors.torch.save_file(VQAutoencoder(channels=32, mults=(1, 1, 1), blocks=1, codes=16).state_dict(), path)
-    return path
-
-
 def tiny(file: Path | None, scale: int = 4, **changed: Any) -> ResShift:
     torch.manual_seed(0)
     values = ResShiftHyper.parse(TINY | {"autoencoder": file and str(file)} | changed, "resshift")

@@ -1,0 +1,35 @@
+"""Frozen parts are kept in one form, whatever file they came in."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import sr_models
+from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.checkpoints.parts import packed, packed_file
+from sr_models.errors import InputError
+from sr_models.images.files import sha256_file
+
+
+def test_a_part_has_one_hash_in_every_file(stand_in: Path, tmp_path: Path) -> None:
+    """A released .pth, a training's .ckpt with its discriminator, safetensors with a note, what was kept of them."""
+    state = safetensors.torch.load_file(stand_in)
+    torch.save(state, tmp_path / "autoencoder_vq_f4.pth")
+    torch.save({"epoch": 3, "state_dict": state | {"loss.discriminator.w": torch.ones(1)}}, tmp_path / "model.ckpt")
+    safetensors.torch.save_file(state, tmp_path / "noted.safetensors", {"format": "pt"})
+    sha256, payload = packed(stand_in)
+    for name in ("autoencoder_vq_f4.pth", "model.ckpt", "noted.safetensors"):
+        assert packed(tmp_path / name) == (sha256, payload), name
+    found, file = packed_file(tmp_path / "model.ckpt")
+    assert found == sha256 == sha256_file(file) and packed(file)[0] == sha256
+
+
+def test_a_part_may_be_a_checkpoint_of_ours(tmp_path: Path) -> None:
+    net = sr_models.build("imdn", 2, channels=16, blocks=1)
+    hyper = {"channels": 16, "blocks": 1}
+    save_checkpoint(tmp_path, net, model="imdn", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None)
+    assert safetensors.torch.load(packed(tmp_path)[1]).keys() == net.state_dict().keys()
+    with pytest.raises(InputError, match=r"model\.json' cannot be read"):
+        packed(tmp_path.parent)
