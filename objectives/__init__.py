@@ -23,6 +23,7 @@ from objectives.losses import (
     MinSNR,
     Need,
     NoLoss,
+    Reconstruction,
     SampledSigma,
 )
 from objectives.spec import (
@@ -71,6 +72,7 @@ LOSSES: dict[str, type[LossParams]] = {
     "drm": DRM,
     "dream": DREAM,
     "min_snr": MinSNR,
+    "reconstruction": Reconstruction,
 }
 
 TIMESTEPS: dict[str, type[Timesteps]] = {"uniform": Uniform, "range": Range}
@@ -101,6 +103,7 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "min_snr": ObjectiveSpec(target=HR(), loss=MinSNR(), timesteps=Uniform()),
     "nutl": ObjectiveSpec(target=HR(), loss=DDPM(), timesteps=Range(terminal=Terminal())),
     "dream+nutl": ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Range(terminal=Terminal())),
+    "reconstruction": ObjectiveSpec(target=HR(), loss=Reconstruction()),
 }
 
 DESCRIPTIONS: dict[str, str] = {
@@ -126,6 +129,7 @@ DESCRIPTIONS: dict[str, str] = {
     "min_snr": "ddpm, where low noise counts no more than a signal-to-noise ratio of gamma (Min-SNR)",
     "nutl": "ddpm up to t_max, and a jump from pure noise to there (CCSR Eq. 3)",
     "dream+nutl": "dream up to t_max, and nutl's jump (in neither paper)",
+    "reconstruction": "L1 of the HR image from its own latent, which is kept in bounds: trains autoencoders",
 }
 
 
@@ -155,6 +159,7 @@ LEGAL: tuple[LegalRow, ...] = (
         for steps in TIMESTEPS
         if cls.family == "diffusion"
     ),
+    LegalRow("autoencoder", "hr", "reconstruction", None, TARGETS["hr"].needs),
 )
 
 

@@ -99,15 +99,19 @@ class DiffusionObjective(Objective):
     def _seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
         """The network with its condition, the same without gradient and in evaluation mode, and the clean state."""
         assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
-        [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
-        x = self.noisy(term.x, rng, 0)
-        condition = model.encode(x, (term.y.shape[2], term.y.shape[3]))
+        if batch.latent is not None and batch.latent_lr is not None:
+            assert self.spec.target.kind == "hr" and self.lr_noise is None, "latents are of the pictures as they are"
+            condition, x0 = model.condition_of(batch.latent_lr), batch.latent
+        else:
+            [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
+            x = self.noisy(term.x, rng, 0)
+            condition, x0 = model.encode(x, (term.y.shape[2], term.y.shape[3])), model.state(term.y)
 
         def first_guess(state: Tensor, level: Level) -> Tensor:
             with torch.no_grad(), eval_mode(model):
                 return model(condition.detach(), state, level).float()
 
-        return (lambda state, level: model(condition, state, level)), first_guess, model.state(term.y)
+        return (lambda state, level: model(condition, state, level)), first_guess, x0
 
     def miss(self, loss: DiffusionLoss, out: Tensor, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What an output misses of what it should be, weighed: (B,)."""

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from sr_models.params import Params, SearchRange, searchable
 
-Family = Literal["regression", "diffusion"]
+Family = Literal["regression", "diffusion", "autoencoder"]
 Need = Literal["mu", "mu_lr", "partner", "sigma"]
 
 NOTHING: frozenset[Need] = frozenset()
@@ -100,6 +100,22 @@ class NoLoss(LossParams):
 
     kind: Literal["none"] = "none"
     needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
+
+
+class Reconstruction(LossParams):
+    """Mean |y - y'|, y' what an autoencoder makes of y, plus what keeps its latents in bounds (VQ, or KL).
+
+    The perceptual and adversarial losses that latent diffusion's autoencoders are released with are left out.
+    """
+
+    kind: Literal["reconstruction"] = "reconstruction"
+    family: ClassVar[Family] = "autoencoder"
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="of what keeps latents in bounds, times the network's own commitment or kl_weight; 1 as published",
+    )
 
 
 class AdversarialBranch(Params):

@@ -26,6 +26,7 @@ from objectives.losses import (
     MinSNR,
     Need,
     NoLoss,
+    Reconstruction,
     SampledSigma,
 )
 from objectives.timesteps import Range, Uniform
@@ -186,7 +187,8 @@ class SigmaBranch(Params):
 # ---- the objective -------------------------------------------------------------------------------------------------
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
-Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | DDPM | DRM | DREAM | MinSNR
+_OfPictures = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | Reconstruction
+Loss = _OfPictures | DDPM | DRM | DREAM | MinSNR
 Steps = Uniform | Range
 
 
@@ -206,7 +208,7 @@ class ObjectiveSpec(Params):
         if has != (self.loss.family == "diffusion"):
             asked = f"no noise levels (got timesteps {self.timesteps.kind})" if self.timesteps else "timesteps"
             raise ValueError(f"loss {loss} takes {asked}" + ("" if has else ": uniform or range"))
-        if has and self.sigma:
+        if self.loss.family != "regression" and self.sigma:
             raise ValueError(f"a sigma branch beside loss {loss} would have nothing to learn; leave sigma out")
         return self
 

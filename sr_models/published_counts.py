@@ -156,6 +156,8 @@ SIZES: tuple[Size, ...] = (
         model="ccsr", hyper={"tuned_decoder": True}, counts={4: 49_490_199},
         entries={4: ("CCSR", "VAE decoder+post_quant_conv(trainable stage 2)")},
     ),
+    Size(model="vq_autoencoder", entries=_all("ResShift", "VQGAN_f4", 1, 2, 3, 4, 8)),
+    Size(model="kl_autoencoder", entries=_all("CCSR", "VAE", 1, 2, 3, 4, 8)),
     Size(model="resshift", entries=_all("ResShift", "UNetModelSwin", 1, 2, 3, 4, 8)),
     Size(model="imdn_as", entries=_all("IMDN_AS", "any", 1, 2, 3, 4, 8)),
 )  # fmt: skip

@@ -222,12 +222,20 @@ class TrainConfig(Params):
                 raise InputError(f"{where}.groups: no update {name!r}{nearest(name, spec.update_names)}")
 
     def check_degradation(self, spec: ObjectiveSpec, where: str) -> None:
-        """Raises InputError: LR is made anew, and the objective wants what a teacher makes of one that stays."""
+        """Raises InputError: LR is made otherwise, and the objective wants what a teacher makes of one that stays, or
+        looks at none; it starts with `where`."""
         if self.degradation is not None and {"mu", "mu_lr"} & set(spec.needs):
             raise InputError(
                 f"{where}.degradation: makes other inputs in each step, and target {spec.target.kind!r} needs a "
                 "teacher's output of inputs that stay; leave one of them out"
             )
+        if spec.loss.family == "autoencoder":
+            for name in ("degradation", "lr_noise"):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f"{where}.{name}: loss {spec.loss.kind} looks at HR alone; leave it out of this training "
+                        f"(`train: {{{name}: null}}` under the model or the objective)"
+                    )
 
     def cut(self, scale: int) -> int:
         """Side, in LR pixels, of what is cut out of a training image for a patch."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import sr_models
 from objectives.compose import Objective
 from objectives.diffusion import DiffusionObjective
+from objectives.reconstruction import ReconstructionObjective
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
@@ -50,6 +51,8 @@ def build_network(config: TrialConfig, parts: Mapping[str, Path] = MappingProxyT
 
 def build_objective(config: TrialConfig) -> Objective:
     """What a trial's network is trained by."""
+    if config.objective.loss.family == "autoencoder":
+        return ReconstructionObjective(config.objective)
     if config.process is None:
         return Objective(config.objective, config.train.lr_noise)
     return DiffusionObjective(config.objective, config.train.lr_noise, config.process)

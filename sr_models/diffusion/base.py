@@ -57,6 +57,18 @@ class Denoiser(Network):
         """The clean state of a picture in [0, 1]."""
         return 2 * picture_BCHW - 1
 
+    def enlarged(self, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """The clean state of LR in [0, 1] enlarged to `size`: of networks whose state is a latent.
+
+        Raises:
+            ValueError: another network.
+        """
+        raise ValueError(f"{type(self).__name__} has no latents")
+
+    def condition_of(self, latent_lr_BCHW: Tensor) -> Tensor:
+        """What `encode` gives of an LR whose `enlarged` is there already; of networks whose `latents` are not None."""
+        return latent_lr_BCHW
+
     def check_part(self, name: str) -> None:
         """Raise an InputError where the file of a frozen part that it stands on cannot be used."""
 

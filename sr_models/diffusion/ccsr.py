@@ -5,7 +5,8 @@ state by a first convolution of twice as many channels, and there is no other wa
 commit 15778ed). Stage 2 freezes it and tunes a decoder (`objectives.decoder`).
 
 States are latents (https://arxiv.org/abs/2112.10752) of a frozen autoencoder, its modes times `latent_scale`: computed
-in float32, whatever a network's precision. Shapes: B batch, C channels of a latent, a picture's sides over `reduction`.
+in float32, whatever a network's precision, and in tiles where a picture is large (`sr_models.diffusion.tiled`).
+Shapes: B batch, C channels of a latent, a picture's sides over `reduction`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr_models.diffusion import frozen
+from sr_models.diffusion import frozen, tiled
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.latent import (
     AutoencoderLayout,
@@ -76,9 +77,13 @@ class LatentDenoiser(Denoiser):
             InputError: no autoencoder is named, or its file cannot be used.
         """
         coder = self._coder(picture_BCHW)
+
+        def mode(image_BCHW: Tensor) -> Tensor:
+            latent: Tensor = coder.encode(image_BCHW).latent_dist.mode()
+            return latent
+
         with torch.no_grad(), torch.autocast(picture_BCHW.device.type, enabled=False):
-            latent: Tensor = coder.encode(2 * picture_BCHW.float() - 1).latent_dist.mode()
-            return self.latent_scale * latent
+            return self.latent_scale * tiled.encoded(mode, 2 * picture_BCHW.float() - 1, self.reduction)
 
     def enlarged(self, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
         """The state of LR at a picture's size, enlarged as Pillow's bicubic does, in [0, 1]. Raises as `state`."""
@@ -94,8 +99,8 @@ class LatentDenoiser(Denoiser):
 
     def _picture(self, decoder: nn.Module, before: nn.Module, state_BCHW: Tensor) -> Tensor:
         with torch.autocast(state_BCHW.device.type, enabled=False):
-            image: Tensor = decoder(before(state_BCHW.float() / self.latent_scale))
-        return (image + 1) / 2
+            latent = state_BCHW.float() / self.latent_scale
+            return (tiled.decoded(lambda part: decoder(before(part)), latent, self.reduction) + 1) / 2
 
     def _coder(self, like: Tensor) -> Any:
         path, sha256 = self._autoencoder
@@ -138,6 +143,9 @@ class LatentUNet(LatentDenoiser):
     def encode(self, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
         """Nothing of LR: (B, 0, H', W')."""
         return lr_BCHW.new_empty(len(lr_BCHW), 0, *self.state_shape(size)[1:])
+
+    def condition_of(self, latent_lr_BCHW: Tensor) -> Tensor:
+        return latent_lr_BCHW[:, :0]
 
     def forward(self, condition: Tensor, state_BCHW: Tensor, level: Level) -> Tensor:
         recompute(self.unet, self.checkpointing)

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 
 from sr_models.params import Params
 
-MOST = 4096
-"""Of any size of a network: the published ones stop at 256, and more is a slip of the keyboard."""
+MOST = 8192
+"""Of any size of a network: channels stop at 256, VQ-f4 has so many codes, and more is a slip of the keyboard."""
 
 
 class NetworkHyper(Params):
@@ -44,6 +44,14 @@ class NetworkHyper(Params):
     def scale_to_go(self, scale: int) -> int:
         """Upscaling factor left between the features and the output: all of it, unless a network says otherwise."""
         return scale
+
+    @property
+    def latents(self) -> tuple[Any, ...] | None:
+        """What names the latents that it is trained on, beside its autoencoder; None: it takes none that are stored.
+
+        They are the network's `state` of a picture and `enlarged` of LR, and what it learns from LR is of these alone.
+        """
+        return None
 
     @property
     def tile_exact(self) -> bool:

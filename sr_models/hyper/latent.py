@@ -82,6 +82,11 @@ class ResShiftHyper(NetworkHyper):
         return multiple // math.gcd(multiple, scale)
 
     @property
+    def latents(self) -> tuple[Any, ...] | None:
+        """As in `NetworkHyper`: latents before quantisation, LR enlarged by torch's bicubic."""
+        return ("resshift",) if self.condition == "latent" else None
+
+    @property
     def tile_exact(self) -> bool:
         """As in `NetworkHyper`: normalisation and the autoencoder see all of a picture, and each tile draws its own."""
         return False
@@ -173,6 +178,11 @@ class LatentUNetHyper(NetworkHyper):
         """As in `NetworkHyper`: pictures are whole cells of a latent, and each level but the first halves that."""
         multiple = 2 ** (len(self.mults) + len(self.vae_mults) - 2)
         return multiple // math.gcd(multiple, scale)
+
+    @property
+    def latents(self) -> tuple[Any, ...] | None:
+        """As in `NetworkHyper`: scaled modes, LR enlarged as Pillow's bicubic does; alike for all that stand on one."""
+        return "kl", self.latent_scale
 
     @property
     def tile_exact(self) -> bool:

@@ -106,7 +106,7 @@ def test_resolve_refuses_in_one_line(given: Any, message: str) -> None:
 def test_legal_table_is_the_product_and_names_each_combination_once() -> None:
     combinations = [row[:4] for row in LEGAL]
     of = {family: sum(cls.family == family for cls in LOSSES.values()) for family in ("regression", "diffusion")}
-    assert len(set(combinations)) == len(combinations) == len(TARGETS) * of["regression"] + 3 * of["diffusion"] * 2
+    assert len(set(combinations)) == len(combinations) == len(TARGETS) * of["regression"] + 6 * of["diffusion"] + 1
 
 
 def test_a_branch_is_all_that_can_train_without_a_loss() -> None:
@@ -128,7 +128,8 @@ def test_a_sampled_sigma_needs_the_branch_and_refuses_what_would_do_nothing() ->
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_objective_trains_one_family_of_networks(recipe: str) -> None:
-    other = {"regression": "diffusion", "diffusion": "regression"}[RECIPES[recipe].loss.family]
+    family = RECIPES[recipe].loss.family
+    other = {"regression": "diffusion", "diffusion": "regression", "autoencoder": "regression"}[family]
     with pytest.raises(InputError, match=f"target .* with loss .* cannot train a {other} network"):
         check_legal(RECIPES[recipe], other)
 

@@ -25,7 +25,7 @@ PUBLISHED = {  # trainable parameters, from the releases
     "imdn": {2: 694404, 3: 703059, 4: 715176, 8: 798264},
 }
 SHEET = {"srresnet": "MSRResNet", "edsr_baseline": "EDSR-baseline", "edsr": "EDSR", "imdn": "IMDN"}
-LATENT = ("latent_unet", "ccsr")
+LATENT = ("latent_unet", "ccsr", "kl_autoencoder")
 """Networks that need the extra [latent]."""
 CASES = [(name, scale) for name, counts in PUBLISHED.items() for scale in counts]
 
@@ -169,8 +169,11 @@ def test_networks_whose_batches_hang_together_say_so() -> None:
     for name, row in MODELS.items():
         if name in LATENT and find_spec("diffusers") is None:
             continue
-        unet = {"mults": (1,), "attention": ()} if "attention" in row.hyper.model_fields else {}
+        fields = row.hyper.model_fields
+        smaller = (
+            {"mults": (1,), "attention": ()} if "attention" in fields else {"mults": (1,)} if "mults" in fields else {}
+        )
         with torch.device("meta"):
-            net = sr_models.build(name, 2, **SMALL.get(name, unet))
+            net = sr_models.build(name, 2, **SMALL.get(name, smaller))
         found = any(isinstance(part, torch.nn.modules.batchnorm._NormBase) for part in net.modules())
         assert row.batch_statistics == found, name

@@ -37,6 +37,7 @@ NOT_KEYS = {
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
     "ShiftParams",  # of a network that no sweep trains yet
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
+    "AutoencoderHyper",
     "_Drawn",  # likewise
 }  # fmt: skip
 
