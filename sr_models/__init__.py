@@ -130,6 +130,18 @@ MODELS: dict[str, ModelSpec] = {
         counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 99_801_670),
         paper="Implicit diffusion models for continuous super-resolution, https://arxiv.org/abs/2303.16491",
     ),
+    "latent_unet": ModelSpec(
+        name="latent_unet", family="diffusion", hyper=latent.LatentUNetHyper,
+        module="sr_models.diffusion.ccsr", cls="LatentUNet", any_scale=True, sr=False,
+        scales=(4,), counts={4: 865_910_724},
+        paper="High-resolution image synthesis with latent diffusion models, https://arxiv.org/abs/2112.10752",
+    ),
+    "ccsr": ModelSpec(
+        name="ccsr", family="diffusion", hyper=latent.CCSRHyper,
+        module="sr_models.diffusion.ccsr", cls="CCSR", any_scale=True,
+        scales=(4,), counts={4: 363_153_280},
+        paper="Improving the stability of diffusion models for content consistent SR, https://arxiv.org/abs/2401.00877",
+    ),
     "vq_autoencoder": ModelSpec(
         name="vq_autoencoder", family="autoencoder", hyper=autoencoder.VQAutoencoderHyper,
         module="sr_models.diffusion.reconstruction", cls="TrainedVQ", sr=False,

@@ -59,7 +59,7 @@ def build_objective(config: TrialConfig) -> Objective:
 
 
 def prepare(net: Network | WithSigma, config: TrialConfig, init: Path | None, device: torch.device) -> None:
-    """Start `net` from the weights in the file `init`, if any, and move it to its device.
+    """Move `net` to its device and start it: from what it begins with, and the weights in the file `init`, if any.
 
     Raises:
         InputError: the file is not the one that the config names.
@@ -67,12 +67,13 @@ def prepare(net: Network | WithSigma, config: TrialConfig, init: Path | None, de
     """
     if (config.init is None) != (init is None):
         raise ValueError(f"the trial was planned with init {config.init}, and given {init}")
+    net.to(device)
+    without_head(net).begin()
     if init is not None:
         payload = init.read_bytes()
         if hashlib.sha256(payload).hexdigest() != config.init:
             raise InputError(f"{init} is damaged (its sha256 is not {config.init}); delete it and run again")
         initialise(without_head(net), safetensors.torch.load(payload))
-    net.to(device)
     for parameter in net.parameters():
         if parameter.ndim == 4:  # channels_last: faster convolutions, equal to rounding
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

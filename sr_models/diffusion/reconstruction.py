@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from sr_models.diffusion.autoencoder import VQAutoencoder
-from sr_models.diffusion.ccsr import AutoencoderLayout, autoencoder, check_diffusers
+from sr_models.diffusion.latent import AutoencoderLayout, autoencoder, check_diffusers
 from sr_models.networks.base import Network
 
 _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -30.0, 20.0

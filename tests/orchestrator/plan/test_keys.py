@@ -36,8 +36,8 @@ NOT_KEYS = {
     "AdversarialBranch",  # no recipe has it yet
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
     "ShiftParams",  # of a network that no sweep trains yet
-    "Measured", "NetworkHyper",
-    "AutoencoderHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
+    "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
+    "AutoencoderHyper",
     "_Drawn",  # likewise
 }  # fmt: skip
 
