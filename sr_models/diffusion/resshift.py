@@ -36,6 +36,7 @@ class ResShift(SwinUNet):
 
     process = ProcessParams.parse(ResShiftHyper.process, "resshift")
     discrete = True
+    reduction = REDUCTION
 
     def __init__(
         self, scale: int, *, channels: int, mults: Sequence[int], blocks: int, embed: int, heads: int, mlp_ratio: int,
