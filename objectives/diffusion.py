@@ -71,9 +71,9 @@ class DiffusionObjective(Objective):
         """
         timesteps, loss = self.spec.timesteps, self.spec.loss
         assert timesteps is not None and isinstance(loss, DiffusionLoss)
-        predict, first_guess, x0 = self._seen(model, batch, progress, rng)
+        predict, first_guess, x0 = self.seen(model, batch, progress, rng)
         eps = rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=FIRST)
-        assert isinstance(model, Denoiser)  # `_seen` says it
+        assert isinstance(model, Denoiser)  # `seen` says it
         level = levels(timesteps, self.process, rng, x0.device, between=not model.discrete)
         logs = self.ramp(progress, x0.device)
         state = add_noise(x0, eps, level.gamma)
@@ -93,10 +93,10 @@ class DiffusionObjective(Objective):
     def terminal_loss(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> LossTerms:
         """The loss of the jump from pure noise to t_max; `logs`: its three terms, without weights."""
         assert self.spec.timesteps is not None and self.spec.timesteps.terminal is not None
-        predict, _, x0 = self._seen(model, batch, progress, rng)
+        predict, _, x0 = self.seen(model, batch, progress, rng)
         return LossTerms(*self._jump(self.spec.timesteps.terminal, predict, x0, rng))
 
-    def _seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
+    def seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
         """The network with its condition, the same without gradient and in evaluation mode, and the clean state."""
         assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
         if batch.latent is not None and batch.latent_lr is not None:

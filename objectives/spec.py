@@ -20,6 +20,8 @@ from objectives.losses import (
     L1,
     L2,
     NOTHING,
+    AdversarialBranch,
+    CCSRDecoder,
     Charbonnier,
     ConstantSigma,
     Expectation,
@@ -31,6 +33,7 @@ from objectives.losses import (
 )
 from objectives.timesteps import Range, Uniform
 from sr_models.errors import InputError
+from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
 GrowingShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
@@ -188,7 +191,7 @@ class SigmaBranch(Params):
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
 _OfPictures = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | Reconstruction
-Loss = _OfPictures | DDPM | DRM | DREAM | MinSNR
+Loss = _OfPictures | DDPM | DRM | DREAM | MinSNR | CCSRDecoder
 Steps = Uniform | Range
 
 
@@ -210,6 +213,12 @@ class ObjectiveSpec(Params):
             raise ValueError(f"loss {loss} takes {asked}" + ("" if has else ": uniform or range"))
         if self.loss.family != "regression" and self.sigma:
             raise ValueError(f"a sigma branch beside loss {loss} would have nothing to learn; leave sigma out")
+        return self
+
+    @model_validator(mode="after")
+    def _chain_of_a_decoder(self) -> ObjectiveSpec:
+        if isinstance(self.loss, CCSRDecoder) and (not isinstance(self.timesteps, Range) or self.timesteps.terminal):
+            raise ValueError("loss ccsr_decoder samples by timesteps range, without terminal")
         return self
 
     @model_validator(mode="after")
@@ -237,8 +246,28 @@ class ObjectiveSpec(Params):
     @property
     def update_names(self) -> tuple[str, ...]:
         """Names of the updates that a batch makes, in order (`objectives.compose.Objective.updates`)."""
+        if isinstance(self.loss, AdversarialBranch):
+            return "generator", "discriminator"
         terminal = self.timesteps.terminal if self.timesteps else None
         return ("model", "terminal") if terminal and terminal.updates == "alternating" else ("model",)
+
+    @property
+    def chain(self) -> Sampling | None:
+        """The frozen chain whose guess a decoder is tuned on; None of other losses."""
+        if not isinstance(self.loss, CCSRDecoder) or not isinstance(self.timesteps, Range):
+            return None
+        sampled = self.timesteps.sampled(Sampling(steps=self.loss.steps))
+        return sampled.model_copy(update={"jump": self.loss.jump})
+
+    @property
+    def perceives(self) -> bool:
+        """Whether its loss measures LPIPS."""
+        return isinstance(self.loss, AdversarialBranch) and self.loss.perceptual_weight > 0
+
+    @property
+    def whole_batches(self) -> bool:
+        """Whether its own network looks at a batch as a whole, so that parts of one are not the same step."""
+        return isinstance(self.loss, AdversarialBranch) and self.loss.norm == "batch"
 
 
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:

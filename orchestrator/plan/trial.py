@@ -26,6 +26,11 @@ MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12,
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+
+BETAS = (0.9, 0.999)
+"""Adam's, as published."""
+
 Rule = Literal["adam", "adamw", "lamb"]
 
 _OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "sampling", "measured")
@@ -101,6 +106,9 @@ class GroupConfig(Params):
     decay: float | None = Field(default=None, gt=0, le=1, description="step schedule: factor at each of decay_at")
     warmup: float | None = Field(default=None, ge=0, lt=1, description="fraction of the run over which lr rises")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of this update's gradient")
+    betas: Betas | None = Field(
+        default=None, exclude_if=lambda betas: betas is None, description="as `train.betas`"
+    )  # left out so that trials keep the fingerprints they had before there was a choice
 
 
 class TrainConfig(Params):
@@ -122,8 +130,13 @@ class TrainConfig(Params):
     )
     optimizer: Rule = Field(
         default="adam",
-        description="update rule; betas 0.9, 0.999, eps 1e-8; lamb: timm's, eps 1e-6, a trust ratio, unclipped, for "
+        description="update rule; eps 1e-8; lamb: timm's, eps 1e-6, a trust ratio, unclipped, for "
         "each tensor whatever weight_decay is; its gradient is clipped by clip_norm alone",
+    )
+    betas: Betas = Field(
+        default=BETAS,
+        exclude_if=lambda betas: betas == BETAS,  # as of `groups`
+        description="decay, a step, of the means of gradients and of their squares",
     )
     lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0, le=MOST_RATE)
     weight_decay: float = Field(

@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import sr_models
+from eval.metrics.backbones import Unavailable, WeightFiles
+from eval.metrics.perceptual import Lpips
+from objectives.adversarial import DecoderObjective, Perceptual
 from objectives.compose import Objective
 from objectives.diffusion import DiffusionObjective
+from objectives.losses import CCSRDecoder
 from objectives.reconstruction import ReconstructionObjective
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrainConfig, TrialConfig
@@ -49,8 +53,27 @@ def build_network(config: TrialConfig, parts: Mapping[str, Path] = MappingProxyT
     return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, width=width, detail_unit=unit))
 
 
-def build_objective(config: TrialConfig) -> Objective:
+def perceptual_of(config: TrialConfig, device: torch.device, weights_dir: Path | None) -> Perceptual | None:
+    """What a trial's objective measures beside pixels, if anything: LPIPS 0.1 on VGG, frozen.
+
+    Its weights and its arithmetic are those of taming transformers' LPIPS, which CCSR trains with.
+
+    Raises:
+        InputError: weights that are not to be had.
+    """
+    if not config.objective.perceives:
+        return None
+    try:
+        return Lpips("vgg", files=WeightFiles(weights_dir), device=device).between
+    except Unavailable as error:
+        raise InputError(f"loss.perceptual_weight needs lpips_vgg: {error}; or give perceptual_weight: 0") from None
+
+
+def build_objective(config: TrialConfig, perceptual: Perceptual | None = None) -> Objective:
     """What a trial's network is trained by."""
+    if isinstance(config.objective.loss, CCSRDecoder):
+        assert config.process is not None, "TrialConfig sees to it"
+        return DecoderObjective(config.objective, config.train.lr_noise, config.process, perceptual)
     if config.objective.loss.family == "autoencoder":
         return ReconstructionObjective(config.objective)
     if config.process is None:
