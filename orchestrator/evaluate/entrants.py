@@ -34,7 +34,7 @@ from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess
 from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
@@ -53,7 +53,7 @@ class Entrant:
     weights_sha256: str | None
     hyper: str
     sigma: str = ""
-    process: ProcessParams | None = None
+    process: AnyProcess | None = None
     """The noise of a diffusion network."""
     sampled: Callable[[EvaluationConfig], Sampling | None] = lambda _: None
     """How such a one is sampled, where an evaluation says how they all are."""

@@ -17,7 +17,7 @@ from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.hyper.degradation import AnyDegradation, cut_side
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
@@ -342,7 +342,7 @@ class TrialConfig(Params):
     )
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
-    process: ProcessParams | None = Field(
+    process: AnyProcess | None = Field(
         default=None, exclude_if=lambda process: process is None, description="the noise, of a diffusion network"
     )
     sampling: Sampling | None = Field(
@@ -368,8 +368,12 @@ class TrialConfig(Params):
             if (getattr(self, name) is not None) != noisy:
                 has = "needs" if noisy else "has no"
                 raise ValueError(f"loss {self.objective.loss.kind} {has} {name} (got {getattr(self, name)!r})")
-        if self.process is not None:
+        if isinstance(self.process, ProcessParams):
             check_process(self.objective, self.process, "process")
+        if self.process is not None and self.objective.shifting not in (None, self.process):
+            raise ValueError(f"loss {self.objective.loss.kind} has a process of its own (got {self.process!r})")
+        if isinstance(self.process, ShiftParams) and self.objective.shifting is None:
+            raise ValueError(f"loss {self.objective.loss.kind} needs a noise process (got {self.process!r})")
         return self
 
     @property

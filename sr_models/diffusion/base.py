@@ -11,7 +11,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from sr_models.diffusion.process import Level
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.networks.base import Network
 
 
@@ -25,7 +25,7 @@ class Denoiser(Network):
         checkpointing: trade time for memory in training: activations are computed again on the way back.
     """
 
-    process: ProcessParams = ProcessParams()
+    process: AnyProcess = ProcessParams()
     reduction: int = 1
     discrete: bool = False
     checkpointing: bool = False

@@ -63,6 +63,11 @@ class NetworkHyper(Params):
         return None
 
     @property
+    def shifts(self) -> bool:
+        """Whether its condition is the clean state of enlarged LR, which residual shifting starts from."""
+        return False
+
+    @property
     def tile_exact(self) -> bool:
         """Whether a picture computed in tiles is that computed whole, to rounding, once tiles see far enough beyond.
 

@@ -87,6 +87,11 @@ class ResShiftHyper(NetworkHyper):
         return Latents(REDUCTION, ("torch bicubic",)) if self.condition == "latent" else None
 
     @property
+    def shifts(self) -> bool:
+        """As in `NetworkHyper`."""
+        return self.condition == "latent"
+
+    @property
     def tile_exact(self) -> bool:
         """As in `NetworkHyper`: normalisation and the autoencoder see all of a picture, and each tile draws its own."""
         return False

@@ -35,7 +35,7 @@ NOT_KEYS = {
     "ObjectiveSpec",  # its seats are listed one by one
     "AdversarialBranch",  # no recipe has it yet
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
-    "ShiftParams",  # of a network that no sweep trains yet
+    "ShiftParams",  # of the loss resshift, and what it leaves in a trial
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
     "AutoencoderHyper",
     "_Drawn",  # likewise
