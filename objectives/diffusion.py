@@ -51,6 +51,9 @@ class StateObjective(Objective):
     def states(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Tensor, Tensor]:
         """The network's condition, and the clean state of the target's y."""
         assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
+        if batch.latent is not None and batch.latent_lr is not None:
+            assert self.spec.target.kind == "hr" and self.lr_noise is None, "latents are of the pictures as they are"
+            return model.condition_of(batch.latent_lr), batch.latent
         [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
         x = self.noisy(term.x, rng, 0)
         return model.encode(x, (term.y.shape[2], term.y.shape[3])), model.state(term.y)
@@ -82,9 +85,9 @@ class DiffusionObjective(StateObjective):
         """
         timesteps, loss = self.spec.timesteps, self.spec.loss
         assert timesteps is not None and isinstance(loss, DiffusionLoss)
-        predict, first_guess, x0 = self._seen(model, batch, progress, rng)
+        predict, first_guess, x0 = self.seen(model, batch, progress, rng)
         eps = rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=FIRST)
-        assert isinstance(model, Denoiser)  # `_seen` says it
+        assert isinstance(model, Denoiser)  # `seen` says it
         level = levels(timesteps, self.process, rng, x0.device, between=not model.discrete)
         logs = self.ramp(progress, x0.device)
         state = add_noise(x0, eps, level.gamma)
@@ -104,10 +107,10 @@ class DiffusionObjective(StateObjective):
     def terminal_loss(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> LossTerms:
         """The loss of the jump from pure noise to t_max; `logs`: its three terms, without weights."""
         assert self.spec.timesteps is not None and self.spec.timesteps.terminal is not None
-        predict, _, x0 = self._seen(model, batch, progress, rng)
+        predict, _, x0 = self.seen(model, batch, progress, rng)
         return LossTerms(*self._jump(self.spec.timesteps.terminal, predict, x0, rng))
 
-    def _seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
+    def seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
         """The network with its condition, the same without gradient and in evaluation mode, and the clean state."""
         condition, x0 = self.states(model, batch, progress, rng)
 

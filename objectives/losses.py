@@ -7,7 +7,8 @@ diffusion: DDPM (https://arxiv.org/abs/2006.11239) as SR3 trains (https://arxiv.
 state, the picture or v, is the noise process's word (`prediction`). No torch.
 
 `needs`, what a run must supply, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr" (that SR downscaled
-again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma).
+again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma), "tuned_decoder" (a
+network that trains a decoder alone).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from pydantic import Field
 from sr_models.hyper.process import ShiftParams
 from sr_models.params import Params, SearchRange, searchable
 
-Family = Literal["regression", "diffusion"]
-Need = Literal["mu", "mu_lr", "partner", "sigma"]
+Family = Literal["regression", "diffusion", "autoencoder"]
+Need = Literal["mu", "mu_lr", "partner", "sigma", "tuned_decoder"]
 
 NOTHING: frozenset[Need] = frozenset()
 
@@ -104,18 +105,35 @@ class NoLoss(LossParams):
     needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
 
 
-class AdversarialBranch(Params):
-    """A PatchGAN discriminator beside L1 and a perceptual distance, with an adaptive weight (CCSR's stage 2)."""
+class Reconstruction(LossParams):
+    """Mean |y - y'|, y' what an autoencoder makes of y, plus what keeps its latents in bounds (VQ, or KL).
+
+    The perceptual and adversarial losses that latent diffusion's autoencoders are released with are left out.
+    """
+
+    kind: Literal["reconstruction"] = "reconstruction"
+    family: ClassVar[Family] = "autoencoder"
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="of what keeps latents in bounds, times the network's own commitment or kl_weight; 1 as published",
+    )
+
+
+class AdversarialBranch(LossParams):
+    """A PatchGAN discriminator beside L1 and a perceptual distance, with an adaptive weight: two updates a batch."""
 
     channels: int = Field(default=64, ge=1, le=1024, description="of the discriminator's first layer")
     norm: Literal["batch", "group"] = Field(
-        default="batch", description="of its layers; batch, as released, looks at a batch as a whole"
+        default="batch",
+        description="of its layers; batch, as released, looks at a batch as a whole: one worker, and no parts of one",
     )
     perceptual_weight: float = Field(
         default=1.0,
         ge=0,
         le=1000,
-        description="of the perceptual distance; 0 where its network's weights are missing",
+        description="of LPIPS on VGG, which must be at hand (python -m eval weights); 0: without it",
     )
     weight: float = Field(
         default=0.5,
@@ -185,3 +203,18 @@ class ResidualShift(ShiftParams, LossParams):
 
     kind: Literal["resshift"] = "resshift"
     family: ClassVar[Family] = "diffusion"
+
+
+class CCSRDecoder(AdversarialBranch):
+    """L1, LPIPS and a discriminator on what a decoder makes of a truncated sample's last guess (CCSR's stage 2).
+
+    The chain begins with the latent of HR, as noisy as at T, and goes as `timesteps: range` says; it is frozen.
+    """
+
+    kind: Literal["ccsr_decoder"] = "ccsr_decoder"
+    family: ClassVar[Family] = "diffusion"
+    needs: ClassVar[frozenset[Need]] = frozenset({"tuned_decoder"})
+    steps: int = Field(default=45, ge=1, le=100_000, description="that the chain is cut to; of them range uses a part")
+    jump: Literal["first_used", "released"] = Field(
+        default="first_used", description="as `evaluation.sampling.jump`, of the chain in training"
+    )

@@ -20,12 +20,15 @@ from objectives.losses import (
     L1,
     L2,
     NOTHING,
+    AdversarialBranch,
+    CCSRDecoder,
     Charbonnier,
     ConstantSigma,
     Expectation,
     MinSNR,
     Need,
     NoLoss,
+    Reconstruction,
     ResidualShift,
     SampledSigma,
 )
@@ -190,8 +193,8 @@ class SigmaBranch(Params):
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
 Loss = (
-    L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss
-    | DDPM | DRM | DREAM | MinSNR | ResidualShift
+    L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | Reconstruction
+    | DDPM | DRM | DREAM | MinSNR | ResidualShift | CCSRDecoder
 )  # fmt: skip
 Steps = Uniform | Range
 
@@ -212,8 +215,14 @@ class ObjectiveSpec(Params):
         if has != (self.loss.family == "diffusion"):
             asked = f"no noise levels (got timesteps {self.timesteps.kind})" if self.timesteps else "timesteps"
             raise ValueError(f"loss {loss} takes {asked}" + ("" if has else ": uniform or range"))
-        if has and self.sigma:
+        if self.loss.family != "regression" and self.sigma:
             raise ValueError(f"a sigma branch beside loss {loss} would have nothing to learn; leave sigma out")
+        return self
+
+    @model_validator(mode="after")
+    def _chain_of_a_decoder(self) -> ObjectiveSpec:
+        if isinstance(self.loss, CCSRDecoder) and (not isinstance(self.timesteps, Range) or self.timesteps.terminal):
+            raise ValueError("loss ccsr_decoder samples by timesteps range, without terminal")
         return self
 
     @model_validator(mode="after")
@@ -267,8 +276,28 @@ class ObjectiveSpec(Params):
     @property
     def update_names(self) -> tuple[str, ...]:
         """Names of the updates that a batch makes, in order (`objectives.compose.Objective.updates`)."""
+        if isinstance(self.loss, AdversarialBranch):
+            return "generator", "discriminator"
         terminal = self.timesteps.terminal if self.timesteps else None
         return ("model", "terminal") if terminal and terminal.updates == "alternating" else ("model",)
+
+    @property
+    def chain(self) -> Sampling | None:
+        """The frozen chain whose guess a decoder is tuned on; None of other losses."""
+        if not isinstance(self.loss, CCSRDecoder) or not isinstance(self.timesteps, Range):
+            return None
+        sampled = self.timesteps.sampled(Sampling(steps=self.loss.steps))
+        return sampled.model_copy(update={"jump": self.loss.jump})
+
+    @property
+    def perceives(self) -> bool:
+        """Whether its loss measures LPIPS."""
+        return isinstance(self.loss, AdversarialBranch) and self.loss.perceptual_weight > 0
+
+    @property
+    def whole_batches(self) -> bool:
+        """Whether its own network looks at a batch as a whole, so that parts of one are not the same step."""
+        return isinstance(self.loss, AdversarialBranch) and self.loss.norm == "batch"
 
 
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sr_models.errors import InputError
-from sr_models.hyper import diffusion, latent
+from sr_models.hyper import autoencoder, diffusion, latent
 from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
@@ -129,6 +129,30 @@ MODELS: dict[str, ModelSpec] = {
         scales=(1, 2, 3, 4, 5, 8), any_scale=True, fractions=True,
         counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 99_801_670),
         paper="Implicit diffusion models for continuous super-resolution, https://arxiv.org/abs/2303.16491",
+    ),
+    "latent_unet": ModelSpec(
+        name="latent_unet", family="diffusion", hyper=latent.LatentUNetHyper,
+        module="sr_models.diffusion.ccsr", cls="LatentUNet", any_scale=True, sr=False,
+        scales=(4,), counts={4: 865_910_724},
+        paper="High-resolution image synthesis with latent diffusion models, https://arxiv.org/abs/2112.10752",
+    ),
+    "ccsr": ModelSpec(
+        name="ccsr", family="diffusion", hyper=latent.CCSRHyper,
+        module="sr_models.diffusion.ccsr", cls="CCSR", any_scale=True,
+        scales=(4,), counts={4: 363_153_280},
+        paper="Improving the stability of diffusion models for content consistent SR, https://arxiv.org/abs/2401.00877",
+    ),
+    "vq_autoencoder": ModelSpec(
+        name="vq_autoencoder", family="autoencoder", hyper=autoencoder.VQAutoencoderHyper,
+        module="sr_models.diffusion.reconstruction", cls="TrainedVQ", sr=False,
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 55_322_782),
+        paper="Taming transformers for high-resolution image synthesis, https://arxiv.org/abs/2012.09841",
+    ),
+    "kl_autoencoder": ModelSpec(
+        name="kl_autoencoder", family="autoencoder", hyper=autoencoder.KLAutoencoderHyper,
+        module="sr_models.diffusion.reconstruction", cls="TrainedKL", sr=False,
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 83_653_863),
+        paper="High-resolution image synthesis with latent diffusion models, https://arxiv.org/abs/2112.10752",
     ),
     "resshift": ModelSpec(
         name="resshift", family="diffusion", hyper=latent.ResShiftHyper,

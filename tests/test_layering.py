@@ -59,7 +59,7 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "pyarrow": ("orchestrator/", "eval/rows.py"),
     "matplotlib": ("eval/pictures/",),
     "timm": ("orchestrator/training/optimisers.py",),
-    "diffusers": ("sr_models/diffusion/solvers.py", "sr_models/diffusion/ccsr.py"),
+    "diffusers": ("sr_models/diffusion/solvers.py", "sr_models/diffusion/latent.py"),
 }  # fmt: skip
 KEYWORDS = {  # functions below the orchestrator that take **kwargs; each checks every one of them
     ("sr_models/__init__.py", "build"),

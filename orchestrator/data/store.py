@@ -1,12 +1,14 @@
 """A patch store: immutable, memory-mapped tables of HR, LR and centroid images of one scale, and batches cut from them.
 
 What ECO (https://arxiv.org/abs/2312.17526, supplement D) needs beside HR and LR is made once per teacher, on full
-images: mu, the teacher's SR of the real LR, and D(mu), mu shrunk again. All four are cut and turned alike.
+images: mu, the teacher's SR of the real LR, and D(mu), mu shrunk again. All four are cut and turned alike. What
+networks of a latent space need is made once per autoencoder, likewise (`orchestrator.data.latents`).
 
     manifest.json            what the store was built from, and the sha256 of every table
     hr.arrow  lr_x2.arrow    training images; row i of each belongs to row i of the others
     val_hr.arrow  val_lr_x2.arrow
     mu_x2_<teacher>.arrow  mu_lr_x2_<teacher>.arrow
+    z_x2_<latents>.arrow  z_lr_x2_<latents>.arrow
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from objectives.batch import Batch
+from orchestrator.data import latents as cells
 from orchestrator.data.degraded import degraded_pair
 from orchestrator.data.manifest import (
     FILES,
@@ -38,7 +42,7 @@ from orchestrator.data.manifest import (
 )
 from orchestrator.data.places import place, stacked, turn_each
 from orchestrator.data.scaled import scaled_pair
-from orchestrator.data.table import ImageRow, ImageTable, write_tables
+from orchestrator.data.table import LATENTS, SCHEMA, ImageRow, ImageTable, write_tables
 from sr_models.errors import InputError
 from sr_models.files import locked
 from sr_models.hyper.degradation import Degradation, cut_side
@@ -103,6 +107,7 @@ class PatchStore:
         partner: bool = False,
         degradation: Degradation | None = None,
         scales: ScaleRange | None = None,
+        latents: str | None = None,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
@@ -116,17 +121,24 @@ class PatchStore:
             partner: whether a second pair is wanted for each sample, drawn like the first by its number.
             degradation: makes LR anew from HR, at the same places and turns; None: the store's own LR.
             scales: the step has a scale of its own among them, and LR is made from HR; None: the store's scale.
+            latents: name of latents that are wanted too; places are then whole cells, and turned left to right alone.
 
         Raises:
-            InputError: a teacher the store lacks, an image smaller than the patch, more ranks than samples.
-            ValueError: a teacher beside a degradation or scales: its centroids are of the store's own LR; both of them.
+            InputError: a teacher or latents the store lacks, an image smaller than the patch, more ranks than samples.
+            ValueError: a teacher or latents beside what makes other LR or other places, a patch of parts of cells; a
+                degradation beside scales.
         """
         if batch_size < world:
             raise InputError(f"batch_size must be at least the number of workers, got {batch_size} for {world}")
-        if teacher is not None and (degradation is not None or scales is not None):
+        anew = degradation is not None or scales is not None
+        if teacher is not None and anew:
             raise ValueError("a teacher's centroids are of the store's own LR, not of what is made anew")
         if degradation is not None and scales is not None:
             raise ValueError("a degradation is of the store's scale; give it or scales, got both")
+        if latents is not None and (teacher is not None or partner or anew):
+            raise ValueError(
+                "latents are of the store's own LR, at places of their own: no teacher, partner, degradation or scales"
+            )
         scale, lr = self.scale, self._lr
         tables = {"lr": (lr, 1), "hr": (self._table("hr"), scale)}
         if teacher is not None:
@@ -137,6 +149,14 @@ class PatchStore:
         needed = cut_side(patch, scale) if degradation else scales.cut_side(patch, scale) if scales else patch
         if lr.smallest < needed:
             self.check_patch(needed)
+        if latents is not None:
+            z, z_lr = cells.names(scale, latents)
+            tables |= {"latent": (self._table(z), 1), "latent_lr": (self._table(z_lr), 1)}
+            reduction = self._products[z].reduction
+            assert reduction is not None
+            found = {name: table for name, (table, _) in tables.items()}
+            images = cells.crops(found, cells.Grid.of(scale, reduction), seed, step, sample_ids, patch, device)
+            return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
 
         def cut(purpose: Purpose, names: Sequence[str]) -> dict[str, Tensor]:
             key = (seed, step, sample_ids, purpose, patch)
@@ -288,17 +308,53 @@ class PatchStore:
             make: number of an image -> its rows, as `centroids_by` makes them.
             seconds: that making them took.
         """
-        names = self._centroids(teacher)
+        self._add(self._centroids(teacher), self._lr.hashes, make, teacher, seconds)
+
+    def has_latents(self, latents: str) -> bool:
+        return all(name in self._products for name in cells.names(self.scale, latents))
+
+    def latents_by(
+        self, state: cells.State, enlarged: cells.Enlarged, reduction: int, *, device: torch.device | str = "cpu"
+    ) -> Callable[[int], list[ImageRow]]:
+        """What makes the latents of a training image, by `cells.rows_by`."""
+        return cells.rows_by(self._lr, self._table("hr"), cells.Grid.of(self.scale, reduction), state, enlarged, device)
+
+    def add_latents(
+        self, latents: str, make: Callable[[int], Sequence[ImageRow]], reduction: int, *, seconds: float = 0.0
+    ) -> None:
+        """Add the latents of every training image, as it is and flipped, and of its LR. Else as `add_centroids`.
+
+        Args:
+            latents: names what makes them (`TrialConfig.latents`).
+            make: number of a row, two an image -> that of HR's latents and that of LR's.
+            reduction: HR pixels of a cell, a side.
+        """
+        keys = cells.twice(self._table("hr").hashes)
+        self._add(cells.names(self.scale, latents), keys, make, latents, seconds, reduction)
+
+    def _add(
+        self,
+        names: Sequence[str],
+        keys: Sequence[str],
+        make: Callable[[int], Sequence[ImageRow]],
+        by: str,
+        seconds: float,
+        reduction: int | None = None,
+    ) -> None:
+        """Add tables that something of that name made, of latents where there is a reduction, if they are not there."""
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
             if not set(names) <= set(manifest.products):
-                write_tables([table_path(self.folder, name) for name in names], self._lr.hashes, make)
-                manifest = list_products(self.folder, manifest, names, teacher=teacher, seconds=seconds)
+                schema = SCHEMA if reduction is None else LATENTS
+                write_tables([table_path(self.folder, name) for name in names], keys, make, schema=schema)
+                about: dict[str, Any] = {"teacher": by, "seconds": seconds, "reduction": reduction}
+                manifest = list_products(self.folder, manifest, names, **about)
         self._products = manifest.products
 
-    def origins(self, images: range) -> list[str]:
-        """What the rows of mu name as their origin: the hashes of the LR of these training images."""
-        return self._lr.hashes[images.start : images.stop]
+    def origins(self, images: range, of: Literal["hr", "lr"] = "lr") -> list[str]:
+        """The hashes of HR or of LR of these training images, which what is made of them names as its origin."""
+        table = self._lr if of == "lr" else self._table("hr")
+        return table.hashes[images.start : images.stop]
 
     def centroid_seconds(self, teacher: str) -> float | None:
         """How long a teacher's centroids took to make; None where the store does not know."""

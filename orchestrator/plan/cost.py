@@ -12,7 +12,7 @@ from objectives.losses import DREAM, DRM
 from orchestrator.plan.plan import TEACHER_OBJECTIVE, Combination, Plan, sampling, teacher_train
 from orchestrator.plan.space import STEPS
 from orchestrator.plan.trial import Measured, TrainConfig
-from sr_models.hyper.process import AnyProcess
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.hyper.sampling import Sampling
 
 CPU_FLOPS = 100e9
@@ -60,8 +60,11 @@ def lr_seconds(train: TrainConfig, scale: int) -> float:
 def calls_of_step(spec: ObjectiveSpec) -> tuple[int, int]:
     """Forward passes of a training step, and backward ones.
 
-    DRM and DREAM begin with one more, without its gradient; a terminal loss is two more of both.
+    DRM and DREAM begin with one more, without its gradient; a terminal loss is two more of both. A decoder is tuned on
+    what a frozen chain gives, and what it costs itself is not in it.
     """
+    if spec.chain is not None:
+        return calls(spec.chain, ProcessParams()), 0
     first = isinstance(spec.loss, DRM) or (isinstance(spec.loss, DREAM) and spec.loss.p is not None)
     terminal = spec.timesteps is not None and spec.timesteps.terminal is not None
     return 1 + first + 2 * terminal, 1 + 2 * terminal

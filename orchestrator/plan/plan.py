@@ -20,7 +20,7 @@ from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown, varied
-from orchestrator.plan.trial import TrainConfig, TrialConfig, degradation_version
+from orchestrator.plan.trial import TrainConfig, TrialConfig, degradation_version, latents_of
 from orchestrator.plan.weights import FORMS, PARTS, Weights
 from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper
@@ -186,10 +186,11 @@ class Plan:
         spec, train = now.spec, now.train
         if seed == self.config.seed:  # the search's, whose trials are many and not scored
             train = train.model_copy(update={"snapshots": ()})
+        hyper = combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()}
         return TrialConfig(
             model=combination.network,
             scale=combination.scale,
-            hyper=combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()},
+            hyper=hyper,
             objective=spec,
             train=train,
             seed=seed,
@@ -198,6 +199,7 @@ class Plan:
             data_hash=data_hash,
             teacher=teacher if "mu" in spec.needs else None,
             init=init,
+            latents=latents_of(combination.network, hyper, spec, train),
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
             process=now.process or spec.shifting,
@@ -269,7 +271,8 @@ def make_plan(config: SweepConfig) -> Plan:
             for name in config.objectives_of(label):
                 spec, tried[name] = specs[name], tried[name] + 1
                 try:
-                    check_legal(spec, sr_models.spec(network).family)
+                    tuned = bool(hyper.get("tuned_decoder"))
+                    check_legal(spec, sr_models.spec(network).family, tuned_decoder=tuned)
                     _check_degradation(spec, scale)
                     _check_shifting(spec, network, values)
                 except InputError as error:
@@ -411,7 +414,7 @@ def _combination(
         )
     if "train.lr" in found.ranges and all(getattr(train.groups.get(name), "lr", None) for name in spec.update_names):
         raise InputError(f"{made.id}: train.lr is searched, and no update uses it: train.groups gives each its own lr")
-    _check_training(config, network, scale, hyper, train, made.id)
+    _check_training(config, network, scale, hyper, train, made.id, spec)
     for name in config.search.metrics:
         if name.startswith(AVERAGED) and train.ema is None:
             raise InputError(f"search.metric: {name!r} needs train.ema for {made.id}")
@@ -519,7 +522,13 @@ def trials_of(found: Axes, config: SweepConfig) -> int:
 
 
 def _check_training(
-    config: SweepConfig, network: str, scale: int, hyper: Mapping[str, Any], train: TrainConfig, where: str
+    config: SweepConfig,
+    network: str,
+    scale: int,
+    hyper: Mapping[str, Any],
+    train: TrainConfig,
+    where: str,
+    spec: ObjectiveSpec = TEACHER_OBJECTIVE,
 ) -> None:
     """Refuse batches and patches that a network cannot be trained on.
 
@@ -551,9 +560,10 @@ def _check_training(
         )
     given = {"workers_per_trial": resources.workers_per_trial > 1, "min_workers": resources.min_workers is not None,
              "micro_batch": resources.micro_batch is not None}  # fmt: skip
-    for key in [key for key, is_given in given.items() if is_given and row.batch_statistics]:
+    looks = row.name if row.batch_statistics else "the discriminator (loss.norm batch)" if spec.whole_batches else None
+    for key in [key for key, is_given in given.items() if is_given and looks]:
         raise InputError(
-            f"resources.{key}: {row.name} normalises by the statistics of its batch, so parts of one train another "
+            f"resources.{key}: {looks} normalises by the statistics of its batch, so parts of one train another "
             f"network than the whole ({where}); got {getattr(resources, key)}, leave it out"
         )
 

@@ -28,6 +28,11 @@ MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12,
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+
+BETAS = (0.9, 0.999)
+"""Adam's, as published."""
+
 Rule = Literal["adam", "adamw", "lamb"]
 
 _OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "sampling", "measured")
@@ -44,6 +49,9 @@ SIGMA_NUMERICS_VERSION = 2
 
 NOISY_NUMERICS_VERSION = 3
 """The same of objectives whose loss draws noise, which is drawn by torch on the trial's device since 3."""
+
+LATENTS_VERSION = 1
+"""Raised when stored latents become others: how pictures are cut, tiled (`sr_models.diffusion.tiled`) and flipped."""
 
 TILE_OVERLAP = 32
 """As in `sr_models.inference.super_resolve.Options`, which is behind torch."""
@@ -78,6 +86,19 @@ def degradation_version(train: TrainConfig) -> int:
     return 1 if train.degradation is None else DEGRADATION_VERSION
 
 
+def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train: TrainConfig) -> str | None:
+    """Names the latents in the store that a trial is trained on; None: it encodes its pictures in each step, if at all.
+
+    That is what it does where a step changes pictures before they are encoded.
+    """
+    found = sr_models.spec(model).hyper.parse(hyper, f"model {model!r}").latents
+    autoencoder = sr_models.part_hashes(model, hyper).get("autoencoder")
+    changed = train.makes_lr is not None or train.lr_noise is not None or spec.target.kind != "hr"
+    if found is None or autoencoder is None or changed or not train.stored_latents:
+        return None
+    return digest([LATENTS_VERSION, autoencoder, *found.about])
+
+
 class GroupConfig(Params):
     """What one update of an objective does otherwise than `train` says; null: as there."""
 
@@ -92,6 +113,9 @@ class GroupConfig(Params):
     decay: float | None = Field(default=None, gt=0, le=1, description="step schedule: factor at each of decay_at")
     warmup: float | None = Field(default=None, ge=0, lt=1, description="fraction of the run over which lr rises")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of this update's gradient")
+    betas: Betas | None = Field(
+        default=None, exclude_if=lambda betas: betas is None, description="as `train.betas`"
+    )  # left out so that trials keep the fingerprints they had before there was a choice
 
 
 class TrainConfig(Params):
@@ -113,8 +137,13 @@ class TrainConfig(Params):
     )
     optimizer: Rule = Field(
         default="adam",
-        description="update rule; betas 0.9, 0.999, eps 1e-8; lamb: timm's, eps 1e-6, a trust ratio, unclipped, for "
+        description="update rule; eps 1e-8; lamb: timm's, eps 1e-6, a trust ratio, unclipped, for "
         "each tensor whatever weight_decay is; its gradient is clipped by clip_norm alone",
+    )
+    betas: Betas = Field(
+        default=BETAS,
+        exclude_if=lambda betas: betas == BETAS,  # as of `groups`
+        description="decay, a step, of the means of gradients and of their squares",
     )
     lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0, le=MOST_RATE)
     weight_decay: float = Field(
@@ -178,6 +207,12 @@ class TrainConfig(Params):
         description="{low: 1, high: 8}: each step has a scale of its own, uniform between the two, of networks that "
         "take fractions (idm); LR of `patch` pixels is made of HR as it is cut; null: the trial's scale, at which "
         "validations are",
+    )
+    stored_latents: bool = Field(
+        default=True,
+        exclude_if=lambda stored: stored,
+        description="networks of a latent space are trained on latents that are made once, of whole pictures and of "
+        "these flipped left to right; false: each step encodes its patches, which are turned in all ways",
     )
     validate_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
@@ -247,12 +282,20 @@ class TrainConfig(Params):
         return next((name for name in ("degradation", "scales") if getattr(self, name) is not None), None)
 
     def check_inputs(self, spec: ObjectiveSpec, where: str) -> None:
-        """Raises InputError: LR is made anew, and the objective wants what a teacher makes of one that stays."""
+        """Raises InputError: LR is made otherwise, and the objective wants what a teacher makes of one that stays, or
+        looks at none; it starts with `where`."""
         if self.makes_lr is not None and {"mu", "mu_lr"} & set(spec.needs):
             raise InputError(
                 f"{where}.{self.makes_lr}: makes other inputs in each step, and target {spec.target.kind!r} needs a "
                 "teacher's output of inputs that stay; leave one of them out"
             )
+        if spec.loss.family == "autoencoder":
+            for name in ("degradation", "scales", "lr_noise"):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f"{where}.{name}: loss {spec.loss.kind} looks at HR alone; leave it out of this training "
+                        f"(`train: {{{name}: null}}` under the model or the objective)"
+                    )
 
     def cut(self, scale: int) -> int:
         """Side, in LR pixels, of what is cut out of a training image for a patch, at most."""
@@ -319,6 +362,11 @@ class TrialConfig(Params):
         default=None, description="name of the teacher's centroids (`TeacherConfig.centroids`), where mu is needed"
     )
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
+    latents: str | None = Field(
+        default=None,
+        exclude_if=lambda latents: latents is None,
+        description="name of the latents in the store that it is trained on (`latents_of`)",
+    )
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
     process: AnyProcess | None = Field(

@@ -37,7 +37,15 @@ from orchestrator.run.folder import SNAPSHOTS
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome, steps
 from orchestrator.run.records import TRIAL, TrialRecord, begin_trial
 from orchestrator.training.failure import TrialFailure, failure_cause, failure_why
-from orchestrator.training.network import build_network, build_objective, export, move_average, other_weights, prepare
+from orchestrator.training.network import (
+    build_network,
+    build_objective,
+    export,
+    move_average,
+    other_weights,
+    perceptual_of,
+    prepare,
+)
 from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
 from orchestrator.training.validation import scorer_of, validation_scores
@@ -91,7 +99,8 @@ def run_trial(
         parts: the files of frozen parts that the network stands on, whose hashes `config.hyper` has.
         micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
         max_bytes: what one validation image may take; larger ones are computed in tiles where these change nothing.
-        weights_dir: folder of the weights that metrics of validations need; None: where they are looked for without.
+        weights_dir: folder of the weights that metrics of validations, and a perceptual loss, need; None: where they
+            are looked for without.
         run: name of the run that asks, for trial.json.
         steered: whether `report` needs every validation of `config`. If not, a trial that another run has begun goes on
             with the validations that it has; if so, and they lack some, it is begun anew (`begin_trial`).
@@ -189,7 +198,7 @@ class _Trial:
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
         self.scorer = scorer_of(config, self.device, weights_dir)
         # after the network, whose draws it must not move
-        self.objective = build_objective(config)
+        self.objective = build_objective(config, perceptual_of(config, self.device, weights_dir))
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
         for module in (self.net, self.module):
             if module is not None:  # drawn on another kind of CPU, the last bits may differ
@@ -256,6 +265,7 @@ class _Trial:
             partner="partner" in config.objective.needs,
             degradation=train.degradation,
             scales=train.scales,
+            latents=config.latents,
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.device,
@@ -284,22 +294,32 @@ class _Trial:
 
     def _update(self, stepper: Stepper, batch: Batch) -> None:
         stepper.clear()
-        for start in range(0, len(batch), self.micro_batch):
-            self._add_gradients(stepper, batch.part(start, start + self.micro_batch))
+        parts = [batch.part(start, start + self.micro_batch) for start in range(0, len(batch), self.micro_batch)]
+        if stepper.look is not None:
+            with self._autocast():
+                stepper.look(self.net, parts, self._progress, self.ranks.sum)
+        for part in parts:
+            self._add_gradients(stepper, part)
         self.ranks.sum_gradients(stepper.parameters)
         stepper.step(self.step)
 
     def _add_gradients(self, stepper: Stepper, part: Batch) -> None:
         """Backward pass of some samples' share of the global batch's mean loss."""
-        progress = self.step / (self.train.steps - 1)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
-            terms = stepper.loss(self.net, part, progress, SampleRng(part.seed, part.step, part.sample_ids))
+        with self._autocast():
+            terms = stepper.loss(self.net, part, self._progress, SampleRng(part.seed, part.step, part.sample_ids))
         loss = terms.per_sample.sum() / self.train.batch_size
         stepper.backward(loss)
         weight = len(part) / self.train.batch_size
         for log, value in {"loss": loss.detach(), **{k: v * weight for k, v in terms.logs.items()}}.items():
             name = f"{stepper.prefix}{log}"
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+
+    @property
+    def _progress(self) -> float:
+        return self.step / (self.train.steps - 1)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16")
 
     def _add_up(self) -> None:
         """Gather the running sums of all workers in the first one."""

@@ -1,7 +1,8 @@
 """Weights from anywhere: released checkpoints in their own formats and key names become ours, or a one-line refusal.
 
 Our keys are those of the official releases, so only other people's names need a map: BasicSR's for EDSR and RCAN
-(https://github.com/XPixelGroup/BasicSR, commit 8d56e3a) and the two older ones of https://github.com/xinntao/ESRGAN.
+(https://github.com/XPixelGroup/BasicSR, commit 8d56e3a), the two older ones of https://github.com/xinntao/ESRGAN, and
+diffusers' of networks that are a part of ours here.
 """
 
 from __future__ import annotations
@@ -109,7 +110,11 @@ _IDM = Naming(
         r"imnet(\.\w+)*",
     ),
 )
+_UNET = Naming(mark="conv_in.weight", layers={r"(.+)": r"unet.\1"})
+_ADAPTER = Naming(mark="conv_in.weight", layers={r"(.+)": r"control.\1"})
 NAMINGS: dict[str, tuple[Naming, ...]] = {
+    "latent_unet": (_UNET,),
+    "ccsr": (_ADAPTER,),
     "idm": (_IDM,),
     "edsr_baseline": (_BASICSR_EDSR,),
     "edsr": (_BASICSR_EDSR,),
@@ -233,6 +238,8 @@ def warm_start(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
 def initialise(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
     """Start a network from weights of its own kind: all of them where they fit, `warm_start` where the scale differs.
 
+    They may lack what the network has from elsewhere (`Network.begun`).
+
     Args:
         net: changed in place.
         state: tensors under our keys, as `read` gives them.
@@ -243,7 +250,7 @@ def initialise(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
     wanted = net.state_dict()
     missing = tuple(key for key in wanted if key not in state)
     fits = all(key in wanted and wanted[key].shape == value.shape for key, value in state.items())
-    if not fits or any(not key.startswith(_MEAN_SHIFTS) for key in missing):
+    if not fits or any(not key.startswith((*_MEAN_SHIFTS, *net.begun)) for key in missing):
         return warm_start(net, state)
     net.load_state_dict(wanted | dict(state))
     return WarmStart(taken=tuple(state), left=missing)

@@ -20,11 +20,13 @@ class Denoiser(Network):
 
     Attributes:
         process: the noise that its weights were trained on; it belongs to them, in files too.
+        reduction: a picture's sides over a state's; they must be whole.
         discrete: it is told the step, and not γ: training then draws the γ of steps alone, and none between them.
         checkpointing: trade time for memory in training: activations are computed again on the way back.
     """
 
     process: AnyProcess = ProcessParams()
+    reduction: int = 1
     discrete: bool = False
     checkpointing: bool = False
 
@@ -57,9 +59,25 @@ class Denoiser(Network):
         """The clean state of a picture in [0, 1]."""
         return 2 * picture_BCHW - 1
 
+    def enlarged(self, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """The clean state of LR in [0, 1] enlarged to `size`: of networks whose state is a latent.
+
+        Raises:
+            ValueError: another network.
+        """
+        raise ValueError(f"{type(self).__name__} has no latents")
+
+    def condition_of(self, latent_lr_BCHW: Tensor) -> Tensor:
+        """What `encode` gives of an LR whose `enlarged` is there already; of networks whose `latents` are not None."""
+        return latent_lr_BCHW
+
     def check_part(self, name: str) -> None:
         """Raise an InputError where the file of a frozen part that it stands on cannot be used."""
 
     def decode(self, state_BCHW: Tensor) -> Tensor:
         """The picture of a clean state, about [0, 1] and not clamped."""
         return (state_BCHW + 1) / 2
+
+    def reconstruct(self, picture_BCHW: Tensor) -> Tensor:
+        """What its autoencoder makes of a picture: as good as one that is drawn can be expected to get."""
+        return self.decode(self.state(picture_BCHW))

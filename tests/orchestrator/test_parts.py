@@ -42,7 +42,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 BASE: dict[str, Any] = {
     "name": "s", "scales": [4], "objectives": ["ddpm"], "process": {"T": 30, "beta_end": 0.5, "kept": 6},
-    "train": {"steps": 4, "batch_size": 2, "patch": 8, "validate_every": 2},
+    "train": {"steps": 4, "batch_size": 2, "patch": 8, "validate_every": 2, "stored_latents": False},
     "validation": {"images": 1, "crop": 16, "steps": 3},
     "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}},
 }  # fmt: skip

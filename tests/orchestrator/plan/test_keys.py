@@ -37,6 +37,7 @@ NOT_KEYS = {
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
     "ShiftParams",  # of the loss resshift, and what it leaves in a trial
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
+    "AutoencoderHyper",
     "_Drawn",  # likewise
 }  # fmt: skip
 
