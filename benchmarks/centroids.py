@@ -24,7 +24,7 @@ from orchestrator.plan.config import TeacherConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import STORES
-from orchestrator.training import centroids
+from orchestrator.training import centroids, products
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.operators import to_float
 
@@ -64,7 +64,7 @@ def main() -> None:
             tile_overlap=teacher.tile_overlap,
             device="cpu",
         )
-        parts = centroids.parts_of(store)
+        parts = products.parts_of(store)
         inputs = [to_float(lr) for lr in store._table(store.manifest.tables("train")[1]).images]
 
         @torch.no_grad()
@@ -74,11 +74,11 @@ def main() -> None:
 
         def ours() -> None:
             for part in parts:
-                centroids.make_centroids(job, part)
+                products.make_part(job, part)
 
         seconds = interleaved({"bare": bare, "ours": ours}, rounds)
         began = time.perf_counter()
-        centroids.join(job, access, store, parts)
+        products.join(job, access, store, parts)
         joined = time.perf_counter() - began
     rates = [f"{count / statistics.median(seconds[who]):.2f}" for who in ("bare", "ours")]
     what = f"{MODEL} x{SCALE}, {count} images of {side}x{side}"

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from eval.benchmarks import Benchmark
 from eval.metrics import distribution
@@ -29,6 +30,7 @@ from eval.metrics.scorer import CONSTANT, Scorer
 from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
 from sr_models.command import say
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import pixels_sha256
@@ -147,6 +149,23 @@ def sample(
         out = super_resolve(model, lr_BCHW, seeds=(own,), options=options)
         _finish(device)
         yield Sampled(out=out, seconds=time.perf_counter() - start, deterministic=deterministic)
+
+
+@torch.no_grad()
+def reconstruct(net: Denoiser, hr: np.ndarray, device: str) -> Sampled:
+    """HR through the latent space that a network works in, and back; its last rows and columns fill its last cells.
+
+    Args:
+        net: its frozen parts alone are used: it may be on the meta device.
+        hr: (H, W, 3) uint8.
+    """
+    height, width, _ = hr.shape
+    more = (0, -width % net.reduction, 0, -height % net.reduction)
+    start = time.perf_counter()
+    made = net.reconstruct(functional.pad(to_float(hr).to(device), more, mode="replicate"))
+    _finish(made.device)
+    out = Output(sr=made[:, :, :height, :width].float().clamp(0, 1))
+    return Sampled(out=out, seconds=time.perf_counter() - start, deterministic=True)
 
 
 def noisy(lr: np.ndarray, sigma: float, seed: int) -> np.ndarray:

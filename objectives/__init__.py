@@ -1,7 +1,8 @@
 """How to train a network: named objectives, their parts, and which parts may be combined.
 
 Sources: ECO (https://arxiv.org/abs/2312.17526), He & Cheng (https://arxiv.org/abs/2201.10084), DREAM
-(https://arxiv.org/abs/2312.00210), CCSR (https://arxiv.org/abs/2401.00877). Only tables and validation live here,
+(https://arxiv.org/abs/2312.00210), CCSR (https://arxiv.org/abs/2401.00877), ResShift
+(https://arxiv.org/abs/2307.12348). Only tables and validation live here,
 without torch; `objectives.compose` turns a spec into training steps, `objectives.diffusion` one that has timesteps.
 """
 
@@ -25,6 +26,7 @@ from objectives.losses import (
     Need,
     NoLoss,
     Reconstruction,
+    ResidualShift,
     SampledSigma,
 )
 from objectives.spec import (
@@ -75,6 +77,7 @@ LOSSES: dict[str, type[LossParams]] = {
     "min_snr": MinSNR,
     "reconstruction": Reconstruction,
     "ccsr_decoder": CCSRDecoder,
+    "resshift": ResidualShift,
 }
 
 TIMESTEPS: dict[str, type[Timesteps]] = {"uniform": Uniform, "range": Range}
@@ -103,6 +106,7 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "drm": ObjectiveSpec(target=HR(), loss=DRM(), timesteps=Uniform()),
     "dream": ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Uniform()),
     "min_snr": ObjectiveSpec(target=HR(), loss=MinSNR(), timesteps=Uniform()),
+    "resshift": ObjectiveSpec(target=HR(), loss=ResidualShift(), timesteps=Uniform()),
     "nutl": ObjectiveSpec(target=HR(), loss=DDPM(), timesteps=Range(terminal=Terminal())),
     "dream+nutl": ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Range(terminal=Terminal())),
     "reconstruction": ObjectiveSpec(target=HR(), loss=Reconstruction()),
@@ -130,6 +134,7 @@ DESCRIPTIONS: dict[str, str] = {
     "drm": "that guess made noisy again, as sampling meets it, and corrected (DREAM Eq. 11)",
     "dream": "drm, most where there is most noise (DREAM Alg. 3)",
     "min_snr": "ddpm, where low noise counts no more than a signal-to-noise ratio of gamma (Min-SNR)",
+    "resshift": "the guess of the clean latent from one on its way to LR's, in few steps (ResShift)",
     "nutl": "ddpm up to t_max, and a jump from pure noise to there (CCSR Eq. 3)",
     "dream+nutl": "dream up to t_max, and nutl's jump (in neither paper)",
     "reconstruction": "L1 of the HR image from its own latent, which is kept in bounds: trains autoencoders",
@@ -161,8 +166,9 @@ LEGAL: tuple[LegalRow, ...] = (
         for target in ("hr", "noise_free", "mixup")
         for loss, cls in LOSSES.items()
         for steps in TIMESTEPS
-        if cls.family == "diffusion" and not cls.needs
+        if cls.family == "diffusion" and not cls.needs and cls is not ResidualShift
     ),
+    LegalRow("diffusion", "hr", "resshift", "uniform", TARGETS["hr"].needs),
     LegalRow("diffusion", "hr", "ccsr_decoder", "range", LOSSES["ccsr_decoder"].needs),
     LegalRow("autoencoder", "hr", "reconstruction", None, TARGETS["hr"].needs),
 )

@@ -45,7 +45,21 @@ class Rectified(NamedTuple):
     eps: Tensor
 
 
-class DiffusionObjective(Objective):
+class StateObjective(Objective):
+    """What objectives share that train networks which are `Denoiser`s."""
+
+    def states(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Tensor, Tensor]:
+        """The network's condition, and the clean state of the target's y."""
+        assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
+        if batch.latent is not None and batch.latent_lr is not None:
+            assert self.spec.target.kind == "hr" and self.lr_noise is None, "latents are of the pictures as they are"
+            return model.condition_of(batch.latent_lr), batch.latent
+        [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
+        x = self.noisy(term.x, rng, 0)
+        return model.encode(x, (term.y.shape[2], term.y.shape[3])), model.state(term.y)
+
+
+class DiffusionObjective(StateObjective):
     """The training steps that a spec with timesteps describes, for networks that are `Denoiser`s.
 
     Args:
@@ -98,14 +112,7 @@ class DiffusionObjective(Objective):
 
     def seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
         """The network with its condition, the same without gradient and in evaluation mode, and the clean state."""
-        assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
-        if batch.latent is not None and batch.latent_lr is not None:
-            assert self.spec.target.kind == "hr" and self.lr_noise is None, "latents are of the pictures as they are"
-            condition, x0 = model.condition_of(batch.latent_lr), batch.latent
-        else:
-            [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
-            x = self.noisy(term.x, rng, 0)
-            condition, x0 = model.encode(x, (term.y.shape[2], term.y.shape[3])), model.state(term.y)
+        condition, x0 = self.states(model, batch, progress, rng)
 
         def first_guess(state: Tensor, level: Level) -> Tensor:
             with torch.no_grad(), eval_mode(model):

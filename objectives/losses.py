@@ -2,7 +2,8 @@
 
 Of regression: plain ones and those of He & Cheng 2022 (https://arxiv.org/abs/2201.10084), on images in [0, 1]. Of
 diffusion: DDPM (https://arxiv.org/abs/2006.11239) as SR3 trains (https://arxiv.org/abs/2104.07636), DRM and DREAM
-(https://arxiv.org/abs/2312.00210), Min-SNR (https://arxiv.org/abs/2303.09556); whether a network guesses the noise in a
+(https://arxiv.org/abs/2312.00210), Min-SNR (https://arxiv.org/abs/2303.09556), ResShift
+(https://arxiv.org/abs/2307.12348); whether a network guesses the noise in a
 state, the picture or v, is the noise process's word (`prediction`). No torch.
 
 `needs`, what a run must supply, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr" (that SR downscaled
@@ -16,6 +17,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from sr_models.hyper.process import ShiftParams
 from sr_models.params import Params, SearchRange, searchable
 
 Family = Literal["regression", "diffusion", "autoencoder"]
@@ -191,6 +193,16 @@ class MinSNR(DiffusionLoss):
     gamma: float = searchable(
         5.0, SearchRange(low=1.0, high=20.0, log=True), "largest signal-to-noise ratio that weighs, > 0", gt=0, le=1e6
     )
+
+
+class ResidualShift(ShiftParams, LossParams):
+    """The guess of the clean state in one between it and LR's, under a process of few steps, mean squared (ResShift).
+
+    For networks whose condition is the clean state of enlarged LR; `process` has no say in it.
+    """
+
+    kind: Literal["resshift"] = "resshift"
+    family: ClassVar[Family] = "diffusion"
 
 
 class CCSRDecoder(AdversarialBranch):

@@ -29,10 +29,12 @@ from objectives.losses import (
     Need,
     NoLoss,
     Reconstruction,
+    ResidualShift,
     SampledSigma,
 )
 from objectives.timesteps import Range, Uniform
 from sr_models.errors import InputError
+from sr_models.hyper.process import ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
@@ -190,8 +192,10 @@ class SigmaBranch(Params):
 # ---- the objective -------------------------------------------------------------------------------------------------
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
-_OfPictures = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | Reconstruction
-Loss = _OfPictures | DDPM | DRM | DREAM | MinSNR | CCSRDecoder
+Loss = (
+    L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | Reconstruction
+    | DDPM | DRM | DREAM | MinSNR | ResidualShift | CCSRDecoder
+)  # fmt: skip
 Steps = Uniform | Range
 
 
@@ -222,6 +226,12 @@ class ObjectiveSpec(Params):
         return self
 
     @model_validator(mode="after")
+    def _shift_without_jump(self) -> ObjectiveSpec:
+        if self.shifting is not None and self.timesteps is not None and self.timesteps.terminal is not None:
+            raise ValueError(f"loss {self.loss.kind} starts from LR and not from noise; leave timesteps.terminal out")
+        return self
+
+    @model_validator(mode="after")
     def _branch_that_counts(self) -> ObjectiveSpec:
         if self.sigma and not self.loss.auxiliary:
             plain = SigmaBranch(width=self.sigma.width)
@@ -236,6 +246,26 @@ class ObjectiveSpec(Params):
     def needs(self) -> frozenset[Need]:
         """What a run must supply: a subset of {"mu", "mu_lr", "partner", "sigma"}."""
         return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
+
+    @property
+    def shifting(self) -> ShiftParams | None:
+        """The process that is the loss's own, which moves states towards LR's; None: that of the network, or none."""
+        if not isinstance(self.loss, ResidualShift):
+            return None
+        return ShiftParams(**{name: getattr(self.loss, name) for name in ShiftParams.model_fields})
+
+    @property
+    def takes_process(self) -> bool:
+        """Whether it trains under a noise process that the config chooses."""
+        return self.timesteps is not None and self.shifting is None
+
+    def sampled(self, asked: Sampling) -> Sampling | None:
+        """How a network that it has trained is sampled, where `asked` is what all are; None: it draws nothing."""
+        if self.timesteps is None:
+            return None
+        if self.shifting is not None:
+            return Sampling(sampler="resshift", canvas=asked.canvas, colour_fix=asked.colour_fix)
+        return self.timesteps.sampled(asked)
 
     @property
     def seats(self) -> dict[str, Params]:

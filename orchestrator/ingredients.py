@@ -6,7 +6,8 @@ when these have their winners.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,8 +20,8 @@ from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run.records import exported, write_plan
 from orchestrator.session import Session
-from orchestrator.training import teachers
-from orchestrator.training.centroids import Room
+from orchestrator.training import latents, products, teachers
+from orchestrator.training.products import Room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,16 +140,9 @@ def path_of(
 
 def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
     """Scale -> name of the teacher's centroids, which are then in the scale's store."""
-    resources, config, found = session.config.resources, session.config, dict(ingredients.teachers)
+    config, found = session.config, dict(ingredients.teachers)
     if not session.plan.teacher_scales:
         return found
-
-    def room() -> teachers.Room:
-        cluster, alone = session.cluster.resources, resources
-        if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
-            cores = capacity.cores_of_largest(cluster, resources.cpus_per_worker, resources.gpus_per_worker)
-            alone = resources.model_copy(update={"cpus_per_worker": cores})
-        return Room(alone, max((node.memory for node in cluster.nodes), default=0))
 
     for scale in session.plan.teacher_scales:
         assert config.teacher is not None  # the plan refuses objectives that need one otherwise
@@ -157,9 +151,34 @@ def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
             continue
         given = path_of(session, weights, "teacher.weights", scale, ingredients.sources) if weights else None
         found[scale] = teachers.teach(
-            session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], room, session.device, given
+            session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], lambda: room_of(session),
+            session.device, given,
         )  # fmt: skip
     return found
+
+
+def room_of(session: Session) -> Room:
+    """What a trial that is alone on the cluster, or a product of the training images, may hold; joins the cluster."""
+    cluster, resources = session.cluster.resources, session.config.resources
+    if resources.workers_per_trial == 1:  # alone on the cluster, so all cores of the largest node are its
+        cores = capacity.cores_of_largest(cluster, resources.cpus_per_worker, resources.gpus_per_worker)
+        resources = resources.model_copy(update={"cpus_per_worker": cores})
+    return Room(resources, max((node.memory for node in cluster.nodes), default=0))
+
+
+def bring_latents(session: Session, ingredients: Ingredients, combinations: Sequence[Combination]) -> None:
+    """Have in the stores the latents that trials of these combinations, of which all is known, are trained on."""
+    trials = {}
+    for one in combinations:
+        trial = ingredients.trial(session.plan, one, {}, session.config.seed)
+        if trial.latents is not None:
+            trials[trial.latents, trial.data_hash] = trial
+    for (name, data_hash), trial in trials.items():
+        job = latents.Job(
+            access=session.home.access.for_workers(), name=name, data_hash=data_hash, device=session.device,
+            model=trial.model, scale=trial.scale, hyper=json.dumps(trial.hyper, sort_keys=True),
+        )  # fmt: skip
+        products.bring(job, session.home.access, lambda: room_of(session), f"latents x{trial.scale}")
 
 
 def record(session: Session, ingredients: Ingredients) -> None:

@@ -21,7 +21,15 @@ from cluster.secrets import shown
 from orchestrator import backbones
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
-from orchestrator.ingredients import Ingredients, check_starts, find_trials, path_of, prepare, record
+from orchestrator.ingredients import (
+    Ingredients,
+    bring_latents,
+    check_starts,
+    find_trials,
+    path_of,
+    prepare,
+    record,
+)
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.plan.plan import Combination, higher_is_better
@@ -64,6 +72,7 @@ def run(session: Session) -> list[str]:
         if not ready:
             continue
         check_pictures(session, stores, [one for one in ready if one.parts], ingredients.parts)
+        bring_latents(session, ingredients, ready)
         part = replace(session, plan=session.plan.part(ready))
         studies = search(part, ingredients)
         unscored += finish_winners(part, ingredients, studies)

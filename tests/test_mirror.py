@@ -39,6 +39,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/probe/trials.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/probe/uncertainty.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/probe/work.py": "tests/orchestrator/probe/test_main.py",
+    "orchestrator/training/products.py": "tests/orchestrator/training/test_centroids.py",
     "orchestrator/training/teachers.py": "tests/orchestrator/test_ingredients.py",
     "orchestrator/training/validation.py": "tests/orchestrator/training/test_loop.py",
     "sr_models/checkpoints/tensors.py": "tests/sr_models/checkpoints/test_published.py",

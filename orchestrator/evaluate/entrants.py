@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 import sr_models
 from eval.benchmarks import Benchmark
 from eval.protocol import get_protocol
-from eval.rows import Identity, Subject
+from eval.rows import CEILING, Identity, Subject
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
 from orchestrator.plan.evaluation import EvaluationConfig
@@ -28,13 +28,13 @@ from orchestrator.run.driver import Home
 from orchestrator.run.folder import SNAPSHOTS, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord, WinnerRecord, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess
 from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
@@ -53,7 +53,7 @@ class Entrant:
     weights_sha256: str | None
     hyper: str
     sigma: str = ""
-    process: ProcessParams | None = None
+    process: AnyProcess | None = None
     """The noise of a diffusion network."""
     sampled: Callable[[EvaluationConfig], Sampling | None] = lambda _: None
     """How such a one is sampled, where an evaluation says how they all are."""
@@ -82,8 +82,35 @@ def bicubic(scale: float) -> Entrant:
     return Entrant(identity=who, checkpoint=None, weights_sha256=None, hyper=hyper)
 
 
+def ceilings(run: RunDir, plan: Plan, found: Mapping[str, WinnerRecord]) -> Iterator[Entrant]:
+    """What each autoencoder makes of HR itself, of those that a winner's network that gives SR works in.
+
+    Args:
+        found: combination -> its winner.
+    """
+    seen: set[tuple[str, int, object]] = set()
+    for one in [each for each in plan.combinations if each.gives_sr and "autoencoder" in each.parts]:
+        for fingerprint in found[one.id].fingerprints if one.id in found else ():
+            if not (run.trial(fingerprint) / TRIAL).exists():
+                continue
+            config = TrialRecord.read(run.trial(fingerprint) / TRIAL).trial_config()
+            sha256 = sr_models.part_hashes(config.model, config.hyper)["autoencoder"]
+            latents = sr_models.spec(config.model).hyper.parse(config.hyper, config.model).latents
+            if (which := (sha256, one.scale, latents)) in seen:
+                continue
+            seen.add(which)
+            weights = one.parts["autoencoder"]
+            label, objective = weights.name.split("/")[1:] if weights.kind == "from" else (sha256[:8], "-")
+            who = Identity(
+                f"x{one.scale}/{CEILING} of {label}/{objective}", f"{CEILING} of {label}", objective, "-", "-",
+                one.scale, "", -1, CEILING, config.model,
+            )  # fmt: skip
+            hyper = json.dumps(config.hyper, sort_keys=True)
+            yield Entrant(identity=who, checkpoint=None, weights_sha256=f"{sha256}:{CEILING}", hyper=hyper)
+
+
 def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
-    """Bicubic at each scale of a test set; each winner's every finished seed, raw and averaged, if it gives SR.
+    """Bicubic at each scale of a test set; ceilings; every finished seed, raw and averaged, of winners that give SR.
 
     Raises:
         InputError: there are no winners yet.
@@ -92,6 +119,7 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
         raise InputError(f"{run.path} has no winners yet; name trials with --trial")
     found = read_winners(run.winners)
     yield from map(bicubic, plan.config.scored_scales)
+    yield from ceilings(run, plan, found)
     for combination in [each for each in plan.combinations if each.gives_sr]:
         for fingerprint in found[combination.id].fingerprints if combination.id in found else ():
             folder = run.trial(fingerprint)

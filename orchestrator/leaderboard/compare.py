@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.protocol import METRICS, STABILITY, get_metric
-from eval.rows import SET, read_rows
+from eval.rows import CEILING, SET, read_rows
 from orchestrator.leaderboard import drawn
 from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Training, Value
 from orchestrator.leaderboard.cost import trainings
@@ -32,6 +32,11 @@ from sr_models.errors import InputError
 
 _SEARCH_COUNTED = (
     "run of an earlier version: the search's best run counts as the first seed, which favours rows that were searched"
+)
+
+_LIMIT = (
+    "the test images' HR through that autoencoder and back, scored as SR is; what is drawn in its latent space can be "
+    "expected to get no nearer; neither ranked nor ever the best"
 )
 
 # ---- reading a run folder
@@ -186,8 +191,11 @@ def _board(
     counts = {column: entry.images[column] for entry in entries for column in entry.cells}
     missing = {column: (n, sizes[column[0]]) for column, n in counts.items() if n < sizes[column[0]]}
     columns = sorted(counts, key=lambda column: (column in missing, column))
-    lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
+    scored = [entry for entry in entries if entry.weights != CEILING]
+    lead = _leading_columns([c for c in columns if c not in missing] or columns, scored, metrics[0])
     notes = [*drawn.note(scores), *_notes(asked, scores)]
+    if limits := sorted(entry.title for entry in entries if entry.weights == CEILING):
+        notes.append(f"{', '.join(limits)}: {_LIMIT}")
     board = Board(
         scale, protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline, steering,
         trained_scale=trained_scale or None,
@@ -322,14 +330,14 @@ def peers(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def by_mean(entries: Sequence[Entry], value: Callable[[Entry], Value | None], metric: str) -> list[Entry]:
-    """Best mean first; after all others those that lack a seed, then those without a value."""
+    """Best mean first; after all others those that lack a seed, then those without a value, then ceilings."""
     sign = -1 if get_metric(metric).higher_is_better else 1
     seeds = max((s.seeds for e in entries if (v := value(e)) and (s := v.standing)), default=0)
 
-    def key(entry: Entry) -> tuple[bool, bool, float, str]:
+    def key(entry: Entry) -> tuple[bool, bool, bool, float, str]:
         found = value(entry)
         fewer = bool(found and found.standing and found.standing.seeds < seeds)
-        return found is None, fewer, sign * found.mean if found else 0.0, entry.id
+        return entry.weights == CEILING, found is None, fewer, sign * found.mean if found else 0.0, entry.id
 
     return sorted(entries, key=key)
 

@@ -12,7 +12,7 @@ from objectives.losses import DREAM, DRM
 from orchestrator.plan.plan import TEACHER_OBJECTIVE, Combination, Plan, sampling, teacher_train
 from orchestrator.plan.space import STEPS
 from orchestrator.plan.trial import Measured, TrainConfig
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.hyper.sampling import Sampling
 
 CPU_FLOPS = 100e9
@@ -62,7 +62,7 @@ def picture_flops(combination: Combination, side: int) -> float:
     return 2 * macs * (side / combination.scale) ** 2
 
 
-def calls(drawn: Sampling, process: ProcessParams) -> int:
+def calls(drawn: Sampling, process: AnyProcess) -> int:
     """Passes that a picture is drawn in."""
     steps = drawn.steps or process.steps
     if drawn.t_max is None or drawn.t_min is None:

@@ -20,10 +20,11 @@ from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown, varied
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.trial import TrainConfig, TrialConfig, latents_of
 from orchestrator.plan.weights import FORMS, PARTS, Weights
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.base import NetworkHyper
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.hyper.sampling import SOLVERS, Sampling, check_solvers
 from sr_models.params import nearest
 
@@ -54,7 +55,7 @@ class Combination:
     """Where its network starts; None: from scratch."""
     teacher: Weights | None = None
     """Where its teacher's weights come from; None: it needs no teacher, or one that the sweep trains first."""
-    process: ProcessParams | None = None
+    process: AnyProcess | None = None
     """The noise of a diffusion network; None of others."""
     steps: int | None = None
     """That its pictures are drawn in, where its point of the grid says so."""
@@ -64,7 +65,8 @@ class Combination:
     @property
     def setting(self) -> Setting:
         """Where its hyperparameters stand, without a search."""
-        return Setting(self.spec, self.train, self.process, self.steps)
+        process = self.process if isinstance(self.process, ProcessParams) else None
+        return Setting(self.spec, self.train, process, self.steps)
 
     def takes(self, source: BenchmarkSource) -> bool:
         """Whether it is scored on a test set: on one of its own scale, and on any if its weights know nothing of it."""
@@ -184,10 +186,11 @@ class Plan:
         spec, train = now.spec, now.train
         if seed == self.config.seed:  # the search's, whose trials are many and not scored
             train = train.model_copy(update={"snapshots": ()})
+        hyper = combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()}
         return TrialConfig(
             model=combination.network,
             scale=combination.scale,
-            hyper=combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()},
+            hyper=hyper,
             objective=spec,
             train=train,
             seed=seed,
@@ -196,9 +199,10 @@ class Plan:
             data_hash=data_hash,
             teacher=teacher if "mu" in spec.needs else None,
             init=init,
+            latents=latents_of(combination.network, hyper, spec, train),
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
-            process=now.process,
+            process=now.process or spec.shifting,
             sampling=sampling(spec, self.config.evaluation, now.steps or self.config.validation.steps),
             measured=self.config.validation.measured,
         )
@@ -250,7 +254,8 @@ def make_plan(config: SweepConfig) -> Plan:
     for scale in config.scales:
         for label in config.models:
             network, given, _ = config.network(label)
-            hyper = sr_models.check(network, scale, given).model_dump()
+            values = sr_models.check(network, scale, given)
+            hyper = values.model_dump()
             if not sr_models.spec(network).trainable:
                 continue
             if "process" in config.models[label] and sr_models.spec(network).family != "diffusion":
@@ -266,6 +271,7 @@ def make_plan(config: SweepConfig) -> Plan:
                     tuned = bool(hyper.get("tuned_decoder"))
                     check_legal(spec, sr_models.spec(network).family, tuned_decoder=tuned)
                     _check_degradation(spec, scale)
+                    _check_shifting(spec, network, values)
                 except InputError as error:
                     skipped.append((f"x{scale}/{label}/{name}", str(error)))
                     continue
@@ -315,10 +321,8 @@ def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | Non
 
     None: from a regression network, which gives them.
     """
-    if spec.timesteps is None:
-        return None
     asked = evaluation.sampling or Sampling()
-    return spec.timesteps.sampled(asked if steps is None else asked.model_copy(update={"steps": steps}))
+    return spec.sampled(asked if steps is None else asked.model_copy(update={"steps": steps}))
 
 
 def refuse_drawn(network: str) -> None:
@@ -343,6 +347,15 @@ def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:
         )
 
 
+def _check_shifting(spec: ObjectiveSpec, network: str, hyper: NetworkHyper) -> None:
+    """Raises InputError: residual shifting of a network that does not have the clean state of LR for a condition."""
+    if spec.shifting is not None and not hyper.shifts:
+        raise InputError(
+            f"objective: loss {spec.loss.kind!r} moves from LR's latent to HR's, and {network} is not given it "
+            "(resshift with condition latent is)"
+        )
+
+
 def _combination(
     config: SweepConfig,
     label: str,
@@ -360,19 +373,21 @@ def _combination(
     network, _, train = config.network(label)
     where = f"objectives.{objective}"
     spec = config.objective(objective)
-    now = apply(Setting(spec, train, config.process_of(label) if spec.timesteps else None), point, where)
+    now = apply(Setting(spec, train, config.process_of(label) if spec.takes_process else None), point, where)
     now = replace(now, train=now.train.at(scale, f"x{scale}/{label}/{objective}: train"))
     spec, train, found = now.spec, now.train, axes(what.search, now, where)
     trials = trials_of(found, config)
     teacher = config.teacher.at(scale) if config.teacher is not None and "mu" in spec.needs else None
     made = Combination(
         label, objective, scale, network, hyper, point, train, spec, found, trials, config.init(label, scale), teacher,
-        now.process, now.steps, config.parts(label, scale),
+        now.process or spec.shifting, now.steps, config.parts(label, scale),
     )  # fmt: skip
     if now.process is not None:
         for corner in corners(now, found, where):
             assert corner.process is not None
             _check_sampling(config, made, corner.process)
+    elif made.process is not None:
+        _check_tiles(config, made)
     elif trials and any(plain_metric(name) == "l_std" for name in config.search.metrics):
         raise InputError(f"search.metric: l_std cannot steer {made.id}, which gives one picture and draws none")
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:

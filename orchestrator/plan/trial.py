@@ -17,7 +17,7 @@ from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.hyper.degradation import AnyDegradation, cut_side
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
@@ -48,6 +48,9 @@ SIGMA_NUMERICS_VERSION = 2
 NOISY_NUMERICS_VERSION = 3
 """The same of objectives whose loss draws noise, which is drawn by torch on the trial's device since 3."""
 
+LATENTS_VERSION = 1
+"""Raised when stored latents become others: how pictures are cut, tiled (`sr_models.diffusion.tiled`) and flipped."""
+
 TILE_OVERLAP = 32
 """As in `sr_models.inference.super_resolve.Options`, which is behind torch."""
 
@@ -74,6 +77,19 @@ def numerics_version(spec: ObjectiveSpec) -> int:
     if spec.loss.noisy:
         return NOISY_NUMERICS_VERSION
     return SIGMA_NUMERICS_VERSION if spec.sigma else NUMERICS_VERSION
+
+
+def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train: TrainConfig) -> str | None:
+    """Names the latents in the store that a trial is trained on; None: it encodes its pictures in each step, if at all.
+
+    That is what it does where a step changes pictures before they are encoded.
+    """
+    found = sr_models.spec(model).hyper.parse(hyper, f"model {model!r}").latents
+    autoencoder = sr_models.part_hashes(model, hyper).get("autoencoder")
+    changed = train.degradation is not None or train.lr_noise is not None or spec.target.kind != "hr"
+    if found is None or autoencoder is None or changed or not train.stored_latents:
+        return None
+    return digest([LATENTS_VERSION, autoencoder, *found.about])
 
 
 class GroupConfig(Params):
@@ -177,6 +193,12 @@ class TrainConfig(Params):
         description="LR is made anew from HR in each step, by the set of this name (realesrgan, ccsr, bsrgan, "
         "bsrgan_plus, additive) or {set: NAME, KEY: ...}, see train.degradation.KEY; null: the store's LR; validations "
         "are without",
+    )
+    stored_latents: bool = Field(
+        default=True,
+        exclude_if=lambda stored: stored,
+        description="networks of a latent space are trained on latents that are made once, of whole pictures and of "
+        "these flipped left to right; false: each step encodes its patches, which are turned in all ways",
     )
     validate_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
@@ -313,9 +335,14 @@ class TrialConfig(Params):
         default=None, description="name of the teacher's centroids (`TeacherConfig.centroids`), where mu is needed"
     )
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
+    latents: str | None = Field(
+        default=None,
+        exclude_if=lambda latents: latents is None,
+        description="name of the latents in the store that it is trained on (`latents_of`)",
+    )
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
-    process: ProcessParams | None = Field(
+    process: AnyProcess | None = Field(
         default=None, exclude_if=lambda process: process is None, description="the noise, of a diffusion network"
     )
     sampling: Sampling | None = Field(
@@ -341,8 +368,12 @@ class TrialConfig(Params):
             if (getattr(self, name) is not None) != noisy:
                 has = "needs" if noisy else "has no"
                 raise ValueError(f"loss {self.objective.loss.kind} {has} {name} (got {getattr(self, name)!r})")
-        if self.process is not None:
+        if isinstance(self.process, ProcessParams):
             check_process(self.objective, self.process, "process")
+        if self.process is not None and self.objective.shifting not in (None, self.process):
+            raise ValueError(f"loss {self.objective.loss.kind} has a process of its own (got {self.process!r})")
+        if isinstance(self.process, ShiftParams) and self.objective.shifting is None:
+            raise ValueError(f"loss {self.objective.loss.kind} needs a noise process (got {self.process!r})")
         return self
 
     @property

@@ -146,7 +146,9 @@ class Task:
 
 
 def tasks(kind: str, looked: Looked, metrics: Sequence[str], change: Callable[[Protocol], Protocol]) -> list[Task]:
-    """Each trial that has a noise process on each test image; a line says which metrics are not computed.
+    """Each trial that has a noise process and gives SR on each test image; a line says which metrics are not computed.
+
+    Those of residual shifting are left out: their states are no picture with noise.
 
     Args:
         change: makes of a run's protocol the one that is scored by.
@@ -158,7 +160,7 @@ def tasks(kind: str, looked: Looked, metrics: Sequence[str], change: Callable[[P
     scorers: dict[tuple[str, int, str], Scorer] = {}
     for subject in looked.subjects:
         process, plan = subject.config.process, subject.probed.plan
-        if process is None:
+        if not isinstance(process, ProcessParams) or not subject.config.gives_sr:
             continue
         weights = subject.weights(asked.weights)[-1]
         for (_, scale), bench in subject.probed.inputs.benchmarks.items():

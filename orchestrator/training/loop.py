@@ -264,6 +264,7 @@ class _Trial:
             teacher=config.teacher,
             partner="partner" in config.objective.needs,
             degradation=train.degradation,
+            latents=config.latents,
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.device,

@@ -20,12 +20,14 @@ from objectives.compose import Objective
 from objectives.diffusion import DiffusionObjective
 from objectives.losses import CCSRDecoder
 from objectives.reconstruction import ReconstructionObjective
+from objectives.shifting import ShiftObjective
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrainConfig, TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.process import ProcessParams, ShiftParams
 from sr_models.inference.super_resolve import super_resolve
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma, without_head
@@ -72,12 +74,14 @@ def perceptual_of(config: TrialConfig, device: torch.device, weights_dir: Path |
 def build_objective(config: TrialConfig, perceptual: Perceptual | None = None) -> Objective:
     """What a trial's network is trained by."""
     if isinstance(config.objective.loss, CCSRDecoder):
-        assert config.process is not None, "TrialConfig sees to it"
+        assert isinstance(config.process, ProcessParams), "TrialConfig sees to it"
         return DecoderObjective(config.objective, config.train.lr_noise, config.process, perceptual)
     if config.objective.loss.family == "autoencoder":
         return ReconstructionObjective(config.objective)
     if config.process is None:
         return Objective(config.objective, config.train.lr_noise)
+    if isinstance(config.process, ShiftParams):
+        return ShiftObjective(config.objective, config.train.lr_noise)
     return DiffusionObjective(config.objective, config.train.lr_noise, config.process)
 
 

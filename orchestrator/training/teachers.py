@@ -19,9 +19,9 @@ from orchestrator.run.folder import SHARED, TRIALS
 from orchestrator.run.progress import bar, moves
 from orchestrator.run.records import TRIAL, TrialRecord, exported
 from orchestrator.run.roles import Roles
-from orchestrator.training import centroids
+from orchestrator.training import centroids, products
 from orchestrator.training import in_full as workers
-from orchestrator.training.centroids import Room
+from orchestrator.training.products import Room
 from sr_models.checkpoints import published
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.checkpoints.parts import packed
@@ -133,7 +133,7 @@ def teach(
         given: its weights; None: it is trained first.
 
     Raises:
-        InputError: weights that do not fit, a training that failed; as `centroids.bring`.
+        InputError: weights that do not fit, a training that failed; as `products.bring`.
     """
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
@@ -157,7 +157,7 @@ def teach(
         tile_overlap=teacher.tile_overlap,
         device=device,
     )
-    centroids.bring(job, home.access, room, f"centroids x{scale}")
+    products.bring(job, home.access, room, f"centroids x{scale}")
     return job.name
 
 

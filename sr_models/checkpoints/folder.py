@@ -23,7 +23,7 @@ from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hyper.base import SigmaHyper
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.params import Params
@@ -42,7 +42,7 @@ class CheckpointInfo(Params):
         exclude_if=lambda output: output == "sr",
         description="what it gives: SR, or the noise between HR and a teacher's SR",
     )
-    process: ProcessParams | None = Field(
+    process: AnyProcess | None = Field(
         default=None,
         exclude_if=lambda process: process is None,
         description="the noise process of a diffusion network, complete; none of others",

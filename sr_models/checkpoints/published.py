@@ -24,6 +24,7 @@ from sr_models.checkpoints.tensors import tensors
 from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.process import ProcessParams
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
 
@@ -167,6 +168,7 @@ def load_weights(
     if isinstance(net, Denoiser):
         recorded = recorded_process(state, f"weights {str(path)!r}")
         if recorded is None:
+            assert isinstance(net.process, ProcessParams)  # a network's own, before it is trained otherwise
             T, ends = net.process.T, f"{net.process.beta_start:g} to {net.process.beta_end:g}"
             say(f"weights {str(path)!r} hold no noise schedule (no betas); SR3's is assumed: T={T}, beta {ends}")
         net.process = recorded or net.process

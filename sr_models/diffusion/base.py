@@ -11,7 +11,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from sr_models.diffusion.process import Level
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.networks.base import Network
 
 
@@ -20,11 +20,13 @@ class Denoiser(Network):
 
     Attributes:
         process: the noise that its weights were trained on; it belongs to them, in files too.
+        reduction: a picture's sides over a state's; they must be whole.
         discrete: it is told the step, and not γ: training then draws the γ of steps alone, and none between them.
         checkpointing: trade time for memory in training: activations are computed again on the way back.
     """
 
-    process: ProcessParams = ProcessParams()
+    process: AnyProcess = ProcessParams()
+    reduction: int = 1
     discrete: bool = False
     checkpointing: bool = False
 
@@ -75,3 +77,7 @@ class Denoiser(Network):
     def decode(self, state_BCHW: Tensor) -> Tensor:
         """The picture of a clean state, about [0, 1] and not clamped."""
         return (state_BCHW + 1) / 2
+
+    def reconstruct(self, picture_BCHW: Tensor) -> Tensor:
+        """What its autoencoder makes of a picture: as good as one that is drawn can be expected to get."""
+        return self.decode(self.state(picture_BCHW))

@@ -247,6 +247,10 @@ class CCSR(LatentDenoiser):
         recompute(self.decoder, self.checkpointing)
         return self._picture(self.decoder, self.post_quant_conv, state_BCHW)
 
+    def reconstruct(self, picture_BCHW: Tensor) -> Tensor:
+        """By the frozen decoder, whatever is tuned."""
+        return super().decode(self.state(picture_BCHW))
+
     @property
     def last_layer(self) -> Tensor:
         """The weight of the tuned decoder's last convolution."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -11,6 +11,15 @@ from sr_models.params import Params
 
 MOST = 8192
 """Of any size of a network: channels stop at 256, VQ-f4 has so many codes, and more is a slip of the keyboard."""
+
+
+class Latents(NamedTuple):
+    """What latents a network is trained on, beside whose autoencoder's."""
+
+    reduction: int
+    """A picture's sides over a latent's."""
+    about: tuple[Any, ...]
+    """What tells them from others of the same autoencoder: how LR is enlarged, what they are multiplied by."""
 
 
 class NetworkHyper(Params):
@@ -46,12 +55,17 @@ class NetworkHyper(Params):
         return scale
 
     @property
-    def latents(self) -> tuple[Any, ...] | None:
-        """What names the latents that it is trained on, beside its autoencoder; None: it takes none that are stored.
+    def latents(self) -> Latents | None:
+        """The latents that it can be trained on, made before; None: it takes none.
 
         They are the network's `state` of a picture and `enlarged` of LR, and what it learns from LR is of these alone.
         """
         return None
+
+    @property
+    def shifts(self) -> bool:
+        """Whether its condition is the clean state of enlarged LR, which residual shifting starts from."""
+        return False
 
     @property
     def tile_exact(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from sr_models.errors import InputError
-from sr_models.hyper.base import NetworkHyper
+from sr_models.hyper.base import Latents, NetworkHyper
 
 REDUCTION, LATENT = 4, 3
 """Of ResShift's latent space: a picture's sides over a latent's, and channels."""
@@ -82,9 +82,14 @@ class ResShiftHyper(NetworkHyper):
         return multiple // math.gcd(multiple, scale)
 
     @property
-    def latents(self) -> tuple[Any, ...] | None:
-        """As in `NetworkHyper`: latents before quantisation, LR enlarged by torch's bicubic."""
-        return ("resshift",) if self.condition == "latent" else None
+    def latents(self) -> Latents | None:
+        """As in `NetworkHyper`: before quantisation."""
+        return Latents(REDUCTION, ("torch bicubic",)) if self.condition == "latent" else None
+
+    @property
+    def shifts(self) -> bool:
+        """As in `NetworkHyper`."""
+        return self.condition == "latent"
 
     @property
     def tile_exact(self) -> bool:
@@ -180,9 +185,9 @@ class LatentUNetHyper(NetworkHyper):
         return multiple // math.gcd(multiple, scale)
 
     @property
-    def latents(self) -> tuple[Any, ...] | None:
-        """As in `NetworkHyper`: scaled modes, LR enlarged as Pillow's bicubic does; alike for all that stand on one."""
-        return "kl", self.latent_scale
+    def latents(self) -> Latents | None:
+        """As in `NetworkHyper`: scaled modes; alike for all that stand on one."""
+        return Latents(2 ** (len(self.vae_mults) - 1), ("Pillow bicubic", self.latent_scale))
 
     @property
     def tile_exact(self) -> bool:

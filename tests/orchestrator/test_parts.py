@@ -14,20 +14,25 @@ from PIL import Image
 import eval.command
 from orchestrator import ingredients
 from orchestrator.data.build import build_store
+from orchestrator.data.store import PatchStore
 from orchestrator.ingredients import Ingredients
 from orchestrator.plan import plan as planning
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.text import plan_text
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
+from orchestrator.run import checkpoint
 from orchestrator.run.driver import home_of
-from orchestrator.run.folder import STORES, RunDir
+from orchestrator.run.folder import RunDir
 from orchestrator.training.loop import run_trial
-from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint
 from sr_models.checkpoints.parts import packed
+from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options, super_resolve
 
@@ -37,7 +42,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 BASE: dict[str, Any] = {
     "name": "s", "scales": [4], "objectives": ["ddpm"], "process": {"T": 30, "beta_end": 0.5, "kept": 6},
-    "train": {"steps": 4, "batch_size": 2, "patch": 8, "validate_every": 2},
+    "train": {"steps": 4, "batch_size": 2, "patch": 8, "validate_every": 2, "stored_latents": False},
     "validation": {"images": 1, "crop": 16, "steps": 3},
     "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}},
 }  # fmt: skip
@@ -133,6 +138,37 @@ def test_process_is_the_networks_where_the_config_is_silent() -> None:
     assert named.combinations[0].process == ProcessParams(kept=15, kept_by="resshift", schedule="scaled_linear")
 
 
+def test_residual_shifting_is_for_networks_whose_condition_is_lrs_latent() -> None:
+    """Its process is the loss's own, whatever the config says of one; grids may vary it."""
+    given = {"autoencoder": "f", "model": "resshift", **TINY}
+    models = {"mine": given, "raw": {**given, "condition": "lr"}, "sr3": {"groups": 8, "channels": 8, "mults": [1]}}
+    models["sr3"] |= {"attention": []}
+    shift = {"recipe": "resshift", "grid": {"loss.T": [3, 4]}}
+    plan = planned(None, models=models, objectives={"resshift": shift, "ddpm": {}})
+    own = {one.id: one for one in plan.combinations if one.objective == "resshift"}
+    assert own.keys() == {"x4/mine/resshift[loss.T=3]", "x4/mine/resshift[loss.T=4]"}
+    assert [one.process for one in own.values()] == [ShiftParams(T=3), ShiftParams(T=4)]
+    why = "loss 'resshift' moves from LR's latent to HR's, and {} is not given it (resshift with condition latent is)"
+    skipped = [
+        (f"x4/{label}/resshift", f"objective: {why.format(net)}")
+        for label, net in {"raw": "resshift", "sr3": "sr3"}.items()
+    ]
+    assert list(plan.skipped) == skipped
+    trial = plan.trial(own["x4/mine/resshift[loss.T=3]"], {"loss.kappa": 1.5}, 1, "d" * 64, None)
+    assert (trial.process, trial.sampling) == (ShiftParams(T=3, kappa=1.5), Sampling(sampler="resshift"))
+    back = TrialConfig.parse(trial.model_dump(mode="json"), "trial")
+    assert (back.fingerprint, back.process) == (trial.fingerprint, trial.process)
+    assert "mine/resshift draws a picture in 3 passes, in 3 for a validation" in plan_text(plan, 2)
+    for objective in ({"grid": {"process.T": [3]}}, {"search": {"sampling.steps": [3, 4]}}):
+        with pytest.raises(InputError, match="is of diffusion networks, and loss resshift has a process of its own"):
+            planned("f", objectives={"resshift": objective})
+    fields = trial.model_dump(mode="json")
+    with pytest.raises(InputError, match="loss resshift has a process of its own"):
+        TrialConfig.parse(fields | {"process": ShiftParams(T=3).model_dump()}, "trial")
+    with pytest.raises(InputError, match="loss ddpm needs a noise process"):
+        TrialConfig.parse(fields | {"objective": {**fields["objective"], "loss": {"kind": "ddpm"}}}, "trial")
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
@@ -142,29 +178,82 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_trial_is_trained_and_drawn_from_beside_its_part(
-    stand_in: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The part is in no file that the trial leaves; who asks for pictures must give it, and the right one."""
-    plan = planned(str(stand_in))
-    own = session(tmp_path, plan)
+@pytest.fixture(scope="module")
+def store(images: Path, tmp_path_factory: pytest.TempPathFactory) -> PatchStore:
     train, validation = ([ImageSource(hr=str(images), include=(f"{i}.png",))] for i in range(2))
-    store = build_store(own.run.at(STORES), train=train, validation=validation, scale=4)
-    known = Ingredients(data_hash={4: store.data_hash})
+    folder = tmp_path_factory.mktemp("store")
+    return build_store(folder, train=train, validation=validation, scale=4)
+
+
+def ready(folder: Path, stand_in: Path, store: PatchStore, **changes: Any) -> tuple[TrialConfig, dict[str, Path]]:
+    """A trial on the stand-in, and the files of what it stands on, as a worker finds them."""
+    plan = planned(str(stand_in), **changes)
+    own, known = session(folder, plan), Ingredients(data_hash={4: store.data_hash})
     known = Ingredients(data_hash=known.data_hash, parts=ingredients.frozen_parts(own, known))
     trial = known.trial(plan, plan.combinations[0], {}, 1)
-    parts, folder = own.home.access.parts(trial.model, trial.hyper), tmp_path / "trial"
-    result = run_trial(trial, store, lambda *_: "continue", out_dir=folder, parts=parts, max_bytes=2**40)
+    return trial, own.home.access.parts(trial.model, trial.hyper)
+
+
+@pytest.mark.parametrize("objective", ["dream", "resshift"])
+def test_a_run_that_is_cut_goes_on_bit_for_bit(
+    objective: str, stand_in: Path, store: PatchStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Averaged weights too; a checkpoint knows nothing of the part."""
+    train = BASE["train"] | {"checkpoint_every": 1, "ema": 0.9}
+    changes: dict[str, Any] = {"objectives": {objective: {"loss.T": 3} if objective == "resshift" else {}}}
+    trial, parts = ready(tmp_path, stand_in, store, train=train, **changes)
+
+    class Killed(BaseException):
+        pass
+
+    draw = PatchStore.batch
+
+    def killed(self: PatchStore, **wanted: Any) -> Any:
+        if wanted["step"] == 3:
+            raise Killed
+        return draw(self, **wanted)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PatchStore, "batch", killed)
+        run_trial(trial, store, go_on, out_dir=tmp_path / "cut", parts=parts)
+    for name in ("cut", "whole"):
+        assert run_trial(trial, store, go_on, out_dir=tmp_path / name, parts=parts).status == "complete"
+    for kind in ("model", "model_ema"):
+        shas = {CheckpointInfo.read(tmp_path / name / kind).weights_sha256 for name in ("cut", "whole")}
+        assert len(shas) == 1
+    state = checkpoint.load(tmp_path / "cut" / "checkpoint.pt")
+    assert (
+        state["model"].keys()
+        == state["ema"].keys()
+        == load_checkpoint(tmp_path / "cut" / "model")[0].state_dict().keys()
+    )
+    assert CheckpointInfo.read(tmp_path / "cut" / "model").process == trial.process
+
+
+def go_on(_step: int, _metrics: dict[str, float]) -> Any:
+    return "continue"
+
+
+@pytest.mark.parametrize("objective", ["ddpm", "resshift"])
+def test_a_trial_is_trained_and_drawn_from_beside_its_part(
+    objective: str, stand_in: Path, images: Path, store: PatchStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The part is in no file that the trial leaves; who asks for pictures must give it, and the right one."""
+    changes: dict[str, Any] = {"objectives": {objective: {"loss.T": 2} if objective == "resshift" else {}}}
+    trial, parts = ready(tmp_path, stand_in, store, **changes)
+    folder = tmp_path / "trial"
+    result = run_trial(trial, store, go_on, out_dir=folder, parts=parts, max_bytes=2**40)
     assert result.status == "complete" and "psnr_y" in result.metrics
     assert str(stand_in) not in (folder / "model" / "model.json").read_text()
 
     (net, info), lr = load_checkpoint(folder / "model", parts=parts), torch.rand(1, 3, 8, 12)
     assert info.hyper["autoencoder_sha256"] == packed(stand_in)[0] and info.hyper["autoencoder"] is None
     assert not any("encoder" in key for key in net.state_dict())
-    drawn = super_resolve(net, lr, options=Options(sampling=Sampling(steps=2))).sr
-    assert drawn.shape == (1, 3, 32, 48)
+    assert info.process is not None
+    options = Options(sampling=settled(info.process, Sampling(steps=2)))
+    assert super_resolve(net, lr, options=options).sr.shape == (1, 3, 32, 48)
     with pytest.raises(InputError, match="give its file, autoencoder=FILE"):
-        super_resolve(load_checkpoint(folder / "model")[0], lr, options=Options(sampling=Sampling(steps=2)))
+        super_resolve(load_checkpoint(folder / "model")[0], lr, options=options)
 
     asked = ["--model", "resshift", "--scale", "4", "--weights", str(folder / "model"), "--hr", str(images)]
     asked += ["--steps", "2", "--draws", "1", "--json", str(tmp_path / "found.json")]
@@ -175,7 +264,9 @@ def test_a_trial_is_trained_and_drawn_from_beside_its_part(
     with pytest.raises(InputError, match=rf"--part autoencoder: its sha256 is .*trained with {sha256}"):
         eval.command.evaluate([*asked, "--part", f"autoencoder={tmp_path / 'other.pth'}"])
     eval.command.evaluate([*asked, "--part", f"autoencoder={stand_in}"])
-    assert "ancestral2" in json.loads((tmp_path / "found.json").read_text())["protocol"]
+    assert ("resshift2" if objective == "resshift" else "ancestral2") in json.loads(
+        (tmp_path / "found.json").read_text()
+    )["protocol"]
     for given, said in {
         "unet=f": "resshift has no part 'unet' (it has: autoencoder)",
         "autoencoder": "must be NAME=FILE",

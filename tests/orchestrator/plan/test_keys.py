@@ -34,7 +34,7 @@ NOT_KEYS = {
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
-    "ShiftParams",  # of a network that no sweep trains yet
+    "ShiftParams",  # of the loss resshift, and what it leaves in a trial
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
     "AutoencoderHyper", "AdversarialBranch",
     "_Drawn",  # likewise
