@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sr_models", "objectives", "eval", "cluster", "orchestrator")
 
 COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that tests it
+    "orchestrator/data/cells.py": "tests/orchestrator/data/test_latents.py",
     "orchestrator/evaluate/actors.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/evaluate/entrants.py": "tests/orchestrator/evaluate/test_main.py",
     "orchestrator/evaluate/first_image.py": "tests/orchestrator/leaderboard/test_pictures.py",

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from objectives.batch import Batch
-from orchestrator.data import latents as cells
+from orchestrator.data import cells
 from orchestrator.data.degraded import degraded_pair
 from orchestrator.data.manifest import (
     FILES,
@@ -106,8 +106,8 @@ class PatchStore:
         teacher: str | None = None,
         partner: bool = False,
         degradation: Degradation | None = None,
-        scales: ScaleRange | None = None,
         latents: str | None = None,
+        scales: ScaleRange | None = None,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
@@ -125,20 +125,18 @@ class PatchStore:
 
         Raises:
             InputError: a teacher or latents the store lacks, an image smaller than the patch, more ranks than samples.
-            ValueError: a teacher or latents beside what makes other LR or other places, a patch of parts of cells; a
-                degradation beside scales.
+            ValueError: a teacher beside a degradation or scales: its centroids are of the store's own LR; both of them;
+                latents beside a teacher, a partner or what makes LR anew; a patch that is parts of their cells.
         """
         if batch_size < world:
             raise InputError(f"batch_size must be at least the number of workers, got {batch_size} for {world}")
-        anew = degradation is not None or scales is not None
-        if teacher is not None and anew:
+        made_anew = degradation is not None or scales is not None
+        if teacher is not None and made_anew:
             raise ValueError("a teacher's centroids are of the store's own LR, not of what is made anew")
         if degradation is not None and scales is not None:
             raise ValueError("a degradation is of the store's scale; give it or scales, got both")
-        if latents is not None and (teacher is not None or partner or anew):
-            raise ValueError(
-                "latents are of the store's own LR, at places of their own: no teacher, partner, degradation or scales"
-            )
+        if latents is not None and (teacher is not None or partner or made_anew):
+            raise ValueError("latents are of the store's own LR at places of their own; nothing else goes with them")
         scale, lr = self.scale, self._lr
         tables = {"lr": (lr, 1), "hr": (self._table("hr"), scale)}
         if teacher is not None:
@@ -150,12 +148,9 @@ class PatchStore:
         if lr.smallest < needed:
             self.check_patch(needed)
         if latents is not None:
-            z, z_lr = cells.names(scale, latents)
-            tables |= {"latent": (self._table(z), 1), "latent_lr": (self._table(z_lr), 1)}
-            reduction = self._products[z].reduction
-            assert reduction is not None
-            found = {name: table for name, (table, _) in tables.items()}
-            images = cells.crops(found, cells.Grid.of(scale, reduction), seed, step, sample_ids, patch, device)
+            grid, found = self._latents(latents)
+            images = cells.crops({name: of for name, (of, _) in tables.items()} | found, grid, seed, step, sample_ids,
+                                 patch, device)  # fmt: skip
             return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
 
         def cut(purpose: Purpose, names: Sequence[str]) -> dict[str, Tensor]:
@@ -242,7 +237,7 @@ class PatchStore:
 
     def validation(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """(name, LR, HR) of each validation image: uint8 (H, W, 3) views, HR cropped to a multiple of the scale."""
-        hr, lr = self._pair("validation")
+        hr, lr = self.pair("validation")
         return [(name, x, modcrop(y, self.scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
 
     def training_image(self, name: str, teacher: str) -> dict[str, np.ndarray]:
@@ -261,16 +256,20 @@ class PatchStore:
 
     def sizes(self, split: Split) -> dict[str, tuple[int, int]]:
         """Name -> height and width of each LR image."""
-        _, lr = self._pair(split)
+        _, lr = self.pair(split)
         return {name: (height, width) for name, (height, width) in zip(lr.names, lr.images.sizes.tolist(), strict=True)}
 
     def hashes(self, split: Split) -> dict[str, str]:
         """sha256 of the pixels of every HR image, whole and as cropped for the scale -> its name."""
-        hr, lr = self._pair(split)
+        hr, lr = self.pair(split)
         return {sha: name for column in (hr.hashes, lr.origins) for sha, name in zip(column, hr.names, strict=True)}
 
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether it holds tables of these names."""
+        return {*names} <= self._products.keys()
+
     def has_centroids(self, teacher: str) -> bool:
-        return all(name in self._products for name in self._centroids(teacher))
+        return self.has(self._centroids(teacher))
 
     def centroids_by(
         self, model: Callable[[Tensor], Tensor], *, device: torch.device | str = "cpu"
@@ -308,31 +307,9 @@ class PatchStore:
             make: number of an image -> its rows, as `centroids_by` makes them.
             seconds: that making them took.
         """
-        self._add(self._centroids(teacher), self._lr.hashes, make, teacher, seconds)
+        self.add(self._centroids(teacher), self._lr.hashes, make, teacher, seconds)
 
-    def has_latents(self, latents: str) -> bool:
-        return all(name in self._products for name in cells.names(self.scale, latents))
-
-    def latents_by(
-        self, state: cells.State, enlarged: cells.Enlarged, reduction: int, *, device: torch.device | str = "cpu"
-    ) -> Callable[[int], list[ImageRow]]:
-        """What makes the latents of a training image, by `cells.rows_by`."""
-        return cells.rows_by(self._lr, self._table("hr"), cells.Grid.of(self.scale, reduction), state, enlarged, device)
-
-    def add_latents(
-        self, latents: str, make: Callable[[int], Sequence[ImageRow]], reduction: int, *, seconds: float = 0.0
-    ) -> None:
-        """Add the latents of every training image, as it is and flipped, and of its LR. Else as `add_centroids`.
-
-        Args:
-            latents: names what makes them (`TrialConfig.latents`).
-            make: number of a row, two an image -> that of HR's latents and that of LR's.
-            reduction: HR pixels of a cell, a side.
-        """
-        keys = cells.twice(self._table("hr").hashes)
-        self._add(cells.names(self.scale, latents), keys, make, latents, seconds, reduction)
-
-    def _add(
+    def add(
         self,
         names: Sequence[str],
         keys: Sequence[str],
@@ -341,7 +318,12 @@ class PatchStore:
         seconds: float,
         reduction: int | None = None,
     ) -> None:
-        """Add tables that something of that name made, of latents where there is a reduction, if they are not there."""
+        """Add tables that something of that name made, of latents where there is a reduction, if they are not there.
+
+        Args:
+            keys, make: as of `write_tables`.
+            seconds, reduction: as of `Product`.
+        """
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
             if not set(names) <= set(manifest.products):
@@ -351,10 +333,9 @@ class PatchStore:
                 manifest = list_products(self.folder, manifest, names, **about)
         self._products = manifest.products
 
-    def origins(self, images: range, of: Literal["hr", "lr"] = "lr") -> list[str]:
-        """The hashes of HR or of LR of these training images, which what is made of them names as its origin."""
-        table = self._lr if of == "lr" else self._table("hr")
-        return table.hashes[images.start : images.stop]
+    def origins(self, images: range) -> list[str]:
+        """What the rows of mu name as their origin: the hashes of the LR of these training images."""
+        return self._lr.hashes[images.start : images.stop]
 
     def centroid_seconds(self, teacher: str) -> float | None:
         """How long a teacher's centroids took to make; None where the store does not know."""
@@ -363,9 +344,9 @@ class PatchStore:
 
     @property
     def _lr(self) -> ImageTable:
-        return self._pair("train")[1]
+        return self.pair("train")[1]
 
-    def _pair(self, split: Split) -> tuple[ImageTable, ImageTable]:
+    def pair(self, split: Split) -> tuple[ImageTable, ImageTable]:
         """The HR table and the LR table of a split."""
         hr, lr = table_names(split, self.scale)
         return self._table(hr), self._table(lr)
@@ -375,6 +356,14 @@ class PatchStore:
         if not re.fullmatch("[0-9a-f]{16,}", teacher):
             raise ValueError(f"a teacher is named by at least 16 hexadecimal digits, got {teacher!r}")
         return f"mu_x{self.scale}_{teacher[:16]}", f"mu_lr_x{self.scale}_{teacher[:16]}"
+
+    def _latents(self, latents: str) -> tuple[cells.Grid, dict[str, ImageTable]]:
+        """How their cells lie, and their tables by the fields of a batch."""
+        names = cells.names(self.scale, latents)
+        found = {name: self._table(table) for name, table in zip(cells.FIELDS, names, strict=True)}
+        reduction = self._products[names[0]].reduction
+        assert reduction is not None, "`add` of latents gives one"
+        return cells.Grid.of(self.scale, reduction), found
 
     @cached_property
     def _kernels(self) -> list[str]:

@@ -81,11 +81,6 @@ def numerics_version(spec: ObjectiveSpec) -> int:
     return SIGMA_NUMERICS_VERSION if spec.sigma else NUMERICS_VERSION
 
 
-def degradation_version(train: TrainConfig) -> int:
-    """The version of what a new trial's degradation makes; 1 without one."""
-    return 1 if train.degradation is None else DEGRADATION_VERSION
-
-
 def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train: TrainConfig) -> str | None:
     """Names the latents in the store that a trial is trained on; None: it encodes its pictures in each step, if at all.
 
@@ -97,6 +92,11 @@ def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train:
     if found is None or autoencoder is None or changed or not train.stored_latents:
         return None
     return digest([LATENTS_VERSION, autoencoder, *found.about])
+
+
+def degradation_version(train: TrainConfig) -> int:
+    """The version of what a new trial's degradation makes; 1 without one."""
+    return 1 if train.degradation is None else DEGRADATION_VERSION
 
 
 class GroupConfig(Params):
@@ -201,18 +201,18 @@ class TrainConfig(Params):
         "bsrgan_plus, additive) or {set: NAME, KEY: ...}, see train.degradation.KEY; null: the store's LR; validations "
         "are without",
     )
+    stored_latents: bool = Field(
+        default=True,
+        exclude_if=lambda stored: stored,
+        description="networks of a latent space are trained on latents that are made once, of whole pictures and of "
+        "these flipped left to right; false: each step encodes its patches, which are turned in all ways",
+    )
     scales: ScaleRange | None = Field(
         default=None,
         exclude_if=lambda scales: scales is None,  # as of `groups`
         description="{low: 1, high: 8}: each step has a scale of its own, uniform between the two, of networks that "
         "take fractions (idm); LR of `patch` pixels is made of HR as it is cut; null: the trial's scale, at which "
         "validations are",
-    )
-    stored_latents: bool = Field(
-        default=True,
-        exclude_if=lambda stored: stored,
-        description="networks of a latent space are trained on latents that are made once, of whole pictures and of "
-        "these flipped left to right; false: each step encodes its patches, which are turned in all ways",
     )
     validate_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
