@@ -322,6 +322,12 @@ def _check_tests(plan: Plan) -> None:
     for c in plan._scored:
         if not any(c.takes(source) for source in tests.values()):
             raise InputError(f"data.test: no set of x{c.scale}, which {c.id} is to be scored on")
+        for name, source in tests.items():
+            if source.scale is not None and c.takes(source):
+                try:
+                    sr_models.check(c.network, source.scale, c.hyper)  # ResShift may have LR itself for a condition
+                except InputError as error:
+                    raise InputError(f"data.test.{name}.scale, which {c.id} is scored at: {error}") from None
 
 
 def only_at(scale: float) -> str:

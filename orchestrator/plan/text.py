@@ -117,7 +117,7 @@ def _sampling(plan: Plan) -> list[str]:
             f"estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"
         ] = None
     if any(c.parts for c in plan.combinations if c.process):
-        lines["  what frozen parts take, once a picture or a batch, is in no estimate"] = None
+        lines["  what frozen parts take of a drawn picture is in no estimate"] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
     return list(lines)

@@ -114,6 +114,15 @@ def test_parts_and_objectives_that_cannot_be_are_one_line(changed: dict[str, Any
         planned(None, models=models, objectives=["ddpm", "dream"])
 
 
+def test_a_test_set_that_its_condition_cannot_serve_is_refused() -> None:
+    tests = {"c": {"hr": "c"}, "half": {"hr": "c", "scale": 2}}
+    data = BASE["data"] | {"test": tests}
+    planned("f", data=data)
+    models = {"mine": {"model": "resshift", "autoencoder": "f", "condition": "lr", **TINY}}
+    with pytest.raises(InputError, match=r"^data\.test\.half\.scale, .*: resshift: condition lr is for x4, not for x2"):
+        planned(None, models=models, data=data)
+
+
 def test_a_trial_that_a_part_names_is_looked_for_under_its_key(tmp_path: Path) -> None:
     own = session(tmp_path, planned({"trial": "0" * 8}))
     with pytest.raises(InputError, match=r"^models\.mine\.autoencoder: no trial '00000000'"):
