@@ -99,7 +99,8 @@ def parser() -> Parser:
     drawn = made.add_argument_group("with --model of a diffusion network")
     drawn.add_argument(
         "--sampler", metavar="NAME",
-        help="ancestral (default), ddim, truncated (CCSR's); dpm_solver and unipc by the extra [diffusion]",
+        help="ancestral (default), ddim, idm_ddim (IDM's, as shipped), truncated (CCSR's); dpm_solver and unipc by the "
+        "extra [diffusion]",
     )  # fmt: skip
     drawn.add_argument("--steps", metavar="N", type=int, help="steps from noise (default: all of its process)")
     drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")

@@ -181,8 +181,8 @@ def check_pictures(
         for one in combinations
         if one.gives_sr
     }
-    validated = {scale: store.sizes("validation") for scale, store in stores.items()}
-    elsewhere: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
+    validated: dict[float, dict[str, tuple[int, int]]] = {s: store.sizes("validation") for s, store in stores.items()}
+    elsewhere: dict[float, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
     for (name, scale), bench in session.inputs.benchmarks.items():
         sizes = {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
         if scale in validated:
@@ -191,8 +191,8 @@ def check_pictures(
             elsewhere[scale] |= sizes
     for network in networks:
         memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
-        if sr_models.spec(network.name).any_scale:
-            for scale in elsewhere.keys() - {network.scale}:
+        for scale in elsewhere.keys() - {network.scale}:
+            if sr_models.spec(network.name).takes(scale):
                 at = replace(network, scale=scale)
                 memory.check(at, elsewhere[scale], config.evaluation, "evaluation", max_bytes)
 

@@ -49,6 +49,10 @@ class ModelSpec:
     counts: dict[int, int] = field(default_factory=dict)
     sr: bool = True
 
+    def takes(self, scale: float) -> bool:
+        """Whether weights that were trained at another scale work at this one."""
+        return self.any_scale if isinstance(scale, int) else self.fractions
+
     def load(self) -> type[Network]:
         """Import the network's class (and with it torch)."""
         found: type[Network] = getattr(importlib.import_module(self.module), self.cls)

@@ -1,31 +1,23 @@
 """Latents of a store's training images: made once for an autoencoder, so that no training step pays for it.
 
 Of each image there are two rows, since an encoder does not turn with its picture: as it is, and flipped left to right
-before it was encoded. So latents are never turned otherwise. A cell of a latent is `reduction` HR pixels a side; an
-image is cut, at its right and lower end, to whole cells that are whole LR pixels, and so are the patches. Numbers are
-float16, which is 2^-11 of them.
-
-A crop of a whole picture's latent is the latent of the crop only away from its border: there the encoder has seen what
-lies beyond. Shapes: B batch, C channels, H and W rows and columns.
+before it was encoded. So latents are never turned otherwise. Numbers are float16, rounded by up to 2^-11 of them.
+Places are those of `orchestrator.data.cells`.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from orchestrator.data.table import ImageRow, ImageTable
+from orchestrator.data.cells import ROWS, Grid, names
+from orchestrator.data.store import PatchStore
+from orchestrator.data.table import ImageRow
 from sr_models.images.operators import to_float
-from sr_models.rng import keyed
-
-ROWS = 2
-"""Of an image: as it is, and flipped."""
 
 State = Callable[[Tensor], Tensor]
 """A picture in [0, 1], (1, 3, H, W), to its latent."""
@@ -33,43 +25,42 @@ Enlarged = Callable[[Tensor, tuple[int, int]], Tensor]
 """LR (1, 3, h, w) and a size (H, W) to the latent of LR enlarged to it."""
 
 
-class Grid(NamedTuple):
-    """How cells lie over pixels: the least square that is whole cells and whole LR pixels."""
-
-    scale: int
-    unit: int
-    """Its side in LR pixels."""
-    cells: int
-    """Its side in cells."""
-
-    @classmethod
-    def of(cls, scale: int, reduction: int) -> Self:
-        """Of cells of so many HR pixels."""
-        unit = reduction // math.gcd(reduction, scale)
-        return cls(scale, unit, unit * scale // reduction)
+def are_in(store: PatchStore, latents: str) -> bool:
+    """Whether a store has latents of that name (`TrialConfig.latents`)."""
+    return store.has(names(store.scale, latents))
 
 
-def names(scale: int, latents: str) -> tuple[str, str]:
-    """Of the tables of the latents of HR and of LR."""
-    if not re.fullmatch("[0-9a-f]{16,}", latents):
-        raise ValueError(f"latents are named by at least 16 hexadecimal digits, got {latents!r}")
-    return f"z_x{scale}_{latents[:16]}", f"z_lr_x{scale}_{latents[:16]}"
+def add(
+    store: PatchStore, latents: str, make: Callable[[int], Sequence[ImageRow]], reduction: int, *, seconds: float = 0.0
+) -> None:
+    """Add the latents of every training image, and of its LR. Does nothing if they are there, goes on after a kill.
+
+    Args:
+        make: number of a row -> that of HR's latents and that of LR's, as `rows_by` makes them.
+        reduction: HR pixels of a cell, a side.
+        seconds: that making them took.
+    """
+    keys = origins(store, range(len(store.pair("train")[1])), "hr")
+    store.add(names(store.scale, latents), keys, make, latents, seconds, reduction)
 
 
-def twice(hashes: Sequence[str]) -> list[str]:
-    """Of each image, for each of its rows."""
-    return [sha for sha in hashes for _ in range(ROWS)]
+def origins(store: PatchStore, images: range, of: Literal["hr", "lr"]) -> list[str]:
+    """What the rows of latents of HR, or of LR, name as their origin: the hashes of these training images."""
+    hr, lr = store.pair("train")
+    hashes = (hr if of == "hr" else lr).hashes
+    return [hashes[i] for i in images for _ in range(ROWS)]
 
 
 def rows_by(
-    lr: ImageTable, hr: ImageTable, grid: Grid, state: State, enlarged: Enlarged, device: torch.device | str
+    store: PatchStore, state: State, enlarged: Enlarged, reduction: int, *, device: torch.device | str = "cpu"
 ) -> Callable[[int], list[ImageRow]]:
     """What makes the rows of latents, by their number: those of image i are 2 i and, of it flipped, 2 i + 1.
 
     Raises:
         ValueError: by what is returned: latents that are of another size, or not finite in float16.
     """
-    of, hr_hashes, lr_hashes = lr.names, hr.hashes, lr.hashes
+    hr, lr = store.pair("train")
+    grid, of, hr_hashes, lr_hashes = Grid.of(store.scale, reduction), lr.names, hr.hashes, lr.hashes
 
     def make(row: int) -> list[ImageRow]:
         i, flipped = divmod(row, ROWS)
@@ -87,49 +78,6 @@ def rows_by(
         return [ImageRow(of[i], origin, latent) for origin, latent in zip(origins, numbers, strict=True)]
 
     return make
-
-
-def crops(
-    tables: Mapping[str, ImageTable],
-    grid: Grid,
-    seed: int,
-    step: int,
-    sample_ids: np.ndarray,
-    patch: int,
-    device: torch.device | str,
-) -> dict[str, Tensor]:
-    """For each sample one place of one training image, maybe flipped, out of every table: a function of its number.
-
-    Args:
-        tables: "lr", "hr", "latent" and "latent_lr".
-        patch: side in LR pixels.
-
-    Raises:
-        ValueError: a patch that is no whole number of units.
-    """
-    if patch % grid.unit:
-        raise ValueError(f"a patch of latents must be a multiple of {grid.unit} LR pixels, got {patch}")
-    lr, cut = tables["lr"].images, {name: list[Tensor]() for name in tables}
-    sides = {"lr": grid.unit, "hr": grid.unit * grid.scale, "latent": grid.cells, "latent_lr": grid.cells}
-    side = patch // grid.unit
-    for sample_id in sample_ids:
-        rng = keyed(seed, step, int(sample_id), "crop")
-        number = int(rng.integers(len(lr)))
-        rows, columns = (int(length) // grid.unit for length in lr.sizes[number])
-        top, left, flipped = (int(rng.integers(most)) for most in (rows - side + 1, columns - side + 1, 2))
-        for name, table in tables.items():
-            is_latent = name in ("latent", "latent_lr")
-            image = table.images[ROWS * number + flipped if is_latent else number]
-            # where it is flipped, places are counted in the flipped picture
-            begin = columns - left - side if flipped and not is_latent else left
-            unit = sides[name]
-            part = image[top * unit : (top + side) * unit, begin * unit : (begin + side) * unit]
-            cut[name].append(torch.from_numpy(part[:, ::-1].copy() if flipped and not is_latent else part.copy()))
-    stacked = {name: torch.stack(parts).to(device) for name, parts in cut.items()}
-    return {
-        name: parts.movedim(-1, 1).float() if name in ("latent", "latent_lr") else to_float(parts)
-        for name, parts in stacked.items()
-    }
 
 
 def _cut(image: np.ndarray, units: tuple[int, int], side: int, flipped: bool) -> Tensor:

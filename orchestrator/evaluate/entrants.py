@@ -198,7 +198,7 @@ def snapshots(home: Home, entrant: Entrant) -> Iterator[Entrant]:
             )
 
 
-def _at(entrant: Entrant, scale: int, *, any_scale: bool) -> Entrant | None:
+def _at(entrant: Entrant, scale: float, *, any_scale: bool) -> Entrant | None:
     """An entrant at a scale of test sets; None where it is not scored there.
 
     Args:
@@ -207,7 +207,7 @@ def _at(entrant: Entrant, scale: int, *, any_scale: bool) -> Entrant | None:
     who = entrant.identity
     if who.scale == scale:
         return entrant
-    if not any_scale or entrant.checkpoint is None or not sr_models.spec(who.network).any_scale:
+    if not any_scale or entrant.checkpoint is None or not sr_models.spec(who.network).takes(scale):
         return None
     return replace(entrant, identity=replace(who, scale=scale, trained_scale=who.scale))
 

@@ -146,7 +146,7 @@ class Entry:
 class Board:
     """All rows of one scale, trained at one, under one protocol, best mean of `metric` over `lead` columns first."""
 
-    scale: int
+    scale: float
     protocol: str
     metric: str
     columns: list[Column]

@@ -23,9 +23,10 @@ from eval.protocol import METRICS, STABILITY, get_metric
 from eval.rows import CEILING, SET, read_rows
 from orchestrator.leaderboard import drawn
 from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Training, Value
-from orchestrator.leaderboard.cost import trainings
+from orchestrator.leaderboard.cost import ranges, trainings
 from orchestrator.leaderboard.paper import print_beside
 from orchestrator.leaderboard.statistics import Row, Standing, order, twins
+from orchestrator.plan.plan import only_at
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import WinnerRecord, read_board, read_evaluation, read_paper, read_plan, read_winners
 from sr_models.errors import InputError
@@ -63,28 +64,29 @@ def boards(folder: Path, step: int | None = None) -> list[Board]:
     found = [
         _board(*where, asked.metrics, groups[where], costs, baseline, plan.metric.name) for where in sorted(groups)
     ]
-    paper = read_paper(folder)
+    paper, ranged = read_paper(folder), ranges(folder, winners)
     for board in found:
         if step is not None:
             board.notes.append(f"weights after {step} steps")
         elif paper:
             print_beside(board, paper, asked)
         board.notes += [
-            f"not scored on {name}: {', '.join(ids)}, whose weights are of their own scale alone"
+            f"not scored on {name}: {', '.join(ids)}, whose weights {only_at(board.scale)}"
             for name, ids in plan.unscored.items()
             if name in {f"{column[0]} x{board.scale}" for column in board.columns}
         ]
+        there = {entry.combination for entry in board.entries}
+        board.notes += [f"{name} is trained at {range_}" for name, range_ in ranged.items() if name in there]
         if step is None:
-            there = {entry.combination for entry in board.entries}
             board.fronts = {name: won.front for name, won in winners.items() if won.front and name in there}
         if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in winners.values()):
             board.notes.append(_SEARCH_COUNTED)
     return found
 
 
-def _groups(scores: Iterable[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[str, Any]]]:
+def _groups(scores: Iterable[dict[str, Any]]) -> dict[tuple[float, int, str], list[dict[str, Any]]]:
     """(scale, that of training if it is another one, else 0; protocol) -> the rows that stand on one board."""
-    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[float, int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in scores:
         groups[row["scale"], row.get("trained_scale") or 0, row["protocol"]].append(row)
     for scale, trained, protocol in [where for where in groups if where[1]]:
@@ -138,7 +140,7 @@ def _scores_at(step: int, folder: Path, winners: Mapping[str, WinnerRecord], noi
 
 
 def _board(
-    scale: int,
+    scale: float,
     trained_scale: int,
     protocol: str,
     asked: Sequence[str],

@@ -315,7 +315,7 @@ class SweepConfig(Params):
         return f"{self.name}-{self.hash[:8]}"
 
     @property
-    def scored_scales(self) -> tuple[int, ...]:
+    def scored_scales(self) -> tuple[float, ...]:
         """Those of test sets: `scales`, where some set has none of its own, then the sets' own."""
         return tuple(dict.fromkeys(scale for source in self.data.test.values() for scale in source.at(self.scales)))
 

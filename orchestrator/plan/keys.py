@@ -18,6 +18,7 @@ from sr_models.hyper.degradation import SEATS, Round
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, search_range
+from sr_models.scales import ScaleRange
 
 SECTIONS: dict[str, type[Params]] = {
     "": config.SweepConfig,
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type[Params]] = {
     "data.train[].": sources.ImageSource,
     "train.": trial.TrainConfig,
     "train.groups.NAME.": trial.GroupConfig,
+    "train.scales.": ScaleRange,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
     "process.": ProcessParams,

@@ -20,7 +20,7 @@ from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.graph import levels
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown, varied
-from orchestrator.plan.trial import TrainConfig, TrialConfig, latents_of
+from orchestrator.plan.trial import TrainConfig, TrialConfig, degradation_version, latents_of
 from orchestrator.plan.weights import FORMS, PARTS, Weights
 from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper
@@ -70,7 +70,7 @@ class Combination:
 
     def takes(self, source: BenchmarkSource) -> bool:
         """Whether it is scored on a test set: on one of its own scale, and on any if its weights know nothing of it."""
-        return source.scale in (None, self.scale) or sr_models.spec(self.network).any_scale
+        return source.scale in (None, self.scale) or sr_models.spec(self.network).takes(source.scale)
 
     @property
     def gives_sr(self) -> bool:
@@ -129,7 +129,7 @@ class Plan:
         return [tuple(known[name] for name in level) for level in found]
 
     @property
-    def unscored(self) -> dict[tuple[str, int], tuple[str, ...]]:
+    def unscored(self) -> dict[tuple[str, float], tuple[str, ...]]:
         """(test set, its own scale) -> ids of the combinations of SR that it cannot score, where there are any."""
         found = {
             (name, source.scale): tuple(c.id for c in self._scored if not c.takes(source))
@@ -205,18 +205,20 @@ class Plan:
             process=now.process or spec.shifting,
             sampling=sampling(spec, self.config.evaluation, now.steps or self.config.validation.steps),
             measured=self.config.validation.measured,
+            degradation_version=degradation_version(train),
         )
 
     def teacher_trial(self, scale: int, data_hash: str) -> TrialConfig:
         """The config of the teacher that the sweep trains for `scale`: its network under plain L1."""
         teacher = self.config.teacher
         assert teacher is not None and teacher.weights is None
+        train = teacher_train(self.config, scale)
         return TrialConfig(
             model=teacher.model,
             scale=scale,
             hyper=sr_models.check(teacher.model, scale, teacher.hyper).model_dump(),
             objective=TEACHER_OBJECTIVE,
-            train=teacher_train(self.config, scale),
+            train=train,
             seed=self.config.seed,
             protocol=self.config.evaluation.protocol,
             metrics=validation_metrics(self.config),
@@ -224,6 +226,7 @@ class Plan:
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
             measured=self.config.validation.measured,
+            degradation_version=degradation_version(train),
         )
 
     @property
@@ -309,11 +312,21 @@ def _check_tests(plan: Plan) -> None:
         if ids == {*unscored}:
             raise InputError(
                 f"data.test.{name}.scale: no network of this sweep is scored at x{scale}: none is trained there, and "
-                f"weights of {', '.join(dict.fromkeys(c.network for c in plan._scored))} are of one scale"
+                f"weights of {', '.join(dict.fromkeys(c.network for c in plan._scored))} {only_at(scale)}"
+            )
+    for name, source in tests.items():
+        if plan.config.evaluation.tile is not None and not isinstance(source.scale, int | None):
+            raise InputError(
+                f"evaluation.tile: tiles are for whole scales, and data.test.{name} has x{source.scale}; leave one out"
             )
     for c in plan._scored:
         if not any(c.takes(source) for source in tests.values()):
             raise InputError(f"data.test: no set of x{c.scale}, which {c.id} is to be scored on")
+
+
+def only_at(scale: float) -> str:
+    """What keeps weights from being scored on a test set of this scale, in words."""
+    return "are of their own scale alone" if isinstance(scale, int) else "are of whole scales alone"
 
 
 def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | None = None) -> Sampling | None:
@@ -393,7 +406,7 @@ def _combination(
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
-    train.check_degradation(spec, f"{made.id}: train")
+    train.check_inputs(spec, f"{made.id}: train")
     if trials and not made.gives_sr:
         raise InputError(
             f"{made.id}: what it learns is no SR, so validations cannot steer a search of {', '.join(found.ranges)}; "
@@ -445,7 +458,8 @@ def _check_tiles(config: SweepConfig, made: Combination) -> None:
     if config.evaluation.tile is None:
         return
     length = config.evaluation.tile + 2 * config.evaluation.tile_overlap
-    for scale in dict.fromkeys((made.scale, *(s.scale for s in config.data.test.values() if s.scale is not None))):
+    others = [s.scale for s in config.data.test.values() if isinstance(s.scale, int)]
+    for scale in dict.fromkeys([made.scale, *others]):
         window = sr_models.check(made.network, scale, made.hyper).window(scale)
         if length % window:
             raise InputError(
@@ -519,8 +533,8 @@ def _check_training(
     """Refuse batches and patches that a network cannot be trained on.
 
     Raises:
-        InputError: a patch that the network's windows do not divide, LR files beside a degradation, fewer samples than
-            workers, parts of a batch for a network that looks at all of it.
+        InputError: a patch that the network's windows do not divide, scales that it does not take, LR files beside a
+            degradation, fewer samples than workers, parts of a batch for a network that looks at all of it.
     """
     row, resources = sr_models.spec(network), config.resources
     window = math.lcm(row.window, sr_models.check(network, scale, hyper).window(scale))
@@ -528,6 +542,11 @@ def _check_training(
         raise InputError(
             f"{where}: {row.name} works on windows of {window} pixels, so train.patch must be a multiple of that "
             f"(got {train.patch})"
+        )
+    if train.scales is not None and not row.fractions:
+        known = ", ".join(row.name for row in sr_models.MODELS.values() if row.fractions and row.trainable)
+        raise InputError(
+            f"{where}: train.scales is for networks that take any scale ({known}), and {row.name} does not"
         )
     if train.degradation is not None and any(scale in source.lr for source in config.data.train):
         raise InputError(

@@ -16,7 +16,7 @@ from orchestrator.plan.cost import (
     picture_flops,
     wall_seconds,
 )
-from orchestrator.plan.plan import Plan, teacher_train
+from orchestrator.plan.plan import Plan, only_at, teacher_train
 from orchestrator.plan.space import STEPS
 
 _SIDE = 128
@@ -56,11 +56,13 @@ def plan_text(plan: Plan, cores: int) -> str:
     for c in plan.combinations:
         searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
         searched += "" if c.gives_sr else "; gives no SR, so it is trained and not scored"
+        if c.train.scales is not None:
+            searched += f"; steps at x{c.train.scales.low:g} to x{c.train.scales.high:g}, LR made from HR in each"
         searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
         lines.append(f"  {c.id:{width}}  {searched}")
     lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]
     lines += [
-        f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights are of their own scale alone"
+        f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights {only_at(scale)}"
         for (name, scale), ids in plan.unscored.items()
     ]
     tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap

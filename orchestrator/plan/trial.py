@@ -16,10 +16,12 @@ import sr_models
 from objectives import ObjectiveSpec, check_process
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.hyper.degradation import NUMERICS_VERSION as DEGRADATION_VERSION
 from sr_models.hyper.degradation import AnyDegradation, cut_side
 from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
+from sr_models.scales import ScaleRange
 
 MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 1e6
 """Beyond any run that a machine could finish or hold, or any rate that trains: more is a slip of the keyboard."""
@@ -86,10 +88,15 @@ def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train:
     """
     found = sr_models.spec(model).hyper.parse(hyper, f"model {model!r}").latents
     autoencoder = sr_models.part_hashes(model, hyper).get("autoencoder")
-    changed = train.degradation is not None or train.lr_noise is not None or spec.target.kind != "hr"
+    changed = train.makes_lr is not None or train.lr_noise is not None or spec.target.kind != "hr"
     if found is None or autoencoder is None or changed or not train.stored_latents:
         return None
     return digest([LATENTS_VERSION, autoencoder, *found.about])
+
+
+def degradation_version(train: TrainConfig) -> int:
+    """The version of what a new trial's degradation makes; 1 without one."""
+    return 1 if train.degradation is None else DEGRADATION_VERSION
 
 
 class GroupConfig(Params):
@@ -200,6 +207,13 @@ class TrainConfig(Params):
         description="networks of a latent space are trained on latents that are made once, of whole pictures and of "
         "these flipped left to right; false: each step encodes its patches, which are turned in all ways",
     )
+    scales: ScaleRange | None = Field(
+        default=None,
+        exclude_if=lambda scales: scales is None,  # as of `groups`
+        description="{low: 1, high: 8}: each step has a scale of its own, uniform between the two, of networks that "
+        "take fractions (idm); LR of `patch` pixels is made of HR as it is cut; null: the trial's scale, at which "
+        "validations are",
+    )
     validate_every: int = Field(
         default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
     )
@@ -240,6 +254,12 @@ class TrainConfig(Params):
             raise ValueError("ema_warmup has no effect without ema")
         return self
 
+    @model_validator(mode="after")
+    def _lr_is_made_in_one_way(self) -> TrainConfig:
+        if self.degradation is not None and self.scales is not None:
+            raise ValueError("degradation makes LR of the trial's scale, and scales of others; give one")
+        return self
+
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
         """The steps, before the last, after which weights are kept."""
@@ -256,16 +276,21 @@ class TrainConfig(Params):
             if name not in spec.update_names:
                 raise InputError(f"{where}.groups: no update {name!r}{nearest(name, spec.update_names)}")
 
-    def check_degradation(self, spec: ObjectiveSpec, where: str) -> None:
+    @property
+    def makes_lr(self) -> str | None:
+        """The field by which LR is made anew in each step; None: it is the store's."""
+        return next((name for name in ("degradation", "scales") if getattr(self, name) is not None), None)
+
+    def check_inputs(self, spec: ObjectiveSpec, where: str) -> None:
         """Raises InputError: LR is made otherwise, and the objective wants what a teacher makes of one that stays, or
         looks at none; it starts with `where`."""
-        if self.degradation is not None and {"mu", "mu_lr"} & set(spec.needs):
+        if self.makes_lr is not None and {"mu", "mu_lr"} & set(spec.needs):
             raise InputError(
-                f"{where}.degradation: makes other inputs in each step, and target {spec.target.kind!r} needs a "
+                f"{where}.{self.makes_lr}: makes other inputs in each step, and target {spec.target.kind!r} needs a "
                 "teacher's output of inputs that stay; leave one of them out"
             )
         if spec.loss.family == "autoencoder":
-            for name in ("degradation", "lr_noise"):
+            for name in ("degradation", "scales", "lr_noise"):
                 if getattr(self, name) is not None:
                     raise InputError(
                         f"{where}.{name}: loss {spec.loss.kind} looks at HR alone; leave it out of this training "
@@ -273,7 +298,9 @@ class TrainConfig(Params):
                     )
 
     def cut(self, scale: int) -> int:
-        """Side, in LR pixels, of what is cut out of a training image for a patch."""
+        """Side, in LR pixels, of what is cut out of a training image for a patch, at most."""
+        if self.scales is not None:
+            return self.scales.cut_side(self.patch, scale)
         return self.patch if self.degradation is None else cut_side(self.patch, scale)
 
     def changed(self, values: Mapping[str, Any], where: str) -> TrainConfig:
@@ -356,11 +383,16 @@ class TrialConfig(Params):
         description="what validations look at",
     )
     numerics_version: int = Field(default_factory=lambda fields: numerics_version(fields["objective"]))
+    degradation_version: int = Field(
+        default=1,
+        exclude_if=lambda version: version == 1,  # so that fingerprints are what they were before there was a second
+        description="of what `train.degradation` makes; 1 without one",
+    )
 
     @model_validator(mode="after")
     def _trains_its_objective(self) -> TrialConfig:
         self.train.check_groups(self.objective, "train")
-        self.train.check_degradation(self.objective, "train")
+        self.train.check_inputs(self.objective, "train")
         if self.train.hr_patch is not None:
             raise ValueError(f"a trial has its patch in LR pixels (TrainConfig.at), got hr_patch {self.train.hr_patch}")
         noisy = self.objective.timesteps is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -41,12 +40,7 @@ def units(looked: Looked) -> list[Unit]:
     Raises:
         InputError: no diffusion network, or one with fewer steps than are asked for.
     """
-    found = []
-    for task in tasks("sampling_steps", looked, METRICS, lambda protocol: protocol):
-        for drawn in _ways(task):
-            key = {**task.key, "sampling": drawn.model_dump()}
-            found.append(Unit(key=key, rows=partial(_rows, task, drawn)))
-    return found
+    return [task.unit(drawn, _rows) for task in tasks("sampling_steps", looked, METRICS) for drawn in _ways(task)]
 
 
 def _ways(task: Task) -> list[Sampling]:

@@ -119,7 +119,7 @@ class Access(ABC):
         """Bring a new patch store, or what was added to one here, to where others find it."""
 
     @abstractmethod
-    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+    def test_set(self, inputs: Inputs, name: str, scale: float) -> BenchmarkSource:
         """A test set as workers on any node find it."""
 
     @abstractmethod
@@ -301,7 +301,7 @@ class LocalAccess(Access):
     def publish(self, store: PatchStore) -> None:
         pass
 
-    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+    def test_set(self, inputs: Inputs, name: str, scale: float) -> BenchmarkSource:
         return inputs.located(name, scale)
 
     @contextmanager
@@ -398,7 +398,7 @@ class MirroredAccess(Access):
     def publish(self, store: PatchStore) -> None:
         weathered(lambda: publish_store(store, self.root.child(STORES)))
 
-    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+    def test_set(self, inputs: Inputs, name: str, scale: float) -> BenchmarkSource:
         return weathered(lambda: inputs.stored(name, scale, self.storage))
 
     def is_busy(self, fingerprint: str) -> bool:

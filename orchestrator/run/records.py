@@ -177,7 +177,7 @@ def write_plan(
     plan: Plan,
     *,
     data_hash: Mapping[int, str],
-    benchmarks: Mapping[tuple[str, int], str],
+    benchmarks: Mapping[tuple[str, float], str],
     inits: Mapping[tuple[str, int], str],
     teachers: Mapping[int, str],
     centroid_seconds: Mapping[int, float] = MappingProxyType({}),

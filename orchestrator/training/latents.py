@@ -10,6 +10,7 @@ import torch
 
 import sr_models
 from orchestrator.data import latents
+from orchestrator.data.cells import ROWS
 from orchestrator.data.store import PatchStore
 from orchestrator.data.table import LATENTS, ImageTable
 from orchestrator.training import products
@@ -26,7 +27,7 @@ class Job(products.Job):
 
     what = "latents"
     kinds = ("z", "z_lr")
-    rows = latents.ROWS
+    rows = ROWS
     schema = LATENTS
     cure = "give workers more memory by fewer of them a node (resources.cpus_per_worker)"
 
@@ -36,20 +37,20 @@ class Job(products.Job):
     """JSON, with the parts' hashes."""
 
     def is_in(self, store: PatchStore) -> bool:
-        return store.has_latents(self.name)
+        return latents.are_in(store, self.name)
 
     def memory(self) -> Callable[[int, int], int]:
         return lambda height, width: TILE_BYTES
 
     def maker(self, store: PatchStore) -> Make:
         net = self._network()
-        return store.latents_by(net.state, net.enlarged, self._reduction, device=self.device)
+        return latents.rows_by(store, net.state, net.enlarged, self._reduction, device=self.device)
 
     def origins(self, store: PatchStore, part: range, before: Sequence[ImageTable]) -> list[str]:
-        return latents.twice(store.origins(part, "lr" if before else "hr"))
+        return latents.origins(store, part, "lr" if before else "hr")
 
     def keep(self, store: PatchStore, make: Make, seconds: float) -> None:
-        store.add_latents(self.name, make, self._reduction, seconds=seconds)
+        latents.add(store, self.name, make, self._reduction, seconds=seconds)
 
     @property
     def _reduction(self) -> int:

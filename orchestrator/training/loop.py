@@ -265,6 +265,7 @@ class _Trial:
             partner="partner" in config.objective.needs,
             degradation=train.degradation,
             latents=config.latents,
+            scales=train.scales,
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.device,

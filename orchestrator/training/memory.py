@@ -44,7 +44,7 @@ class Network:
     """What decides how much memory a pass takes."""
 
     name: str
-    scale: int
+    scale: float
     hyper: str
     """JSON, its keys sorted."""
     sigma_width: int | None = None
@@ -111,6 +111,12 @@ def check(
     if (takes := bound.takes(height, width, chosen)) <= max_bytes:
         return
     what = f"image {name!r} ({width}x{height} LR pixels)" if tiles.tile is None else f"a tile of {tiles.tile} pixels"
+    if not isinstance(network.scale, int):
+        raise InputError(
+            f"{what} takes about {takes / 1e6:,.0f} MB of {network.name} at x{network.scale}, more than "
+            f"resources.max_bytes allows ({max_bytes / 1e6:,.0f} MB), and at a fraction pictures are computed whole: "
+            "leave it out"
+        )
     if bound.overlap is None:
         why = f"{network.name} looks at all of a picture, so tiles change what it computes"
     elif whole_bytes is None:

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from orchestrator.data import latents
 from orchestrator.data.build import build_store
-from orchestrator.data.latents import Grid
+from orchestrator.data.cells import Grid
 from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
@@ -42,7 +43,7 @@ def pooled(reduction: int):
 
 
 def filled(store: PatchStore, reduction: int) -> PatchStore:
-    store.add_latents(NAME, store.latents_by(*pooled(reduction), reduction), reduction, seconds=1.5)
+    latents.add(store, NAME, latents.rows_by(store, *pooled(reduction), reduction), reduction, seconds=1.5)
     return store
 
 
@@ -84,12 +85,12 @@ def test_what_does_not_go_with_them_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="an LR patch of 20 at x4 does not fit"):
         store.batch(seed=0, step=0, batch_size=1, patch=20, latents=NAME)
     with pytest.raises(ValueError, match="not finite in float16"):
-        store.latents_by(lambda picture: 1e6 / pooled(8)[0](picture), pooled(8)[1], 8)(0)
+        latents.rows_by(store, lambda picture: 1e6 / pooled(8)[0](picture), pooled(8)[1], 8)(0)
 
 
 def test_a_killed_writer_goes_on_and_nothing_of_the_images_changes(tmp_path: Path) -> None:
     store, made = store_of(tmp_path, 4), list[int]()
-    make, data_hash = store.latents_by(*pooled(8), 8), store.data_hash
+    make, data_hash = latents.rows_by(store, *pooled(8), 8), store.data_hash
 
     def killed(row: int):
         if row == 3:
@@ -97,12 +98,12 @@ def test_a_killed_writer_goes_on_and_nothing_of_the_images_changes(tmp_path: Pat
         return make(row)
 
     with pytest.raises(KeyboardInterrupt):
-        store.add_latents(NAME, killed, 8)
-    assert not store.has_latents(NAME)
-    store.add_latents(NAME, lambda row: made.append(row) or make(row), 8)
-    assert made == [3] and store.has_latents(NAME)
+        latents.add(store, NAME, killed, 8)
+    assert not latents.are_in(store, NAME)
+    latents.add(store, NAME, lambda row: made.append(row) or make(row), 8)
+    assert made == [3] and latents.are_in(store, NAME)
     again = PatchStore.open(store.folder)
-    assert again.has_latents(NAME) and again.data_hash == data_hash == again.manifest.data_hash
+    assert latents.are_in(again, NAME) and again.data_hash == data_hash == again.manifest.data_hash
     assert again.manifest.products[f"z_x4_{NAME[:16]}"].reduction == 8
     assert "reduction" not in again.manifest.products["hr"].model_dump()
 

@@ -87,6 +87,18 @@ def test_a_ceiling_is_a_row_of_its_own_last_unranked_and_explained(tmp_path, sco
     assert ",ceiling," in board_text.csv_text(leaderboard.rows(run))
 
 
+def test_a_fraction_is_a_scale_of_its_own_on_boards_and_in_files(tmp_path, score, make):
+    half = {"scale": 2.5, "benchmark": "CAT", "protocol": "classical-y-b3"}
+    rows = [score("x2.5/bicubic/-", 26.0, **half), score("x4/idm/ddpm", 25.0, **half, trained_scale=4)]
+    run = make(tmp_path / "run", [*rows, score("x4/bicubic/-", 24.0), score("x4/idm/ddpm", 24.5)])
+    boards = leaderboard.boards(run)
+    assert [board.at for board in boards] == ["×2.5 (trained ×4)", "×4"]
+    assert [(row["scale"], row["combination"]) for row in leaderboard.rows(run)[:2]] == [
+        (2.5, "x2.5/bicubic/-"), (2.5, "x4/idm/ddpm"),
+    ]  # fmt: skip
+    assert "×2.5 (trained ×4), classical-y-b3: psnr_y (dB)" in board_text.text(boards)
+
+
 def test_who_cannot_be_scored_at_the_scale_of_a_test_set_is_named(tmp_path, score, make):
     run = make(tmp_path / "run", [far(score, "x5/bicubic/-", 26.0), far(score, "x4/sr3/ddpm", 25.0)])
     unscored = {"CAT x5": ("x4/imdn/l1",), "DOG x3": ("x4/imdn/l1",)}

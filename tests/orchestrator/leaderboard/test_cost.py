@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.leaderboard.compare import boards, rows
-from orchestrator.leaderboard.cost import trainings
+from orchestrator.leaderboard.cost import ranges, trainings
 from orchestrator.leaderboard.text import text
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import (
@@ -71,6 +71,17 @@ def test_costs(run: Path) -> None:
     assert (l1.teacher_images, l1.teacher_seconds, l1.centroid_seconds) == (None,) * 3, "it needs no teacher"
     assert eco.seconds_per_step is None and eco.trained_parameters is None, "a plan of an earlier version"
     assert (eco.parameters, eco.trials, eco.pruned, eco.failed, eco.train_seconds) == (12345, 4, 1, 0, 14.2)
+
+
+def test_rows_trained_over_scales_are_named_on_their_board(run: Path) -> None:
+    winners = read_winners(run / "winners.json")
+    assert ranges(run, winners) == {} and not any("is trained at" in note for note in boards(run)[0].notes)
+    path = run / "trials" / winners[ECO].fingerprints[0][:16] / "trial.json"
+    record = TrialRecord.read(path)
+    train = record.config["train"] | {"scales": {"low": 1.0, "high": 2.5}}
+    record.model_copy(update={"config": record.config | {"train": train}}).write(path)
+    assert ranges(run, winners) == {ECO: "×1 to ×2.5"}
+    assert f"{ECO} is trained at ×1 to ×2.5" in boards(run)[0].notes
 
 
 def test_the_searchs_value_is_of_the_steps_that_it_chose_or_of_its_front(run: Path) -> None:
