@@ -93,26 +93,36 @@ def parser() -> Parser:
     model.add_argument("--self-ensemble", action="store_true", help='mean over eight flips and turns ("+")')
 
     drawn = made.add_argument_group("with --model of a diffusion network")
-    drawn.add_argument(
+    add_sampling_options(drawn)
+    drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
+    return made
+
+
+def add_sampling_options(made: argparse._ActionsContainer) -> None:
+    """The options that say how a diffusion network draws its pictures; `asked_sampling` reads them."""
+    made.add_argument(
         "--sampler", metavar="NAME",
         help="ancestral (default), ddim, truncated (CCSR's); dpm_solver and unipc by the extra [diffusion]",
     )  # fmt: skip
-    drawn.add_argument("--steps", metavar="N", type=int, help="steps from noise (default: all of its process)")
-    drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
-    drawn.add_argument(
+    made.add_argument("--steps", metavar="N", type=int, help="steps from noise (default: all of its process)")
+    made.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
+    made.add_argument(
         "--eps", choices=("from_x0", "predicted"),
         help="ddim goes on with the noise that fits its clamped guess (default), or with the network's",
     )  # fmt: skip
-    drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
-    drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
-    drawn.add_argument(
+    made.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
+    made.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
+    made.add_argument(
         "--jump", choices=("first_used", "released"),
         help="truncated jumps to the noise level of its next call (default), or to the released code's",
     )  # fmt: skip
-    drawn.add_argument("--canvas", choices=get_args(Canvas), help="size to draw at: CCSR's, 512 and more, by 64")
-    drawn.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
-    drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
-    return made
+    made.add_argument("--canvas", choices=get_args(Canvas), help="size to draw at: CCSR's, 512 and more, by 64")
+    made.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
+
+
+def asked_sampling(given: argparse.Namespace) -> dict[str, Any]:
+    """Those of `add_sampling_options` that were given: fields of `Sampling`."""
+    return {name: value for name in _SAMPLING if (value := getattr(given, name)) is not None}
 
 
 def evaluate(argv: Sequence[str]) -> int:
@@ -269,14 +279,20 @@ def _scorer(request: Request, *, kernel: str | None, device: str) -> Scorer:
     )
 
 
-def _check_model(given: argparse.Namespace) -> dict[str, Any]:
-    """What --hyper says, once model, scale, hyperparameters and weights go together."""
+def parse_hyper(given: Sequence[str] | None) -> dict[str, Any]:
+    """What --hyper says. Raises InputError: it is not key=value, or the value no YAML."""
     hyper = {}
-    for text in given.hyper or ():
+    for text in given or ():
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"--hyper must be key=value, with a YAML value, got {text!r}")
         hyper[key] = yaml_text.parse(value, f"--hyper {key}")
+    return hyper
+
+
+def _check_model(given: argparse.Namespace) -> dict[str, Any]:
+    """What --hyper says, once model, scale, hyperparameters and weights go together."""
+    hyper = parse_hyper(given.hyper)
     sr_models.check(given.model, given.scale, hyper)
     if sr_models.spec(given.model).trainable and given.weights is None:
         raise InputError(f"model {given.model!r} needs --weights")
@@ -305,8 +321,7 @@ def _sampling(given: argparse.Namespace) -> Sampling | None:
     Raises:
         InputError: a value that is wrong, or an option that does not go with the network or another one.
     """
-    values = {name: getattr(given, name) for name in _SAMPLING}
-    asked = {name: value for name, value in values.items() if value is not None}
+    asked = asked_sampling(given)
     if sr_models.spec(given.model).family != "diffusion":
         for name in [*asked, *(["crops"] if given.crops is not None else [])]:
             raise InputError(f"--{name.replace('_', '-')} goes with diffusion networks, and {given.model} is none")

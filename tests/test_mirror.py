@@ -10,6 +10,7 @@ PACKAGES = ("sr_models", "objectives", "eval", "cluster", "orchestrator")
 
 COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that tests it
     "orchestrator/evaluate/actors.py": "tests/orchestrator/evaluate/test_service.py",
+    "orchestrator/evaluate/chosen.py": "tests/orchestrator/test_upscale.py",
     "orchestrator/evaluate/entrants.py": "tests/orchestrator/evaluate/test_main.py",
     "orchestrator/evaluate/first_image.py": "tests/orchestrator/leaderboard/test_pictures.py",
     "orchestrator/evaluate/measured.py": "tests/orchestrator/evaluate/test_growing.py",

@@ -13,7 +13,7 @@ import pytest
 from cluster import submit, validate
 from eval import __main__ as evaluation
 from eval import weights_command
-from orchestrator import sweep
+from orchestrator import sweep, upscale
 from orchestrator.evaluate import __main__ as evaluate
 from orchestrator.leaderboard import __main__ as leaderboard
 from orchestrator.tracking import __main__ as tracking
@@ -33,6 +33,7 @@ MAINS = {
     "orchestrator.leaderboard": leaderboard.main,
     "orchestrator.sweep": sweep.main,
     "orchestrator.tracking": tracking.main,
+    "orchestrator.upscale": upscale.main,
 }
 
 
