@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.command import add_sampling_options, asked_sampling, parse_hyper
+from eval.options import add_sampling_options, asked_sampling, parse_hyper
 from orchestrator.plan.services import from_environment
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command, say
 from sr_models.errors import InputError

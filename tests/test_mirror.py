@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sr_models", "objectives", "eval", "cluster", "orchestrator")
 
 COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that tests it
+    "eval/options.py": "tests/eval/test_command.py",
     "orchestrator/evaluate/actors.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/evaluate/chosen.py": "tests/orchestrator/test_upscale.py",
     "orchestrator/evaluate/entrants.py": "tests/orchestrator/evaluate/test_main.py",
