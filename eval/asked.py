@@ -33,7 +33,8 @@ class Asked:
     """What --model and the options that go with it name, loaded."""
 
     model: Network | WithSigma
-    benchmark: Benchmark
+    benchmark: Benchmark | None
+    """None without HR images."""
     subject: Subject
     """Whose rows these will be; a network that no trial of ours need have made has objective "-" and seed -1."""
     parts: Mapping[str, Path]
@@ -57,12 +58,7 @@ def load(request: ModelRequest) -> Asked:
         crops=request.crops,
     )
     name, scale, hyper = request.model, request.scale, request.hyper
-    benchmark = benchmarks.load(
-        set_name(request.hr), scale, request.hr, request.lr,
-        kernel=request.kernel or KERNEL, include=request.include, exclude=request.exclude,
-    )  # fmt: skip
-    for line in benchmark.left_out:
-        say(line)
+    benchmark = _benchmark(request)
     packed = {part: packed_file(path, part) for part, path in request.parts.items()}
     parts = {part: file for part, (_, file) in packed.items()}
     hashes = {part: found for part, (found, _) in packed.items()}
@@ -94,9 +90,10 @@ def load(request: ModelRequest) -> Asked:
         seed=-1, weights=weights, network=name, trained_scale=trained_scale,
     )  # fmt: skip
     subject = Subject(
-        identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True), benchmark=benchmark.name,
-        kernel=benchmark.kernel, protocol=request.protocol.id(scale) + options.marks, seed=request.seed,
-        options=options, sigma=sigma, process=process,
+        identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True),
+        benchmark=set_name(request.hr or request.lr), kernel=benchmark.kernel if benchmark else "files",
+        protocol=request.protocol.id(scale) + options.marks, seed=request.seed, options=options, sigma=sigma,
+        process=process,
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject, parts=dict(packed.values()))
 
@@ -121,11 +118,27 @@ def _check_parts(model: str, hyper: Mapping[str, Any], given: Mapping[str, str])
             raise InputError(f"--part {part}: its sha256 is {given[part]}; the network was trained with {sha256}")
 
 
+def _benchmark(request: ModelRequest) -> Benchmark | None:
+    """The test set, if there are HR images; what its folders hold and is not used is said."""
+    if request.hr is None:
+        return None
+    found = benchmarks.load(
+        set_name(request.hr), request.scale, request.hr, request.lr,
+        kernel=request.kernel or KERNEL, include=request.include, exclude=request.exclude,
+    )  # fmt: skip
+    for line in found.left_out:
+        say(line)
+    return found
+
+
 def _weights_file(path: Path) -> Path:
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def set_name(hr: Path) -> str:
-    """What a test set is called: Set5 in Set5/X4/HR."""
-    names = [part for part in hr.resolve().parts if not re.fullmatch(r"hr|gt|x?\d+", part.lower())]
+def set_name(folder: Path | None) -> str:
+    """What a test set is called: Set5 in Set5/X4/HR, and in Set5/X4/LR."""
+    assert folder is not None, "a request has one of HR and LR"
+    parts = folder.resolve().parts
+    parts = parts[:-1] if parts[-1].lower() == "lr" else parts
+    names = [part for part in parts if not re.fullmatch(r"hr|gt|x?\d+", part.lower())]
     return names[-1]
