@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import sr_models
 from eval import benchmarks
@@ -15,12 +14,11 @@ from eval.benchmarks import Benchmark
 from eval.request import ModelRequest
 from eval.rows import Identity, Subject
 from sr_models.checkpoints.folder import CheckpointInfo
-from sr_models.checkpoints.parts import packed_file
+from sr_models.checkpoints.parts import check_parts, packed_file
 from sr_models.checkpoints.published import load_weights
 from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.samplers import settled
-from sr_models.errors import InputError
 from sr_models.images.files import sha256_file
 from sr_models.images.operators import KERNEL
 from sr_models.inference.super_resolve import Options
@@ -80,7 +78,7 @@ def load(request: ModelRequest) -> Asked:
             weights, fingerprint, complete = "ema" if info.ema else "raw", info.fingerprint or "", info.hyper
             sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
             trained_scale = None if info.scale == scale else info.scale
-    _check_parts(name, complete, hashes)
+    check_parts(name, complete, hashes)
     process = ""
     if isinstance(model, Denoiser) and options.sampling is not None:
         options = replace(options, sampling=settled(model.process, options.sampling))
@@ -96,26 +94,6 @@ def load(request: ModelRequest) -> Asked:
         process=process,
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject, parts=dict(packed.values()))
-
-
-def _check_parts(model: str, hyper: Mapping[str, Any], given: Mapping[str, str]) -> None:
-    """Refuse a network without the frozen parts that it stands on.
-
-    Args:
-        hyper: its hyperparameters, with the hashes of parts that it was trained with.
-        given: part -> sha256 of the file that --part names.
-
-    Raises:
-        InputError: one is not given, or is another one.
-    """
-    row, known = sr_models.spec(model).hyper, sr_models.part_hashes(model, hyper)
-    for part in row.parts:
-        sha256 = known.get(part)
-        if part not in given and (sha256 or part not in row.optional_parts):
-            which = f" with the sha256 {sha256}" if sha256 else ""
-            raise InputError(f"{model} stands on a frozen {part}{which}: give --part {part}=FILE")
-        if part in given and given[part] != sha256:
-            raise InputError(f"--part {part}: its sha256 is {given[part]}; the network was trained with {sha256}")
 
 
 def _benchmark(request: ModelRequest) -> Benchmark | None:

@@ -9,14 +9,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sr_models
-from eval.options import SAMPLING, add_sampling_options, asked_sampling, parse_hyper
+from eval.options import SAMPLING, add_part_option, add_sampling_options, asked_sampling, parse_hyper, parse_parts
 from eval.protocol import METRICS, PROTOCOLS, STABILITY, Protocol, get_metric, get_protocol
 from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
@@ -90,10 +90,7 @@ def parser() -> Parser:
     model.add_argument("--weights", metavar="PATH", type=Path, help="a released file, or a checkpoint folder of ours")
     model.add_argument("--weights-key", metavar="KEY", help="the part of the file to take, where it holds several")
     model.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
-    model.add_argument(
-        "--part", metavar="NAME=FILE", action="append",
-        help="a frozen part that the network stands on, such as autoencoder=FILE; may be repeated",
-    )  # fmt: skip
+    add_part_option(model)
     model.add_argument("--draws", metavar="N", type=int, help="of a stochastic network (default: as the protocol says)")
     model.add_argument("--seed", metavar="N", type=int, help="of its noise (default: 0)")
     model.add_argument("--save-images", metavar="DIR", type=Path, help="write the SR images there, as PNG")
@@ -145,7 +142,7 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         include=tuple(given.include), exclude=tuple(given.exclude), weights_dir=given.weights_dir,
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
         model=given.model, kernel=given.kernel, weights=given.weights, weights_key=given.weights_key,
-        hyper=hyper, parts=_parts(given, hyper), seed=given.seed or 0,
+        hyper=hyper, parts=parse_parts(given.part, given.model, hyper), seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
         tile=given.tile, overlap=given.overlap,
         self_ensemble=given.self_ensemble, sampling=_sampling(given), crops=given.crops,
@@ -332,28 +329,6 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
     if given.overlap is not None and given.tile is None:
         raise InputError("--overlap has no effect without --tile")
     return hyper
-
-
-def _parts(given: argparse.Namespace, hyper: Mapping[str, Any]) -> dict[str, Path]:
-    """What --part says.
-
-    Raises:
-        InputError: no NAME=FILE, no part of the network, no such file; a part among the hyperparameters.
-    """
-    names, found = sr_models.spec(given.model).hyper.parts, {}
-    for name in names:
-        if given_so := [key for key in (name, f"{name}_sha256") if key in hyper]:
-            raise InputError(f"--hyper {given_so[0]}: a frozen part is given as --part {name}=FILE")
-    for text in given.part or ():
-        name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise InputError(f"--part must be NAME=FILE, got {text!r}")
-        if name not in names:
-            raise InputError(f"--part: {given.model} has no part {name!r} (it has: {', '.join(names) or 'none'})")
-        if not Path(path).exists():
-            raise InputError(f"--part {name}: {path!r} does not exist")
-        found[name] = Path(path)
-    return found
 
 
 def _sampling(given: argparse.Namespace) -> Sampling | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
+import sr_models
 from sr_models import yaml_text
 from sr_models.errors import InputError
 from sr_models.hyper.sampling import Canvas, ColourFix
@@ -51,3 +53,33 @@ def parse_hyper(given: Sequence[str] | None) -> dict[str, Any]:
             raise InputError(f"--hyper must be key=value, with a YAML value, got {text!r}")
         hyper[key] = yaml_text.parse(value, f"--hyper {key}")
     return hyper
+
+
+def add_part_option(made: argparse._ActionsContainer) -> None:
+    """--part, which `parse_parts` reads."""
+    made.add_argument(
+        "--part", metavar="NAME=FILE", action="append",
+        help="a frozen part that the network stands on, such as autoencoder=FILE; may be repeated",
+    )  # fmt: skip
+
+
+def parse_parts(given: Sequence[str] | None, model: str, hyper: Mapping[str, Any]) -> dict[str, Path]:
+    """What --part says.
+
+    Raises:
+        InputError: no NAME=FILE, no part of the network, no such file; a part among the hyperparameters.
+    """
+    names, found = sr_models.spec(model).hyper.parts, {}
+    for name in names:
+        if keys := [key for key in (name, f"{name}_sha256") if key in hyper]:
+            raise InputError(f"--hyper {keys[0]}: a frozen part is given as --part {name}=FILE")
+    for text in given or ():
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise InputError(f"--part must be NAME=FILE, got {text!r}")
+        if name not in names:
+            raise InputError(f"--part: {model} has no part {name!r} (it has: {', '.join(names) or 'none'})")
+        if not Path(path).exists():
+            raise InputError(f"--part {name}: {path!r} does not exist")
+        found[name] = Path(path)
+    return found

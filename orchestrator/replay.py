@@ -204,6 +204,7 @@ def _train(
             device=device,
             out_dir=into,
             init=access.init(config.init),
+            parts=access.parts(config.model, config.hyper),
             micro_batch=then.resources.micro_batch,
             max_bytes=None if bound == "auto" else bound,
             weights_dir=weights_dir,

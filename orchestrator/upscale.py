@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.options import add_sampling_options, asked_sampling, parse_hyper
+from eval.options import add_part_option, add_sampling_options, asked_sampling, parse_hyper, parse_parts
 from orchestrator.plan.services import from_environment
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command, say
 from sr_models.errors import InputError
@@ -51,6 +51,7 @@ def parser() -> Parser:
     file.add_argument("--model", metavar="NAME", help="its network")
     file.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
     file.add_argument("--weights-key", metavar="KEY", help="the part of the file to take, where it holds several")
+    add_part_option(made.add_argument_group("of a folder or a file"))
     add_sampling_options(made.add_argument_group("of a diffusion network (default: as the run's evaluation draws)"))
     return made
 
@@ -217,16 +218,23 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
 
 def _chosen(given: argparse.Namespace) -> Chosen:
     from orchestrator.evaluate import chosen
+    from sr_models.checkpoints.folder import CheckpointInfo
 
     if given.what.is_file():
         hyper = parse_hyper(given.hyper)
-        return chosen.of_file(given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key)
+        parts = parse_parts(given.part, given.model, hyper)
+        return chosen.of_file(
+            given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key, parts=parts
+        )
     if not (given.what / "model.json").exists():
+        if given.part:
+            raise InputError(f"--part goes with a folder or a file of weights; the run {given.what} has its own")
         root = from_environment(given.storage, "SR_STORAGE")
         return chosen.of_run(given.what, root, row=given.row, scale=given.scale)
     if given.row is not None:
         raise InputError(f"--row is of a run's board, and {given.what} is a checkpoint folder")
-    return chosen.of_checkpoint(given.what, given.scale)
+    parts = parse_parts(given.part, CheckpointInfo.read(given.what).model, {})
+    return chosen.of_checkpoint(given.what, given.scale, parts)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from orchestrator.plan.read import load
 from orchestrator.run.driver import visited
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, TrialRecord
-from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint
+from sr_models.checkpoints.parts import check_parts, packed_file
 from sr_models.checkpoints.published import load_weights
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.samplers import settled
@@ -62,19 +63,26 @@ class Chosen:
         return replace(self.options, sampling=settled(net.process, sampling))
 
 
-def of_file(path: Path, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None) -> Chosen:
-    """Of a released file. Raises InputError: as `load_weights`."""
-    net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key)
+def of_file(
+    path: Path, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None, parts: Mapping[str, Path]
+) -> Chosen:
+    """Of a released file, with the files of its frozen parts. Raises InputError: as `load_weights`, `check_parts`."""
+    files, hashes = _packed(parts)
+    hyper = {**hyper, **{f"{part}_sha256": sha256 for part, sha256 in hashes.items()}}
+    check_parts(model, hyper, hashes)
+    net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key, parts=files)
     return Chosen(model=net, name=model, hyper=hyper, options=Options(), title=f"{model}, {path}", folder=None)
 
 
-def of_checkpoint(folder: Path, scale: float | None) -> Chosen:
+def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path]) -> Chosen:
     """Of a checkpoint folder; of a network that practised some noise levels alone, on these, as trial.json beside says.
 
     Raises:
-        InputError: as `load_checkpoint`.
+        InputError: as `load_checkpoint`, `check_parts`.
     """
-    model, info = load_checkpoint(folder, scale=scale)
+    files, hashes = _packed(parts)
+    model, info = load_checkpoint(folder, scale=scale, parts=files)
+    check_parts(info.model, info.hyper, hashes)
     record = folder.parent / TRIAL
     timesteps = TrialRecord.read(record).trial_config().objective.timesteps if record.exists() else None
     options = Options(sampling=timesteps.sampled(Sampling()) if timesteps else None)
@@ -110,7 +118,8 @@ def of_run(run: Path, root: str | None, *, row: str | None, scale: float | None)
         who = entrant.identity
         if (who.combination, who.weights, who.fingerprint.partition("@")[0]) == wanted and entrant.checkpoint:
             folder = home.run.at(entrant.checkpoint)
-            model, info = load_checkpoint(folder, scale=at)
+            known = CheckpointInfo.read(folder)
+            model, info = load_checkpoint(folder, scale=at, parts=home.access.parts(known.model, known.hyper))
             title = f"{board.name(entry)} (seed {who.seed}, {entry.weights} weights), {folder}"
             options = entrants.options_of(entrant, evaluation)
             return Chosen(
@@ -118,3 +127,9 @@ def of_run(run: Path, root: str | None, *, row: str | None, scale: float | None)
                 folder=folder,
             )  # fmt: skip
     raise InputError(f"--row: the {entry.weights} weights of {board.name(entry)} are gone ({entry.folder})")
+
+
+def _packed(parts: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Frozen parts as files that can be loaded, and their hashes."""
+    packed = {name: packed_file(path, name) for name, path in parts.items()}
+    return {name: file for name, (_, file) in packed.items()}, {name: sha256 for name, (sha256, _) in packed.items()}
