@@ -63,7 +63,7 @@ def load(request: ModelRequest) -> Asked:
     )  # fmt: skip
     for line in benchmark.left_out:
         say(line)
-    packed = {part: packed_file(path) for part, path in request.parts.items()}
+    packed = {part: packed_file(path, part) for part, path in request.parts.items()}
     parts = {part: file for part, (_, file) in packed.items()}
     hashes = {part: found for part, (found, _) in packed.items()}
     complete, sha256 = sr_models.check(name, scale, hyper).model_dump(), None

@@ -126,10 +126,10 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
         return start_of(config, label, path, scale)[0]
 
     @cache
-    def part_of(path: Path) -> str:
+    def part_of(path: Path, name: str) -> str:
         from sr_models.checkpoints.parts import packed  # imports torch
 
-        return packed(path)[0]
+        return packed(path, name)[0]
 
     def make(combination: Combination, values: Mapping[str, Any], seed: int, firsts: Firsts) -> TrialConfig | None:
         scale, init = combination.scale, combination.init
@@ -146,7 +146,7 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
             path = folder_of(weights, f"models.{combination.label}.{name}", scale, firsts)
             if path is None:
                 return None
-            parts[name] = part_of(path)
+            parts[name] = part_of(path, name)
         if init is None:
             return plan.trial(combination, values, seed, data[scale], taught.get(scale), parts=parts)
         path = folder_of(init, f"models.{combination.label}.init", scale, firsts)

@@ -78,6 +78,11 @@ class Combination:
         return self.spec.target.output == "sr" and sr_models.spec(self.network).sr
 
     @property
+    def lacks_prompt(self) -> bool:
+        """Whether a stand-in takes the place of a prompt's embedding."""
+        return "prompt" in sr_models.spec(self.network).hyper.parts and "prompt" not in self.parts
+
+    @property
     def after(self) -> tuple[str, ...]:
         """Ids of the combinations whose winners it starts from, is taught by, or stands on."""
         sources = (self.init, self.teacher, *self.parts.values())
@@ -322,6 +327,12 @@ def _check_tests(plan: Plan) -> None:
     for c in plan._scored:
         if not any(c.takes(source) for source in tests.values()):
             raise InputError(f"data.test: no set of x{c.scale}, which {c.id} is to be scored on")
+        for name, source in tests.items():
+            if source.scale is not None and c.takes(source):
+                try:
+                    sr_models.check(c.network, source.scale, c.hyper)  # ResShift may have LR itself for a condition
+                except InputError as error:
+                    raise InputError(f"data.test.{name}.scale, which {c.id} is scored at: {error}") from None
 
 
 def only_at(scale: float) -> str:
@@ -345,11 +356,20 @@ def refuse_drawn(network: str) -> None:
 
 
 def _check_parts(config: SweepConfig, label: str, network: str, scale: int) -> None:
-    """Raises InputError: a network stands on a frozen part that its entry of `models` does not give."""
+    """Raises InputError: a network stands on a frozen part that its entry of `models` does not give.
+
+    The stand-in for a prompt goes with what this project has trained under it alone.
+    """
     hyper, given = sr_models.spec(network).hyper, config.parts(label, scale)
     for name in hyper.parts:
         if name not in given and name not in hyper.optional_parts:
             raise InputError(f"models.{label}: {network} at x{scale} stands on a frozen {name}; give {name}: {FORMS}")
+    unet = given.get("unet")
+    if "prompt" in hyper.parts and "prompt" not in given and unet is not None and unet.kind == "file":
+        raise InputError(
+            f"models.{label}: its unet is a file, and such a one was trained with a prompt's embedding; give prompt: "
+            "FILE (python -m sr_models prompt SD_FOLDER FILE makes it)"
+        )
 
 
 def _check_degradation(spec: ObjectiveSpec, scale: int) -> None:

@@ -53,6 +53,10 @@ def plan_text(plan: Plan, cores: int) -> str:
         lines.append(f"  teacher at {', '.join(f'x{s}' for s in plan.teacher_scales)}: {source}")
     parts = {(c.label, name, weights.shown): None for c in plan.combinations for name, weights in c.parts.items()}
     lines += [f"  {label} stands on the {name} {shown}" for label, name, shown in parts]
+    lines += [
+        f"  {label} has no prompt: a seeded stand-in takes its place, which means nothing"
+        for label in dict.fromkeys(c.label for c in plan.combinations if c.lacks_prompt)
+    ]
     width = max(len(c.id) for c in plan.combinations) if plan.combinations else 0
     for c in plan.combinations:
         searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
@@ -125,6 +129,8 @@ def _sampling(plan: Plan) -> list[str]:
             f"  {name} draws a picture in {scored} passes, in {seen} for a validation; evaluation, which is in no "
             f"estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"
         ] = None
+    if any(c.parts for c in plan.combinations if c.process):
+        lines["  what frozen parts take of a drawn picture is in no estimate"] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
     return list(lines)

@@ -103,7 +103,7 @@ def keep_part(config: SweepConfig, home: Home, label: str, name: str, path: Path
     where = f"models.{label}.{name} at x{scale}"
     network, given, _train = config.network(label)
     try:
-        sha, payload = packed(path)
+        sha, payload = packed(path, name)
         with replacing(home.run.init(sha)) as part:
             part.write_bytes(payload)
         with torch.device("meta"):

@@ -112,6 +112,19 @@ def test_legal_table_is_the_product_and_names_each_combination_once() -> None:
     assert len(combinations) == len(TARGETS) * of["regression"] + 3 * standard * 2 + 2 + 1
 
 
+def test_a_decoder_is_tuned_by_its_own_loss_alone_and_that_does_nothing_else() -> None:
+    check_legal(RECIPES["ccsr_decoder"], "diffusion", tuned_decoder=True)
+    with pytest.raises(InputError, match="loss 'ccsr_decoder' trains a decoder alone: give its model tuned_decoder: t"):
+        check_legal(RECIPES["ccsr_decoder"], "diffusion")
+    with pytest.raises(InputError, match=r"loss 'ddpm' trains no decoder, .* name the recipe ccsr_decoder"):
+        check_legal(RECIPES["nutl"], "diffusion", tuned_decoder=True)
+    for changed in ({"timesteps": "uniform"}, {"timesteps": {"kind": "range", "terminal": {}}}):
+        with pytest.raises(InputError, match="loss ccsr_decoder samples by timesteps range, without terminal"):
+            resolve({"recipe": "ccsr_decoder", **changed})
+    chain = resolve({"recipe": "ccsr_decoder", "timesteps.t_max": 0.5, "loss.jump": "released"}).chain
+    assert chain is not None and (chain.steps, chain.t_max, chain.jump) == (45, 0.5, "released")
+
+
 def test_a_branch_is_all_that_can_train_without_a_loss() -> None:
     lone = ObjectiveSpec(target=Distillation(), loss=NoLoss())
     with pytest.raises(InputError, match="target 'kd' with loss 'none' needs sigma"):

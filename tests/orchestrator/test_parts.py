@@ -24,6 +24,7 @@ from orchestrator.plan.sources import ImageSource
 from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
+from orchestrator.probe import trials
 from orchestrator.run import checkpoint
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import RunDir
@@ -111,6 +112,21 @@ def test_parts_and_objectives_that_cannot_be_are_one_line(changed: dict[str, Any
     models = {"mine": {"model": "resshift", "autoencoder": "f", **TINY, **changed}}
     with pytest.raises(InputError, match=said):
         planned(None, models=models, objectives=["ddpm", "dream"])
+
+
+def test_a_test_set_that_its_condition_cannot_serve_is_refused() -> None:
+    tests = {"c": {"hr": "c"}, "half": {"hr": "c", "scale": 2}}
+    data = BASE["data"] | {"test": tests}
+    planned("f", data=data)
+    models = {"mine": {"model": "resshift", "autoencoder": "f", "condition": "lr", **TINY}}
+    with pytest.raises(InputError, match=r"^data\.test\.half\.scale, .*: resshift: condition lr is for x4, not for x2"):
+        planned(None, models=models, data=data)
+
+
+def test_a_trial_that_a_part_names_is_looked_for_under_its_key(tmp_path: Path) -> None:
+    own = session(tmp_path, planned({"trial": "0" * 8}))
+    with pytest.raises(InputError, match=r"^models\.mine\.autoencoder: no trial '00000000'"):
+        ingredients.find_trials(own)
 
 
 def test_a_file_that_is_no_such_part_is_refused(tmp_path: Path) -> None:
@@ -249,6 +265,10 @@ def test_a_trial_is_trained_and_drawn_from_beside_its_part(
     (net, info), lr = load_checkpoint(folder / "model", parts=parts), torch.rand(1, 3, 8, 12)
     assert info.hyper["autoencoder_sha256"] == packed(stand_in)[0] and info.hyper["autoencoder"] is None
     assert not any("encoder" in key for key in net.state_dict())
+    weights = trials.Weights(step=4, folder=folder / "model", info=info)
+    home = SimpleNamespace(access=SimpleNamespace(parts=lambda *_: parts))
+    probed = trials.loaded(SimpleNamespace(probed=SimpleNamespace(home=home)), weights, "cpu")  # type: ignore[arg-type]
+    assert probed.decode(torch.zeros(1, 3, 4, 4)).shape == (1, 3, 16, 16)  # type: ignore[operator]
     assert info.process is not None
     options = Options(sampling=settled(info.process, Sampling(steps=2)))
     assert super_resolve(net, lr, options=options).sr.shape == (1, 3, 32, 48)

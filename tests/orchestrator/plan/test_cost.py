@@ -38,6 +38,7 @@ def test_a_full_sigma_head_costs_more_than_a_small_network():
 
 def test_dream_costs_a_third_more_than_ddpm_and_a_terminal_loss_three_times_as_much():
     of = {name: forwards(spec) / forwards(RECIPES["ddpm"]) for name, spec in RECIPES.items() if spec.timesteps}
+    assert of.pop("ccsr_decoder") == 16 / 3  # of the frozen chain
     of_dream = {"drm": 4 / 3, "dream": 4 / 3, "dream+nutl": 10 / 3}
     assert of == {"ddpm": 1, "min_snr": 1, "resshift": 1, "nutl": 3, "ccsr_decoder": 16 / 3, **of_dream}
     assert forwards(resolve({"recipe": "dream", "loss.p": None})) == forwards(RECIPES["l1"]) == 3

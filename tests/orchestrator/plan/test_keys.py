@@ -33,11 +33,10 @@ NOT_KEYS = {
     "Known", "KnownFiles", "Facts",  # of image files, in the cache
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
-    "AdversarialBranch",  # no recipe has it yet
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
     "ShiftParams",  # of the loss resshift, and what it leaves in a trial
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
-    "AutoencoderHyper",
+    "AutoencoderHyper", "AdversarialBranch",
     "_Drawn",  # likewise
 }  # fmt: skip
 

@@ -424,6 +424,30 @@ def test_a_network_that_looks_at_its_batch_is_not_trained_on_parts_of_one(resour
     assert planned(**changes).combinations and planned(resources=resources).combinations
 
 
+def test_a_decoder_is_tuned_on_its_first_stage_and_its_discriminator_may_look_at_the_batch():
+    tiny = {"model": "ccsr", "channels": 32, "mults": [1, 1], "attention": [1], "blocks": 1, "head": 16}
+    parts = {"autoencoder": "vae.safetensors", "unet": {"trial": "0123abcd"}}
+    models = {"ccsr": tiny | parts, "two": tiny | parts | {"tuned_decoder": True, "init": {"from": "x4/ccsr/nutl"}}}
+    objectives = {"nutl": {}, "decoder": {"recipe": "ccsr_decoder", "loss.perceptual_weight": 0}}
+    changes = {"models": models, "objectives": objectives, "scales": [4], "train": {"patch": 48}, "teacher": None}
+    plan = planned(**changes)
+    assert [one.id for one in plan.combinations] == ["x4/ccsr/nutl", "x4/two/decoder"]
+    assert {cell for cell, _ in plan.skipped} == {"x4/ccsr/decoder", "x4/two/nutl"}
+    assert plan.combinations[1].after == ("x4/ccsr/nutl",)
+    assert "  two has no prompt: a seeded stand-in takes its place" in plan_text(plan, 2)
+    of_a_file = {"ccsr": tiny | parts | {"unet": "sd.safetensors"}}
+    with pytest.raises(InputError, match=r"models\.ccsr: its unet is a file, .*; give prompt: FILE"):
+        planned(**changes | {"models": of_a_file})
+    prompted = planned(
+        **changes | {"models": {"ccsr": of_a_file["ccsr"] | {"prompt": "p.safetensors"}}, "objectives": ["nutl"]}
+    )
+    assert "no prompt" not in plan_text(prompted, 2)
+    with pytest.raises(InputError, match=r"resources\.micro_batch: the discriminator \(loss\.norm batch\) normal"):
+        planned(**changes | {"resources": {"micro_batch": 4}})
+    grouped = {"nutl": {}, "decoder": objectives["decoder"] | {"loss.norm": "group"}}
+    assert planned(**changes | {"resources": {"workers_per_trial": 2}, "objectives": grouped}).combinations
+
+
 def from_(name: str) -> dict[str, Any]:
     return {"from": name}
 

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torchvision
+from torchvision.models import vgg
 
 pytest.importorskip("diffusers", reason="needs the extra [latent]")
 
@@ -30,7 +31,7 @@ from sr_models.images.files import sha256_file
 
 ROOT = Path(__file__).resolve().parents[3]
 TRAIN = {
-    "steps": 8, "batch_size": 4, "patch": 12, "lr": 2e-3, "ema": 0.9, "clip_norm": 1.0, "validate_every": 4,
+    "steps": 5, "batch_size": 2, "patch": 12, "lr": 2e-3, "ema": 0.9, "clip_norm": 1.0, "validate_every": 5,
     "checkpoint_every": 2, "groups": {"discriminator": {"lr": 1e-3, "betas": (0.5, 0.9)}},
 }  # fmt: skip
 WORKER = """
@@ -148,9 +149,9 @@ def test_stage_1_trains_the_adapter_and_stage_2_the_decoder_of_what_it_has_come_
 def test_generator_and_discriminator_that_are_killed_go_on_bit_for_bit(
     norm, stage_2, store, parts, tmp_path, killed_at
 ):
-    with killed_at(5):
+    with killed_at(3):
         run_trial(stage_2(norm), store, go_on, out_dir=tmp_path / "cut", parts=parts)
-    assert checkpoint.load(tmp_path / "cut" / CHECKPOINT)["step"] == 4
+    assert checkpoint.load(tmp_path / "cut" / CHECKPOINT)["step"] == 2
     for folder in ("cut", "whole"):
         assert run_trial(stage_2(norm), store, go_on, out_dir=tmp_path / folder, parts=parts).status == "complete"
     cut, whole = state_of(tmp_path / "cut"), state_of(tmp_path / "whole")
@@ -161,10 +162,12 @@ def test_generator_and_discriminator_that_are_killed_go_on_bit_for_bit(
         assert len({(tmp_path / folder / kind / "model.safetensors").read_bytes() for folder in ("cut", "whole")}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_two_workers_in_parts_are_one_within_float_order(stage_2, store, latent_parts, tmp_path):
-    """The adaptive weight too, which is the whole batch's."""
-    config = stage_2(hyper={name: latent_parts[name] for name in ("unet", "autoencoder")})
+    """The adaptive weight too, which is the whole batch's; of three samples the first worker has two."""
+    files = {name: latent_parts[name] for name in ("unet", "autoencoder")}
+    config = stage_2(hyper=files, batch_size=3, lr=2e-4, validate_every=1, ema=None, groups={})
     run_trial(config, store, go_on, out_dir=tmp_path / "one")
     out = tmp_path / "two"
     out.mkdir()
@@ -186,23 +189,20 @@ def test_two_workers_in_parts_are_one_within_float_order(stage_2, store, latent_
     one, two = state_of(tmp_path / "one"), state_of(out)
     assert one.keys() == two.keys()
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-4, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(two[name], value, rtol=0, atol=5e-5, msg=lambda text, name=name: name + text)
 
 
-def test_activations_that_are_computed_again_and_bf16(stage_2, plan, store, parts, tmp_path):
-    losses = {}
-    for name, config in {
-        "kept": stage_2(), "again": stage_2(checkpointing=True), "bf16": stage_2(precision="bf16"),
-        "one": plan(), "one_again": plan(checkpointing=True), "one_bf16": plan(precision="bf16"),
-    }.items():  # fmt: skip
-        short = config.model_copy(update={"train": config.train.model_copy(update={"steps": 3, "ema": None})})
-        result = run_trial(short, store, go_on, out_dir=tmp_path / name, parts=parts)
+@pytest.mark.parametrize("stage", [1, 2])
+def test_activations_that_are_computed_again_are_the_same_and_bf16_is_near(
+    stage, stage_2, plan, store, parts, tmp_path
+):
+    losses, make = {}, {1: plan, 2: stage_2}[stage]
+    for name, how in {"kept": {}, "again": {"checkpointing": True}, "bf16": {"precision": "bf16"}}.items():
+        config = make(steps=2, ema=None, **how)
+        result = run_trial(config, store, go_on, out_dir=tmp_path / name, parts=parts)
         losses[name] = [value for key, value in result.metrics.items() if key.endswith((".loss", ".loss_main"))]
-    for name in ("kept", "one"):
-        again, half = (losses["again" if name == "kept" else f"one_{kind}"] for kind in ("again", "bf16"))
-        assert losses[name] == again
-    for name, half in (("kept", "bf16"), ("one", "one_bf16")):
-        assert losses[half] == pytest.approx(losses[name], rel=0.1) and losses[half] != losses[name]
+    assert losses["kept"] == losses["again"] != losses["bf16"]
+    assert losses["bf16"] == pytest.approx(losses["kept"], rel=0.1)
     weights = checkpoint.load(tmp_path / "bf16" / CHECKPOINT)["model"].values()
     assert {value.dtype for value in weights} == {torch.float32}
 
@@ -220,12 +220,11 @@ def test_a_perceptual_distance_wants_its_weights(stage_2, store, parts, tmp_path
         run_trial(config, store, go_on, out_dir=tmp_path / "without", parts=parts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = torchvision.models.vgg16().features.state_dict()
+        layers = vgg.make_layers(vgg.cfgs["D"]).state_dict()
     torch.save({f"features.{key}": value for key, value in layers.items()}, tmp_path / "vgg16-397923af.pth")
     right = backbones.BACKBONES["vgg16-397923af.pth"]
-    known = backbones.replace if hasattr(backbones, "replace") else __import__("dataclasses").replace
     sha256 = sha256_file(tmp_path / "vgg16-397923af.pth")
-    monkeypatch.setitem(backbones.BACKBONES, "vgg16-397923af.pth", known(right, sha256=sha256))
+    monkeypatch.setitem(backbones.BACKBONES, "vgg16-397923af.pth", replace(right, sha256=sha256))
     distance = network.perceptual_of(config, torch.device("cpu"), tmp_path)
     a, b = 2 * torch.rand(2, 2, 3, 24, 24) - 1
     a.requires_grad_()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
@@ -33,3 +34,32 @@ def test_a_part_may_be_a_checkpoint_of_ours(tmp_path: Path) -> None:
     assert safetensors.torch.load(packed(tmp_path)[1]).keys() == net.state_dict().keys()
     with pytest.raises(InputError, match=r"model\.json' cannot be read"):
         packed(tmp_path.parent)
+
+
+def test_a_part_of_a_whole_checkpoint_or_of_a_folder_of_diffusers_is_the_same(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at the hub: fetched, or out of its cache; no code and no pickle is looked at."""
+    state = safetensors.torch.load_file(stand_in)
+    whole = {f"first_stage_model.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": whole | {"model.diffusion_model.w": torch.ones(2)}}, tmp_path / "sd.ckpt")
+    (tmp_path / "sd" / "vae").mkdir(parents=True)
+    file = tmp_path / "sd" / "vae" / "diffusion_pytorch_model.safetensors"
+    safetensors.torch.save_file(state, file)
+    for given in (tmp_path / "sd.ckpt", tmp_path / "sd", tmp_path / "sd" / "vae"):
+        assert packed(given, "autoencoder") == packed(stand_in), given
+    assert safetensors.torch.load(packed(tmp_path / "sd.ckpt", "unet")[1]).keys() == {"w"}
+    with pytest.raises(InputError, match=r"as one of diffusers' it lacks unet/diffusion_pytorch_model\.safetensors"):
+        packed(tmp_path / "sd", "unet")
+
+    def fetch(repository: str, name: str, *, local_files_only: bool) -> str:
+        if repository == "someone/else":
+            raise FileNotFoundError("not in the cache,\nand no network")
+        return str(tmp_path / "sd" / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    assert packed("some/model", "autoencoder") == packed(stand_in)
+    with pytest.raises(
+        InputError, match=r"'someone/else' is no file or folder here, .* not in the cache, and no network"
+    ):
+        packed("someone/else", "autoencoder")
