@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sweep test test-cluster chaos lint clean
+.PHONY: sweep test test-long test-cluster chaos lint clean
 
 sweep: $(READY)
 	$(BIN)/python -m orchestrator.sweep $(ARGS)
@@ -13,6 +13,9 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -m cluster -s $(ARGS)

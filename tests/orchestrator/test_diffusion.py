@@ -110,6 +110,7 @@ def test_one_idm_of_all_scales_is_scored_at_a_fraction_as_eval_scores_it(tmp_pat
     assert row["psnr_y"] == pytest.approx(ours["psnr_y"], abs=1e-3)
 
 
+@pytest.mark.long
 def test_a_search_for_a_front_is_killed_and_goes_on_to_its_board(tmp_path: Path, config, command) -> None:
     """Two metrics steer; twins that differ in sampling steps alone are trained in one folder, one after the other."""
     search = {"sampling.steps": [4, 2], "process.beta_end": [0.3, 0.4]}

@@ -17,7 +17,7 @@ from orchestrator.sweep import main
 OF_PAPERS = sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != "quick")
 TINY = "scale_down=tiny"
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 400
+SECONDS = 900
 """Longest a preset's small size may take; two cores that nobody else uses need a fraction of it."""
 
 
@@ -74,23 +74,23 @@ def test_what_is_printed_has_a_row_and_a_place_to_stand(name):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS + 30)
-@pytest.mark.parametrize(
-    ("name", "row", "benchmark", "printed"),
-    [
-        ("eco_table2d", "x8/edsr_baseline/eco", "Set5", 27.0),
-        ("expectation_table1", "x2/edsr_baseline/l1+aux", "Set14", 33.64),
-    ],
-)
-def test_the_small_size_runs_to_a_board_that_shows_what_is_printed(name, row, benchmark, printed, tmp_path):
+@pytest.mark.parametrize("name", OF_PAPERS)
+def test_the_small_size_runs_to_a_board_that_shows_what_is_printed(name, tmp_path):
     command = [sys.executable, "-m", "orchestrator.sweep", "--preset", name, TINY, "--output", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    said = " ".join(done.stdout.split())
-    assert f"beside the paper: {load(name).paper.source}; scaled down: " in said
-    assert f"photographs paper {benchmark} difference" in said
     [run] = tmp_path.glob(f"runs/{name}_tiny-*")
     rows = json.loads((run / "leaderboard.json").read_text())["rows"]
-    found = next(one["metrics"]["psnr_y"] for one in rows if one["combination"] == row)
-    assert (found["paper"], found["over_paper"]) == (printed, found["mean"] - printed)
-    assert sorted(path.name for path in (run / "pictures").glob("board_*")) == [f"board_photographs_{row[:2]}.png"]
+    plan = planned(name, TINY)
+    scored = {c.id for c in plan.combinations if c.spec.target.output == "sr"}
+    assert scored <= {row["combination"] for row in rows}
+    if (paper := plan.config.paper) is None:
+        return
+    said = " ".join(done.stdout.split())
+    assert f"beside the paper: {paper.source}; scaled down: " in said
+    of_rows = [row for row in rows if row["combination"] in {*paper.scores}]
+    shown = [(of, row) for row in of_rows for of in row["metrics"].values() if of.get("paper") is not None]
+    assert shown or not paper.scores
+    assert all(of["over_paper"] == of["mean"] - of["paper"] for of, _ in shown if of["mean"] is not None)

@@ -364,6 +364,7 @@ def test_finished_trials_whose_journal_is_damaged_or_gone_are_run_again_and_noth
     assert files(finished.run / "evaluation") == scores and board_of(again.out.read_text()) == board_of(finished.output)
 
 
+@pytest.mark.long
 def test_larger_sweeps_at_once_train_and_score_only_what_is_new(finished: Finished, launch: Launcher) -> None:
     """An objective, seeds and a metric more; both ask for the same new trials, and one waits for the other's."""
     output = finished.run.parent
