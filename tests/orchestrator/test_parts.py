@@ -1,6 +1,7 @@
 """Frozen parts through a sweep: ordered, known by their hashes, in no weights; loaded wherever pictures are drawn."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 import eval.command
-from orchestrator import ingredients
+from orchestrator import ingredients, stages
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.ingredients import Ingredients
@@ -208,6 +209,17 @@ def ready(folder: Path, stand_in: Path, store: PatchStore, **changes: Any) -> tu
     known = Ingredients(data_hash=known.data_hash, parts=ingredients.frozen_parts(own, known))
     trial = known.trial(plan, plan.combinations[0], {}, 1)
     return trial, own.home.access.parts(trial.model, trial.hyper)
+
+
+def test_pictures_that_take_too_much_are_refused_once_the_part_is_there(
+    stand_in: Path, store: PatchStore, tmp_path: Path
+) -> None:
+    for most, said in ((10**9, None), (10**5, r"^resources\.max_bytes: resshift at x4: ")):
+        own = session(tmp_path / str(most), planned(str(stand_in), resources={"max_bytes": most}))
+        own.inputs = SimpleNamespace(benchmarks={})
+        parts = ingredients.frozen_parts(own, Ingredients(data_hash={4: store.data_hash}))
+        with pytest.raises(InputError, match=said) if said else nullcontext():
+            stages.check_pictures(own, {4: store}, own.plan.combinations, parts)
 
 
 @pytest.mark.parametrize("objective", ["dream", "resshift"])
