@@ -169,7 +169,7 @@ def room_of(session: Session) -> Room:
 def bring_latents(session: Session, ingredients: Ingredients, combinations: Sequence[Combination]) -> None:
     """Have in the stores the latents that trials of these combinations, of which all is known, are trained on."""
     trials = {}
-    for one in combinations:
+    for one in [each for each in combinations if "autoencoder" in each.parts]:
         trial = ingredients.trial(session.plan, one, {}, session.config.seed)
         if trial.latents is not None:
             trials[trial.latents, trial.data_hash] = trial

@@ -74,9 +74,10 @@ def ranges(folder: Path, winners: Mapping[str, WinnerRecord]) -> dict[str, str]:
     """Combination -> between which scales its steps were, of those with a scale a step (`train.scales`)."""
     run, found = RunDir(folder), {}
     for name, winner in winners.items():
-        trial = _trial(run, winner.fingerprints[0])
-        if scales := trial and (trial.config.get("train") or {}).get("scales"):
-            found[name] = f"×{scales['low']:g} to ×{scales['high']:g}"
+        for path in [run.trial(fingerprint) / TRIAL for fingerprint in winner.fingerprints[:1]]:
+            train = TrialRecord.read(path).config.get("train") if path.exists() else None
+            if scales := (train or {}).get("scales"):
+                found[name] = f"×{scales['low']:g} to ×{scales['high']:g}"
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
+import sr_models
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.cost import (
     FORWARDS,
@@ -62,6 +63,9 @@ def plan_text(plan: Plan, cores: int) -> str:
         searched += "" if c.gives_sr else "; gives no SR, so it is trained and not scored"
         if c.train.scales is not None:
             searched += f"; steps at x{c.train.scales.low:g} to x{c.train.scales.high:g}, LR made from HR in each"
+        if sr_models.spec(c.network).hyper.parse(c.hyper, c.label).latents is not None:
+            why = c.train.encodes(c.spec)
+            searched += f"; each step encodes ({why})" if why else "; on latents that are made once"
         searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
         lines.append(f"  {c.id:{width}}  {searched}")
     lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]
@@ -71,9 +75,14 @@ def plan_text(plan: Plan, cores: int) -> str:
     ]
     tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
     tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
+    ceilings = (
+        " and the ceiling of each autoencoder"
+        if any(c.gives_sr and "autoencoder" in c.parts for c in plan.combinations)
+        else ""
+    )
     lines.append(
         f"  scored on {', '.join(_tests(config))} by {', '.join(config.evaluation.metrics)} "
-        f"({config.evaluation.protocol} protocol{tiles}), beside bicubic"
+        f"({config.evaluation.protocol} protocol{tiles}), beside bicubic{ceilings}"
     )
     lines += _sampling(plan)
     lines.append(

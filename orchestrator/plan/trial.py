@@ -82,14 +82,10 @@ def numerics_version(spec: ObjectiveSpec) -> int:
 
 
 def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train: TrainConfig) -> str | None:
-    """Names the latents in the store that a trial is trained on; None: it encodes its pictures in each step, if at all.
-
-    That is what it does where a step changes pictures before they are encoded.
-    """
+    """Names the latents in the store that a trial is trained on; None: each step encodes its patches, if anything."""
     found = sr_models.spec(model).hyper.parse(hyper, f"model {model!r}").latents
     autoencoder = sr_models.part_hashes(model, hyper).get("autoencoder")
-    changed = train.makes_lr is not None or train.lr_noise is not None or spec.target.kind != "hr"
-    if found is None or autoencoder is None or changed or not train.stored_latents:
+    if found is None or autoencoder is None or train.encodes(spec):
         return None
     return digest([LATENTS_VERSION, autoencoder, *found.about])
 
@@ -296,6 +292,15 @@ class TrainConfig(Params):
                         f"{where}.{name}: loss {spec.loss.kind} looks at HR alone; leave it out of this training "
                         f"(`train: {{{name}: null}}` under the model or the objective)"
                     )
+
+    def encodes(self, spec: ObjectiveSpec) -> str | None:
+        """Why steps of a network of a latent space encode their patches; None: its latents are stored."""
+        if spec.target.kind != "hr":
+            return f"target {spec.target.kind}"
+        if not self.stored_latents:
+            return "train.stored_latents=false"
+        changed = [name for name in ("degradation", "scales", "lr_noise") if getattr(self, name) is not None]
+        return f"train.{changed[0]}" if changed else None
 
     def cut(self, scale: int) -> int:
         """Side, in LR pixels, of what is cut out of a training image for a patch, at most."""

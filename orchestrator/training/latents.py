@@ -17,8 +17,9 @@ from orchestrator.training import products
 from orchestrator.training.products import Make
 from sr_models.diffusion.base import Denoiser
 
-TILE_BYTES = 3 * 2**30
-"""What a tile, to which larger pictures are cut (`sr_models.diffusion.tiled`), takes of the released autoencoders."""
+TILE_BYTES = 2 * 2**30
+"""What a worker takes with a tile, to which larger pictures are cut (`sr_models.diffusion.tiled`), of the released
+autoencoders: 1.5 GB of VQ-f4's encoder, 1.7 GB of Stable Diffusion's, measured on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

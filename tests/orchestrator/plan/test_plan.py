@@ -780,3 +780,18 @@ def test_p_and_the_range_of_timesteps_are_searched_together_without_a_rejection(
     for ends in itertools.product(*(one.axes.values(name) for name in one.axes.ranges)):
         drawn = plan.trial(one, dict(zip(one.axes.ranges, ends, strict=True)), 0, "d" * 64, None).sampling
         assert (drawn.t_max, drawn.t_min) == (ends[1], pytest.approx(ends[1] * ends[2])) and drawn.t_min < drawn.t_max
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({}, "; on latents that are made once"),
+        ({"stored_latents": False}, "; each step encodes (train.stored_latents=false)"),
+        ({"degradation": "realesrgan"}, "; each step encodes (train.degradation)"),
+    ],
+)
+def test_a_plan_says_whether_steps_pay_for_an_autoencoder(train, said):
+    models = {"mine": {"model": "resshift", "autoencoder": "f.pth"}}
+    plan = planned(models=models, scales=[4], objectives=["ddpm"], train={"patch": 64, **train})
+    text = plan_text(plan, 2)
+    assert said in text and "beside bicubic and the ceiling of each autoencoder" in text

@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import sr_models
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
-from sr_models.diffusion.frozen import vq_autoencoder
+from sr_models.diffusion.frozen import kl_autoencoder, vq_autoencoder
+from sr_models.diffusion.latent import AutoencoderLayout
 from sr_models.errors import InputError
 from sr_models.networks.base import parameters
 
@@ -33,14 +34,9 @@ def test_its_file_is_a_frozen_part_under_its_own_names(name: str, tmp_path) -> N
             part = vq_autoencoder(str(tmp_path / "model.safetensors"), info.weights_sha256, "cpu")
             assert torch.equal(part.encode(2 * picture - 1), net.encode(2 * picture - 1))
         else:
-            from diffusers import AutoencoderKL
-
-            theirs = AutoencoderKL(
-                block_out_channels=(32, 64), layers_per_block=1, latent_channels=4,
-                down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-            )  # fmt: skip
-            theirs.load_state_dict(net.state_dict())
-            again = theirs.decode(theirs.encode(2 * picture - 1).latent_dist.mode()).sample
+            layout = AutoencoderLayout(channels=32, mults=(1, 2), blocks=1)
+            part = kl_autoencoder(str(tmp_path / "model.safetensors"), info.weights_sha256, layout, "cpu")
+            again = part.decode(part.encode(2 * picture - 1).latent_dist.mode()).sample
             torch.testing.assert_close((again + 1) / 2, net.reconstruct(picture))
 
 
