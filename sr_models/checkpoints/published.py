@@ -170,9 +170,14 @@ def load_weights(
         if recorded is None:
             assert isinstance(net.process, ProcessParams)  # a network's own, before it is trained otherwise
             T, ends = net.process.T, f"{net.process.beta_start:g} to {net.process.beta_end:g}"
-            say(f"weights {str(path)!r} hold no noise schedule (no betas); SR3's is assumed: T={T}, beta {ends}")
-        net.process = recorded or net.process
-        state = without_schedule(state)
+            say(f"weights {str(path)!r} hold no noise schedule (no betas); {model}'s is assumed: T={T}, beta {ends}")
+        else:  # whether guesses are clamped is a network's, and in no buffer
+            clamp = isinstance(net.process, ProcessParams) and net.process.clamp
+            net.process = recorded.model_copy(update={"clamp": clamp})
+        try:
+            state = net.renamed(without_schedule(state))
+        except KeyError as error:
+            raise InputError(f"weights {str(path)!r} do not fit {model} x{scale}: they lack key {error}") from None
     naming, names = _names(state, model, path)
     state, implied = {key: state[key] for key in names}, naming.implied if naming else ()
     lacking = wanted.keys() - names.values()

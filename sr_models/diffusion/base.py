@@ -7,6 +7,7 @@ Shapes: B batch, C channels; LR is (B, 3, H, W), a picture of the wanted size (B
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -70,6 +71,10 @@ class Denoiser(Network):
     def condition_of(self, latent_lr_BCHW: Tensor) -> Tensor:
         """What `encode` gives of an LR whose `enlarged` is there already; of networks whose `latents` are not None."""
         return latent_lr_BCHW
+
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A released file's tensors under our names, of a network that has others than its release has."""
+        return dict(state)
 
     def check_part(self, name: str) -> None:
         """Raise an InputError where the file of a frozen part that it stands on cannot be used."""

@@ -12,7 +12,7 @@ Shapes: B batch, C channels of a latent, a picture's sides over `reduction`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,9 @@ from sr_models.diffusion.latent import (
     autoencoder,
     check_diffusers,
     recompute,
+    renamed_adapter,
+    renamed_autoencoder,
+    renamed_unet,
     unet,
 )
 from sr_models.diffusion.process import Level
@@ -147,6 +150,11 @@ class LatentUNet(LatentDenoiser):
     def condition_of(self, latent_lr_BCHW: Tensor) -> Tensor:
         return latent_lr_BCHW[:, :0]
 
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of a checkpoint of latent diffusion, which holds more than the U-Net."""
+        found = _below("model.diffusion_model.", state)
+        return renamed_unet(found, self.layout) if found else dict(state)
+
     def forward(self, condition: Tensor, state_BCHW: Tensor, level: Level) -> Tensor:
         recompute(self.unet, self.checkpointing)
         out: Tensor = self.unet(state_BCHW, level.t - 1, self.context(state_BCHW), return_dict=False)[0]
@@ -251,6 +259,16 @@ class CCSR(LatentDenoiser):
         """By the frozen decoder, whatever is tuned."""
         return super().decode(self.state(picture_BCHW))
 
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of a checkpoint of CCSR's, which holds the parts too; with `tuned_decoder` the decoder is its own."""
+        if not (adapters := _below("control_model.", state)):
+            return dict(state)
+        found = {f"control.{name}": value for name, value in renamed_adapter(adapters, self.layout).items()}
+        if self.decoder is not None:
+            coder = renamed_autoencoder(_below("first_stage_model.", state), self.vae)
+            found |= {name: value for name, value in coder.items() if name.startswith(self.begun)}
+        return found
+
     @property
     def last_layer(self) -> Tensor:
         """The weight of the tuned decoder's last convolution."""
@@ -268,6 +286,10 @@ class CCSR(LatentDenoiser):
         if path is None:
             raise InputError("ccsr steers a frozen U-Net: give its file, unet=FILE")
         return frozen.latent_unet(path, sha256, self.layout, str(like.device))
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def decoder_of(vae: AutoencoderLayout) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ import sr_models
 from objectives import resolve
 from objectives.batch import Batch
 from objectives.diffusion import DiffusionObjective
-from sr_models.checkpoints.published import initialise
+from sr_models.checkpoints.published import initialise, load_weights
 from sr_models.diffusion import frozen
 from sr_models.diffusion.ccsr import CCSR, LatentUNet
 from sr_models.diffusion.latent import UNetLayout, renamed_adapter
@@ -204,6 +204,29 @@ def test_stage_2_has_a_decoder_of_its_own_beside_a_frozen_adapter(tiny):
     assert all(p.grad is not None for p in trained) and any(p is net.last_layer for p in trained)
     with pytest.raises(InputError, match="its key 'decoder"):
         initialise(one, net.state_dict())
+
+
+def test_a_whole_checkpoint_of_the_release_is_read(released, latent_parts, tmp_path):
+    """Adapter, and the tuned decoder of stage 2; its schedule, without clamping; the U-Net, by its own model."""
+    make, arrays, _ = released
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    names = {"control/": "control_model.", "unet/": "model.diffusion_model."}
+    whole = {names[old] + name.removeprefix(old): told(arrays, name) for name in arrays for old in names
+             if name.startswith(old)}  # fmt: skip
+    path = tmp_path / "ccsr.ckpt"
+    torch.save({"state_dict": whole | {"betas": betas}}, path)
+    found = load_weights(path, model="ccsr", scale=4, hyper=latent_parts)
+    wanted = make().state_dict()
+    assert found.state_dict().keys() == wanted.keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in found.state_dict().items())
+    assert (found.process.T, found.process.schedule, found.process.clamp) == (1000, "scaled_linear", False)
+    with pytest.raises(InputError, match="do not fit ccsr x4: it lacks key 'decoder"):
+        load_weights(path, model="ccsr", scale=4, hyper=latent_parts | {"tuned_decoder": True})
+    sizes = {name: value for name, value in latent_parts.items() if name in LatentUNetHyper.model_fields}
+    alone = load_weights(path, model="latent_unet", scale=4, hyper=sizes).state_dict()
+    steered = make().steered(torch.zeros(1)).state_dict()
+    assert alone.keys() == {f"unet.{name}" for name in steered}
+    assert all(torch.equal(alone[f"unet.{name}"], value) for name, value in steered.items())
 
 
 @pytest.mark.parametrize("recipe", ["ddpm", "dream", "min_snr", "nutl"])
