@@ -65,6 +65,9 @@ class Training:
     """Of the network that is deployed."""
     paper_parameters: int | None = None
     """That a paper prints for it."""
+    picture_seconds: float | None = None
+    """That one picture took, where a paper prints it, and what it prints."""
+    paper_seconds: float | None = None
     trained_parameters: int | None = None
     """Those and the σ head's, which inference drops; None in run folders of earlier versions."""
     searched: list[str] = field(default_factory=list)
@@ -107,6 +110,8 @@ class Entry:
     precision: str
     cells: dict[Column, dict[str, Value]] = field(default_factory=dict)
     images: dict[Column, int] = field(default_factory=dict)
+    seconds: float | None = None
+    """That one of them took: the median, which a first one that warms up does not move."""
     fingerprints: dict[int, str] = field(default_factory=dict)
     """Of the trial behind each seed; "" where there is none."""
     training: Training = field(default_factory=Training)

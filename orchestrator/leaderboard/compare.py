@@ -166,6 +166,8 @@ def _board(
         row = next(iter(by_run.values()))[0]
         entry = Entry(combination, row["model"], row["objective"], row["target"], row["loss"], weights, precision)
         entry.trial, entry.training, entry.drawn = trial, costs.get(combination, Training()), row["drawn"]
+        taken = [row["seconds"] for of in by_run.values() for row in of if row["image"] != SET]
+        entry.seconds = statistics.median(taken) if taken else None
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         pixels: dict[Column, dict[str, dict[str, list[float]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))

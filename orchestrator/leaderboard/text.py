@@ -12,7 +12,7 @@ from typing import Any
 from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
 from orchestrator.leaderboard import use
 from orchestrator.leaderboard.board import Board, Training, Value
-from orchestrator.leaderboard.paper import beside_paper
+from orchestrator.leaderboard.paper import beside_paper, printed_only
 from orchestrator.run.records import FrontRecord
 from sr_models.text_table import aligned
 
@@ -62,6 +62,9 @@ def _terminal(board: Board) -> str:
     if found := beside_paper(board):
         caption, names, groups = found
         lines += ["", *wrapped(caption, PAPER_WIDTH), *tables([names], groups, PAPER_WIDTH)]
+    if only := printed_only(board):
+        caption, names, columns = only
+        lines += ["", *wrapped(caption), *tables([names], [[column] for column in columns])]
     if cost := _cost(board):
         caption, names, columns = cost
         lines += ["", *wrapped(caption), *tables([names], [[column] for column in columns])]
@@ -87,6 +90,9 @@ def _markdown(board: Board) -> str:
         caption, names, groups = found
         columns = [names, *(column for group in groups for column in group)]
         parts.append(f"### {caption}\n\n{_markdown_table(columns)}")
+    if only := printed_only(board):
+        caption, names, columns = only
+        parts.append(f"### {caption}\n\n{_markdown_table([names, *columns])}")
     if cost := _cost(board):
         caption, names, columns = cost
         parts.append(f"### {caption}\n\n{_markdown_table([names, *columns])}")
@@ -243,6 +249,8 @@ def _cost(board: Board) -> tuple[str, list[str], Columns] | None:
     columns = [
         ["deployed", *(_count(t.parameters) for t in made)],
         [printed, *(_count(t.paper_parameters) for t in made)],
+        ["s/picture", *("-" if t.picture_seconds is None else f"{t.picture_seconds:.3g}" for t in made)],
+        [f"{printed} s", *("-" if t.paper_seconds is None else f"{t.paper_seconds:g}" for t in made)],
         ["trained", *(_count(t.trained_parameters) for t in made)],
         ["images", *(_count(t.run_images) for t in made)],
         ["proposals", *("-" if t.trials is None else f"{t.trials} ({t.pruned}, {t.failed})" for t in made)],

@@ -37,6 +37,7 @@ SECTIONS: dict[str, type[Params]] = {
     "board.": config.BoardConfig,
     "resources.": resources.ResourceConfig,
     "paper.": paper.PaperConfig,
+    "paper.printed_only.NAME.": paper.PrintedRow,
 }
 
 

@@ -143,4 +143,5 @@ def _printed(plan: Plan) -> int:
         return 0
     rows = [*(c.id for c in plan.combinations), *(f"x{scale}/bicubic/-" for scale in config.scored_scales)]
     cells = itertools.product(rows, config.data.test, config.evaluation.metrics)
-    return sum(paper.score(*cell) is not None for cell in cells) + sum(row in paper.parameters for row in rows)
+    costs = sum((row in paper.parameters) + (row in paper.seconds) for row in rows)
+    return sum(paper.score(*cell) is not None for cell in cells) + costs
