@@ -24,6 +24,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "cluster/ray_watch.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
     "orchestrator/data/places.py": "tests/orchestrator/data/test_store.py",
+    "orchestrator/plan/combination.py": "tests/orchestrator/plan/test_plan.py",
     "orchestrator/plan/evaluation.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/resources.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/text.py": "tests/orchestrator/plan/test_plan.py",
