@@ -20,7 +20,8 @@ class Request:
     metrics: tuple[str, ...]
     scale: float
     """A whole one is an int."""
-    hr: Path
+    hr: Path | None
+    """None: a network's pictures of `lr` are measured without HR images."""
     lr: Path | None
     include: tuple[str, ...]
     """Globs on HR's file names, as of `sr_models.images.files.find_images`; partners follow."""

@@ -10,7 +10,9 @@ PACKAGES = ("sr_models", "objectives", "eval", "cluster", "orchestrator")
 
 COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that tests it
     "orchestrator/data/cells.py": "tests/orchestrator/data/test_latents.py",
+    "eval/options.py": "tests/eval/test_command.py",
     "orchestrator/evaluate/actors.py": "tests/orchestrator/evaluate/test_service.py",
+    "orchestrator/evaluate/chosen.py": "tests/orchestrator/test_upscale.py",
     "orchestrator/evaluate/entrants.py": "tests/orchestrator/evaluate/test_main.py",
     "orchestrator/evaluate/first_image.py": "tests/orchestrator/leaderboard/test_pictures.py",
     "orchestrator/evaluate/measured.py": "tests/orchestrator/evaluate/test_growing.py",
@@ -25,6 +27,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
     "orchestrator/data/places.py": "tests/orchestrator/data/test_store.py",
     "orchestrator/plan/combination.py": "tests/orchestrator/plan/test_plan.py",
+    "orchestrator/run/machine.py": "tests/orchestrator/test_replay.py",
     "orchestrator/plan/evaluation.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/resources.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/text.py": "tests/orchestrator/plan/test_plan.py",

@@ -213,16 +213,21 @@ def _at(entrant: Entrant, scale: float, *, any_scale: bool) -> Entrant | None:
     return replace(entrant, identity=replace(who, scale=scale, trained_scale=who.scale))
 
 
+def options_of(entrant: Entrant, evaluation: EvaluationConfig) -> Options:
+    """How an evaluation has an entrant compute its pictures."""
+    drawn = entrant.sampled(evaluation)
+    if drawn is not None and entrant.process is not None:
+        drawn = settled(entrant.process, drawn)
+    return Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn)
+
+
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:
     protocol = get_protocol(evaluation.protocol)
     if evaluation.draws is not None:
         protocol = protocol.model_copy(update={"draws": evaluation.draws})
     protocol = protocol.model_copy(update={"lr_noise": source.noise})
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
-    drawn = entrant.sampled(evaluation)
-    if drawn is not None and entrant.process is not None:
-        drawn = settled(entrant.process, drawn)
-    options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn)
+    options = options_of(entrant, evaluation)
     subject = Subject(
         identity=entrant.identity,
         weights_sha256=entrant.weights_sha256,

@@ -28,12 +28,15 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
         raise InputError("--kernel goes with python -m eval; for workers, give LR files with --lr")
     if request.weights_key is not None:
         raise InputError("--weights-key goes with python -m eval; for workers, save that part as a file of its own")
+    if request.hr is None:
+        raise InputError("--hr is needed; python -m eval measures a network's pictures of --lr without HR images")
     command.prepare_outputs(request)
     command.caution(request)
     from eval.asked import load as load_asked
 
     asked = load_asked(request)
     bench, subject = asked.benchmark, asked.subject
+    assert bench is not None
     name = f"eval-{request.model}-x{request.scale}-{bench.name}"
     run = RunDir((output_folder(output) / ("" if output else name)).absolute())
     if run.plan.exists():

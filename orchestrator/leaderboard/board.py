@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from orchestrator.leaderboard.statistics import Standing
@@ -117,6 +118,8 @@ class Entry:
     """How its pictures were drawn, as protocol ids say it; "" of a network that gives them."""
     twin_of: str = ""
     """Id of an earlier row whose weights these are, too."""
+    folder: str = ""
+    """Of the weights of its first seed, as `RunDir.at` finds it; "" of what no trial made."""
 
     @property
     def id(self) -> str:
@@ -170,6 +173,8 @@ class Board:
     """Whose printed numbers stand beside the rows; None: none, or the protocol is not the config's."""
     trained_scale: int | None = None
     """That all its weights were trained at, where it is another one than `scale`."""
+    folder: Path | None = None
+    """The run's; None: the board is of no run folder."""
 
     @property
     def at(self) -> str:

@@ -26,6 +26,7 @@ from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Traini
 from orchestrator.leaderboard.cost import ranges, trainings
 from orchestrator.leaderboard.paper import print_beside
 from orchestrator.leaderboard.statistics import Row, Standing, order, twins
+from orchestrator.leaderboard.use import weights_folder
 from orchestrator.plan.plan import only_at
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import WinnerRecord, read_board, read_evaluation, read_paper, read_plan, read_winners
@@ -66,6 +67,9 @@ def boards(folder: Path, step: int | None = None) -> list[Board]:
     ]
     paper, ranged = read_paper(folder), ranges(folder, winners)
     for board in found:
+        board.folder = folder
+        for entry in board.entries:
+            entry.folder = weights_folder(RunDir(folder), entry, step)
         if step is not None:
             board.notes.append(f"weights after {step} steps")
         elif paper:
@@ -352,8 +356,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
     Keys: scale, trained_scale (where it is another one), protocol, benchmark, lr_inputs, images, of_images (the set
     has), trial (of a row that is of no winner), twin_of (id of an earlier row with the same weights), combination,
-    model, objective, target, loss, weights, precision, seeds, what plan, winners and journals say (`Training`), lead
-    (over the leading columns) and metrics {name: `Value.numbers`}.
+    model, objective, target, loss, weights, precision, weights_folder (of the first seed, as `RunDir.at` finds it),
+    seeds, what plan, winners and journals say (`Training`), lead (over the leading columns) and metrics {name:
+    `Value.numbers`}.
     """
     return rows_of_boards(boards(folder))
 
@@ -372,7 +377,8 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
             "images": entry.images[column], "of_images": board.missing.get(column, (0, entry.images[column]))[1],
             "trial": entry.trial, "twin_of": entry.twin_of, "combination": entry.combination, "model": entry.model,
             "objective": entry.objective, "target": entry.target, "loss": entry.loss, "weights": entry.weights,
-            "precision": entry.precision, "seeds": max(len(value.by_seed) for value in cells.values()),
+            "precision": entry.precision, "weights_folder": entry.folder,
+            "seeds": max(len(value.by_seed) for value in cells.values()),
             **vars(entry.training), "lead": entry.lead and entry.lead.numbers,
             "metrics": {name: value.numbers for name, value in cells.items()},
         }  # fmt: skip

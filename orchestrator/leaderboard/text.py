@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
+from orchestrator.leaderboard import use
 from orchestrator.leaderboard.board import Board, Training, Value
 from orchestrator.leaderboard.paper import beside_paper
 from orchestrator.run.records import FrontRecord
@@ -64,8 +65,10 @@ def _terminal(board: Board) -> str:
     if cost := _cost(board):
         caption, names, columns = cost
         lines += ["", *wrapped(caption), *tables([names], [[column] for column in columns])]
-    for note in board.notes:
+    *used, command = use.lines(board) or [""]
+    for note in [*board.notes, *used]:
         lines += wrapped(note)
+    lines += [f"  {command}"] if command else []
     return "\n".join(lines)
 
 
@@ -87,7 +90,9 @@ def _markdown(board: Board) -> str:
     if cost := _cost(board):
         caption, names, columns = cost
         parts.append(f"### {caption}\n\n{_markdown_table([names, *columns])}")
-    return "\n\n".join([*filter(None, parts), *(f"- {note}" for note in board.notes)])
+    *used, command = use.lines(board) or [""]
+    notes = [*board.notes, *used[:-1], *(f"{line} `{command}`" for line in used[-1:])]
+    return "\n\n".join([*filter(None, parts), *(f"- {note}" for note in notes)])
 
 
 def _markdown_table(columns: Columns) -> str:

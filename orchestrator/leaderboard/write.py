@@ -9,6 +9,7 @@ from typing import Any
 from eval.protocol import get_metric
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards, rows_of_boards
+from orchestrator.leaderboard.use import best, upscale_line
 from sr_models.files import write_json, write_text
 
 
@@ -27,6 +28,7 @@ def write(folder: Path) -> str:
         head["fronts"] = fronts
     if paper := next((board.paper for board in found if board.paper), None):
         head["paper"] = paper.source
+    head["upscale"] = [upscale_line(board, first) for board in found if (first := best(board))]
     write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
     return board_text.text(found)
 

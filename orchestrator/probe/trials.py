@@ -14,7 +14,7 @@ from orchestrator.plan.trial import TrialConfig
 from orchestrator.probe.folders import OPTION, Probed
 from orchestrator.probe.kinds import Asked
 from orchestrator.run import journal
-from orchestrator.run.folder import SNAPSHOTS
+from orchestrator.run.folder import SNAPSHOTS, WEIGHTS
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import TRIAL, TrialRecord, read_winners
 from orchestrator.run.roles import RoleRecord, read_roles
@@ -25,9 +25,6 @@ from sr_models.networks.sigma import WithSigma
 from sr_models.params import nearest
 
 BATCH_SIZE = "train.batch_size"
-
-FOLDERS = {"raw": "model", "ema": "model_ema"}
-"""Kind of weights -> their folder in a trial's or a snapshot's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +64,9 @@ class Subject:
         places = [(step, self.folder / SNAPSHOTS / str(step)) for step in steps]
         places.append((self.config.train.steps, self.folder))
         found = [
-            Weights(step=step, folder=place / FOLDERS[kind], info=CheckpointInfo.read(place / FOLDERS[kind]))
+            Weights(step=step, folder=place / WEIGHTS[kind], info=CheckpointInfo.read(place / WEIGHTS[kind]))
             for step, place in places
-            if (place / FOLDERS[kind] / "model.json").exists()
+            if (place / WEIGHTS[kind] / "model.json").exists()
         ]
         if not found:
             raise InputError(f"{self.label} {self.config.fingerprint[:16]} has kept no {kind} weights yet")

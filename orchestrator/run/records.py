@@ -26,6 +26,7 @@ from orchestrator.plan.read import read_yaml
 from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
+from orchestrator.run.machine import Machine
 from sr_models.errors import InputError
 from sr_models.files import read_json, write_json
 from sr_models.hashing import digest
@@ -305,6 +306,8 @@ class TrialRecord(Record):
     """Name of the run that began it; None in files of earlier versions."""
     attempt: int = 0
     """How often it was begun anew, because its validations lacked what a later search steers by, or it snapshots."""
+    machine: Machine | None = Field(default=None, exclude_if=lambda machine: machine is None)
+    """On which it was begun; None in files of earlier versions."""
     config: dict[str, Any]
     """As it was written: boards and tracking must read trials whose keys a later version no longer knows."""
 
@@ -343,7 +346,10 @@ def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -
     """
     path = folder / TRIAL
     if not path.exists():
-        found = TrialRecord(fingerprint=config.fingerprint, trained_in=run, config=config.model_dump(mode="json"))
+        found = TrialRecord(
+            fingerprint=config.fingerprint, trained_in=run, machine=Machine.here(),
+            config=config.model_dump(mode="json"),
+        )  # fmt: skip
         found.write(path)
         return found
     found = TrialRecord.read(path)

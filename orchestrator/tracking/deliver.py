@@ -346,6 +346,7 @@ class Tracker:
         names = ("combination", "model", "objective", "target", "loss", "weights", "precision")
         own = {name: getattr(entry, name) for name in names}
         trained = {"trained_scale": board.trained_scale} if board.trained_scale else {}
+        own["weights_folder"] = entry.folder
         return {**own, **self._origin(), "scale": board.scale, **trained, "protocol": board.protocol}
 
     def _files(self, parent: str) -> int:

@@ -12,10 +12,13 @@ import functools
 import hashlib
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 
+import sr_models
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.tensors import tensors
 from sr_models.diffusion.frozen import WITHIN
@@ -94,6 +97,26 @@ def packed_file(path: Path | str, name: str = "") -> tuple[str, Path]:
     found = Path(_scratch().name) / f"{sha256[:16]}.safetensors"
     found.write_bytes(payload)
     return sha256, found
+
+
+def check_parts(model: str, hyper: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    """Refuse a network without the frozen parts that it stands on.
+
+    Args:
+        hyper: its hyperparameters, with the hashes of parts that it was trained with.
+        given: part -> sha256 of the file that --part names.
+
+    Raises:
+        InputError: one is not given, or is another one.
+    """
+    row, known = sr_models.spec(model).hyper, sr_models.part_hashes(model, hyper)
+    for part in row.parts:
+        sha256 = known.get(part)
+        if part not in given and (sha256 or part not in row.optional_parts):
+            which = f" with the sha256 {sha256}" if sha256 else ""
+            raise InputError(f"{model} stands on a frozen {part}{which}: give --part {part}=FILE")
+        if part in given and given[part] != sha256:
+            raise InputError(f"--part {part}: its sha256 is {given[part]}; the network was trained with {sha256}")
 
 
 @functools.cache

@@ -13,40 +13,39 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-TILE, OVERLAP = 512, 128
-"""Picture pixels of a tile's side, and that two neighbours share. They decide on bits, so no machine has a say."""
+TILE, OVERLAP = 64, 16
+"""Cells of a tile's side, and that two neighbours share: attention goes with their square, and 64 are 512 pixels of the
+released autoencoder. They decide on bits, so no machine has a say."""
 
 
 def encoded(encode: Callable[[Tensor], Tensor], picture_BCHW: Tensor, reduction: int) -> Tensor:
     """The latent of a picture whose sides are whole cells; in one piece where it is no larger than a tile."""
     cells = picture_BCHW.shape[2] // reduction, picture_BCHW.shape[3] // reduction
-    return _joined(encode, picture_BCHW, cells, reduction, inner=reduction, outer=1)
+    return _joined(encode, picture_BCHW, cells, inner=reduction, outer=1)
 
 
 def decoded(decode: Callable[[Tensor], Tensor], latent_BCHW: Tensor, reduction: int) -> Tensor:
     """The picture of a latent, likewise."""
     cells = latent_BCHW.shape[2], latent_BCHW.shape[3]
-    return _joined(decode, latent_BCHW, cells, reduction, inner=1, outer=reduction)
+    return _joined(decode, latent_BCHW, cells, inner=1, outer=reduction)
 
 
 def _joined(
     compute: Callable[[Tensor], Tensor],
     x_BCHW: Tensor,
     cells: tuple[int, int],
-    reduction: int,
     *,
     inner: int,
     outer: int,
 ) -> Tensor:
     """Args: inner, outer: pixels of a cell, a side, in what is read, and in what is given."""
-    side, overlap = TILE // reduction, OVERLAP // reduction
-    if max(cells) <= side:
+    if max(cells) <= TILE:
         return compute(x_BCHW)
     total, weight = None, x_BCHW.new_zeros(cells[0] * outer, cells[1] * outer)
-    for rows in _parts(cells[0], side, overlap):
-        for columns in _parts(cells[1], side, overlap):
+    for rows in _parts(cells[0], TILE, OVERLAP):
+        for columns in _parts(cells[1], TILE, OVERLAP):
             made = compute(x_BCHW[:, :, _times(rows, inner), _times(columns, inner)])
-            fade = _fade(rows, cells[0], overlap, outer, made)[:, None] * _fade(columns, cells[1], overlap, outer, made)
+            fade = _fade(rows, cells[0], OVERLAP, outer, made)[:, None] * _fade(columns, cells[1], OVERLAP, outer, made)
             if total is None:
                 total = made.new_zeros(*made.shape[:2], *weight.shape)
             total[:, :, _times(rows, outer), _times(columns, outer)] += fade * made

@@ -30,6 +30,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_resshift_under_ddpm_and_under_its_own_shifting(
     stand_in: Path, tmp_path: Path, command: Callable[..., str]
 ) -> None:
@@ -140,6 +141,10 @@ def test_an_autoencoder_then_its_latents_then_what_is_trained_on_them_and_its_ce
         "x4/bicubic/-", "x4/mine/ddpm", "x4/ceiling of vq/reconstruction"
     }  # fmt: skip
     assert ",ceiling," in (run.path / "leaderboard.csv").read_text()
+
+    photo, large = tmp_path / "test" / "0.png", tmp_path / "large"
+    command("orchestrator.upscale", str(run.path), str(photo), "-o", str(large), "--row", "x4/mine/ddpm")
+    assert Image.open(large / "0.png").size == tuple(4 * side for side in Image.open(photo).size)
 
     path.write_text(yaml.safe_dump(config | {"name": "again"}))
     assert "already there: 2 of 2 trials" in command(*asked, "--dry-run")

@@ -11,8 +11,8 @@ from sr_models.diffusion.reconstruction import TrainedVQ
 
 @pytest.mark.parametrize("size", [(24, 96), (64, 64), (56, 72)])
 def test_what_looks_at_no_neighbours_is_the_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiled, "TILE", 32)
-    monkeypatch.setattr(tiled, "OVERLAP", 16)
+    monkeypatch.setattr(tiled, "TILE", 4)
+    monkeypatch.setattr(tiled, "OVERLAP", 2)
     seen = []
 
     def shrink(x):
@@ -29,7 +29,7 @@ def test_what_looks_at_no_neighbours_is_the_whole(size: tuple[int, int], monkeyp
 
 def test_a_picture_no_larger_than_a_tile_is_computed_whole() -> None:
     whole = []
-    picture = torch.rand(1, 3, tiled.TILE, 16)
+    picture = torch.rand(1, 3, 8 * tiled.TILE, 16)
     tiled.encoded(lambda x: whole.append(x) or functional.avg_pool2d(x, 8), picture, 8)
     assert len(whole) == 1 and whole[0] is picture
 
@@ -39,8 +39,8 @@ def test_tiles_of_an_autoencoder_are_near_the_whole_and_leave_no_seam(monkeypatc
 
     off by 11 % of a latent's spread, and by 24 % of a picture's; where tiles begin, no steeper than elsewhere.
     """
-    monkeypatch.setattr(tiled, "TILE", 128)
-    monkeypatch.setattr(tiled, "OVERLAP", 96)
+    monkeypatch.setattr(tiled, "TILE", 32)
+    monkeypatch.setattr(tiled, "OVERLAP", 24)
     torch.manual_seed(0)
     net = sr_models.build("vq_autoencoder", 4, channels=32, mults=(1, 1, 1), blocks=1, codes=16)
     assert isinstance(net, TrainedVQ)
