@@ -155,7 +155,7 @@ def combine(
     return made
 
 
-def check_parts(config: SweepConfig, label: str, network: str, scale: int) -> None:
+def check_given_parts(config: SweepConfig, label: str, network: str, scale: int) -> None:
     """Raises InputError: a network stands on a frozen part that its entry of `models` does not give.
 
     The stand-in for a prompt goes with what this project has trained under it alone.

@@ -18,7 +18,7 @@ from orchestrator.plan.combination import (
     TEACHER_OBJECTIVE,
     Combination,
     check_degradation,
-    check_parts,
+    check_given_parts,
     check_shifting,
     check_training,
     combine,
@@ -193,7 +193,7 @@ def make_plan(config: SweepConfig) -> Plan:
                 continue
             if "process" in config.models[label] and sr_models.spec(network).family != "diffusion":
                 raise InputError(f"models.{label}.process: {network} is no diffusion network; leave it out")
-            check_parts(config, label, network, scale)
+            check_given_parts(config, label, network, scale)
             if config.validation.crop is not None and config.validation.crop % scale:
                 raise InputError(
                     f"validation.crop: {config.validation.crop} HR pixels are no whole number of LR pixels at x{scale}"
