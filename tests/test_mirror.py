@@ -30,6 +30,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/run/machine.py": "tests/orchestrator/test_replay.py",
     "orchestrator/plan/evaluation.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/resources.py": "tests/orchestrator/plan/test_config.py",
+    "orchestrator/plan/train.py": "tests/orchestrator/plan/test_trial.py",
     "orchestrator/plan/text.py": "tests/orchestrator/plan/test_plan.py",
     "orchestrator/probe/along_t.py": "tests/orchestrator/probe/test_denoisers.py",
     "orchestrator/probe/curves.py": "tests/orchestrator/probe/test_main.py",

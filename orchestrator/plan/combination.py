@@ -18,7 +18,7 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.evaluation import sampling
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import PROCESS, STEPS, Axes, Setting, Varied, apply, axes, corners, shown
-from orchestrator.plan.trial import TrainConfig
+from orchestrator.plan.train import TrainConfig
 from orchestrator.plan.weights import FORMS, Weights
 from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from eval.protocol import VALIDATED, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec
-from orchestrator.plan.trial import MOST_COUNT, Measured, check_tiles, overlap_field, tile_field
+from orchestrator.plan.train import MOST_COUNT
+from orchestrator.plan.trial import Measured, check_tiles, overlap_field, tile_field
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, each_once
 

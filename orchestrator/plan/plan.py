@@ -27,7 +27,8 @@ from orchestrator.plan.config import SearchConfig, SweepConfig
 from orchestrator.plan.evaluation import sampling
 from orchestrator.plan.graph import check_references, levels, refuse_drawn
 from orchestrator.plan.space import apply, varied
-from orchestrator.plan.trial import TrainConfig, TrialConfig, degradation_version, latents_of
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig, degradation_version, latents_of
 from sr_models.errors import InputError
 
 
