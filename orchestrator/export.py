@@ -71,7 +71,7 @@ def _chosen(given: argparse.Namespace) -> Chosen:
     if (given.what / "model.json").is_file():
         if given.row is not None:
             raise InputError(f"--row is of a run's board, and {given.what} is a checkpoint folder")
-        return chosen.of_checkpoint(given.what, None)
+        return chosen.of_checkpoint(given.what, None, None)
     if not given.what.is_dir() and not given.storage:
         raise InputError(f"{str(given.what)!r} is neither a run folder nor a checkpoint folder")
     scale = None if given.scale is None else parse_scale(given.scale, "--scale")

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from cluster import capacity
-from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights

@@ -32,7 +32,8 @@ from orchestrator.ingredients import (
 )
 from orchestrator.leaderboard import pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
-from orchestrator.plan.plan import Combination, higher_is_better
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.plan import higher_is_better
 from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights

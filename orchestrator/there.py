@@ -10,7 +10,8 @@ from typing import Any
 
 from orchestrator.data.build import find_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights

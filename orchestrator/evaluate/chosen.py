@@ -74,15 +74,19 @@ def of_file(
     return Chosen(model=net, name=model, hyper=hyper, options=Options(), title=f"{model}, {path}", folder=None)
 
 
-def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path]) -> Chosen:
+def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] | None) -> Chosen:
     """Of a checkpoint folder; of a network that practised some noise levels alone, on these, as trial.json beside says.
+
+    Args:
+        parts: files of the frozen parts that it stands on; None: no picture is drawn, and none is asked for.
 
     Raises:
         InputError: as `load_checkpoint`, `check_parts`.
     """
-    files, hashes = _packed(parts)
+    files, hashes = _packed(parts or {})
     model, info = load_checkpoint(folder, scale=scale, parts=files)
-    check_parts(info.model, info.hyper, hashes)
+    if parts is not None:
+        check_parts(info.model, info.hyper, hashes)
     record = folder.parent / TRIAL
     timesteps = TrialRecord.read(record).trial_config().objective.timesteps if record.exists() else None
     options = Options(sampling=timesteps.sampled(Sampling()) if timesteps else None)

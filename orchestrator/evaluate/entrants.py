@@ -16,8 +16,9 @@ from eval.protocol import get_protocol
 from eval.rows import CEILING, Identity, Subject
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
-from orchestrator.plan.evaluation import EvaluationConfig
-from orchestrator.plan.plan import Combination, Plan, sampling
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.evaluation import EvaluationConfig, sampling
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import STEPS

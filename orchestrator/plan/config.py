@@ -17,7 +17,8 @@ from orchestrator.plan.evaluation import EvaluationConfig, ValidationConfig, che
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.sources import BenchmarkSource, ImageSource
-from orchestrator.plan.trial import MOST_COUNT, TrainConfig, check_tiles, overlap_field, tile_field
+from orchestrator.plan.train import MOST_COUNT, TrainConfig
+from orchestrator.plan.trial import check_tiles, overlap_field, tile_field
 from orchestrator.plan.weights import Weights, weights_at, weights_of
 from sr_models.errors import InputError
 from sr_models.hashing import digest

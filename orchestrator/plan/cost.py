@@ -9,9 +9,12 @@ from typing import Any
 import sr_models
 from objectives import ObjectiveSpec
 from objectives.losses import DREAM, DRM
-from orchestrator.plan.plan import TEACHER_OBJECTIVE, Combination, Plan, sampling, teacher_train
+from orchestrator.plan.combination import TEACHER_OBJECTIVE, Combination
+from orchestrator.plan.evaluation import sampling
+from orchestrator.plan.plan import Plan, teacher_train
 from orchestrator.plan.space import STEPS
-from orchestrator.plan.trial import Measured, TrainConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured
 from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.hyper.sampling import Sampling
 

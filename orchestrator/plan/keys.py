@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from objectives import DESCRIPTIONS, LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
-from orchestrator.plan import config, evaluation, paper, resources, sources, trial
+from orchestrator.plan import config, evaluation, paper, resources, sources, train
 from sr_models import MODELS
 from sr_models.hyper.degradation import SEATS, Round
 from sr_models.hyper.process import ProcessParams
@@ -25,8 +25,8 @@ SECTIONS: dict[str, type[Params]] = {
     "data.": config.DataConfig,
     "data.test.NAME.": sources.BenchmarkSource,
     "data.train[].": sources.ImageSource,
-    "train.": trial.TrainConfig,
-    "train.groups.NAME.": trial.GroupConfig,
+    "train.": train.TrainConfig,
+    "train.groups.NAME.": train.GroupConfig,
     "train.scales.": ScaleRange,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from objectives import ObjectiveSpec, search_ranges, with_values
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.trial import TrainConfig
+from orchestrator.plan.train import TrainConfig
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling

@@ -17,7 +17,7 @@ from eval.pictures.style import axis_label
 from eval.probes.guesses import over_draws
 from eval.protocol import get_metric
 from orchestrator.plan.cost import calls
-from orchestrator.plan.plan import sampling
+from orchestrator.plan.evaluation import sampling
 from orchestrator.probe.along_t import computed
 from orchestrator.probe.curves import bands
 from orchestrator.probe.denoisers import LPIPS, Task, tasks

@@ -21,7 +21,7 @@ from eval.protocol import get_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard import compare
 from orchestrator.leaderboard.board import Board, Entry
-from orchestrator.plan.plan import Combination
+from orchestrator.plan.combination import Combination
 from orchestrator.probe.figures import PlaceOf, groups
 from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.plan import Combination
+from orchestrator.plan.combination import Combination
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.probe.folders import OPTION, Probed
 from orchestrator.probe.kinds import Asked

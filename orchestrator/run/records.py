@@ -17,10 +17,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from orchestrator.plan.combination import Combination, parameters, trained_parameters
 from orchestrator.plan.config import BoardConfig
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
-from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
+from orchestrator.plan.plan import Plan, higher_is_better
 from orchestrator.plan.read import read_yaml
 from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
 from orchestrator.run.folder import RunDir

@@ -22,7 +22,8 @@ from objectives.losses import CCSRDecoder
 from objectives.reconstruction import ReconstructionObjective
 from objectives.shifting import ShiftObjective
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.diffusion.base import Denoiser

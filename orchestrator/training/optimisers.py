@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from objectives.compose import Update
-from orchestrator.plan.trial import TrainConfig
+from orchestrator.plan.train import TrainConfig
 
 
 class Stepper:

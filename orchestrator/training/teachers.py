@@ -11,8 +11,10 @@ import safetensors.torch
 import torch
 
 import sr_models
+from orchestrator.plan.combination import Combination
 from orchestrator.plan.config import SweepConfig, TeacherConfig
-from orchestrator.plan.plan import Combination, Plan, refuse_drawn
+from orchestrator.plan.graph import refuse_drawn
+from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import SHARED, TRIALS

@@ -116,7 +116,8 @@ def check_parts(model: str, hyper: Mapping[str, Any], given: Mapping[str, str]) 
             which = f" with the sha256 {sha256}" if sha256 else ""
             raise InputError(f"{model} stands on a frozen {part}{which}: give --part {part}=FILE")
         if part in given and given[part] != sha256:
-            raise InputError(f"--part {part}: its sha256 is {given[part]}; the network was trained with {sha256}")
+            trained = f"trained with {sha256}" if sha256 else f"trained without it (its {part}_sha256 is null)"
+            raise InputError(f"--part {part}: its sha256 is {given[part]}; the network was {trained}")
 
 
 @functools.cache

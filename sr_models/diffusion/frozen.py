@@ -1,6 +1,6 @@
 """Networks' frozen parts, read from files that their hyperparameters name: they are in no checkpoint of ours.
 
-One copy for each device is kept while it is in use, whatever the number of networks that look through it.
+A process keeps the few of each kind that it used last, one copy a device for all networks that look through it.
 """
 
 from __future__ import annotations

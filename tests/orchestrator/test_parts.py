@@ -17,7 +17,7 @@ from orchestrator import ingredients, stages
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.ingredients import Ingredients
-from orchestrator.plan import plan as planning
+from orchestrator.plan import weights
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import load
@@ -90,7 +90,7 @@ def test_what_stands_on_a_winner_comes_after_it(monkeypatch: pytest.MonkeyPatch)
     }
     with pytest.raises(InputError, match=r"models\.mine\.autoencoder: x4/vq/l1 trains edsr_baseline, and autoencoder"):
         planned(None, models=models, objectives=["l1", "ddpm"])
-    monkeypatch.setitem(planning.PARTS, "autoencoder", ("name", "edsr_baseline"))
+    monkeypatch.setitem(weights.PARTS, "autoencoder", ("name", "edsr_baseline"))
     plan = planned(None, models=models, objectives=["l1", "ddpm"])
     assert [[one.id for one in level] for level in plan.levels] == [["x4/vq/l1"], ["x4/mine/ddpm"]]
     assert plan.combinations[1].parts == {"autoencoder": Weights("from", "x4/vq/l1")}

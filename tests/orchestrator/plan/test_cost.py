@@ -5,7 +5,8 @@ import pytest
 import sr_models
 from objectives import RECIPES, ObjectiveSpec, resolve
 from orchestrator.plan.cost import CPU_FLOPS, calls, calls_of_step, forwards, trial_seconds, validation_seconds
-from orchestrator.plan.trial import Measured, TrainConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 

@@ -15,7 +15,8 @@ pytest.importorskip("diffusers", reason="needs the extra [latent]")
 import sr_models
 from eval.metrics import backbones
 from objectives import resolve
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL

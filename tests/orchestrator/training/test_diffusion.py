@@ -12,7 +12,8 @@ import sr_models
 from eval.metrics import backbones
 from eval.metrics.fidelity import score
 from objectives import resolve
-from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL

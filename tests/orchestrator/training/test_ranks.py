@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from objectives import resolve
-from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL

@@ -22,7 +22,8 @@ from objectives.adversarial import AdversarialObjective
 from objectives.compose import LossTerms, Objective, Update, trainable
 from objectives.losses import AdversarialBranch
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL, TrialResult

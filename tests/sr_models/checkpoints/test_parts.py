@@ -9,7 +9,7 @@ import torch
 
 import sr_models
 from sr_models.checkpoints.folder import save_checkpoint
-from sr_models.checkpoints.parts import packed, packed_file
+from sr_models.checkpoints.parts import check_parts, packed, packed_file
 from sr_models.errors import InputError
 from sr_models.images.files import sha256_file
 
@@ -63,3 +63,12 @@ def test_a_part_of_a_whole_checkpoint_or_of_a_folder_of_diffusers_is_the_same(
         InputError, match=r"'someone/else' is no file or folder here, .* not in the cache, and no network"
     ):
         packed("someone/else", "autoencoder")
+
+
+def test_a_part_that_a_network_was_trained_without_is_refused() -> None:
+    hyper = sr_models.check("ccsr", 4, {"autoencoder_sha256": "a" * 64, "unet_sha256": "b" * 64}).model_dump()
+    given = {"autoencoder": "a" * 64, "unet": "b" * 64}
+    check_parts("ccsr", hyper, given)
+    said = rf"^--part prompt: its sha256 is {'c' * 64}; the network was trained without it \(its prompt_sha256 is null"
+    with pytest.raises(InputError, match=said):
+        check_parts("ccsr", hyper, given | {"prompt": "c" * 64})
