@@ -28,7 +28,7 @@ NOT_KEYS = {
     "CheckpointInfo", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
     "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "RoleRecord", "WinnerRecord",
     "FrontRecord", "PointRecord",
-    "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
+    "SearchCounts", "HomeRecord", "Machine", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
     "_Ingredients", "_Export",  # parts of files, as `clean` reads them
     "Known", "KnownFiles", "Facts",  # of image files, in the cache
     "SearchRange",  # the shape of a range, explained where `search` is
