@@ -1,5 +1,7 @@
 """The loss that trains autoencoders: its parts, its noise, and where its gradients go."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from objectives.reconstruction import ReconstructionObjective
 from sr_models.diffusion.reconstruction import Autoencoder, TrainedVQ
 from sr_models.errors import InputError
 from sr_models.rng import SampleRng
+
+LATENT = pytest.mark.skipif(find_spec("diffusers") is None, reason="needs the extra [latent]")
 
 TINY = {"channels": 32, "mults": (1, 1), "blocks": 1}
 
@@ -28,7 +32,7 @@ def batch_of(ids: list[int]) -> Batch:
     return Batch(lr=pictures[:, :, ::2, ::2], hr=pictures, sample_ids=np.array(ids), step=0, seed=0)
 
 
-@pytest.mark.parametrize("name", ["vq_autoencoder", "kl_autoencoder"])
+@pytest.mark.parametrize("name", ["vq_autoencoder", pytest.param("kl_autoencoder", marks=LATENT)])
 def test_a_samples_loss_is_its_own_and_the_weight_counts(name: str) -> None:
     net, together, alone = net_of(name), batch_of([3, 5]), batch_of([5])
     with torch.no_grad():
@@ -44,6 +48,7 @@ def test_a_samples_loss_is_its_own_and_the_weight_counts(name: str) -> None:
     torch.testing.assert_close(part.per_sample.mean(), expected)
 
 
+@LATENT
 def test_the_bounds_of_kl_are_the_divergence_of_its_posterior() -> None:
     net = sr_models.build("kl_autoencoder", 2, **TINY, latent=3, kl_weight=0.5)
     picture = batch_of([1]).hr
