@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from orchestrator.plan.config import TeacherConfig
 from orchestrator.plan.sources import ImageSource
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import STORES
-from orchestrator.training import centroids
+from orchestrator.training import centroids, products
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.operators import to_float
 
@@ -37,7 +38,7 @@ def main() -> None:
     given = parser(__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     count, side, rounds = (2, 96, 1) if given.quick else (IMAGES, SIDE, 5)
-    hyper = {"channels": 8, "blocks": 1} if given.quick else {}
+    hyper: dict[str, Any] = {"channels": 8, "blocks": 1} if given.quick else {}
     with tempfile.TemporaryDirectory(prefix="sr-centroids-") as scratch:
         run = Path(scratch) / "runs" / "run"
         run.mkdir(parents=True)
@@ -63,7 +64,7 @@ def main() -> None:
             tile_overlap=teacher.tile_overlap,
             device="cpu",
         )
-        parts = centroids.parts_of(store)
+        parts = products.parts_of(store)
         inputs = [to_float(lr) for lr in store._table(store.manifest.tables("train")[1]).images]
 
         @torch.no_grad()
@@ -73,11 +74,11 @@ def main() -> None:
 
         def ours() -> None:
             for part in parts:
-                centroids.make_centroids(job, part)
+                products.make_part(job, part)
 
         seconds = interleaved({"bare": bare, "ours": ours}, rounds)
         began = time.perf_counter()
-        centroids.join(job, access, store, parts)
+        products.join(job, access, store, parts)
         joined = time.perf_counter() - began
     rates = [f"{count / statistics.median(seconds[who]):.2f}" for who in ("bare", "ours")]
     what = f"{MODEL} x{SCALE}, {count} images of {side}x{side}"

@@ -22,7 +22,8 @@ from benchmarks.timing import machine, parser
 from objectives import resolve
 from orchestrator.data.build import build_store
 from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.hyper.process import ProcessParams

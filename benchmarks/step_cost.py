@@ -28,7 +28,8 @@ from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.cost import forwards
 from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.training.network import build_network, build_objective, prepare
 from orchestrator.training.optimisers import steppers
 from sr_models.hyper.process import ProcessParams

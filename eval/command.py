@@ -11,17 +11,19 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import sr_models
-from eval.protocol import METRICS, PROTOCOLS, Protocol, get_metric, get_protocol
+from eval.options import SAMPLING, add_part_option, add_sampling_options, asked_sampling, parse_hyper, parse_parts
+from eval.protocol import METRICS, PROTOCOLS, STABILITY, Protocol, get_metric, get_protocol
 from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
-from sr_models import yaml_text
-from sr_models.command import EXIT_DONE, Parser, tell
+from sr_models.command import EXIT_DONE, Parser, say, tell
 from sr_models.errors import InputError
-from sr_models.hyper.sampling import Canvas, ColourFix, Sampling
+from sr_models.files import read_json
+from sr_models.hyper.sampling import Sampling
 from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:
@@ -31,11 +33,10 @@ if TYPE_CHECKING:
 
 PROG = "python -m eval"
 
-_SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump", "canvas", "colour_fix")
 _MODEL_OPTIONS = (
-    "kernel", "weights", "weights_key", "hyper", "save_images", "pictures", "draws", "seed", "precision",
+    "kernel", "weights", "weights_key", "hyper", "part", "save_images", "pictures", "draws", "seed", "precision",
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
-    *_SAMPLING, "crops",
+    *SAMPLING, "crops",
 )  # fmt: skip
 CROPS = ("dream40o5", "dream64o8", "ccsr128o64", "ccsr128o64mean")
 """Names of `sr_models.inference.tiling.CROP_RULES`, which is behind torch."""
@@ -51,13 +52,21 @@ def parser() -> Parser:
         epilog=f"models: {', '.join(sr_models.MODELS)}. metrics: {', '.join(METRICS)}, g_std.<metric>. "
         f"protocols: {', '.join(PROTOCOLS)}. Files are matched by name; HR is cropped to a multiple of the scale.",
     )
-    scored = made.add_mutually_exclusive_group(required=True)
-    scored.add_argument("--model", metavar="NAME", help="a network, with --weights unless it has none (bicubic)")
+    scored = made.add_mutually_exclusive_group()
+    scored.add_argument(
+        "--model", metavar="NAME",
+        help="a network, with --weights unless it has none (bicubic); a checkpoint folder says it itself",
+    )  # fmt: skip
     scored.add_argument("--images", metavar="DIR", type=Path, help="SR pictures to score as they are")
     made.add_argument(
-        "--scale", metavar="S", required=True, help="upscaling factor, such as 4 or 2.5; 1: LR is as large as HR"
-    )
-    made.add_argument("--hr", metavar="DIR", type=Path, required=True, help="HR images")
+        "--scale", metavar="S",
+        help="upscaling factor, such as 4 or 2.5; 1: LR is as large as HR (default: a checkpoint folder's)",
+    )  # fmt: skip
+    made.add_argument(
+        "--hr", metavar="DIR", type=Path,
+        help="HR images; without them a network's pictures of --lr are measured by what needs none: consistency, and "
+        "niqe, musiq, clipiqa where the extra [pyiqa] is there",
+    )  # fmt: skip
     made.add_argument("--lr", metavar="DIR", type=Path, help="LR images (a model's are made from HR without them)")
     for name, does in (("--include", "take only"), ("--exclude", "leave out")):
         made.add_argument(
@@ -81,6 +90,7 @@ def parser() -> Parser:
     model.add_argument("--weights", metavar="PATH", type=Path, help="a released file, or a checkpoint folder of ours")
     model.add_argument("--weights-key", metavar="KEY", help="the part of the file to take, where it holds several")
     model.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
+    add_part_option(model)
     model.add_argument("--draws", metavar="N", type=int, help="of a stochastic network (default: as the protocol says)")
     model.add_argument("--seed", metavar="N", type=int, help="of its noise (default: 0)")
     model.add_argument("--save-images", metavar="DIR", type=Path, help="write the SR images there, as PNG")
@@ -93,24 +103,7 @@ def parser() -> Parser:
     model.add_argument("--self-ensemble", action="store_true", help='mean over eight flips and turns ("+")')
 
     drawn = made.add_argument_group("with --model of a diffusion network")
-    drawn.add_argument(
-        "--sampler", metavar="NAME",
-        help="ancestral (default), ddim, truncated (CCSR's); dpm_solver and unipc by the extra [diffusion]",
-    )  # fmt: skip
-    drawn.add_argument("--steps", metavar="N", type=int, help="steps from noise (default: all of its process)")
-    drawn.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")
-    drawn.add_argument(
-        "--eps", choices=("from_x0", "predicted"),
-        help="ddim goes on with the noise that fits its clamped guess (default), or with the network's",
-    )  # fmt: skip
-    drawn.add_argument("--t-max", metavar="X", type=float, help="where truncated jumps to, of all (default: 2/3)")
-    drawn.add_argument("--t-min", metavar="X", type=float, help="where truncated ends, of all (default: 1/3)")
-    drawn.add_argument(
-        "--jump", choices=("first_used", "released"),
-        help="truncated jumps to the noise level of its next call (default), or to the released code's",
-    )  # fmt: skip
-    drawn.add_argument("--canvas", choices=get_args(Canvas), help="size to draw at: CCSR's, 512 and more, by 64")
-    drawn.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
+    add_sampling_options(drawn)
     drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
     return made
 
@@ -131,7 +124,8 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         InputError: an option that is wrong, or does not go with another.
     """
     protocol = get_protocol(given.protocol, "--protocol")
-    metrics = tuple(chosen(given.metrics, protocol))
+    _complete(given)
+    metrics = tuple(chosen(given.metrics, protocol) if given.hr else _without_hr(given.metrics, protocol))
     given.scale = parse_scale(given.scale, "--scale")
     if given.model is None:
         _check_pictures(given)
@@ -148,7 +142,7 @@ def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
         include=tuple(given.include), exclude=tuple(given.exclude), weights_dir=given.weights_dir,
         strict=given.strict, json=given.json, parquet=given.parquet, per_image=given.per_image,
         model=given.model, kernel=given.kernel, weights=given.weights, weights_key=given.weights_key,
-        hyper=hyper, seed=given.seed or 0,
+        hyper=hyper, parts=parse_parts(given.part, given.model, hyper), seed=given.seed or 0,
         precision=given.precision or "fp32", channels_last=given.channels_last, compile=given.compile,
         tile=given.tile, overlap=given.overlap,
         self_ensemble=given.self_ensemble, sampling=_sampling(given), crops=given.crops,
@@ -206,19 +200,22 @@ def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
     loaded, device = load(request), "cuda" if torch.cuda.is_available() else "cpu"
     subject = loaded.subject
     scorer = _scorer(request, kernel=subject.kernel, device=device)
-    result = report.score_model(
-        loaded.model.to(device),
-        loaded.benchmark,
-        name=request.model,
-        weights_sha256=subject.weights_sha256,
-        scorer=scorer,
-        metrics=request.metrics,
-        seed=subject.seed,
-        options=subject.options,
-        save_in=request.save_images,
-        pictures_in=request.pictures,
-        trained_scale=subject.identity.trained_scale,
-    )
+    model = loaded.model.to(device)
+    if loaded.benchmark is None:
+        from eval.without_hr import score_lr
+
+        assert request.lr is not None
+        say(f"no --hr: measured by what needs no HR images alone ({', '.join(request.metrics)})")
+        result = score_lr(
+            model, request.lr, globs=(request.include, request.exclude), strict=request.strict, subject=subject,
+            name=request.model, scorer=scorer, metrics=request.metrics, save_in=request.save_images,
+        )  # fmt: skip
+    else:
+        result = report.score_model(
+            model, loaded.benchmark, name=request.model, weights_sha256=subject.weights_sha256, scorer=scorer,
+            metrics=request.metrics, seed=subject.seed, options=subject.options, save_in=request.save_images,
+            pictures_in=request.pictures, trained_scale=subject.identity.trained_scale,
+        )  # fmt: skip
     return replace(result, rows=keyed(subject, result.rows, scorer.metrics)), subject
 
 
@@ -230,6 +227,7 @@ def _score_pictures(request: PicturesRequest) -> tuple[Evaluation, Subject]:
     from eval.rows import Identity, Subject
     from sr_models.inference.super_resolve import Options
 
+    assert request.hr is not None
     kernel = None if request.lr is None else "files"
     scorer = _scorer(request, kernel=kernel, device="cuda" if torch.cuda.is_available() else "cpu")
     result = report.score_pictures(
@@ -269,21 +267,55 @@ def _scorer(request: Request, *, kernel: str | None, device: str) -> Scorer:
     )
 
 
+def _complete(given: argparse.Namespace) -> None:
+    """Take network and scale from a checkpoint folder where they are not given.
+
+    Raises:
+        InputError: something lacks that nothing says.
+    """
+    ours = given.images is None and given.weights is not None and (given.weights / "model.json").is_file()
+    said = read_json(given.weights / "model.json") if ours else {}
+    for name in ("model", "scale"):
+        if getattr(given, name) is None and isinstance(said, dict) and isinstance(said.get(name), str | int):
+            setattr(given, name, said[name])
+    if given.model is None and given.images is None:
+        raise InputError("give --model, --images, or --weights with a checkpoint folder, which says its network")
+    if given.scale is None:
+        raise InputError("--scale is needed; only a checkpoint folder (--weights) says its own")
+    if given.hr is None and (given.images is not None or given.lr is None):
+        raise InputError("--hr is needed; only a network's pictures of --lr are measured without HR images")
+
+
+def _without_hr(asked: str | None, protocol: Protocol) -> list[str]:
+    """The metrics to report where there are no HR images.
+
+    Raises:
+        InputError: an unknown metric, or one that reads HR.
+    """
+    free = [name for name, metric in METRICS.items() if metric.level == "image" and "hr" not in metric.reads]
+    if asked is None:
+        return [name for name in free if METRICS[name].cost != "extra" or find_spec("pyiqa") is not None]
+    metrics = free if asked == "all" else chosen(asked, protocol)
+    for name in metrics:
+        if name.removeprefix(STABILITY) not in (*free, "l_std"):
+            raise InputError(f"--metrics: {name} needs HR images (--hr); without them there are {', '.join(free)}")
+    return metrics
+
+
 def _check_model(given: argparse.Namespace) -> dict[str, Any]:
     """What --hyper says, once model, scale, hyperparameters and weights go together."""
-    hyper = {}
-    for text in given.hyper or ():
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--hyper must be key=value, with a YAML value, got {text!r}")
-        hyper[key] = yaml_text.parse(value, f"--hyper {key}")
+    hyper = parse_hyper(given.hyper)
     sr_models.check(given.model, given.scale, hyper)
+    if not sr_models.spec(given.model).sr:
+        raise InputError(f"--model: {given.model} is a part of other networks, and gives no SR")
     if sr_models.spec(given.model).trainable and given.weights is None:
         raise InputError(f"model {given.model!r} needs --weights")
     if not sr_models.spec(given.model).trainable and given.weights is not None:
         raise InputError(f"model {given.model!r} has no weights; got --weights {str(given.weights)!r}")
     if given.weights is not None and not given.weights.exists():
         raise InputError(f"--weights: {str(given.weights)!r} does not exist")
+    if given.hr is None and given.pictures is not None:
+        raise InputError("--pictures compares with HR images (--hr); --save-images writes the SR images alone")
     if given.scale == 1 and given.lr is None:
         raise InputError("--scale 1: no kernel makes LR from HR there; --lr names its files")
     if given.kernel is not None and given.lr is not None:
@@ -305,8 +337,7 @@ def _sampling(given: argparse.Namespace) -> Sampling | None:
     Raises:
         InputError: a value that is wrong, or an option that does not go with the network or another one.
     """
-    values = {name: getattr(given, name) for name in _SAMPLING}
-    asked = {name: value for name, value in values.items() if value is not None}
+    asked = asked_sampling(given)
     if sr_models.spec(given.model).family != "diffusion":
         for name in [*asked, *(["crops"] if given.crops is not None else [])]:
             raise InputError(f"--{name.replace('_', '-')} goes with diffusion networks, and {given.model} is none")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ class Request:
     metrics: tuple[str, ...]
     scale: float
     """A whole one is an int."""
-    hr: Path
+    hr: Path | None
+    """None: a network's pictures of `lr` are measured without HR images."""
     lr: Path | None
     include: tuple[str, ...]
     """Globs on HR's file names, as of `sr_models.images.files.find_images`; partners follow."""
@@ -47,6 +48,8 @@ class ModelRequest(Request):
     weights_key: str | None
     """Where in the file the network's state dict is; None: where training codes keep it."""
     hyper: Mapping[str, Any]
+    parts: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the frozen parts that it stands on, by their names."""
     seed: int
     """Of a stochastic network's noise."""
     precision: Literal["fp32", "bf16"]

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 SET = ""
 """`image` in the row of a whole set."""
 
+CEILING = "ceiling"
+"""`weights` in the rows of an autoencoder: scores of HR that went through it and back."""
+
 MEASUREMENT_VERSION = 2
 """In the name of every measurement, so that none of an earlier meaning is found: it moves whenever the same weights on
 the same images would get another value, by a change of ours or by a release of what computes perceptual ones (lpips,
@@ -59,7 +62,7 @@ class Identity:
     """Of the trial that made the weights, with "@" and the step of one that is under way; "" for no trial of ours."""
     seed: int
     weights: str
-    """"raw", "ema", "none", or "released" where a file does not say which of the first two it holds."""
+    """"raw", "ema", "none", `CEILING`, or "released" where a file does not say which of the first two it holds."""
     network: str
     """The key of `sr_models.MODELS` behind the model's label."""
     trained_scale: float | None = None

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from eval.benchmarks import Benchmark
 from eval.metrics import distribution
@@ -29,6 +30,7 @@ from eval.metrics.scorer import CONSTANT, Scorer
 from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
 from sr_models.command import say
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import pixels_sha256
@@ -38,6 +40,7 @@ from sr_models.inference.super_resolve import Options, Output, super_resolve
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import keyed, noise_seed
+from sr_models.scales import sr_side
 
 Row = dict[str, Any]
 
@@ -74,7 +77,7 @@ class Scored:
     """What one image leaves; it grows draw by draw, but not in memory.
 
     Attributes:
-        lr, hr: (H, W, 3) uint8.
+        lr, hr: (H, W, 3) uint8; HR is empty, (0, 0, 3), where there is none.
         by: the metric that says which draw is best, PSNR if there is one; "" without any.
         row: see `score_image`.
         per_draw: metric -> one number a draw.
@@ -95,10 +98,10 @@ class Scored:
     best: Draw | None = None
     worst: Draw | None = None
 
-    def add(self, out: Output, hr_BCHW: Tensor, lr_BCHW: Tensor, scorer: Scorer) -> np.ndarray:
+    def add(self, out: Output, hr_BCHW: Tensor | None, lr_BCHW: Tensor, scorer: Scorer) -> np.ndarray:
         """Score one draw; returns its picture, (H, W, 3) uint8."""
         number, picture, device = self.spread.count, to_uint8(out.sr)[0], out.sr.device  # tiles come on the CPU
-        images = out.sr, hr_BCHW.to(device), lr_BCHW.to(device)
+        images = out.sr, None if hr_BCHW is None else hr_BCHW.to(device), lr_BCHW.to(device)
         for name, value in scorer.image(*images, out.sigma, out.sigma_constant).items():
             self.per_draw[name].append(float(value[0]))
         shave = scorer.protocol.shave(scorer.scale)
@@ -147,6 +150,23 @@ def sample(
         out = super_resolve(model, lr_BCHW, seeds=(own,), options=options)
         _finish(device)
         yield Sampled(out=out, seconds=time.perf_counter() - start, deterministic=deterministic)
+
+
+@torch.no_grad()
+def reconstruct(net: Denoiser, hr: np.ndarray, device: str) -> Sampled:
+    """HR through the latent space that a network works in, and back; its last rows and columns fill its last cells.
+
+    Args:
+        net: its frozen parts alone are used: it may be on the meta device.
+        hr: (H, W, 3) uint8.
+    """
+    height, width, _ = hr.shape
+    more = (0, -width % net.reduction, 0, -height % net.reduction)
+    start = time.perf_counter()
+    made = net.reconstruct(functional.pad(to_float(hr).to(device), more, mode="replicate"))
+    _finish(made.device)
+    out = Output(sr=made[:, :, :height, :width].float().clamp(0, 1))
+    return Sampled(out=out, seconds=time.perf_counter() - start, deterministic=True)
 
 
 def noisy(lr: np.ndarray, sigma: float, seed: int) -> np.ndarray:
@@ -211,50 +231,78 @@ def score_draws(
 
     Returns:
         Its row holds: benchmark, image, index, images (of the whole set), scale, protocol (its id with
-        `Options.marks`), kernel, width, height (of the cropped HR, in px), lr_sha256, hr_sha256 (of the pixels used;
-        LR's before the protocol's noise), seconds (wall clock of one super-resolution, not warmed up, mean over draws),
-        the fields of `options`; draws (how many there were), deterministic, noise_seed (None if deterministic); the
-        mean over draws of each metric, its spread `g_std.*`, and l_std, both exactly 0 if deterministic; per_draw:
-        metric -> one number a draw; not_computed: metric -> reason.
+        `Options.marks`), kernel, width, height (of the cropped HR, in px; of SR without HR), lr_sha256, hr_sha256 (of
+        the pixels used; LR's before the protocol's noise), seconds (wall clock of one super-resolution, not warmed up,
+        mean over draws), the fields of `options`; draws (how many there were), deterministic, noise_seed (None if
+        deterministic); the mean over draws of each metric, its spread `g_std.*`, and l_std, both exactly 0 if
+        deterministic; per_draw: metric -> one number a draw; not_computed: metric -> reason.
 
     Raises:
         InputError: as `score_image`.
     """
     lr, hr = benchmark.read(index)
     pair = benchmark.pairs[index]
+    about = {"benchmark": benchmark.name, "image": pair.name, "index": index, "images": len(benchmark)}
+    return score_pixels(
+        sample_image, lr, hr, about=about | {"scale": benchmark.scale, "kernel": benchmark.kernel}, where=str(pair.hr),
+        scorer=scorer, draws=draws, seed=seed, options=options, save_in=save_in,
+    )  # fmt: skip
+
+
+def score_pixels(
+    sample_image: SampleImage,
+    lr: np.ndarray,
+    hr: np.ndarray | None,
+    *,
+    about: Mapping[str, Any],
+    where: str,
+    scorer: Scorer,
+    draws: int,
+    seed: int,
+    options: Options,
+    save_in: Path | None = None,
+) -> Scored:
+    """`score_draws` of pixels that are at hand; without HR only the metrics that need none.
+
+    Args:
+        about: what the row says of the image, with its `scale` and its name, `image`.
+        where: what errors call it.
+
+    Raises:
+        InputError: as `score_image`.
+    """
+    scale = about["scale"]
     protocol = scorer.protocol.model_copy(update={"draws": draws})
-    scored = Scored(lr=lr, hr=hr, by=_chooser(scorer.metrics))
-    lr_BCHW, hr_BCHW = to_float(lr), to_float(hr)
+    scored = Scored(lr=lr, hr=np.empty((0, 0, 3), np.uint8) if hr is None else hr, by=_chooser(scorer.metrics))
+    lr_BCHW, hr_BCHW = to_float(lr), None if hr is None else to_float(hr)
+    height, width = hr.shape[:2] if hr is not None else (sr_side(side, scale) for side in lr.shape[:2])
     seconds = 0.0
     try:
-        check_room(hr.shape[0], hr.shape[1], str(pair.hr))
-        inside(hr_BCHW, protocol.shave(benchmark.scale))  # refuses an image too small before it is super-resolved
+        check_room(height, width, where)
+        if hr_BCHW is not None:
+            inside(hr_BCHW, protocol.shave(scale))  # refuses an image too small before it is super-resolved
         for drawn in sample_image(lr):
             if not torch.isfinite(drawn.out.sr).all():
                 raise InputError(f"SR is not finite (draw {scored.spread.count})")
             seconds += drawn.seconds
             number, picture = scored.spread.count, scored.add(drawn.out, hr_BCHW, lr_BCHW, scorer)
             if save_in is not None:
-                _save(picture, save_in if drawn.deterministic else save_in / f"draw_{number}", pair.name)
+                _save(picture, save_in if drawn.deterministic else save_in / f"draw_{number}", about["image"])
     except InputError as error:
-        raise InputError(f"image {str(pair.hr)!r}: {error}") from error
+        raise InputError(f"image {where!r}: {error}") from error
     deterministic, out = drawn.deterministic, drawn.out
     constant = [name for name, values in scored.per_draw.items() if any(map(math.isnan, values))]
     for name in constant:
         del scored.per_draw[name]
-    lacking = scorer.lacking(lr=True, sigma=out.sigma is not None, constant=out.sigma_constant is not None)
+    there = {"hr": hr is not None, "sigma": out.sigma is not None, "constant": out.sigma_constant is not None}
+    lacking = scorer.lacking(lr=True, **there)
     scored.row = {
-        "benchmark": benchmark.name,
-        "image": pair.name,
-        "index": index,
-        "images": len(benchmark),
-        "scale": benchmark.scale,
-        "protocol": protocol.id(benchmark.scale) + options.marks,
-        "kernel": benchmark.kernel,
-        "width": hr.shape[1],
-        "height": hr.shape[0],
+        **about,
+        "protocol": protocol.id(scale) + options.marks,
+        "width": width,
+        "height": height,
         "lr_sha256": pixels_sha256(lr),
-        "hr_sha256": pixels_sha256(hr),
+        "hr_sha256": None if hr is None else pixels_sha256(hr),
         "seconds": seconds / scored.spread.count,
         **options.columns,
         "draws": scored.spread.count,

@@ -1,7 +1,8 @@
 """How to train a network: named objectives, their parts, and which parts may be combined.
 
 Sources: ECO (https://arxiv.org/abs/2312.17526), He & Cheng (https://arxiv.org/abs/2201.10084), DREAM
-(https://arxiv.org/abs/2312.00210), CCSR (https://arxiv.org/abs/2401.00877). Only tables and validation live here,
+(https://arxiv.org/abs/2312.00210), CCSR (https://arxiv.org/abs/2401.00877), ResShift
+(https://arxiv.org/abs/2307.12348). Only tables and validation live here,
 without torch; `objectives.compose` turns a spec into training steps, `objectives.diffusion` one that has timesteps.
 """
 
@@ -16,6 +17,7 @@ from objectives.losses import (
     DRM,
     L1,
     L2,
+    CCSRDecoder,
     Charbonnier,
     ConstantSigma,
     Expectation,
@@ -23,6 +25,8 @@ from objectives.losses import (
     MinSNR,
     Need,
     NoLoss,
+    Reconstruction,
+    ResidualShift,
     SampledSigma,
 )
 from objectives.spec import (
@@ -71,6 +75,9 @@ LOSSES: dict[str, type[LossParams]] = {
     "drm": DRM,
     "dream": DREAM,
     "min_snr": MinSNR,
+    "reconstruction": Reconstruction,
+    "ccsr_decoder": CCSRDecoder,
+    "resshift": ResidualShift,
 }
 
 TIMESTEPS: dict[str, type[Timesteps]] = {"uniform": Uniform, "range": Range}
@@ -99,8 +106,11 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "drm": ObjectiveSpec(target=HR(), loss=DRM(), timesteps=Uniform()),
     "dream": ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Uniform()),
     "min_snr": ObjectiveSpec(target=HR(), loss=MinSNR(), timesteps=Uniform()),
+    "resshift": ObjectiveSpec(target=HR(), loss=ResidualShift(), timesteps=Uniform()),
     "nutl": ObjectiveSpec(target=HR(), loss=DDPM(), timesteps=Range(terminal=Terminal())),
     "dream+nutl": ObjectiveSpec(target=HR(), loss=DREAM(), timesteps=Range(terminal=Terminal())),
+    "reconstruction": ObjectiveSpec(target=HR(), loss=Reconstruction()),
+    "ccsr_decoder": ObjectiveSpec(target=HR(), loss=CCSRDecoder(), timesteps=Range()),
 }
 
 DESCRIPTIONS: dict[str, str] = {
@@ -124,8 +134,11 @@ DESCRIPTIONS: dict[str, str] = {
     "drm": "that guess made noisy again, as sampling meets it, and corrected (DREAM Eq. 11)",
     "dream": "drm, most where there is most noise (DREAM Alg. 3)",
     "min_snr": "ddpm, where low noise counts no more than a signal-to-noise ratio of gamma (Min-SNR)",
+    "resshift": "the guess of the clean latent from one on its way to LR's, in few steps (ResShift)",
     "nutl": "ddpm up to t_max, and a jump from pure noise to there (CCSR Eq. 3)",
     "dream+nutl": "dream up to t_max, and nutl's jump (in neither paper)",
+    "reconstruction": "L1 of the HR image from its own latent, which is kept in bounds: trains autoencoders",
+    "ccsr_decoder": "decoder of truncated samples, under L1, LPIPS and a discriminator (CCSR's stage 2)",
 }
 
 
@@ -153,13 +166,19 @@ LEGAL: tuple[LegalRow, ...] = (
         for target in ("hr", "noise_free", "mixup")
         for loss, cls in LOSSES.items()
         for steps in TIMESTEPS
-        if cls.family == "diffusion"
+        if cls.family == "diffusion" and not cls.needs and cls is not ResidualShift
     ),
+    LegalRow("diffusion", "hr", "resshift", "uniform", TARGETS["hr"].needs),
+    LegalRow("diffusion", "hr", "ccsr_decoder", "range", LOSSES["ccsr_decoder"].needs),
+    LegalRow("autoencoder", "hr", "reconstruction", None, TARGETS["hr"].needs),
 )
 
 
-def check_legal(spec: ObjectiveSpec, family: str) -> None:
+def check_legal(spec: ObjectiveSpec, family: str, *, tuned_decoder: bool = False) -> None:
     """Refuse an objective that cannot train networks of `family`.
+
+    Args:
+        tuned_decoder: whether the network trains a decoder alone.
 
     Raises:
         InputError: names the rule of `LEGAL` that is broken.
@@ -172,7 +191,12 @@ def check_legal(spec: ObjectiveSpec, family: str) -> None:
     rows = [row for row in LEGAL if row[:4] == (family, target, loss, steps)]
     if not rows:
         raise InputError(f"objective: target {target!r} with loss {loss!r} cannot train a {family} network")
-    if missing := rows[0].needs - spec.needs:
+    if tuned_decoder != ("tuned_decoder" in rows[0].needs):
+        asked = "trains a decoder alone: give its model tuned_decoder: true"
+        if tuned_decoder:
+            asked = "trains no decoder, and with tuned_decoder that is all there is: name the recipe ccsr_decoder"
+        raise InputError(f"objective: loss {loss!r} {asked}")
+    if missing := rows[0].needs - spec.needs - {"tuned_decoder"}:
         raise InputError(
             f"objective: target {target!r} with loss {loss!r} needs {', '.join(sorted(missing))}"
             " (give `sigma: {}`, or another loss)"

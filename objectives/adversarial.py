@@ -8,8 +8,8 @@ https://github.com/csslc/CCSR, commit 15778ed, contperceptual.py; the discrimina
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,14 @@ from torch.nn import functional
 
 from objectives.batch import Batch
 from objectives.compose import LossTerms, Objective, Update, trainable
-from objectives.losses import AdversarialBranch
+from objectives.diffusion import DiffusionObjective
+from objectives.losses import AdversarialBranch, CCSRDecoder
 from objectives.spec import ObjectiveSpec
+from sr_models.diffusion.ccsr import CCSR
 from sr_models.diffusion.process import Process, add_noise
 from sr_models.diffusion.samplers import Noise, Predict, sample_state
 from sr_models.errors import InputError
+from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.rng import SampleRng
 
@@ -58,13 +61,19 @@ class Discriminator(nn.Module):
         return logits
 
 
-class GeneratorTerms(NamedTuple):
-    """What a generator minimises, (B,), and the parts of it: detached scalars."""
+class Judged(NamedTuple):
+    """What is missed of each sample before anything adversarial, and how real it does not look: (B,) each."""
 
-    per_sample: Tensor
-    reconstruction: Tensor
+    miss: Tensor
     adversarial: Tensor
+
+
+class Whole(NamedTuple):
+    """What a step's batch says as a whole: the adversarial loss's weight, and how many samples there are."""
+
+    step: int
     weight: Tensor
+    samples: float
 
 
 def hinge(real: Tensor, fake: Tensor) -> Tensor:
@@ -72,30 +81,9 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
     return (functional.relu(1 - real).flatten(1).mean(1) + functional.relu(1 + fake).flatten(1).mean(1)) / 2
 
 
-def generator_terms(
-    branch: AdversarialBranch, miss_B: Tensor, logits: Tensor, last_layer: Tensor, *, on: bool
-) -> GeneratorTerms:
-    """The miss of a picture, and that the discriminator sees through it, weighed by how both pull the last layer.
-
-    Args:
-        miss_B: of pixels and what is perceived.
-        logits: the discriminator's on the pictures.
-        last_layer: the weight that the gradients of both are compared at.
-        on: whether the discriminator counts yet.
-    """
-    if branch.divide_by_batch:
-        miss_B = miss_B / len(miss_B)
-    adversarial_B = -logits.flatten(1).mean(1)
-    weight = adaptive_weight(miss_B.mean(), adversarial_B.mean(), last_layer, branch.weight)
-    total = miss_B + weight * adversarial_B if on else miss_B
-    return GeneratorTerms(total, miss_B.detach().mean(), adversarial_B.detach().mean(), weight)
-
-
-def adaptive_weight(miss: Tensor, adversarial: Tensor, last_layer: Tensor, share: float) -> Tensor:
-    """`share` of how many times steeper the miss is at the last layer than the adversarial loss; without gradient."""
-    [of_miss] = torch.autograd.grad(miss, last_layer, retain_graph=True)
-    [of_adversarial] = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
-    return share * (of_miss.norm() / (of_adversarial.norm() + _FLOOR)).clamp(0, _MOST).detach()
+def adaptive_weight(of_miss: Tensor, of_adversarial: Tensor, share: float) -> Tensor:
+    """`share` of how many times steeper the miss is at the last layer than the adversarial loss, by the gradients."""
+    return share * (of_miss.norm() / (of_adversarial.norm() + _FLOOR)).clamp(0, _MOST)
 
 
 @torch.no_grad()
@@ -120,13 +108,14 @@ def decoder_input(predict: Predict, process: Process, x0: Tensor, noise: Noise, 
 
 
 class AdversarialObjective(Objective):
-    """The training steps of a spec of regression with a discriminator beside it: two updates a batch.
+    """The training steps of a spec with a discriminator beside it: two updates a batch.
 
-    The adaptive weight looks at a batch as a whole, as BatchNorm does: one worker, and no parts of a batch. No recipe
-    names it yet, since it wants a decoder's latents for its input.
+    The adaptive weight is the whole batch's, whatever its parts and workers: before the generator's losses each part's
+    two gradients at the last layer are added up. A batch in one part costs nothing more for it; of several the pictures
+    are made twice.
 
     Args:
-        spec: its target and loss; a sigma branch or a target of noise has no place here.
+        spec: its target is one pair of pictures.
         lr_noise: as in `Objective`.
         branch: the discriminator, and how its word counts.
         last_layer: model -> the weight of its last convolution.
@@ -150,31 +139,105 @@ class AdversarialObjective(Objective):
             )
         self.branch, self.last_layer, self.perceptual = branch, last_layer, perceptual
         self.module = Discriminator(branch.channels, branch.norm)
+        self._whole: Whole | None = None
+        self._judged: Judged | None = None
+        """Of the one part that `look` has seen, with its graph, until the loss takes it."""
 
     def updates(self) -> list[Update]:
         return [
-            Update("generator", trainable, self.loss),
+            Update("generator", trainable, self.loss, self.look),
             Update("discriminator", lambda _model: self.module.parameters(), self.discriminator_loss),
         ]
 
+    def look(
+        self, model: nn.Module, parts: Sequence[Batch], progress: float, add_up: Callable[[Tensor], Tensor]
+    ) -> None:
+        """The weight of a batch of which one worker has `parts`."""
+        last, of_both, samples = self.last_layer(model), None, sum(map(len, parts))
+        for part in parts:
+            judged = self._judge(model, part, progress, SampleRng(part.seed, part.step, part.sample_ids))
+            own = [torch.autograd.grad(each.sum(), last, retain_graph=True)[0].flatten() for each in judged]
+            of_both = torch.cat(own) if of_both is None else of_both + torch.cat(own)
+            self._judged = judged if len(parts) == 1 else None
+        assert of_both is not None, "a worker has a part of every batch"
+        *gradients, count = add_up(torch.cat([of_both, of_both.new_tensor([samples])])).split([last.numel()] * 2 + [1])
+        of_miss, of_adversarial = (gradient / count for gradient in gradients)
+        of_miss = of_miss / count if self.branch.divide_by_batch else of_miss
+        weight = adaptive_weight(of_miss, of_adversarial, self.branch.weight)
+        self._whole = Whole(parts[0].step, weight, float(count))
+
     def loss(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> LossTerms:
-        """`logs`: "loss_main" before anything adversarial, "loss_adversarial" before its weight, and that weight."""
-        made, real = self._pair(model, batch, rng)
-        miss_B = (made - real).abs().flatten(1).mean(1)
-        if self.perceptual is not None and self.branch.perceptual_weight:
-            miss_B = miss_B + self.branch.perceptual_weight * self.perceptual(made, real)
-        on = batch.step >= self.branch.start
-        found = generator_terms(self.branch, miss_B, self.module(made), self.last_layer(model), on=on)
-        logs = {"loss_main": found.reconstruction, "loss_adversarial": found.adversarial, "weight": found.weight}
-        return LossTerms(found.per_sample, logs)
+        """`logs`: "loss_main" before anything adversarial, "loss_adversarial" before its weight, and that weight.
+
+        Without `look` before it, the batch is a whole one.
+        """
+        if self._whole is None or self._whole.step != batch.step:
+            self.look(model, [batch], progress, lambda own: own)
+        assert self._whole is not None
+        judged, self._judged = self._judged, None
+        miss_B, adversarial_B = judged or self._judge(model, batch, progress, rng)
+        if self.branch.divide_by_batch:
+            miss_B = miss_B / self._whole.samples
+        weight, on = self._whole.weight, batch.step >= self.branch.start
+        parts = {"loss_main": miss_B, "loss_adversarial": adversarial_B}
+        logs = {name: value.detach().mean() for name, value in parts.items()} | {"weight": weight}
+        return LossTerms(miss_B + weight * adversarial_B if on else miss_B, logs)
 
     def discriminator_loss(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> LossTerms:
         """Zero before the branch's first step."""
         with torch.no_grad():
-            made, real = self._pair(model, batch, rng)
-        miss_B = hinge(self.module(real), self.module(made))
+            made, real = self._pair(model, batch, progress, rng)
+        with torch.autocast(made.device.type, enabled=False):
+            miss_B = hinge(self.module(real), self.module(made))
         return LossTerms(miss_B if batch.step >= self.branch.start else 0 * miss_B, {})
 
-    def _pair(self, model: nn.Module, batch: Batch, rng: SampleRng) -> tuple[Tensor, Tensor]:
-        """What the model makes and what it should, in [-1, 1]."""
+    def _judge(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> Judged:
+        made, real = self._pair(model, batch, progress, rng)
+        with torch.autocast(made.device.type, enabled=False):
+            miss_B = (made - real).abs().flatten(1).mean(1)
+            if self.perceptual is not None and self.branch.perceptual_weight:
+                miss_B = miss_B + self.branch.perceptual_weight * self.perceptual(made, real)
+            return Judged(miss_B, -self.module(made).flatten(1).mean(1))
+
+    def _pair(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Tensor, Tensor]:
+        """What the model makes and what it should, float32 in [-1, 1]."""
         return 2 * model(self.noisy(batch.lr, rng, 0)).float() - 1, 2 * batch.hr - 1
+
+
+class DecoderObjective(AdversarialObjective):
+    """CCSR's stage 2: what a network's tuned decoder makes of `decoder_input`, whose chain is computed once a step.
+
+    Args:
+        spec: of loss `ccsr_decoder`.
+        lr_noise, perceptual: as in `AdversarialObjective`.
+        process: the noise.
+    """
+
+    def __init__(
+        self, spec: ObjectiveSpec, lr_noise: float | None, process: ProcessParams, perceptual: Perceptual | None = None
+    ) -> None:
+        assert isinstance(spec.loss, CCSRDecoder)
+        super().__init__(spec, lr_noise, spec.loss, lambda model: cast(CCSR, model).last_layer, perceptual)
+        self.diffusion = DiffusionObjective(spec, lr_noise, process)
+        self._guesses: tuple[int, dict[bytes, Tensor]] = (-1, {})
+
+    def _pair(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Tensor, Tensor]:
+        assert isinstance(model, CCSR), f"{type(model).__name__} has no decoder to tune"
+        return 2 * model.decode(self._guess(model, batch, progress, rng)) - 1, 2 * batch.hr - 1
+
+    def _guess(self, model: CCSR, batch: Batch, progress: float, rng: SampleRng) -> Tensor:
+        """The chain's guess, of both updates and of `look`: nothing that they step has a part in it."""
+        if self._guesses[0] != batch.step:
+            self._guesses = batch.step, {}
+        known, samples = self._guesses[1], batch.sample_ids.tobytes()
+        if samples not in known:
+            sampling = self.spec.chain
+            assert sampling is not None
+            with torch.no_grad():
+                _, predict, x0 = self.diffusion.seen(model, batch, progress, rng)
+
+            def noise(draw: int) -> Tensor:
+                return rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=draw)
+
+            known[samples] = decoder_input(predict, self.diffusion.process, x0, noise, sampling)
+        return known[samples]

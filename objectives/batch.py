@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-IMAGES = ("lr", "hr", "mu", "mu_lr", "partner_lr", "partner_hr")
-"""The fields of a `Batch` that hold images, or None."""
+IMAGES = ("lr", "hr", "mu", "mu_lr", "partner_lr", "partner_hr", "latent", "latent_lr")
+"""The fields of a `Batch` that hold images, latents, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,10 @@ class Batch:
     """x' (B, C, h, w): a second crop for each sample, of any training image; given where the objective needs it."""
     partner_hr: Tensor | None = None
     """y' (B, C, s h, s w): what belongs to x'."""
+    latent: Tensor | None = None
+    """The latent of y, and of x enlarged to y's size, each (B, latent channels, cells, cells), under a network's own
+    encoder (`Denoiser.state`, `.enlarged`); given where they are stored: then no step encodes."""
+    latent_lr: Tensor | None = None
     sample_ids: np.ndarray
     """(B,) int64, global: what row i holds, and draws, depends on seed, step and `sample_ids[i]` alone."""
     step: int

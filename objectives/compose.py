@@ -48,6 +48,9 @@ class Update:
     """model -> what it steps: parameters of the model, of the objective's own module, or of both."""
     loss: Callable[[nn.Module, Batch, float, SampleRng], LossTerms]
     """(model, batch, progress, rng) -> what it minimises; all updates of a step are given the same rng."""
+    look: Callable[[nn.Module, Sequence[Batch], float, Callable[[Tensor], Tensor]], None] | None = None
+    """(model, parts, progress, sum) -> nothing: called before the losses of the parts of a batch that one worker has,
+    for what depends on the whole batch; `sum` adds up a tensor over all workers."""
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

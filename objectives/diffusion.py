@@ -45,7 +45,21 @@ class Rectified(NamedTuple):
     eps: Tensor
 
 
-class DiffusionObjective(Objective):
+class StateObjective(Objective):
+    """What objectives share that train networks which are `Denoiser`s."""
+
+    def states(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Tensor, Tensor]:
+        """The network's condition, and the clean state of the target's y."""
+        assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
+        if batch.latent is not None and batch.latent_lr is not None:
+            assert self.spec.target.kind == "hr" and self.lr_noise is None, "latents are of the pictures as they are"
+            return model.condition_of(batch.latent_lr), batch.latent
+        [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
+        x = self.noisy(term.x, rng, 0)
+        return model.encode(x, (term.y.shape[2], term.y.shape[3])), model.state(term.y)
+
+
+class DiffusionObjective(StateObjective):
     """The training steps that a spec with timesteps describes, for networks that are `Denoiser`s.
 
     Args:
@@ -71,9 +85,9 @@ class DiffusionObjective(Objective):
         """
         timesteps, loss = self.spec.timesteps, self.spec.loss
         assert timesteps is not None and isinstance(loss, DiffusionLoss)
-        predict, first_guess, x0 = self._seen(model, batch, progress, rng)
+        predict, first_guess, x0 = self.seen(model, batch, progress, rng)
         eps = rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=FIRST)
-        assert isinstance(model, Denoiser)  # `_seen` says it
+        assert isinstance(model, Denoiser)  # `seen` says it
         level = levels(timesteps, self.process, rng, x0.device, between=not model.discrete)
         logs = self.ramp(progress, x0.device)
         state = add_noise(x0, eps, level.gamma)
@@ -93,21 +107,18 @@ class DiffusionObjective(Objective):
     def terminal_loss(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> LossTerms:
         """The loss of the jump from pure noise to t_max; `logs`: its three terms, without weights."""
         assert self.spec.timesteps is not None and self.spec.timesteps.terminal is not None
-        predict, _, x0 = self._seen(model, batch, progress, rng)
+        predict, _, x0 = self.seen(model, batch, progress, rng)
         return LossTerms(*self._jump(self.spec.timesteps.terminal, predict, x0, rng))
 
-    def _seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
+    def seen(self, model: nn.Module, batch: Batch, progress: float, rng: SampleRng) -> tuple[Predict, Predict, Tensor]:
         """The network with its condition, the same without gradient and in evaluation mode, and the clean state."""
-        assert isinstance(model, Denoiser), f"{type(model).__name__} is no Denoiser"
-        [term] = targets.BY_KIND[self.spec.target.kind](self.spec.target, batch, progress, rng)
-        x = self.noisy(term.x, rng, 0)
-        condition = model.encode(x, (term.y.shape[2], term.y.shape[3]))
+        condition, x0 = self.states(model, batch, progress, rng)
 
         def first_guess(state: Tensor, level: Level) -> Tensor:
             with torch.no_grad(), eval_mode(model):
                 return model(condition.detach(), state, level).float()
 
-        return (lambda state, level: model(condition, state, level)), first_guess, model.state(term.y)
+        return (lambda state, level: model(condition, state, level)), first_guess, x0
 
     def miss(self, loss: DiffusionLoss, out: Tensor, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What an output misses of what it should be, weighed: (B,)."""

@@ -2,11 +2,13 @@
 
 Of regression: plain ones and those of He & Cheng 2022 (https://arxiv.org/abs/2201.10084), on images in [0, 1]. Of
 diffusion: DDPM (https://arxiv.org/abs/2006.11239) as SR3 trains (https://arxiv.org/abs/2104.07636), DRM and DREAM
-(https://arxiv.org/abs/2312.00210), Min-SNR (https://arxiv.org/abs/2303.09556); whether a network guesses the noise in a
+(https://arxiv.org/abs/2312.00210), Min-SNR (https://arxiv.org/abs/2303.09556), ResShift
+(https://arxiv.org/abs/2307.12348); whether a network guesses the noise in a
 state, the picture or v, is the noise process's word (`prediction`). No torch.
 
 `needs`, what a run must supply, is a subset of: "mu" (the teacher's SR of the real LR), "mu_lr" (that SR downscaled
-again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma).
+again), "partner" (a second pair for each sample), "sigma" (a network that also returns sigma), "tuned_decoder" (a
+network that trains a decoder alone).
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from sr_models.hyper.process import ShiftParams
 from sr_models.params import Params, SearchRange, searchable
 
-Family = Literal["regression", "diffusion"]
-Need = Literal["mu", "mu_lr", "partner", "sigma"]
+Family = Literal["regression", "diffusion", "autoencoder"]
+Need = Literal["mu", "mu_lr", "partner", "sigma", "tuned_decoder"]
 
 NOTHING: frozenset[Need] = frozenset()
 
@@ -102,18 +105,35 @@ class NoLoss(LossParams):
     needs: ClassVar[frozenset[Need]] = frozenset({"sigma"})
 
 
-class AdversarialBranch(Params):
-    """A PatchGAN discriminator beside L1 and a perceptual distance, with an adaptive weight (CCSR's stage 2)."""
+class Reconstruction(LossParams):
+    """Mean |y - y'|, y' what an autoencoder makes of y, plus what keeps its latents in bounds (VQ, or KL).
+
+    The perceptual and adversarial losses that latent diffusion's autoencoders are released with are left out.
+    """
+
+    kind: Literal["reconstruction"] = "reconstruction"
+    family: ClassVar[Family] = "autoencoder"
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="of what keeps latents in bounds, times the network's own commitment or kl_weight; 1 as published",
+    )
+
+
+class AdversarialBranch(LossParams):
+    """A PatchGAN discriminator beside L1 and a perceptual distance, with an adaptive weight: two updates a batch."""
 
     channels: int = Field(default=64, ge=1, le=1024, description="of the discriminator's first layer")
     norm: Literal["batch", "group"] = Field(
-        default="batch", description="of its layers; batch, as released, looks at a batch as a whole"
+        default="batch",
+        description="of its layers; batch, as released, looks at a batch as a whole: one worker, and no parts of one",
     )
     perceptual_weight: float = Field(
         default=1.0,
         ge=0,
         le=1000,
-        description="of the perceptual distance; 0 where its network's weights are missing",
+        description="of LPIPS on VGG, which must be at hand (python -m eval weights); 0: without it",
     )
     weight: float = Field(
         default=0.5,
@@ -172,4 +192,29 @@ class MinSNR(DiffusionLoss):
     norm: Literal["l1", "l2"] = Field(default="l2", description="of what the network's guess misses: |.| or (.)^2")
     gamma: float = searchable(
         5.0, SearchRange(low=1.0, high=20.0, log=True), "largest signal-to-noise ratio that weighs, > 0", gt=0, le=1e6
+    )
+
+
+class ResidualShift(ShiftParams, LossParams):
+    """The guess of the clean state in one between it and LR's, under a process of few steps, mean squared (ResShift).
+
+    For networks whose condition is the clean state of enlarged LR; `process` has no say in it.
+    """
+
+    kind: Literal["resshift"] = "resshift"
+    family: ClassVar[Family] = "diffusion"
+
+
+class CCSRDecoder(AdversarialBranch):
+    """L1, LPIPS and a discriminator on what a decoder makes of a truncated sample's last guess (CCSR's stage 2).
+
+    The chain begins with the latent of HR, as noisy as at T, and goes as `timesteps: range` says; it is frozen.
+    """
+
+    kind: Literal["ccsr_decoder"] = "ccsr_decoder"
+    family: ClassVar[Family] = "diffusion"
+    needs: ClassVar[frozenset[Need]] = frozenset({"tuned_decoder"})
+    steps: int = Field(default=45, ge=1, le=100_000, description="that the chain is cut to; of them range uses a part")
+    jump: Literal["first_used", "released"] = Field(
+        default="first_used", description="as `evaluation.sampling.jump`, of the chain in training"
     )

@@ -20,16 +20,22 @@ from objectives.losses import (
     L1,
     L2,
     NOTHING,
+    AdversarialBranch,
+    CCSRDecoder,
     Charbonnier,
     ConstantSigma,
     Expectation,
     MinSNR,
     Need,
     NoLoss,
+    Reconstruction,
+    ResidualShift,
     SampledSigma,
 )
 from objectives.timesteps import Range, Uniform
 from sr_models.errors import InputError
+from sr_models.hyper.process import ShiftParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, SearchRange, nearest, searchable
 
 GrowingShape = Literal["linear", "cosine", "polynomial", "sigmoid", "step"]
@@ -186,7 +192,10 @@ class SigmaBranch(Params):
 # ---- the objective -------------------------------------------------------------------------------------------------
 
 Target = HR | Distillation | CentroidTarget | CentroidMixup | LossMixup | ImageMixup | NoiseRegression
-Loss = L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | DDPM | DRM | DREAM | MinSNR
+Loss = (
+    L1 | L2 | Charbonnier | ConstantSigma | SampledSigma | Expectation | NoLoss | Reconstruction
+    | DDPM | DRM | DREAM | MinSNR | ResidualShift | CCSRDecoder
+)  # fmt: skip
 Steps = Uniform | Range
 
 
@@ -206,8 +215,20 @@ class ObjectiveSpec(Params):
         if has != (self.loss.family == "diffusion"):
             asked = f"no noise levels (got timesteps {self.timesteps.kind})" if self.timesteps else "timesteps"
             raise ValueError(f"loss {loss} takes {asked}" + ("" if has else ": uniform or range"))
-        if has and self.sigma:
+        if self.loss.family != "regression" and self.sigma:
             raise ValueError(f"a sigma branch beside loss {loss} would have nothing to learn; leave sigma out")
+        return self
+
+    @model_validator(mode="after")
+    def _chain_of_a_decoder(self) -> ObjectiveSpec:
+        if isinstance(self.loss, CCSRDecoder) and (not isinstance(self.timesteps, Range) or self.timesteps.terminal):
+            raise ValueError("loss ccsr_decoder samples by timesteps range, without terminal")
+        return self
+
+    @model_validator(mode="after")
+    def _shift_without_jump(self) -> ObjectiveSpec:
+        if self.shifting is not None and self.timesteps is not None and self.timesteps.terminal is not None:
+            raise ValueError(f"loss {self.loss.kind} starts from LR and not from noise; leave timesteps.terminal out")
         return self
 
     @model_validator(mode="after")
@@ -227,6 +248,26 @@ class ObjectiveSpec(Params):
         return self.target.needs | (frozenset({"sigma"}) if self.sigma else NOTHING)
 
     @property
+    def shifting(self) -> ShiftParams | None:
+        """The process that is the loss's own, which moves states towards LR's; None: that of the network, or none."""
+        if not isinstance(self.loss, ResidualShift):
+            return None
+        return ShiftParams(**{name: getattr(self.loss, name) for name in ShiftParams.model_fields})
+
+    @property
+    def takes_process(self) -> bool:
+        """Whether it trains under a noise process that the config chooses."""
+        return self.timesteps is not None and self.shifting is None
+
+    def sampled(self, asked: Sampling) -> Sampling | None:
+        """How a network that it has trained is sampled, where `asked` is what all are; None: it draws nothing."""
+        if self.timesteps is None:
+            return None
+        if self.shifting is not None:
+            return Sampling(sampler="resshift", canvas=asked.canvas, colour_fix=asked.colour_fix)
+        return self.timesteps.sampled(asked)
+
+    @property
     def seats(self) -> dict[str, Params]:
         """The parts that it has, by their place."""
         parts = {seat: getattr(self, seat) for seat in ObjectiveSpec.model_fields}
@@ -235,8 +276,28 @@ class ObjectiveSpec(Params):
     @property
     def update_names(self) -> tuple[str, ...]:
         """Names of the updates that a batch makes, in order (`objectives.compose.Objective.updates`)."""
+        if isinstance(self.loss, AdversarialBranch):
+            return "generator", "discriminator"
         terminal = self.timesteps.terminal if self.timesteps else None
         return ("model", "terminal") if terminal and terminal.updates == "alternating" else ("model",)
+
+    @property
+    def chain(self) -> Sampling | None:
+        """The frozen chain whose guess a decoder is tuned on; None of other losses."""
+        if not isinstance(self.loss, CCSRDecoder) or not isinstance(self.timesteps, Range):
+            return None
+        sampled = self.timesteps.sampled(Sampling(steps=self.loss.steps))
+        return sampled.model_copy(update={"jump": self.loss.jump})
+
+    @property
+    def perceives(self) -> bool:
+        """Whether its loss measures LPIPS."""
+        return isinstance(self.loss, AdversarialBranch) and self.loss.perceptual_weight > 0
+
+    @property
+    def whole_batches(self) -> bool:
+        """Whether its own network looks at a batch as a whole, so that parts of one are not the same step."""
+        return isinstance(self.loss, AdversarialBranch) and self.loss.norm == "batch"
 
 
 def search_ranges(spec: ObjectiveSpec) -> dict[str, SearchRange]:

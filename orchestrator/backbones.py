@@ -26,21 +26,23 @@ def check(config: SweepConfig) -> None:
     Raises:
         InputError: names the metric and the file that it wants; or the folder that is named is none.
     """
-    metrics = needs_backbone(validation_metrics(config))
+    metrics = {metric: f"validations measure {metric}" for metric in needs_backbone(validation_metrics(config))}
+    if labels := _perceiving(config):
+        metrics["lpips_vgg"] = f"{labels[0]} has a perceptual_weight, which is of lpips_vgg"
     if not metrics:
         return
     from eval.metrics.backbones import BACKBONES, VARIABLE, WeightFiles
 
     files = WeightFiles(_folder(config))
-    for metric in metrics:
+    for metric, why in metrics.items():
         for name in [name for name, backbone in BACKBONES.items() if metric in backbone.serves]:
             try:
                 found = files.locate(name)
             except InputError as error:
-                raise InputError(f"validations measure {metric}: {error}") from None
+                raise InputError(f"{why}: {error}") from None
             if found is None:
                 raise InputError(
-                    f"validations measure {metric}, which needs {name}, and it is not there: put it into "
+                    f"{why}, which needs {name}, and it is not there: put it into "
                     f"{str(files.home(name))!r}, or name its folder by evaluation.weights_dir or {VARIABLE} "
                     f"(sha256 {BACKBONES[name].sha256}; python -m eval weights --fetch downloads it)"
                 )
@@ -69,11 +71,18 @@ def check_sizes(config: SweepConfig, stores: Mapping[int, PatchStore]) -> None:
 
 def supply(session: Session) -> None:
     """Have workers on any node find the weights: the run's home then says where they are."""
-    if metrics := needs_backbone(validation_metrics(session.config)):
+    metrics = needs_backbone(validation_metrics(session.config))
+    metrics += ("lpips_vgg",) * bool(_perceiving(session.config))
+    if metrics:
         from orchestrator.evaluate.work import shared_weights, weights_folder
 
         folder = weights_folder(_folder(session.config))
         session.home.access = session.home.access.supplied(shared_weights(session.home.access, metrics, folder))
+
+
+def _perceiving(config: SweepConfig) -> list[str]:
+    """The objectives that measure LPIPS in training."""
+    return [f"objectives.{label}" for label in config.objectives if config.objective(label).perceives]
 
 
 def _folder(config: SweepConfig) -> Path | None:

@@ -12,8 +12,9 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import sr_models
@@ -22,11 +23,20 @@ from eval.pictures.style import attempt
 from orchestrator import backbones
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore, check_leaks
-from orchestrator.ingredients import Ingredients, check_starts, find_trials, path_of, prepare, record
+from orchestrator.ingredients import (
+    Ingredients,
+    bring_latents,
+    check_starts,
+    find_trials,
+    path_of,
+    prepare,
+    record,
+)
 from orchestrator.leaderboard import html, pictures, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.leaderboard.text import terminal_width
-from orchestrator.plan.plan import Combination, higher_is_better
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.plan import higher_is_better
 from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
@@ -65,6 +75,8 @@ def run(session: Session) -> list[str]:
         ready = [combination for combination in level if ingredients.hold(combination)]
         if not ready:
             continue
+        check_pictures(session, stores, [one for one in ready if one.parts], ingredients.parts)
+        bring_latents(session, ingredients, ready)
         part = replace(session, plan=session.plan.part(ready))
         studies = search(part, ingredients)
         unscored += finish_winners(part, ingredients, studies)
@@ -119,6 +131,8 @@ def build_images(session: Session) -> dict[int, PatchStore]:
 def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapping[Weights, str]) -> None:
     """Refuse pictures that take more than `resources.max_bytes`, before anything is trained.
 
+    Those of networks that stand on frozen parts are looked at once these are there (`check_pictures`).
+
     Args:
         found: `find_trials`.
 
@@ -131,20 +145,7 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapp
     config, max_bytes = session.config, session.config.resources.bound
     if max_bytes is None:
         return
-    validated = {scale: store.sizes("validation") for scale, store in stores.items()}
-    elsewhere: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
-    for (name, scale), bench in session.inputs.benchmarks.items():
-        sizes = {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
-        if scale in validated:
-            validated[scale] = validated[scale] | sizes
-        if config.data.test[name].scale is not None:
-            elsewhere[scale] |= sizes
-    for network in {memory.Network.of(combination) for combination in session.plan.combinations}:
-        memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
-        if sr_models.spec(network.name).any_scale:
-            for scale in elsewhere.keys() - {network.scale}:
-                at = replace(network, scale=scale)
-                memory.check(at, elsewhere[scale], config.evaluation, "evaluation", max_bytes)
+    check_pictures(session, stores, [one for one in session.plan.combinations if not one.parts])
     for scale in session.plan.teacher_scales:
         assert config.teacher is not None  # the plan refuses objectives that need one otherwise
         weights = config.teacher.at(scale)
@@ -156,6 +157,48 @@ def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapp
         memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes, WHOLE_BYTES)
         if config.teacher.weights is None:
             memory.check(teacher, stores[scale].sizes("validation"), config.evaluation, "evaluation", max_bytes)
+
+
+def check_pictures(
+    session: Session,
+    stores: Mapping[int, PatchStore],
+    combinations: Sequence[Combination],
+    parts: Mapping[tuple[str, int], Mapping[str, str]] = MappingProxyType({}),
+) -> None:
+    """Refuse pictures of validations and test sets that take more of some combinations' networks.
+
+    Args:
+        parts: as of `Ingredients`.
+
+    Raises:
+        InputError: as `check_memory`.
+    """
+    from orchestrator.training import memory
+
+    config, max_bytes = session.config, session.config.resources.bound
+    if max_bytes is None:
+        return
+    networks = {
+        memory.Network.of(
+            one, {name: session.run.init(sha) for name, sha in parts.get((one.label, one.scale), {}).items()}
+        )
+        for one in combinations
+        if one.gives_sr
+    }
+    validated: dict[float, dict[str, tuple[int, int]]] = {s: store.sizes("validation") for s, store in stores.items()}
+    elsewhere: dict[float, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
+    for (name, scale), bench in session.inputs.benchmarks.items():
+        sizes = {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
+        if scale in validated:
+            validated[scale] = validated[scale] | sizes
+        if config.data.test[name].scale is not None:
+            elsewhere[scale] |= sizes
+    for network in networks:
+        memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
+        for scale in elsewhere.keys() - {network.scale}:
+            if sr_models.spec(network.name).takes(scale):
+                at = replace(network, scale=scale)
+                memory.check(at, elsewhere[scale], config.evaluation, "evaluation", max_bytes)
 
 
 def already(session: Session, ingredients: Ingredients) -> There:

@@ -108,9 +108,12 @@ def _run(argv: Sequence[str]) -> int:
         return EXIT_DONE
     config, folder = _config(arguments)
     plan = make_plan(config)
-    backbones.check(config)
     if arguments.dry_run:
         tell(plan_text(plan, os.cpu_count() or 1))
+        try:
+            backbones.check(config)
+        except InputError as error:  # as of images: a plan needs none
+            tell(f"  a run would be refused here: {error}")
         if (folder.parent / SHARED).exists():
             from orchestrator.there import there_in  # reads images and weights for their hashes
 
@@ -120,6 +123,7 @@ def _run(argv: Sequence[str]) -> int:
             except InputError as error:  # a plan needs no images; the run will, and say the same
                 tell(f"  already there: not known ({error})")
         return EXIT_DONE
+    backbones.check(config)
     from orchestrator import stages
     from orchestrator.session import opened
 

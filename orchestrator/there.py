@@ -10,7 +10,8 @@ from typing import Any
 
 from orchestrator.data.build import find_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.plan import Combination, Plan
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
@@ -125,6 +126,12 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
 
         return start_of(config, label, path, scale)[0]
 
+    @cache
+    def part_of(path: Path, name: str) -> str:
+        from sr_models.checkpoints.parts import packed  # imports torch
+
+        return packed(path, name)[0]
+
     def make(combination: Combination, values: Mapping[str, Any], seed: int, firsts: Firsts) -> TrialConfig | None:
         scale, init = combination.scale, combination.init
         if scale not in data or not firsts.keys() >= {*combination.after}:
@@ -135,13 +142,19 @@ def there_in(plan: Plan, run: RunDir) -> There | None:
             taught[scale] = config.teacher.centroids(CheckpointInfo.read(folder).weights_sha256)
         if "mu" in combination.spec.needs and scale not in taught:
             return None
+        parts = {}
+        for name, weights in combination.parts.items():
+            path = folder_of(weights, f"models.{combination.label}.{name}", scale, firsts)
+            if path is None:
+                return None
+            parts[name] = part_of(path, name)
         if init is None:
-            return plan.trial(combination, values, seed, data[scale], taught.get(scale))
+            return plan.trial(combination, values, seed, data[scale], taught.get(scale), parts=parts)
         path = folder_of(init, f"models.{combination.label}.init", scale, firsts)
         if path is None:
             return None
         sha = start(combination.label, scale, path)
-        return plan.trial(combination, values, seed, data[scale], taught.get(scale), sha)
+        return plan.trial(combination, values, seed, data[scale], taught.get(scale), sha, parts)
 
     return there(plan, run, make, read_journal, (len(own), len(own_teachers)))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sr_models.errors import InputError
-from sr_models.hyper import diffusion
+from sr_models.hyper import autoencoder, diffusion, latent
 from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
@@ -128,6 +130,36 @@ MODELS: dict[str, ModelSpec] = {
         counts=dict.fromkeys((1, 2, 3, 4, 5, 8), 99_801_670),
         paper="Implicit diffusion models for continuous super-resolution, https://arxiv.org/abs/2303.16491",
     ),
+    "latent_unet": ModelSpec(
+        name="latent_unet", family="diffusion", hyper=latent.LatentUNetHyper,
+        module="sr_models.diffusion.ccsr", cls="LatentUNet", any_scale=True, sr=False,
+        scales=(4,), counts={4: 865_910_724},
+        paper="High-resolution image synthesis with latent diffusion models, https://arxiv.org/abs/2112.10752",
+    ),
+    "ccsr": ModelSpec(
+        name="ccsr", family="diffusion", hyper=latent.CCSRHyper,
+        module="sr_models.diffusion.ccsr", cls="CCSR", any_scale=True,
+        scales=(4,), counts={4: 363_153_280},
+        paper="Improving the stability of diffusion models for content consistent SR, https://arxiv.org/abs/2401.00877",
+    ),
+    "vq_autoencoder": ModelSpec(
+        name="vq_autoencoder", family="autoencoder", hyper=autoencoder.VQAutoencoderHyper,
+        module="sr_models.diffusion.reconstruction", cls="TrainedVQ", sr=False,
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 55_322_782),
+        paper="Taming transformers for high-resolution image synthesis, https://arxiv.org/abs/2012.09841",
+    ),
+    "kl_autoencoder": ModelSpec(
+        name="kl_autoencoder", family="autoencoder", hyper=autoencoder.KLAutoencoderHyper,
+        module="sr_models.diffusion.reconstruction", cls="TrainedKL", sr=False,
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 83_653_863),
+        paper="High-resolution image synthesis with latent diffusion models, https://arxiv.org/abs/2112.10752",
+    ),
+    "resshift": ModelSpec(
+        name="resshift", family="diffusion", hyper=latent.ResShiftHyper,
+        module="sr_models.diffusion.resshift", cls="ResShift", any_scale=True,
+        scales=(1, 2, 3, 4, 8), counts=dict.fromkeys((1, 2, 3, 4, 8), 118_593_583),
+        paper="ResShift: efficient diffusion model for image SR by residual shifting, https://arxiv.org/abs/2307.12348",
+    ),
 }  # fmt: skip
 
 
@@ -183,16 +215,22 @@ def multiply_adds(name: str, scale: int, given: Mapping[str, Any], *, sigma_widt
     return values.multiply_adds(scale) + head * (scale / to_go) ** 2
 
 
-def build(name: str, scale: float, **hyper: Any) -> Network:
+def part_hashes(name: str, hyper: Mapping[str, Any]) -> dict[str, str]:
+    """Part -> sha256 of its file, of those frozen parts of a model whose hashes its hyperparameters hold."""
+    return {part: sha for part in spec(name).hyper.parts if (sha := hyper.get(f"{part}_sha256"))}
+
+
+def build(name: str, scale: float, *, parts: Mapping[str, Path] = MappingProxyType({}), **hyper: Any) -> Network:
     """A freshly initialised network; its weights are drawn from torch's current generator.
 
     Args:
         name: a key of `MODELS`.
         scale: upscaling factor, as in `check`.
+        parts: the files of frozen parts that it stands on, read when they are first used.
         hyper: fields of the model's hyperparameter class; the rest keep the published values.
 
     Raises:
         InputError: as `check`.
     """
-    values = check(name, scale, hyper)
+    values = check(name, scale, hyper | {part: str(path) for part, path in parts.items()})
     return spec(name).load()(scale, **dict(values))

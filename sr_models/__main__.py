@@ -1,14 +1,19 @@
-"""`python -m sr_models list`: every network with its size beside the papers', and its cost. Imports no torch."""
+"""`python -m sr_models list`: every network with its size beside the papers', and its cost; imports no torch.
+
+`python -m sr_models prompt`: a frozen part that no file of Stable Diffusion's holds.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import sr_models
 from sr_models import MODELS
 from sr_models.command import EXIT_DONE, Parser, run_command
+from sr_models.prompt import write_prompt
 from sr_models.published_counts import SIZES, Size, agrees
 from sr_models.text_table import aligned
 
@@ -83,7 +88,14 @@ def _run(argv: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="every network: scales, parameters, multiply-adds, paper")
     listing.add_argument("--json", action="store_true", help="one JSON list, a row per model, variant and scale")
+    prompt = commands.add_parser("prompt", help="the empty prompt's embedding, a part of latent_unet and ccsr")
+    prompt.add_argument("folder", type=Path, metavar="SD_FOLDER", help="of diffusers': tokenizer/, text_encoder/")
+    prompt.add_argument("out", type=Path, metavar="OUT", help="safetensors file to write")
     given = parser.parse_args(argv)
+    if given.command == "prompt":
+        shape, sha256 = write_prompt(given.folder, given.out)
+        print(f"{given.out}: {shape}, sha256 {sha256}")
+        return EXIT_DONE
     print(json.dumps(list(rows()), indent=2) if given.json else table())
     return EXIT_DONE
 

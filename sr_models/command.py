@@ -28,7 +28,8 @@ EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
     EXIT_DONE: "done; of a sweep: every planned row has its score",
-    EXIT_FAILED: "a defect (as Python ends after a traceback), or faults, of a command that looks for some",
+    EXIT_FAILED: "a defect (as Python ends after a traceback), or faults, of a command that looks for some or goes on "
+    "without what has them",
     EXIT_INPUT: "something that the user gave cannot be used, or a disk is full",
     EXIT_LOST: "the connection to a cluster or a storage was lost; what runs there may go on",
     EXIT_UNSCORED: "planned rows have no score",

@@ -150,6 +150,15 @@ SIZES: tuple[Size, ...] = (
         counts=_any(155_334_339, 8), entries=_all("SR3", "64_512(x8)", 8),
     ),
     Size(model="idm", entries=_all("IDM", "total_in_optimizer", 1, 2, 3, 4, 5, 8), unbuilt=16_789_215),
+    Size(model="latent_unet", entries={4: ("CCSR", "SD2.1 UNet(frozen)")}),
+    Size(model="ccsr", entries={4: ("CCSR", "ControlNet(trainable stage 1)")}),
+    Size(
+        model="ccsr", hyper={"tuned_decoder": True}, counts={4: 49_490_199},
+        entries={4: ("CCSR", "VAE decoder+post_quant_conv(trainable stage 2)")},
+    ),
+    Size(model="vq_autoencoder", entries=_all("ResShift", "VQGAN_f4", 1, 2, 3, 4, 8)),
+    Size(model="kl_autoencoder", entries=_all("CCSR", "VAE", 1, 2, 3, 4, 8)),
+    Size(model="resshift", entries=_all("ResShift", "UNetModelSwin", 1, 2, 3, 4, 8)),
     Size(model="imdn_as", entries=_all("IMDN_AS", "any", 1, 2, 3, 4, 8)),
 )  # fmt: skip
 

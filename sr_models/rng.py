@@ -17,11 +17,12 @@ from torch import Tensor
 
 Purpose = Literal[
     "crop", "loss_noise", "timestep", "diffusion_noise", "degrade", "sample", "init", "partner", "mixup", "input_noise",
+    "scale",
 ]  # fmt: skip
 
 _PURPOSES: dict[Purpose, int] = {
     "crop": 1, "loss_noise": 2, "timestep": 3, "diffusion_noise": 4, "degrade": 5, "sample": 6, "init": 7,
-    "partner": 8, "mixup": 9, "input_noise": 10,
+    "partner": 8, "mixup": 9, "input_noise": 10, "scale": 11,
 }  # fmt: skip
 
 

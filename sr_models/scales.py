@@ -8,7 +8,36 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from pydantic import Field, model_validator
+
 from sr_models.errors import InputError
+from sr_models.params import Params
+
+
+class ScaleRange(Params):
+    """A network is trained at all scales between two, fractions too: one a step, uniform, the same for its batch."""
+
+    low: float = Field(ge=1, description="the least; 1: LR as large as HR")
+    high: float = Field(gt=1, description="the most")
+
+    @model_validator(mode="after")
+    def _rises(self) -> ScaleRange:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
+        return self
+
+    def hr_side(self, patch: int, share: float) -> int:
+        """HR pixels of a side for `patch` LR pixels, at a share of the way from `low` to `high`."""
+        return sr_side(patch, self.low + share * (self.high - self.low))
+
+    def cut_side(self, patch: int, scale: int) -> int:
+        """Pixels of a side of the largest HR patch, in LR pixels of a scale, rounded up."""
+        return -(-self.hr_side(patch, 1) // scale)
+
+    @property
+    def mean_square(self) -> float:
+        """HR pixels for an LR pixel, in the mean."""
+        return (self.low**2 + self.low * self.high + self.high**2) / 3
 
 
 def parse_scale(text: str | float, where: str) -> float:

@@ -31,10 +31,11 @@ class ModelSpec:
         batch_statistics: True for a network whose training looks at a batch as a whole (BatchNorm), so that its parts,
             by several workers or in turn, are not the same step.
         counts: trainable parameters by scale at the default hyperparameters.
+        sr: False for one that gives no SR, being a part of others: it is trained, and neither searched nor scored.
     """
 
     name: str
-    family: Literal["regression", "diffusion"]
+    family: Literal["regression", "diffusion", "autoencoder"]
     module: str
     cls: str
     hyper: type[NetworkHyper]
@@ -46,6 +47,11 @@ class ModelSpec:
     trainable: bool = True
     batch_statistics: bool = False
     counts: dict[int, int] = field(default_factory=dict)
+    sr: bool = True
+
+    def takes(self, scale: float) -> bool:
+        """Whether weights that were trained at another scale work at this one."""
+        return self.any_scale if isinstance(scale, int) else self.fractions
 
     def load(self) -> type[Network]:
         """Import the network's class (and with it torch)."""

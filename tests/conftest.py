@@ -40,6 +40,44 @@ def oracle() -> Callable[[str], dict[str, Any]]:
     return read
 
 
+@pytest.fixture(scope="session")
+def latent_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Hyperparameters of tiny networks in the latent space of seeded parts, whose numbers mean nothing."""
+    pytest.importorskip("diffusers", reason="needs the extra [latent]")
+    import safetensors.torch
+    import torch
+
+    from sr_models.diffusion.latent import AutoencoderLayout, UNetLayout, autoencoder, unet
+
+    folder = tmp_path_factory.mktemp("parts")
+    of_both: dict[str, Any] = {"mults": (1, 1), "blocks": 1}
+    sizes: dict[str, Any] = {"attention": (1,), "head": 16, "context": 12}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = {"unet": unet(UNetLayout(channels=32, **of_both, **sizes)),
+                "autoencoder": autoencoder(AutoencoderLayout(channels=32, **of_both))}  # fmt: skip
+    for name, net in made.items():
+        safetensors.torch.save_file(net.state_dict(), folder / f"{name}.safetensors")
+    files = {name: str(folder / f"{name}.safetensors") for name in made}
+    return files | sizes | of_both | {"channels": 32, "vae_channels": 32, "vae_mults": (1, 1), "vae_blocks": 1}
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny autoencoder of VQ-f4's kind with seeded weights: what it encodes means nothing."""
+    import safetensors.torch
+    import torch
+
+    from sr_models.diffusion.autoencoder import VQAutoencoder
+
+    path = tmp_path_factory.mktemp("vq") / "stand_in.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        coder = VQAutoencoder(channels=32, mults=(1, 1, 1), blocks=1, codes=16)
+    safetensors.torch.save_file(coder.state_dict(), path)
+    return path
+
+
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:

@@ -59,13 +59,15 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "pyarrow": ("orchestrator/", "eval/rows.py"),
     "matplotlib": ("eval/pictures/",),
     "timm": ("orchestrator/training/optimisers.py",),
-    "diffusers": ("sr_models/diffusion/solvers.py", "sr_models/diffusion/ccsr.py"),
+    "huggingface_hub": ("sr_models/checkpoints/parts.py",),
+    "transformers": ("sr_models/prompt.py",),
+    "diffusers": ("sr_models/diffusion/solvers.py", "sr_models/diffusion/latent.py"),
 }  # fmt: skip
 KEYWORDS = {  # functions below the orchestrator that take **kwargs; each checks every one of them
     ("sr_models/__init__.py", "build"),
     ("sr_models/params.py", "searchable"),
 }
-LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib", "timm", "diffusers"}
+LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib", "timm", "diffusers", "transformers"}
 PACKAGES = tuple(room for room in MAY_IMPORT if "/" not in room)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LOWER = [path for path in FILES if path.relative_to(ROOT).parts[0] in ("sr_models", "objectives", "eval")]

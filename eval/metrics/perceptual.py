@@ -43,12 +43,17 @@ class Lpips:
             self._lpips = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
         slices = self._lpips.net
         slices.load_state_dict({key: tensors[f"features.{key.partition('.')[2]}"] for key in slices.state_dict()})
-        self._lpips.to(memory_format=torch.channels_last).to(device)
+        self._lpips.requires_grad_(False).to(memory_format=torch.channels_last).to(device)
 
     def __call__(self, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:
         """(B,) distances. Raises InputError for unequal or too small images, ValueError outside of [0, 1]."""
         _check(sr_BCHW, hr_BCHW, f"lpips_{self._net}", SMALLEST_PX[self._net])
         return _in_parts(self._measure, sr_BCHW, hr_BCHW, _AT_ONCE_PX[self._net])
+
+    def between(self, a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
+        """(B,) distances of pictures in [-1, 1] and beyond, with a gradient of theirs: to train by."""
+        distances: Tensor = self._lpips(a_BCHW, b_BCHW)
+        return distances.flatten()
 
     def _measure(self, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:
         pair = [x.to(memory_format=torch.channels_last, copy=True) for x in (sr_BCHW, hr_BCHW)]

@@ -26,6 +26,7 @@ from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.params import nearest
 
 _NO_INPUT = {
+    "hr": "there are no HR images",
     "lr": "LR images are not known",
     "sigma": "the network predicts no sigma",
     "constant": "the network's file does not say how far SR misses its training images",
@@ -101,16 +102,22 @@ class Scorer:
         elif name == "consistency" and not lr_is_known:
             raise Unavailable(_NO_INPUT["lr"])
 
-    def lacking(self, *, lr: bool, sigma: bool, constant: bool) -> dict[str, str]:
+    def lacking(self, *, hr: bool = True, lr: bool, sigma: bool, constant: bool) -> dict[str, str]:
         """Metric -> reason for those of `metrics` that `image` leaves out when it is not given one of these."""
-        absent = [name for name, given in (("lr", lr), ("sigma", sigma), ("constant", constant)) if not given]
+        inputs = {
+            "constant": constant,
+            "sigma": sigma,
+            "lr": lr,
+            "hr": hr,
+        }  # where several lack, the last is the reason
+        absent = [name for name, given in inputs.items() if not given]
         return {metric: _NO_INPUT[name] for metric in self.metrics for name in absent if name in METRICS[metric].reads}
 
     @torch.no_grad()
     def image(
         self,
         sr_BCHW: Tensor,
-        hr_BCHW: Tensor,
+        hr_BCHW: Tensor | None,
         lr_BCHW: Tensor | None = None,
         sigma_BCHW: Tensor | None = None,
         constant: float | None = None,
@@ -118,7 +125,7 @@ class Scorer:
         """Every metric of level "image" that the given images allow.
 
         Args:
-            sr_BCHW, hr_BCHW: float RGB in [0, 1]; SR is clamped, and rounded as the protocol says.
+            sr_BCHW, hr_BCHW: float RGB in [0, 1]; SR is clamped, and rounded as the protocol says. HR may be None.
             lr_BCHW: the images that SR was made from, for consistency.
             sigma_BCHW: predicted spread, of SR's shape or with one channel, for pll, psnr_sigma and sigma_r.
             constant: what psnr_constant measures in sigma's place, in [0, 1].
@@ -136,9 +143,12 @@ class Scorer:
             return self._image(sr_BCHW, hr_BCHW, lr_BCHW, sigma_BCHW, constant)
 
     def _image(
-        self, sr: Tensor, hr: Tensor, lr: Tensor | None, sigma: Tensor | None, constant: float | None
+        self, sr: Tensor, hr: Tensor | None, lr: Tensor | None, sigma: Tensor | None, constant: float | None
     ) -> dict[str, Tensor]:
-        skipped = self.lacking(lr=lr is not None, sigma=sigma is not None, constant=constant is not None)
+        skipped = self.lacking(
+            hr=hr is not None, lr=lr is not None, sigma=sigma is not None, constant=constant is not None
+        )
+        hr = sr if hr is None else hr  # what is left reads none: SR takes the place in checks
         wanted = [name for name in self.metrics if METRICS[name].level == "image" and name not in skipped]
         shave = self.protocol.shave(self.scale)
         # Checks both images, so it runs even where no metric is its own.

@@ -7,21 +7,11 @@ at test time pictures come unturned.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from orchestrator.data.places import Place
 from sr_models.hyper.degradation import Degradation, cut_side
 from sr_models.images.degrade import Pair, degrade
-
-
-class Place(NamedTuple):
-    """One patch: which image, its top left LR pixel there, and how it is turned (`store.dihedral`)."""
-
-    image: int
-    top: int
-    left: int
-    code: int
 
 
 def degraded_pair(
@@ -31,6 +21,7 @@ def degraded_pair(
 
     Args:
         hr: the whole image, uint8 (H, W, 3), at least `cut_side(patch, scale)` LR pixels a side.
+        place: its top left is an LR pixel.
         patch: side in LR pixels.
         rng: of the degradation, which the place does not depend on.
     """

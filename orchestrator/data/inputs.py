@@ -71,6 +71,8 @@ class Inputs:
             return
         degraded = self.config.train.degradation is not None and patch == cut_side(1, scale)
         least = f"; train.degradation cuts at least {LEAST_SIDE} HR pixels" if degraded else ""
+        if any(self.config.network(label)[2].scales for label in self.config.models):
+            least += "; train.scales cuts up to scales.high times train.patch HR pixels"
         others = ", exclude them, or leave them out by data.on_bad=skip" if len(small) < len(pairs) else ""
         raise InputError(
             f"data.train: an LR patch of {patch} at x{scale} does not fit into {count}: {some(small)}{_listed(small)}; "
@@ -95,7 +97,7 @@ class Inputs:
         }
 
     @cached_property
-    def benchmarks(self) -> dict[tuple[str, int], Benchmark]:
+    def benchmarks(self) -> dict[tuple[str, float], Benchmark]:
         """Every test set at every scale that it is scored at."""
         return {
             (name, scale): load_benchmark(name, self.located(name, scale), scale)
@@ -104,7 +106,7 @@ class Inputs:
         }
 
     @cached_property
-    def known(self) -> dict[tuple[str, int], Benchmark]:
+    def known(self) -> dict[tuple[str, float], Benchmark]:
         """The same with the facts of every image that could be read when this was first asked."""
         return with_facts(self.benchmarks)
 
@@ -125,7 +127,7 @@ class Inputs:
                 found[f"{name}/{pair.name} (x{scale})"] = facts.hr
         return found
 
-    def _check_test(self, pair: Pair, facts: Facts, scale: int) -> None:
+    def _check_test(self, pair: Pair, facts: Facts, scale: float) -> None:
         """Refuse a test image that scores say nothing of."""
         from eval.metrics.fidelity import check_size
 
@@ -137,7 +139,7 @@ class Inputs:
         except InputError as error:
             raise InputError(f"{what}: {error}; exclude it") from None
 
-    def located(self, name: str, scale: int) -> BenchmarkSource:
+    def located(self, name: str, scale: float) -> BenchmarkSource:
         """A test set with its paths filled in and absolute: a worker may start in another folder.
 
         Raises:
@@ -151,7 +153,7 @@ class Inputs:
 
         return source.model_copy(update={"hr": absolute(source.hr), "lr": absolute(source.lr) if source.lr else None})
 
-    def stored(self, name: str, scale: int, storage: Storage) -> BenchmarkSource:
+    def stored(self, name: str, scale: float, storage: Storage) -> BenchmarkSource:
         """A test set as any machine finds it: what lies only on this one is put on the storage first."""
         source = self.located(name, scale)
         if source.hr == SKIMAGE or is_uri(source.hr):

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -54,9 +54,11 @@ class Product(Params):
     pixels: str
     """sha256 over the pixel hashes of its images, in order."""
     teacher: str | None = None
-    """Name of what made them (`TeacherConfig.centroids`), for centroids."""
+    """Name of what made them, for centroids (`TeacherConfig.centroids`) and latents (`TrialConfig.latents`)."""
     seconds: float | None = None
-    """That the workers who made these centroids took for them, all together."""
+    """That the workers who made these centroids or latents took for them, all together."""
+    reduction: int | None = Field(default=None, exclude_if=lambda reduction: reduction is None)
+    """Of latents: HR pixels of a cell, a side."""
 
 
 class Manifest(Params):
@@ -81,7 +83,7 @@ class Manifest(Params):
 
     @property
     def data_hash(self) -> str:
-        """sha256 over every HR and LR pixel of a finished store and the kernels; teachers and names do not enter."""
+        """sha256 over every HR and LR pixel of a finished store, and the kernels; not over what was made of them."""
         assert not self.missing()
         pixels = {name: product.pixels for name, product in self.products.items() if product.teacher is None}
         return digest([pixels, self.kernels])
@@ -181,24 +183,29 @@ def link_twin(stores: Path, folder: Path, name: str, product: Product) -> bool:
 
 
 def list_products(
-    folder: Path, manifest: Manifest, names: Sequence[str], *, teacher: str | None = None, seconds: float | None = None
+    folder: Path,
+    manifest: Manifest,
+    names: Sequence[str],
+    *,
+    teacher: str | None = None,
+    seconds: float | None = None,
+    reduction: int | None = None,
 ) -> Manifest:
     """Add sealed tables to the manifest, on disk too."""
-    added = {name: _describe(table_path(folder, name), teacher, seconds) for name in names}
+    about: dict[str, Any] = {"teacher": teacher, "seconds": seconds, "reduction": reduction}
+    added = {name: _describe(table_path(folder, name)).model_copy(update=about) for name in names}
     manifest = manifest.model_copy(update={"products": manifest.products | added})
     write_manifest(folder, manifest)
     return manifest
 
 
-def _describe(path: Path, teacher: str | None, seconds: float | None) -> Product:
+def _describe(path: Path) -> Product:
     table = ImageTable(path)
     return Product(
         sha256=sha256_file(path),
         bytes=path.stat().st_size,
         images=len(table),
         pixels=digest(table.hashes),
-        teacher=teacher,
-        seconds=seconds,
     )
 
 

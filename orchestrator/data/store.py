@@ -1,29 +1,33 @@
 """A patch store: immutable, memory-mapped tables of HR, LR and centroid images of one scale, and batches cut from them.
 
 What ECO (https://arxiv.org/abs/2312.17526, supplement D) needs beside HR and LR is made once per teacher, on full
-images: mu, the teacher's SR of the real LR, and D(mu), mu shrunk again. All four are cut and turned alike.
+images: mu, the teacher's SR of the real LR, and D(mu), mu shrunk again. All four are cut and turned alike. What
+networks of a latent space need is made once per autoencoder, likewise (`orchestrator.data.latents`).
 
     manifest.json            what the store was built from, and the sha256 of every table
     hr.arrow  lr_x2.arrow    training images; row i of each belongs to row i of the others
     val_hr.arrow  val_lr_x2.arrow
     mu_x2_<teacher>.arrow  mu_lr_x2_<teacher>.arrow
+    z_x2_<latents>.arrow  z_lr_x2_<latents>.arrow
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from objectives.batch import Batch
-from orchestrator.data.degraded import Place, degraded_pair
+from orchestrator.data import cells
+from orchestrator.data.degraded import degraded_pair
 from orchestrator.data.manifest import (
     FILES,
     MANIFEST,
@@ -36,13 +40,16 @@ from orchestrator.data.manifest import (
     table_names,
     table_path,
 )
-from orchestrator.data.table import ImageRow, ImageTable, write_tables
+from orchestrator.data.places import place, stacked, turn_each
+from orchestrator.data.scaled import scaled_pair
+from orchestrator.data.table import LATENTS, SCHEMA, ImageRow, ImageTable, write_tables
 from sr_models.errors import InputError
 from sr_models.files import locked
 from sr_models.hyper.degradation import Degradation, cut_side
 from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
 from sr_models.params import nearest
 from sr_models.rng import Purpose, keyed
+from sr_models.scales import ScaleRange
 
 BuildProgress = Callable[[str, int, int], None]
 """Called with (what is being made, images done, images in all)."""
@@ -99,6 +106,8 @@ class PatchStore:
         teacher: str | None = None,
         partner: bool = False,
         degradation: Degradation | None = None,
+        latents: str | None = None,
+        scales: ScaleRange | None = None,
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
@@ -107,19 +116,27 @@ class PatchStore:
 
         Args:
             batch_size: samples over all ranks; rank r of `world` gets the r-th contiguous part, as even as can be.
-            patch: side of the LR crop in pixels; the HR crop is `scale` times that.
+            patch: side of the LR crop in pixels; the HR crop is `scale` times that, or what the step's scale makes it.
             teacher: hash of a teacher whose centroids are wanted too.
             partner: whether a second pair is wanted for each sample, drawn like the first by its number.
             degradation: makes LR anew from HR, at the same places and turns; None: the store's own LR.
+            scales: the step has a scale of its own among them, and LR is made from HR; None: the store's scale.
+            latents: name of latents that are wanted too; places are then whole cells, and turned left to right alone.
 
         Raises:
-            InputError: a teacher the store lacks, an image smaller than the patch, more ranks than samples.
-            ValueError: a teacher beside a degradation: its centroids are of the store's own LR.
+            InputError: a teacher or latents the store lacks, an image smaller than the patch, more ranks than samples.
+            ValueError: a teacher beside a degradation or scales: its centroids are of the store's own LR; both of them;
+                latents beside a teacher, a partner or what makes LR anew; a patch that is parts of their cells.
         """
         if batch_size < world:
             raise InputError(f"batch_size must be at least the number of workers, got {batch_size} for {world}")
-        if teacher is not None and degradation is not None:
-            raise ValueError("a teacher's centroids are of the store's own LR, not of what a degradation makes")
+        made_anew = degradation is not None or scales is not None
+        if teacher is not None and made_anew:
+            raise ValueError("a teacher's centroids are of the store's own LR, not of what is made anew")
+        if degradation is not None and scales is not None:
+            raise ValueError("a degradation is of the store's scale; give it or scales, got both")
+        if latents is not None and (teacher is not None or partner or made_anew):
+            raise ValueError("latents are of the store's own LR at places of their own; nothing else goes with them")
         scale, lr = self.scale, self._lr
         tables = {"lr": (lr, 1), "hr": (self._table("hr"), scale)}
         if teacher is not None:
@@ -127,19 +144,26 @@ class PatchStore:
             tables |= {"mu": (self._table(mu), scale), "mu_lr": (self._table(mu_lr), 1)}
         start, stop = rank * batch_size // world, (rank + 1) * batch_size // world
         sample_ids = step * batch_size + np.arange(start, stop, dtype=np.int64)
-        if lr.smallest < (needed := patch if degradation is None else cut_side(patch, scale)):
+        needed = cut_side(patch, scale) if degradation else scales.cut_side(patch, scale) if scales else patch
+        if lr.smallest < needed:
             self.check_patch(needed)
-        key = (seed, step, sample_ids)
-        if degradation is not None:
-            images = self._degraded(*key, "crop", patch, degradation, device)
-        else:
-            images = self._crops(tables, *key, "crop", patch, device)
-        if partner and degradation is not None:
-            pair = self._degraded(*key, "partner", patch, degradation, device)
-            images |= {f"partner_{name}": image for name, image in pair.items()}
-        elif partner:
-            other = {f"partner_{name}": tables[name] for name in ("lr", "hr")}
-            images |= self._crops(other, *key, "partner", patch, device)
+        if latents is not None:
+            grid, found = self._latents(latents)
+            images = cells.crops({name: of for name, (of, _) in tables.items()} | found, grid, seed, step, sample_ids,
+                                 patch, device)  # fmt: skip
+            return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
+
+        def cut(purpose: Purpose, names: Sequence[str]) -> dict[str, Tensor]:
+            key = (seed, step, sample_ids, purpose, patch)
+            if degradation is not None:
+                return self._degraded(*key, degradation, device)
+            if scales is not None:
+                return self._scaled(*key, scales.hr_side(patch, keyed(seed, step, 0, "scale").random()), device)
+            return self._crops({name: tables[name] for name in names}, *key, device)
+
+        images = cut("crop", list(tables))
+        if partner:
+            images |= {f"partner_{name}": image for name, image in cut("partner", ["lr", "hr"]).items()}
         return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
 
     def _crops(
@@ -157,11 +181,11 @@ class PatchStore:
         crops = {name: np.empty((count, patch * s, patch * s, 3), np.uint8) for name, (_, s) in tables.items()}
         codes = np.empty(count, np.int64)
         for i, sample_id in enumerate(sample_ids):
-            number, top, left, codes[i] = self._place(keyed(seed, step, int(sample_id), purpose), patch)
+            number, top, left, codes[i] = place(keyed(seed, step, int(sample_id), purpose), self._lr.images, patch)
             for name, (table, s) in tables.items():
                 crops[name][i] = table.images[number][top * s : (top + patch) * s, left * s : (left + patch) * s]
         floats = {name: to_float(torch.from_numpy(crop).to(device)) for name, crop in crops.items()}
-        return {name: _turn_each(x_BCHW, codes) for name, x_BCHW in floats.items()}
+        return {name: turn_each(x_BCHW, codes) for name, x_BCHW in floats.items()}
 
     def _degraded(
         self,
@@ -177,18 +201,27 @@ class PatchStore:
         images, pairs = self._table("hr").images, []
         for sample_id in sample_ids:
             key = (seed, step, int(sample_id))
-            place = self._place(keyed(*key, purpose), patch)
+            at = place(keyed(*key, purpose), self._lr.images, patch)
             rng = keyed(*key, "degrade", int(purpose == "partner"))
-            pairs.append(degraded_pair(images[place.image], place, patch, self.scale, how, rng))
-        stacked = {name: np.stack([getattr(pair, name) for pair in pairs]) for name in ("lr", "hr")}
-        return {name: to_float(torch.from_numpy(crops).to(device)) for name, crops in stacked.items()}
+            pairs.append(degraded_pair(images[at.image], at, patch, self.scale, how, rng))
+        return stacked(pairs, device)
 
-    def _place(self, rng: np.random.Generator, patch: int) -> Place:
-        """A training image, and where in it and how turned a patch lies."""
-        number = int(rng.integers(len(self._lr)))
-        height, width, _ = self._lr.images[number].shape
-        top, left, code = rng.integers(height - patch + 1), rng.integers(width - patch + 1), rng.integers(8)
-        return Place(number, int(top), int(left), int(code))
+    def _scaled(
+        self,
+        seed: int,
+        step: int,
+        sample_ids: np.ndarray,
+        purpose: Purpose,
+        patch: int,
+        side: int,
+        device: torch.device | str,
+    ) -> dict[str, Tensor]:
+        """For each sample `side` HR pixels a side, at one place and turn, and the `patch` LR pixels made of them."""
+        images = self._table("hr").images
+        places = [place(keyed(seed, step, int(sample_id), purpose), images, side) for sample_id in sample_ids]
+        pairs = [scaled_pair(images[at.image], at, side, patch, self._kernels[at.image]) for at in places]
+        codes = np.array([at.code for at in places])
+        return {name: turn_each(x_BCHW, codes) for name, x_BCHW in stacked(pairs, device).items()}
 
     def check_patch(self, patch: int) -> None:
         """Refuse, by name, training images that an LR crop of `patch` pixels does not fit into."""
@@ -204,7 +237,7 @@ class PatchStore:
 
     def validation(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """(name, LR, HR) of each validation image: uint8 (H, W, 3) views, HR cropped to a multiple of the scale."""
-        hr, lr = self._pair("validation")
+        hr, lr = self.pair("validation")
         return [(name, x, modcrop(y, self.scale)) for name, x, y in zip(hr.names, lr.images, hr.images, strict=True)]
 
     def training_image(self, name: str, teacher: str) -> dict[str, np.ndarray]:
@@ -223,16 +256,20 @@ class PatchStore:
 
     def sizes(self, split: Split) -> dict[str, tuple[int, int]]:
         """Name -> height and width of each LR image."""
-        _, lr = self._pair(split)
+        _, lr = self.pair(split)
         return {name: (height, width) for name, (height, width) in zip(lr.names, lr.images.sizes.tolist(), strict=True)}
 
     def hashes(self, split: Split) -> dict[str, str]:
         """sha256 of the pixels of every HR image, whole and as cropped for the scale -> its name."""
-        hr, lr = self._pair(split)
+        hr, lr = self.pair(split)
         return {sha: name for column in (hr.hashes, lr.origins) for sha, name in zip(column, hr.names, strict=True)}
 
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether it holds tables of these names."""
+        return {*names} <= self._products.keys()
+
     def has_centroids(self, teacher: str) -> bool:
-        return all(name in self._products for name in self._centroids(teacher))
+        return self.has(self._centroids(teacher))
 
     def centroids_by(
         self, model: Callable[[Tensor], Tensor], *, device: torch.device | str = "cpu"
@@ -247,7 +284,7 @@ class PatchStore:
         Raises:
             ValueError: by what is returned: the teacher's output has the wrong size or is not finite.
         """
-        scale, lr, kernels = self.scale, self._lr, self._kernels()
+        scale, lr, kernels = self.scale, self._lr, self._kernels
         of, hashes = lr.names, lr.hashes
 
         def make(i: int) -> list[ImageRow]:
@@ -270,12 +307,30 @@ class PatchStore:
             make: number of an image -> its rows, as `centroids_by` makes them.
             seconds: that making them took.
         """
-        names = self._centroids(teacher)
+        self.add(self._centroids(teacher), self._lr.hashes, make, teacher, seconds)
+
+    def add(
+        self,
+        names: Sequence[str],
+        keys: Sequence[str],
+        make: Callable[[int], Sequence[ImageRow]],
+        by: str,
+        seconds: float,
+        reduction: int | None = None,
+    ) -> None:
+        """Add tables that something of that name made, of latents where there is a reduction, if they are not there.
+
+        Args:
+            keys, make: as of `write_tables`.
+            seconds, reduction: as of `Product`.
+        """
         with locked(self.folder):
             manifest = read_manifest(self.folder)  # another process may have added to it
             if not set(names) <= set(manifest.products):
-                write_tables([table_path(self.folder, name) for name in names], self._lr.hashes, make)
-                manifest = list_products(self.folder, manifest, names, teacher=teacher, seconds=seconds)
+                schema = SCHEMA if reduction is None else LATENTS
+                write_tables([table_path(self.folder, name) for name in names], keys, make, schema=schema)
+                about: dict[str, Any] = {"teacher": by, "seconds": seconds, "reduction": reduction}
+                manifest = list_products(self.folder, manifest, names, **about)
         self._products = manifest.products
 
     def origins(self, images: range) -> list[str]:
@@ -289,9 +344,9 @@ class PatchStore:
 
     @property
     def _lr(self) -> ImageTable:
-        return self._pair("train")[1]
+        return self.pair("train")[1]
 
-    def _pair(self, split: Split) -> tuple[ImageTable, ImageTable]:
+    def pair(self, split: Split) -> tuple[ImageTable, ImageTable]:
         """The HR table and the LR table of a split."""
         hr, lr = table_names(split, self.scale)
         return self._table(hr), self._table(lr)
@@ -302,6 +357,15 @@ class PatchStore:
             raise ValueError(f"a teacher is named by at least 16 hexadecimal digits, got {teacher!r}")
         return f"mu_x{self.scale}_{teacher[:16]}", f"mu_lr_x{self.scale}_{teacher[:16]}"
 
+    def _latents(self, latents: str) -> tuple[cells.Grid, dict[str, ImageTable]]:
+        """How their cells lie, and their tables by the fields of a batch."""
+        names = cells.names(self.scale, latents)
+        found = {name: self._table(table) for name, table in zip(cells.FIELDS, names, strict=True)}
+        reduction = self._products[names[0]].reduction
+        assert reduction is not None, "`add` of latents gives one"
+        return cells.Grid.of(self.scale, reduction), found
+
+    @cached_property
     def _kernels(self) -> list[str]:
         """For each training image the kernel that made its LR, or the standard one where that came as a file."""
         hr, files = self._table("hr"), iter(self.manifest.files["train"])  # the rows are the files, less those left out
@@ -351,22 +415,6 @@ def check_leaks(store: PatchStore, tests: Mapping[str, str]) -> None:
         taken = store.hashes(split)
         if leaks := [f"{name} (= {taken[sha]})" for name, sha in tests.items() if sha in taken]:
             raise InputError(f"test images are among the {split} images: {some(leaks)}; exclude them from one side")
-
-
-def dihedral(x: Tensor, code: int) -> Tensor:
-    """One of 8 flips and rotations of (..., H, W): code = flip left-right + 2 flip up-down + 4 transpose, in turn."""
-    flips = [axis for bit, axis in ((1, -1), (2, -2)) if code & bit]
-    x = x.flip(flips) if flips else x
-    return x.transpose(-1, -2) if code & 4 else x
-
-
-def _turn_each(x_BCHW: Tensor, codes: np.ndarray) -> Tensor:
-    """`dihedral` of every image by its own code, one call a code."""
-    turned = torch.empty_like(x_BCHW)
-    for code in np.unique(codes):
-        rows = torch.from_numpy(np.flatnonzero(codes == code)).to(x_BCHW.device)
-        turned[rows] = dihedral(x_BCHW[rows], int(code))
-    return turned
 
 
 def ticker(progress: BuildProgress | None, what: str, total: int) -> Callable[[int], None]:

@@ -27,7 +27,7 @@ from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol
 from eval.report import versions
 from eval.rows import FEATURES, file_name, measured_key, write_rows
-from eval.score import Sampled, Scored, needs_features, sample, score_draws, set_row
+from eval.score import Sampled, Scored, needs_features, reconstruct, sample, score_draws, set_row
 from orchestrator.data.inputs import load_benchmark
 from orchestrator.evaluate.measured import rows_folder
 from orchestrator.evaluate.work import Job, Picture, Unit
@@ -36,6 +36,7 @@ from orchestrator.run.access import Access
 from orchestrator.run.outage import weathered
 from orchestrator.training.failure import failure_cause
 from sr_models.checkpoints.published import load_weights
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.images.files import sha256_file
@@ -125,7 +126,7 @@ class ScoringWorker:
 
     def _sampled(self, job: Job, name: str, lr: np.ndarray) -> Iterator[Sampled]:
         if self.sampler is None:
-            yield from sample_job(network_of(self.access, job, self.device), lr, job, self.max_bytes)
+            yield from drawn_of(self.access, job, name, lr, self.device, self.max_bytes)
             return
         ahead = {"num_returns": "streaming", ITEMS_AHEAD: IN_FLIGHT}
         for drawn in self.sampler.draw.options(**ahead).remote(job, name):
@@ -190,7 +191,7 @@ class SamplingWorker:
         bench = benchmark_of(job)
         lr, _ = bench.read(next(i for i, pair in enumerate(bench.pairs) if pair.name == name))
         with self.turn:
-            draws = sample_job(network_of(self.access, job, self.device), lr, job, self.max_bytes)
+            draws = drawn_of(self.access, job, name, lr, self.device, self.max_bytes)
         while True:
             with self.turn:
                 drawn = next(draws, None)
@@ -208,9 +209,19 @@ def network_of(access: Access, job: Job, device: str) -> Network | WithSigma:
         InputError: weights that cannot be used, or are not those that were planned with.
     """
     who = job.subject.identity
+    if job.is_ceiling:
+        return _around_parts(access, who.network, who.scale, job.subject.hyper)
     return _network(
         access, job.checkpoint, who.network, who.scale, job.subject.hyper, job.subject.weights_sha256, device
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _around_parts(access: Access, name: str, scale: float, hyper: str) -> Network:
+    """A network whose frozen parts are used alone: it has no weights."""
+    values = json.loads(hyper)
+    with torch.device("meta"):
+        return sr_models.build(name, scale, parts=access.parts(name, values), **values)
 
 
 @functools.lru_cache(maxsize=2)
@@ -218,10 +229,11 @@ def _network(
     access: Access, checkpoint: str | None, name: str, scale: float, hyper: str, sha256: str | None, device: str
 ) -> Network | WithSigma:
     values = json.loads(hyper)
+    parts = access.parts(name, values)
     if checkpoint is None:
         return sr_models.build(name, scale, **values).to(device)
     path = Path(checkpoint) if Path(checkpoint).is_absolute() else access.fetch_folder(checkpoint)
-    net = load_weights(path, model=name, scale=scale, hyper=values)
+    net = load_weights(path, model=name, scale=scale, hyper=values, parts=parts)
     if sha256_file(path / "model.safetensors" if path.is_dir() else path) != sha256:
         raise InputError(f"weights {str(path)!r}: changed since the evaluation began")
     return net.to(device)
@@ -243,6 +255,19 @@ def _warm_metrics(
 ) -> Scorer:
     folder = Path(weights_dir) if weights_dir else None
     return Scorer(protocol, metrics, scale=scale, device=device, weights_dir=folder, strict=True, kernel=kernel)
+
+
+def drawn_of(
+    access: Access, job: Job, name: str, lr: np.ndarray, device: str, max_bytes: int | None
+) -> Iterator[Sampled]:
+    """The draws that a job asks for of the image of that name; of a ceiling the one that HR comes back as."""
+    net = network_of(access, job, device)
+    if not job.is_ceiling:
+        return sample_job(net, lr, job, max_bytes)
+    bench = benchmark_of(job)
+    hr = bench.read(next(i for i, pair in enumerate(bench.pairs) if pair.name == name))[1]
+    assert isinstance(net, Denoiser), "ceilings are of networks with an autoencoder"
+    return iter([reconstruct(net, hr, device)])
 
 
 def sample_job(net: Network | WithSigma, lr: np.ndarray, job: Job, max_bytes: int | None) -> Iterator[Sampled]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,12 @@ import torch
 import sr_models
 from eval.benchmarks import Benchmark
 from eval.protocol import get_protocol
-from eval.rows import Identity, Subject
+from eval.rows import CEILING, Identity, Subject
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
-from orchestrator.plan.evaluation import EvaluationConfig
-from orchestrator.plan.plan import Combination, Plan, sampling
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.evaluation import EvaluationConfig, sampling
+from orchestrator.plan.plan import Plan
 from orchestrator.plan.read import expand
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.plan.space import STEPS
@@ -28,13 +29,13 @@ from orchestrator.run.driver import Home
 from orchestrator.run.folder import SNAPSHOTS, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord, WinnerRecord, read_winners
 from orchestrator.run.roles import read_roles
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess
 from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options
 from sr_models.params import nearest
@@ -53,7 +54,7 @@ class Entrant:
     weights_sha256: str | None
     hyper: str
     sigma: str = ""
-    process: ProcessParams | None = None
+    process: AnyProcess | None = None
     """The noise of a diffusion network."""
     sampled: Callable[[EvaluationConfig], Sampling | None] = lambda _: None
     """How such a one is sampled, where an evaluation says how they all are."""
@@ -82,8 +83,35 @@ def bicubic(scale: float) -> Entrant:
     return Entrant(identity=who, checkpoint=None, weights_sha256=None, hyper=hyper)
 
 
+def ceilings(run: RunDir, plan: Plan, found: Mapping[str, WinnerRecord]) -> Iterator[Entrant]:
+    """What each autoencoder makes of HR itself, of those that a winner's network that gives SR works in.
+
+    Args:
+        found: combination -> its winner.
+    """
+    seen: set[tuple[str, int, object]] = set()
+    for one in [each for each in plan.combinations if each.gives_sr and "autoencoder" in each.parts]:
+        for fingerprint in found[one.id].fingerprints if one.id in found else ():
+            if not (run.trial(fingerprint) / TRIAL).exists():
+                continue
+            config = TrialRecord.read(run.trial(fingerprint) / TRIAL).trial_config()
+            sha256 = sr_models.part_hashes(config.model, config.hyper)["autoencoder"]
+            latents = sr_models.spec(config.model).hyper.parse(config.hyper, config.model).latents
+            if (which := (sha256, one.scale, latents)) in seen:
+                continue
+            seen.add(which)
+            weights = one.parts["autoencoder"]
+            label, objective = weights.name.split("/")[1:] if weights.kind == "from" else (sha256[:8], "-")
+            who = Identity(
+                f"x{one.scale}/{CEILING} of {label}/{objective}", f"{CEILING} of {label}", objective, "-", "-",
+                one.scale, "", -1, CEILING, config.model,
+            )  # fmt: skip
+            hyper = json.dumps(config.hyper, sort_keys=True)
+            yield Entrant(identity=who, checkpoint=None, weights_sha256=f"{sha256}:{CEILING}", hyper=hyper)
+
+
 def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
-    """Bicubic at each scale of a test set; each winner's every finished seed, raw and averaged, if it gives SR.
+    """Bicubic at each scale of a test set; ceilings; every finished seed, raw and averaged, of winners that give SR.
 
     Raises:
         InputError: there are no winners yet.
@@ -92,7 +120,8 @@ def winners(run: RunDir, plan: Plan) -> Iterator[Entrant]:
         raise InputError(f"{run.path} has no winners yet; name trials with --trial")
     found = read_winners(run.winners)
     yield from map(bicubic, plan.config.scored_scales)
-    for combination in [each for each in plan.combinations if each.spec.target.output == "sr"]:
+    yield from ceilings(run, plan, found)
+    for combination in [each for each in plan.combinations if each.gives_sr]:
         for fingerprint in found[combination.id].fingerprints if combination.id in found else ():
             folder = run.trial(fingerprint)
             for name in KINDS:  # no average was kept, or that seed failed (reported when it did)
@@ -124,7 +153,7 @@ def trials(home: Home, plan: Plan, named: str) -> Iterator[Entrant]:
     if not (folder / TRIAL).exists():
         raise InputError(f"--trial: {matching[0]} has not begun yet")
     trial = TrialRecord.read(folder / TRIAL)
-    if trial.trial_config().objective.target.output != "sr":
+    if not trial.trial_config().gives_sr:
         raise InputError(
             f"--trial: what {matching[0]} gives is no SR, so there is nothing to score; its losses are in "
             f"{folder / JOURNAL}"
@@ -170,7 +199,7 @@ def snapshots(home: Home, entrant: Entrant) -> Iterator[Entrant]:
             )
 
 
-def _at(entrant: Entrant, scale: int, *, any_scale: bool) -> Entrant | None:
+def _at(entrant: Entrant, scale: float, *, any_scale: bool) -> Entrant | None:
     """An entrant at a scale of test sets; None where it is not scored there.
 
     Args:
@@ -179,9 +208,17 @@ def _at(entrant: Entrant, scale: int, *, any_scale: bool) -> Entrant | None:
     who = entrant.identity
     if who.scale == scale:
         return entrant
-    if not any_scale or entrant.checkpoint is None or not sr_models.spec(who.network).any_scale:
+    if not any_scale or entrant.checkpoint is None or not sr_models.spec(who.network).takes(scale):
         return None
     return replace(entrant, identity=replace(who, scale=scale, trained_scale=who.scale))
+
+
+def options_of(entrant: Entrant, evaluation: EvaluationConfig) -> Options:
+    """How an evaluation has an entrant compute its pictures."""
+    drawn = entrant.sampled(evaluation)
+    if drawn is not None and entrant.process is not None:
+        drawn = settled(entrant.process, drawn)
+    return Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn)
 
 
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:
@@ -190,10 +227,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
         protocol = protocol.model_copy(update={"draws": evaluation.draws})
     protocol = protocol.model_copy(update={"lr_noise": source.noise})
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
-    drawn = entrant.sampled(evaluation)
-    if drawn is not None and entrant.process is not None:
-        drawn = settled(entrant.process, drawn)
-    options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn)
+    options = options_of(entrant, evaluation)
     subject = Subject(
         identity=entrant.identity,
         weights_sha256=entrant.weights_sha256,
@@ -262,7 +296,7 @@ def _snapshot(home: Home, trial: TrialRecord) -> tuple[Path, int]:
     step = int(state["step"])
     name = f"{SNAPSHOTS}/{own.name}@{step}"
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
-        net = build_network(config)
+        net = build_network(config, home.access.parts(config.model, config.hyper))
     net.load_state_dict(state["model"])
     export(home.run.path / name, net, config, state["ema"], None)
     home.access.push(name, ["*"])

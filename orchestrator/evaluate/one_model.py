@@ -5,6 +5,7 @@ Beside that folder lies what it shares with others, as with run folders: by defa
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from eval import command
@@ -16,7 +17,7 @@ from orchestrator.plan.services import output_folder
 from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run.folder import RunDir
 from sr_models.errors import InputError
-from sr_models.files import write_text
+from sr_models.files import replacing, write_text
 
 
 def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -> None:
@@ -27,12 +28,15 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
         raise InputError("--kernel goes with python -m eval; for workers, give LR files with --lr")
     if request.weights_key is not None:
         raise InputError("--weights-key goes with python -m eval; for workers, save that part as a file of its own")
+    if request.hr is None:
+        raise InputError("--hr is needed; python -m eval measures a network's pictures of --lr without HR images")
     command.prepare_outputs(request)
     command.caution(request)
     from eval.asked import load as load_asked
 
     asked = load_asked(request)
     bench, subject = asked.benchmark, asked.subject
+    assert bench is not None
     name = f"eval-{request.model}-x{request.scale}-{bench.name}"
     run = RunDir((output_folder(output) / ("" if output else name)).absolute())
     if run.plan.exists():
@@ -50,6 +54,9 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
     with one_at_a_time(run, "--output"):
         if not run.config.exists():
             write_text(run.config, f"# rows of {PROG}\n")
+        for sha256, file in asked.parts.items():
+            with replacing(run.init(sha256)) as part:
+                shutil.copyfile(file, part)
         access = LocalAccess(run.path)
         job = Job(
             subject=subject,

@@ -19,6 +19,7 @@ from eval.metrics.backbones import BACKBONES, VARIABLE, WeightFiles
 from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol, get_metric
 from eval.rows import (
+    CEILING,
     FEATURES,
     SET,
     Subject,
@@ -53,6 +54,11 @@ class Job:
     weights_dir: str | None
     """Folder of the files that perceptual metrics need, absolute or relative to the run; None looks where libraries do.
     """
+
+    @property
+    def is_ceiling(self) -> bool:
+        """Whether what is scored is HR through the network's autoencoder and back, and nothing is super-resolved."""
+        return self.subject.identity.weights == CEILING
 
 
 @dataclass(frozen=True, kw_only=True)

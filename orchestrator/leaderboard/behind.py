@@ -48,15 +48,6 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def weights_folder(run: RunDir, entry: Entry) -> str:
-    """Where the weights of a row's first seed lie, from the folder that holds the output; "" of what nothing trains."""
-    fingerprint = next(filter(None, entry.fingerprints.values()), "").partition("@")[0]
-    if not fingerprint:
-        return ""
-    folder = run.trial(fingerprint) / ("model_ema" if entry.weights == "ema" else "model")
-    return folder.absolute().relative_to(run.output.absolute().parent).as_posix()
-
-
 def trials(runs: Mapping[str, Path], entries: Iterable[Entry]) -> dict[tuple[str, str, str], dict[str, Any]]:
     """(run's label, combination, trial) -> `curves`, `schedule`, `config` of its trials, as far as they are there.
 

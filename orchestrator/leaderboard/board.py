@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from orchestrator.leaderboard.statistics import Standing
@@ -64,6 +65,9 @@ class Training:
     """Of the network that is deployed."""
     paper_parameters: int | None = None
     """That a paper prints for it."""
+    picture_seconds: float | None = None
+    """That one picture took, where a paper prints it, and what it prints."""
+    paper_seconds: float | None = None
     trained_parameters: int | None = None
     """Those and the σ head's, which inference drops; None in run folders of earlier versions."""
     searched: list[str] = field(default_factory=list)
@@ -106,6 +110,8 @@ class Entry:
     precision: str
     cells: dict[Column, dict[str, Value]] = field(default_factory=dict)
     images: dict[Column, int] = field(default_factory=dict)
+    seconds: float | None = None
+    """That one of them took: the median, which a first one that warms up does not move."""
     fingerprints: dict[int, str] = field(default_factory=dict)
     """Of the trial behind each seed; "" where there is none."""
     training: Training = field(default_factory=Training)
@@ -121,6 +127,8 @@ class Entry:
     """Whose row it is, on a board of several runs."""
     network: str = ""
     """Rows of one start from the same weights at each seed; within a run its model's label says which."""
+    folder: str = ""
+    """Of the weights of its first seed, as `RunDir.at` finds it; "" of what no trial made."""
 
     @property
     def id(self) -> str:
@@ -150,7 +158,7 @@ class Entry:
 class Board:
     """All rows of one scale, trained at one, under one protocol, best mean of `metric` over `lead` columns first."""
 
-    scale: int
+    scale: float
     protocol: str
     metric: str
     columns: list[Column]
@@ -178,6 +186,8 @@ class Board:
     """First digits of the hash of the training and validation images, on a board of several runs."""
     runs: dict[str, str] = field(default_factory=dict)
     """`Entry.run` -> the run folder's name, of all runs that were compared; {} of one that stands alone."""
+    folders: dict[str, Path] = field(default_factory=dict)
+    """`Entry.run` -> the run's folder; {} of a board of no run folder."""
 
     @property
     def at(self) -> str:

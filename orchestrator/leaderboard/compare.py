@@ -20,16 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from eval.protocol import METRICS, STABILITY, get_metric
-from eval.rows import SET
+from eval.rows import CEILING, SET
 from orchestrator.leaderboard import drawn
 from orchestrator.leaderboard.board import BICUBIC, Board, Column, Entry, Training, Value
-from orchestrator.leaderboard.cost import trainings
+from orchestrator.leaderboard.cost import ranges, trainings
 from orchestrator.leaderboard.paper import print_beside
 from orchestrator.leaderboard.scores import RunScores, Where, by_board, networks, read_runs
 from orchestrator.leaderboard.statistics import Row, Standing, order, twins
+from orchestrator.leaderboard.use import weights_folder
+from orchestrator.plan.plan import only_at
+from orchestrator.run.folder import RunDir
 
 _SEARCH_COUNTED = (
     "run of an earlier version: the search's best run counts as the first seed, which favours rows that were searched"
+)
+
+_LIMIT = (
+    "the test images' HR through that autoencoder and back, scored as SR is; what is drawn in its latent space can be "
+    "expected to get no nearer; neither ranked nor ever the best"
 )
 
 # ---- boards of run folders
@@ -63,6 +71,9 @@ def boards(*folders: Path, step: int | None = None) -> list[Board]:
         baseline = own[0].baseline if len({run.baseline for run in own}) == 1 else None
         board = _board(where, asked, scores, costs, baseline, runs[0].plan.metric.name, names)
         board.runs = {run.label: run.folder.resolve().name for run in runs if run.label}
+        board.folders = {run.label: run.folder for run in runs}
+        for entry in board.entries:
+            entry.folder = weights_folder(RunDir(board.folders[entry.run]), entry, step) if entry.trained else ""
         if step is not None:
             board.notes.append(f"weights after {step} steps")
         elif any(run.paper for run in own):
@@ -87,9 +98,14 @@ def _tell_of_runs(board: Board, runs: Sequence[RunScores], *, with_fronts: bool)
     for run in runs:
         said = f"{run.label}: " if run.label else ""
         board.notes += [
-            f"{said}not scored on {name}: {', '.join(ids)}, whose weights are of their own scale alone"
+            f"{said}not scored on {name}: {', '.join(ids)}, whose weights {only_at(board.scale)}"
             for name, ids in run.plan.unscored.items()
             if name in titles
+        ]
+        board.notes += [
+            f"{said}{name} is trained at {range_}"
+            for name, range_ in ranges(run.folder, run.winners).items()
+            if (run.label, name) in there
         ]
         if with_fronts:
             own = {name: won.front for name, won in run.winners.items() if won.front and (run.label, name) in there}
@@ -134,6 +150,8 @@ def _board(
         row = next(iter(parts.values()))[0]
         entry = Entry(combination, row["model"], row["objective"], row["target"], row["loss"], weights, precision)
         entry.trial, entry.training, entry.drawn = trial, costs.get((run, combination), Training()), row["drawn"]
+        taken = [row["seconds"] for found in parts.values() for row in found if row["image"] != SET]
+        entry.seconds = statistics.median(taken) if taken else None
         entry.run, entry.network = run, names.get((run, combination.rpartition("/")[0]), row["model"])
         values: dict[Column, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
         pixels: dict[Column, dict[str, dict[str, list[float]]]] = defaultdict(
@@ -166,8 +184,11 @@ def _board(
     counts = {column: entry.images[column] for entry in entries for column in entry.cells}
     missing = {column: (n, sizes[column[0]]) for column, n in counts.items() if n < sizes[column[0]]}
     columns = sorted(counts, key=lambda column: (column in missing, column))
-    lead = _leading_columns([c for c in columns if c not in missing] or columns, entries, metrics[0])
+    scored = [entry for entry in entries if entry.weights != CEILING]
+    lead = _leading_columns([c for c in columns if c not in missing] or columns, scored, metrics[0])
     notes = [*drawn.note(scores), *_notes(asked, scores)]
+    if limits := sorted(entry.title for entry in entries if entry.weights == CEILING):
+        notes.append(f"{', '.join(limits)}: {_LIMIT}")
     board = Board(
         where.scale, where.protocol, metrics[0], columns, lead, entries, metrics, list(asked), missing, notes, baseline,
         steering, trained_scale=where.trained_scale or None, data=where.data,
@@ -307,14 +328,14 @@ def by_id(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def by_mean(entries: Sequence[Entry], value: Callable[[Entry], Value | None], metric: str) -> list[Entry]:
-    """Best mean first; after all others those that lack a seed, then those without a value."""
+    """Best mean first; after all others those that lack a seed, then those without a value, then ceilings."""
     sign = -1 if get_metric(metric).higher_is_better else 1
     seeds = max((s.seeds for e in entries if (v := value(e)) and (s := v.standing)), default=0)
 
-    def key(entry: Entry) -> tuple[bool, bool, float, str]:
+    def key(entry: Entry) -> tuple[bool, bool, bool, float, str]:
         found = value(entry)
         fewer = bool(found and found.standing and found.standing.seeds < seeds)
-        return found is None, fewer, sign * found.mean if found else 0.0, entry.id
+        return entry.weights == CEILING, found is None, fewer, sign * found.mean if found else 0.0, entry.id
 
     return sorted(entries, key=key)
 
@@ -327,8 +348,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
     Keys: scale, trained_scale (where it is another one), run and data (of several runs), protocol, benchmark,
     lr_inputs, images, of_images (the set has), trial (of a row that is of no winner), twin_of (id of an earlier row
-    with the same weights), combination, model, objective, target, loss, weights, precision, seeds, what plan, winners
-    and journals say (`Training`), lead (over the leading columns) and metrics {name: `Value.numbers`}.
+    with the same weights), combination, model, objective, target, loss, weights, precision, weights_folder (of the
+    first seed, as `RunDir.at` finds it), seeds, what plan, winners and journals say (`Training`), lead (over the
+    leading columns) and metrics {name: `Value.numbers`}.
     """
     return rows_of_boards(boards(folder))
 
@@ -348,7 +370,8 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
             "images": entry.images[column], "of_images": board.missing.get(column, (0, entry.images[column]))[1],
             "trial": entry.trial, "twin_of": entry.twin_of, "combination": entry.combination, "model": entry.model,
             "objective": entry.objective, "target": entry.target, "loss": entry.loss, "weights": entry.weights,
-            "precision": entry.precision, "seeds": max(len(value.by_seed) for value in cells.values()),
+            "precision": entry.precision, "weights_folder": entry.folder,
+            "seeds": max(len(value.by_seed) for value in cells.values()),
             **vars(entry.training), "lead": entry.lead and entry.lead.numbers,
             "metrics": {name: value.numbers for name, value in cells.items()},
         }  # fmt: skip

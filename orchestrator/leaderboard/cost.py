@@ -70,6 +70,17 @@ def trainings(folder: Path, plan: PlanRecord, winners: Mapping[str, WinnerRecord
     return found
 
 
+def ranges(folder: Path, winners: Mapping[str, WinnerRecord]) -> dict[str, str]:
+    """Combination -> between which scales its steps were, of those with a scale a step (`train.scales`)."""
+    run, found = RunDir(folder), {}
+    for name, winner in winners.items():
+        for path in [run.trial(fingerprint) / TRIAL for fingerprint in winner.fingerprints[:1]]:
+            train = TrialRecord.read(path).config.get("train") if path.exists() else None
+            if scales := (train or {}).get("scales"):
+                found[name] = f"×{scales['low']:g} to ×{scales['high']:g}"
+    return found
+
+
 def _search_value(run: RunDir, winner: WinnerRecord, metric: str) -> float | None:
     """The steering metric at the end of the search's best run; None where nothing here says so any more.
 

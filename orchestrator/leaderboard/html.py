@@ -21,6 +21,7 @@ from orchestrator.leaderboard import behind
 from orchestrator.leaderboard.board import Board, Entry, Value
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.text import below
+from orchestrator.leaderboard.use import upscale_line
 from orchestrator.run.folder import RunDir
 from sr_models.files import write_text
 
@@ -139,7 +140,7 @@ def _row(
         "loss": entry.loss, "weights": entry.weights, "precision": entry.precision, "run": entry.run,
         "trained": entry.trained, "seeds": entry.seeds if entry.trained else None, "twin": twin, "drawn": entry.drawn,
         "fingerprints": [[seed, name] for seed, name in entry.fingerprints.items() if name],
-        "folder": behind.weights_folder(RunDir(runs[entry.run].absolute()), entry) if entry.trained else "",
+        "folder": entry.folder, "use": upscale_line(board, entry) if entry.trained else "",
         "cost": {name: behind.plain(value) for name, value in cost.items()},
         "mean": _numbers(entry.lead, board.metric) if entry.lead else None, "cells": cells,
         "behind": numbers.get((entry.run, entry.combination, entry.trial)),

@@ -34,6 +34,8 @@ def print_beside(board: Board, paper: PaperConfig, asked: EvaluationConfig) -> N
             entry.lead = replace(entry.lead, paper=statistics.fmean(printed))
         if count := paper.parameters.get(entry.combination):
             entry.training = replace(entry.training, paper_parameters=count)
+        if seconds := paper.seconds.get(entry.combination):
+            entry.training = replace(entry.training, picture_seconds=entry.seconds, paper_seconds=seconds)
 
 
 def beside_paper(board: Board) -> tuple[str, list[str], list[list[list[str]]]] | None:
@@ -58,6 +60,33 @@ def beside_paper(board: Board) -> tuple[str, list[str], list[list[list[str]]]] |
     if board.paper.scaled_down:
         caption += "; scaled down: images, steps and channels are not the paper's, so the differences say nothing of it"
     return caption, ["model × objective", *map(board.name, rows)], groups
+
+
+def printed_only(board: Board) -> tuple[str, list[str], list[list[str]]] | None:
+    """Caption, names and columns of the paper's rows that the sweep has not; None where there are none.
+
+    They are in no order but the config's, and in no file but those that hold tables.
+    """
+    if not board.paper or not board.paper.printed_only:
+        return None
+    rows = board.paper.printed_only
+    places = {(at, metric): None for row in rows.values() for at, of in row.scores.items() for metric in of}
+    columns = [
+        [f"{at} {metric}", *(_printed(row.scores.get(at, {}).get(metric)) for row in rows.values())]
+        for at, metric in places
+    ]
+    columns += [
+        ["parameters", *("-" if row.parameters is None else f"{row.parameters / 1e6:.2f} M" for row in rows.values())],
+        ["s/picture", *(_printed(row.seconds) for row in rows.values())],
+    ]
+    caption = (
+        f"{board.at}, printed only: rows of the paper that nothing here has trained or scored: {board.paper.source}"
+    )
+    return caption, ["row", *rows], [column for column in columns if set(column[1:]) != {"-"}]
+
+
+def _printed(value: float | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _values(entry: Entry) -> list[Value]:

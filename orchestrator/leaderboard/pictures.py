@@ -45,12 +45,16 @@ FirstImages = Callable[[str], Mapping[str, Callable[[], Mapping[str, bytes]]]]
 call for its files, by name."""
 
 
-def pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark], first_images: FirstImages) -> None:
+def pictures(
+    run: RunDir, plan: Plan, benchmarks: Mapping[tuple[str, float], Benchmark], first_images: FirstImages
+) -> None:
     """Draw everything into `RUN/pictures`, unless that was done of the same scores; what fails is said, and no more."""
     attempt("pictures", lambda: _pictures(run, plan, benchmarks, first_images))
 
 
-def _pictures(run: RunDir, plan: Plan, benchmarks: dict[tuple[str, int], Benchmark], first_images: FirstImages) -> None:
+def _pictures(
+    run: RunDir, plan: Plan, benchmarks: Mapping[tuple[str, float], Benchmark], first_images: FirstImages
+) -> None:
     run.pictures.mkdir(exist_ok=True)
     winners = read_winners(run.winners)
     shown = _digest(run, plan, winners, benchmarks)
@@ -85,7 +89,7 @@ def _keep(run: RunDir, files: Callable[[], Mapping[str, bytes]]) -> None:
 
 
 def _digest(
-    run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], benchmarks: dict[tuple[str, int], Benchmark]
+    run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], benchmarks: Mapping[tuple[str, float], Benchmark]
 ) -> str:
     """Of everything that pictures show: the config, the winners, the rows of scores and the test images."""
     return digest(
@@ -118,7 +122,7 @@ def _options(plan: Plan) -> Options:
     return Options(tile=plan.config.evaluation.tile, overlap=plan.config.evaluation.tile_overlap)
 
 
-def stamp(plan: Plan, scale: int, benchmark: str | None = None) -> str:
+def stamp(plan: Plan, scale: float, benchmark: str | None = None) -> str:
     """What the run's rows have as their protocol: those of a test set, or of all that have no noisy inputs."""
     noise = plan.config.data.test[benchmark].noise if benchmark else None
     return _protocol(plan).model_copy(update={"lr_noise": noise}).id(scale) + _options(plan).marks
@@ -281,7 +285,7 @@ def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]], styled: S
     """The board's leading metric per benchmark and scale: means and comparison intervals, bars from bicubic's score."""
     metric, seeds, paper = plan.config.evaluation.metrics[0], plan.config.seeds, plan.config.paper
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed: order not established"
-    boards: dict[tuple[str, int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    boards: dict[tuple[str, float, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in board:
         if row["weights"] in ("raw", "none") and row["protocol"] == stamp(plan, row["scale"], row["benchmark"]):
             boards[row["benchmark"], row["scale"], row.get("trained_scale", 0)].append(row)

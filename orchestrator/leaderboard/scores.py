@@ -37,7 +37,7 @@ from sr_models.hashing import digest
 class Where(NamedTuple):
     """What the rows of a board have in common; boards are in its order."""
 
-    scale: int
+    scale: float
     trained_scale: int
     """0 where it is `scale`."""
     protocol: str
@@ -146,7 +146,7 @@ def _scores_at(step: int, folder: Path, winners: Mapping[str, WinnerRecord], noi
 def by_board(runs: Sequence[RunScores]) -> dict[Where, list[Mapping[str, Any]]]:
     """The rows of each board; those of bicubic, of all runs, are on each of their scale and protocol."""
     groups: dict[Where, list[Mapping[str, Any]]] = defaultdict(list)
-    references: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    references: dict[tuple[float, str], list[Mapping[str, Any]]] = defaultdict(list)
     for row in (row for run in runs for row in run.rows):
         if row["model"] == BICUBIC:
             references[row["scale"], row["protocol"]].append(row)

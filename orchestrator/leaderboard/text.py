@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
+from orchestrator.leaderboard import use
 from orchestrator.leaderboard.board import Board, Training, Value
-from orchestrator.leaderboard.paper import beside_paper
+from orchestrator.leaderboard.paper import beside_paper, printed_only
 from orchestrator.run.records import FrontRecord
 from sr_models.text_table import aligned
 
@@ -92,11 +93,16 @@ def _terminal(board: Board, width: int) -> str:
     if beside := beside_paper(board):
         caption, names, groups = beside
         lines += ["", *wrapped(caption, width), *tables([names], groups, width)]
+    if only := printed_only(board):
+        caption, names, columns = only
+        lines += ["", *wrapped(caption, width), *tables([names], [[column] for column in columns], width)]
     if cost := _cost(board):
         caption, names, columns = cost
         lines += ["", *wrapped(caption, width), *tables([names], [[column] for column in columns], width)]
-    for note in board.notes:
+    *used, command = use.lines(board) or [""]
+    for note in [*board.notes, *used]:
         lines += wrapped(note, width)
+    lines += [f"  {command}"] if command else []
     return "\n".join(lines)
 
 
@@ -124,10 +130,15 @@ def _markdown(board: Board) -> str:
         caption, names, groups = found
         columns = [names, *(column for group in groups for column in group)]
         parts.append(f"### {caption}\n\n{_markdown_table(columns)}")
+    if only := printed_only(board):
+        caption, names, columns = only
+        parts.append(f"### {caption}\n\n{_markdown_table([names, *columns])}")
     if cost := _cost(board):
         caption, names, columns = cost
         parts.append(f"### {caption}\n\n{_markdown_table([names, *columns])}")
-    return "\n\n".join([*filter(None, parts), *(f"- {note}" for note in board.notes)])
+    *used, command = use.lines(board) or [""]
+    notes = [*board.notes, *used[:-1], *(f"{line} `{command}`" for line in used[-1:])]
+    return "\n\n".join([*filter(None, parts), *(f"- {note}" for note in notes)])
 
 
 def lead_markdown(board: Board, most: int) -> str:
@@ -296,6 +307,8 @@ def _cost(board: Board) -> tuple[str, list[str], Columns] | None:
     columns = [
         ["deployed", *(_count(t.parameters) for t in made)],
         [printed, *(_count(t.paper_parameters) for t in made)],
+        ["s/picture", *("-" if t.picture_seconds is None else f"{t.picture_seconds:.3g}" for t in made)],
+        [f"{printed} s", *("-" if t.paper_seconds is None else f"{t.paper_seconds:g}" for t in made)],
         ["trained", *(_count(t.trained_parameters) for t in made)],
         ["images", *(_count(t.run_images) for t in made)],
         ["proposals", *("-" if t.trials is None else f"{t.trials} ({t.pruned}, {t.failed})" for t in made)],

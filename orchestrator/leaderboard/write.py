@@ -12,6 +12,7 @@ from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.board import Board
 from orchestrator.leaderboard.compare import boards, rows_of_boards
 from orchestrator.leaderboard.latex import latex
+from orchestrator.leaderboard.use import best, upscale_line
 from sr_models.files import write_json, write_text
 
 
@@ -42,6 +43,7 @@ def write_files(found: Sequence[Board], folder: Path, origin: dict[str, Any]) ->
         head["fronts"] = fronts
     if paper := next((board.paper for board in found if board.paper), None):
         head["paper"] = paper.source
+    head["upscale"] = [upscale_line(board, first) for board in found if (first := best(board))]
     write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
 
 

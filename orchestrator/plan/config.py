@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+import sr_models
 from objectives import ObjectiveSpec, resolve
 from orchestrator.plan.evaluation import EvaluationConfig, ValidationConfig, check_validated
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.sources import BenchmarkSource, ImageSource
-from orchestrator.plan.trial import MOST_COUNT, TrainConfig, check_tiles, overlap_field, tile_field
+from orchestrator.plan.train import MOST_COUNT, TrainConfig
+from orchestrator.plan.trial import check_tiles, overlap_field, tile_field
 from orchestrator.plan.weights import Weights, weights_at, weights_of
 from sr_models.errors import InputError
 from sr_models.hashing import digest
@@ -189,7 +191,7 @@ class SweepConfig(Params):
         min_length=1,
         description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what "
         "differs, `process:` likewise, `init:` weights to start from, as teacher.weights (x2 ones start x3, x4, x8: "
-        "all but the upsampler)",
+        "all but the upsampler); a frozen part (`autoencoder:`) likewise; `objectives:` those it is trained under",
     )
     objectives: dict[str, dict[str, Any]] = Field(
         min_length=1,
@@ -246,10 +248,13 @@ class SweepConfig(Params):
                 raise ValueError("the label 'bicubic' belongs to the row that every gain is measured from")
             if not isinstance(entry.get("model", label), str):
                 raise ValueError(f"{label}.model names a network, got {entry['model']!r}")
-            try:
-                weights_of(entry.get("init"))
-            except ValueError as error:
-                raise ValueError(f"{label}.init: {error}") from None
+            for key in ("init", *_parts_of(entry.get("model", label))):
+                try:
+                    weights_of(entry.get(key))
+                except ValueError as error:
+                    raise ValueError(f"{label}.{key}: {error}") from None
+                if f"{key}_sha256" in entry:
+                    raise ValueError(f"{label}.{key}_sha256: a sweep finds it itself; leave it out")
         return value
 
     @field_validator("scales")
@@ -311,7 +316,7 @@ class SweepConfig(Params):
         return f"{self.name}-{self.hash[:8]}"
 
     @property
-    def scored_scales(self) -> tuple[int, ...]:
+    def scored_scales(self) -> tuple[float, ...]:
         """Those of test sets: `scales`, where some set has none of its own, then the sets' own."""
         return tuple(dict.fromkeys(scale for source in self.data.test.values() for scale in source.at(self.scales)))
 
@@ -323,25 +328,50 @@ class SweepConfig(Params):
         """
         hyper = dict(self.models[label])
         name, own = hyper.pop("model", label), hyper.pop("train", {})
-        hyper.pop("init", None)
-        hyper.pop("process", None)
+        for key in ("init", "process", "objectives", *_parts_of(name)):
+            hyper.pop(key, None)
         return name, hyper, self.train.changed(own, f"models.{label}.train")
 
     def init(self, label: str, scale: int) -> Weights | None:
         """Where one entry of `models` starts at a scale; None: from scratch."""
         return weights_at(self.models[label].get("init"), scale)
 
+    def parts(self, label: str, scale: int) -> dict[str, Weights]:
+        """Where the frozen parts come from that one entry of `models` stands on at a scale, by their names."""
+        entry = self.models[label]
+        found = {name: weights_at(entry.get(name), scale) for name in _parts_of(entry.get("model", label))}
+        return {name: weights for name, weights in found.items() if weights is not None}
+
+    def objectives_of(self, label: str) -> tuple[str, ...]:
+        """Labels of the objectives that one entry of `models` is trained under: all, unless it names some.
+
+        Raises:
+            InputError: no list of labels, or an unknown one.
+        """
+        given, where = self.models[label].get("objectives"), f"models.{label}.objectives"
+        if given is None:
+            return tuple(self.objectives)
+        if not isinstance(given, list) or not given or not all(isinstance(name, str) for name in given):
+            raise InputError(f"{where}: expected a list of labels of objectives, got {given!r}")
+        for name in given:
+            if name not in self.objectives:
+                raise InputError(f"{where}: no objective {name!r} in this sweep{nearest(name, list(self.objectives))}")
+        return tuple(name for name in self.objectives if name in given)
+
     def process_of(self, label: str) -> ProcessParams:
         """The noise process of one entry of `models`, a diffusion network: `process` with its own differences.
+
+        What neither says is as `NetworkHyper.process` of the network has it.
 
         Raises:
             InputError: unknown key, a value out of range, or a chain that cannot be sampled.
         """
+        usual = sr_models.spec(self.models[label].get("model", label)).hyper.process
         own = self.models[label].get("process", {})
         where = f"models.{label}.process" if own else "process"
         if not isinstance(own, Mapping):
             raise InputError(f"{where}: expected a mapping of keys to values, got {own!r}")
-        return ProcessParams.parse({**self.process, **own}, where)
+        return ProcessParams.parse({**usual, **self.process, **own}, where)
 
     def objective(self, label: str) -> ObjectiveSpec:
         """The objective of one entry of `objectives`; an entry that names neither recipe nor target is called like one.
@@ -353,6 +383,11 @@ class SweepConfig(Params):
         if "recipe" not in changes and "target" not in changes:
             changes["recipe"] = label
         return resolve(changes, f"objectives.{label}")
+
+
+def _parts_of(network: Any) -> tuple[str, ...]:
+    """Names of the frozen parts of a network; none of one that there is not, which the plan refuses."""
+    return sr_models.MODELS[network].hyper.parts if network in sr_models.MODELS else ()
 
 
 def as_mapping(value: Any) -> Any:

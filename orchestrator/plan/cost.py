@@ -9,10 +9,13 @@ from typing import Any
 import sr_models
 from objectives import ObjectiveSpec
 from objectives.losses import DREAM, DRM
-from orchestrator.plan.plan import TEACHER_OBJECTIVE, Combination, Plan, sampling, teacher_train
+from orchestrator.plan.combination import TEACHER_OBJECTIVE, Combination
+from orchestrator.plan.evaluation import sampling
+from orchestrator.plan.plan import Plan, teacher_train
 from orchestrator.plan.space import STEPS
-from orchestrator.plan.trial import Measured, TrainConfig
-from sr_models.hyper.process import ProcessParams
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.hyper.sampling import Sampling
 
 CPU_FLOPS = 100e9
@@ -31,17 +34,40 @@ TRIAL_SECONDS = 2.0
 """Start, validation and export of one short trial beside its steps."""
 
 
+LR_SECONDS = {
+    "realesrgan": 3.6e-7, "ccsr": 2.0e-7, "bsrgan": 1.0e-7, "bsrgan_plus": 3.0e-7, "additive": 4.3e-8, "scales": 4e-8,
+}  # fmt: skip
+"""That one core makes LR in, an HR pixel that it is made of: by a degradation's set (benchmarks/RESULTS.md, patches of
+192 pixels), and under `train.scales` by the kernel (patches of 72 to 384 pixels, within a factor of 2)."""
+
+
 def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: TrainConfig, spec: ObjectiveSpec) -> float:
     """Seconds of one full run's steps on one core: two operations a multiply-add."""
     macs = sr_models.multiply_adds(network, scale, hyper, sigma_width=spec.sigma.width if spec.sigma else None)
+    if train.scales is not None:
+        macs *= train.scales.mean_square / scale**2
     return train.steps * train.batch_size * train.patch**2 * macs * 2 * forwards(spec) / CPU_FLOPS
+
+
+def lr_seconds(train: TrainConfig, scale: int) -> float:
+    """Seconds of one full run that one core makes LR in; 0 where it is the store's."""
+    if train.degradation is not None:
+        pixels, each = float(train.cut(scale) * scale) ** 2, LR_SECONDS[train.degradation.set]
+    elif train.scales is not None:
+        pixels, each = train.patch**2 * train.scales.mean_square, LR_SECONDS["scales"]
+    else:
+        return 0.0
+    return train.steps * train.batch_size * pixels * each
 
 
 def calls_of_step(spec: ObjectiveSpec) -> tuple[int, int]:
     """Forward passes of a training step, and backward ones.
 
-    DRM and DREAM begin with one more, without its gradient; a terminal loss is two more of both.
+    DRM and DREAM begin with one more, without its gradient; a terminal loss is two more of both. A decoder is tuned on
+    what a frozen chain gives, and what it costs itself is not in it.
     """
+    if spec.chain is not None:
+        return calls(spec.chain, ProcessParams()), 0
     first = isinstance(spec.loss, DRM) or (isinstance(spec.loss, DREAM) and spec.loss.p is not None)
     terminal = spec.timesteps is not None and spec.timesteps.terminal is not None
     return 1 + first + 2 * terminal, 1 + 2 * terminal
@@ -59,7 +85,7 @@ def picture_flops(combination: Combination, side: int) -> float:
     return 2 * macs * (side / combination.scale) ** 2
 
 
-def calls(drawn: Sampling, process: ProcessParams) -> int:
+def calls(drawn: Sampling, process: AnyProcess) -> int:
     """Passes that a picture is drawn in."""
     steps = drawn.steps or process.steps
     if drawn.t_max is None or drawn.t_min is None:
@@ -90,13 +116,14 @@ def validation_seconds(
 
 def wall_seconds(plan: Plan, cores: int) -> float:
     """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
-    count, steps = _work(plan)
-    return (steps + count * TRIAL_SECONDS) / cores
+    count, steps, made = _work(plan)
+    return (steps + made + count * TRIAL_SECONDS) / cores
 
 
 def gpu_hours(plan: Plan) -> float:
-    """Estimated hours of all trials' steps on one GPU of `GPU_FLOPS`."""
-    return _work(plan)[1] * CPU_FLOPS / GPU_FLOPS / 3600
+    """Estimated hours of all trials' steps on one GPU of `GPU_FLOPS`, which waits for one core where that makes LR."""
+    _, steps, made = _work(plan)
+    return (steps * CPU_FLOPS / GPU_FLOPS + made) / 3600
 
 
 def passes(plan: Plan, combination: Combination, *, evaluated: bool = False) -> int:
@@ -108,18 +135,23 @@ def passes(plan: Plan, combination: Combination, *, evaluated: bool = False) -> 
     return calls(drawn, process)
 
 
-def _work(plan: Plan) -> tuple[int, float]:
-    """How many runs there are, and what their steps take one CPU core, in seconds, if none is stopped early."""
-    config, count, total = plan.config, 0, 0.0
+def _work(plan: Plan) -> tuple[int, float, float]:
+    """How many runs there are, and what their steps, and LR that is made in them, take one CPU core in seconds.
+
+    If none is stopped early.
+    """
+    config, count, total, made = plan.config, 0, 0.0, 0.0
     for c in plan.combinations:
         what = (c.network, c.hyper, c.scale, c.train)
         runs = c.trials + config.seeds
         drawn = validation_seconds(*what, config.validation.measured, passes(plan, c)) or 0.0 if c.process else 0.0
         count, total = count + runs, total + runs * (trial_seconds(*what, c.spec) + drawn)
+        made += runs * lr_seconds(c.train, c.scale)
     teacher = config.teacher
     if teacher is not None and teacher.weights is None:
         for scale in plan.teacher_scales:
             hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
-            total += trial_seconds(teacher.model, hyper, scale, teacher_train(config, scale), TEACHER_OBJECTIVE)
-            count += 1
-    return count, total
+            train = teacher_train(config, scale)
+            total += trial_seconds(teacher.model, hyper, scale, train, TEACHER_OBJECTIVE)
+            count, made = count + 1, made + lr_seconds(train, scale)
+    return count, total, made

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from pydantic import Field, model_validator
 
 from eval.protocol import VALIDATED, get_metric, get_protocol, plain_metric
-from orchestrator.plan.trial import MOST_COUNT, Measured, check_tiles, overlap_field, tile_field
+from objectives import ObjectiveSpec
+from orchestrator.plan.train import MOST_COUNT
+from orchestrator.plan.trial import Measured, check_tiles, overlap_field, tile_field
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, each_once
 
@@ -93,3 +95,12 @@ class ValidationConfig(Measured):
     def measured(self) -> Measured:
         """What a trial is told of it."""
         return Measured(images=self.images, crop=self.crop, draws=self.draws)
+
+
+def sampling(spec: ObjectiveSpec, evaluation: EvaluationConfig, steps: int | None = None) -> Sampling | None:
+    """How pictures are drawn from what an objective trains, in evaluation's number of steps or another one.
+
+    None: from a regression network, which gives them.
+    """
+    asked = evaluation.sampling or Sampling()
+    return spec.sampled(asked if steps is None else asked.model_copy(update={"steps": steps}))

@@ -12,20 +12,22 @@ from pydantic_core import PydanticUndefined
 from objectives import DESCRIPTIONS, LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
-from orchestrator.plan import config, evaluation, paper, resources, sources, trial
+from orchestrator.plan import config, evaluation, paper, resources, sources, train
 from sr_models import MODELS
 from sr_models.hyper.degradation import SEATS, Round
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, search_range
+from sr_models.scales import ScaleRange
 
 SECTIONS: dict[str, type[Params]] = {
     "": config.SweepConfig,
     "data.": config.DataConfig,
     "data.test.NAME.": sources.BenchmarkSource,
     "data.train[].": sources.ImageSource,
-    "train.": trial.TrainConfig,
-    "train.groups.NAME.": trial.GroupConfig,
+    "train.": train.TrainConfig,
+    "train.groups.NAME.": train.GroupConfig,
+    "train.scales.": ScaleRange,
     "teacher.": config.TeacherConfig,
     "search.": config.SearchConfig,
     "process.": ProcessParams,
@@ -35,6 +37,7 @@ SECTIONS: dict[str, type[Params]] = {
     "board.": config.BoardConfig,
     "resources.": resources.ResourceConfig,
     "paper.": paper.PaperConfig,
+    "paper.printed_only.NAME.": paper.PrintedRow,
 }
 
 

@@ -52,7 +52,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
     return SweepConfig.parse(raw, path.name)
 
 
-def expand(path: str, where: str, scale: int | None = None) -> str:
+def expand(path: str, where: str, scale: float | None = None) -> str:
     """A path with `~`, `$VAR`, `${VAR}` and `{scale}` filled in; `$$` stands for `$`.
 
     A path of this machine that exists as it is written, dollars and all, is taken so.

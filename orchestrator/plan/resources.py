@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.plan.trial import MOST_BATCH, MOST_COUNT
+from orchestrator.plan.train import MOST_BATCH, MOST_COUNT
 from sr_models.params import Params
 
 

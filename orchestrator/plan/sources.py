@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sr_models.errors import InputError
 from sr_models.params import Params
+from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:
     from sr_models.images.pairs import Pairing
@@ -119,12 +120,12 @@ class BenchmarkSource(Params):
     )
     include: tuple[str, ...] = Field((), description="file name patterns to take; none takes all")
     exclude: tuple[str, ...] = Field((), description="file name patterns to leave out")
-    scale: int | None = Field(
+    scale: int | float | None = Field(
         default=None,
-        ge=1,
         exclude_if=lambda scale: scale is None,  # so that runs keep the names they had before there was a choice
-        description="the one scale of this set: networks trained at it are scored on it, and those of other scales "
-        "whose weights know nothing of the scale (bicubic, vdsr, imdn_as, sr3); null: each of `scales`",
+        description="the one scale of this set, at least 1: networks trained at it are scored on it, and those of "
+        "other scales whose weights know nothing of the scale (bicubic, vdsr, imdn_as, sr3, idm; at a fraction such as "
+        "2.5 bicubic and idm); null: each of `scales`",
     )
     noise: float | None = Field(
         default=None,
@@ -135,7 +136,12 @@ class BenchmarkSource(Params):
         "scores are means over evaluation.draws such inputs, on a board of their own; null for none",
     )
 
-    def at(self, scales: Sequence[int]) -> tuple[int, ...]:
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _whole_ones_are_ints(cls, given: Any) -> Any:
+        return parse_scale(given, "a scale") if isinstance(given, int | float | str) else given
+
+    def at(self, scales: Sequence[int]) -> tuple[float, ...]:
         """The scales that it is scored at, in a sweep of these."""
         return tuple(scales) if self.scale is None else (self.scale,)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from objectives import ObjectiveSpec, search_ranges, with_values
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.trial import TrainConfig
+from orchestrator.plan.train import TrainConfig
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
@@ -116,7 +116,7 @@ def varied(config: SweepConfig, label: str) -> Varied:
     declared = search_ranges(spec)
     rates = {f"{TRAIN}{name}": found for name, found in TrainConfig.search_ranges().items()}
     betas = {f"{PROCESS}{name}": found for name, found in ProcessParams.search_ranges().items()}
-    known = declared | rates | (betas if spec.timesteps else {})
+    known = declared | rates | (betas if spec.takes_process else {})
     grid = entry.get("grid", {})
     if not isinstance(grid, Mapping):
         raise InputError(f"{where}.grid: expected a mapping of names to lists of values, got {grid!r}")
@@ -126,8 +126,9 @@ def varied(config: SweepConfig, label: str) -> Varied:
     if isinstance(search, str) or not isinstance(search, Sequence | Mapping):
         raise InputError(f"{where}.search: expected a list of names or a mapping of names to ranges, got {search!r}")
     for name in [*search, *grid]:
-        if spec.timesteps is None and str(name).startswith((PROCESS, STEPS)):
-            raise InputError(f"{where}: {name!r} is of diffusion networks, and loss {spec.loss.kind} trains none")
+        if not spec.takes_process and str(name).startswith((PROCESS, STEPS)):
+            why = "has a process of its own" if spec.timesteps else "trains none"
+            raise InputError(f"{where}: {name!r} is of diffusion networks, and loss {spec.loss.kind} {why}")
     ranges: dict[str, SearchRange | None] = {}
     for name in search:
         if not isinstance(name, str) or (name not in known and name != STEPS):
@@ -149,7 +150,7 @@ def varied(config: SweepConfig, label: str) -> Varied:
         if name not in grid:
             ranges.setdefault(name, None)
     # of no network yet: what a process refuses together is refused where there is one
-    process = ProcessParams(prediction="x0", allow_terminal_signal=True) if spec.timesteps else None
+    process = ProcessParams(prediction="x0", allow_terminal_signal=True) if spec.takes_process else None
     setting = Setting(spec, config.train, process)
     return Varied(ranges, {name: _different(setting, name, values, where) for name, values in grid.items()})
 

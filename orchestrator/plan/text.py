@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
+import sr_models
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.cost import (
     FORWARDS,
@@ -16,7 +17,7 @@ from orchestrator.plan.cost import (
     picture_flops,
     wall_seconds,
 )
-from orchestrator.plan.plan import Plan, teacher_train
+from orchestrator.plan.plan import Plan, only_at, teacher_train
 from orchestrator.plan.space import STEPS
 
 _SIDE = 128
@@ -50,22 +51,38 @@ def plan_text(plan: Plan, cores: int) -> str:
         steps = 0 if given else teacher_train(config, plan.teacher_scales[0]).steps
         source = ", ".join(dict.fromkeys(given)) or f"{config.teacher.model}, trained here for {steps} steps"
         lines.append(f"  teacher at {', '.join(f'x{s}' for s in plan.teacher_scales)}: {source}")
+    parts = {(c.label, name, weights.shown): None for c in plan.combinations for name, weights in c.parts.items()}
+    lines += [f"  {label} stands on the {name} {shown}" for label, name, shown in parts]
+    lines += [
+        f"  {label} has no prompt: a seeded stand-in takes its place, which means nothing"
+        for label in dict.fromkeys(c.label for c in plan.combinations if c.lacks_prompt)
+    ]
     width = max(len(c.id) for c in plan.combinations) if plan.combinations else 0
     for c in plan.combinations:
         searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
-        searched += "" if c.spec.target.output == "sr" else "; gives no SR, so it is trained and not scored"
+        searched += "" if c.gives_sr else "; gives no SR, so it is trained and not scored"
+        if c.train.scales is not None:
+            searched += f"; steps at x{c.train.scales.low:g} to x{c.train.scales.high:g}, LR made from HR in each"
+        if sr_models.spec(c.network).hyper.parse(c.hyper, c.label).latents is not None:
+            why = c.train.encodes(c.spec)
+            searched += f"; each step encodes ({why})" if why else "; on latents that are made once"
         searched += f"; after {' and '.join(c.after)}, fingerprints known once trained" if c.after else ""
         lines.append(f"  {c.id:{width}}  {searched}")
     lines += [f"  skipped {name}: {reason}" for name, reason in plan.skipped]
     lines += [
-        f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights are of their own scale alone"
+        f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights {only_at(scale)}"
         for (name, scale), ids in plan.unscored.items()
     ]
     tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
     tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
+    ceilings = (
+        " and the ceiling of each autoencoder"
+        if any(c.gives_sr and "autoencoder" in c.parts for c in plan.combinations)
+        else ""
+    )
     lines.append(
         f"  scored on {', '.join(_tests(config))} by {', '.join(config.evaluation.metrics)} "
-        f"({config.evaluation.protocol} protocol{tiles}), beside bicubic"
+        f"({config.evaluation.protocol} protocol{tiles}), beside bicubic{ceilings}"
     )
     lines += _sampling(plan)
     lines.append(
@@ -112,6 +129,8 @@ def _sampling(plan: Plan) -> list[str]:
             f"  {name} draws a picture in {scored} passes, in {seen} for a validation; evaluation, which is in no "
             f"estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"
         ] = None
+    if any(c.parts for c in plan.combinations if c.process):
+        lines["  what frozen parts take of a drawn picture is in no estimate"] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
     return list(lines)
@@ -124,4 +143,5 @@ def _printed(plan: Plan) -> int:
         return 0
     rows = [*(c.id for c in plan.combinations), *(f"x{scale}/bicubic/-" for scale in config.scored_scales)]
     cells = itertools.product(rows, config.data.test, config.evaluation.metrics)
-    return sum(paper.score(*cell) is not None for cell in cells) + sum(row in paper.parameters for row in rows)
+    costs = sum((row in paper.parameters) + (row in paper.seconds) for row in rows)
+    return sum(paper.score(*cell) is not None for cell in cells) + costs

@@ -8,30 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
+import sr_models
 from objectives import ObjectiveSpec, check_process
-from sr_models.errors import InputError
+from orchestrator.plan.train import MOST_COUNT, MOST_PATCH, TrainConfig
 from sr_models.hashing import digest
-from sr_models.hyper.degradation import AnyDegradation, cut_side
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.degradation import NUMERICS_VERSION as DEGRADATION_VERSION
+from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
-from sr_models.params import Params, SearchRange, nearest, searchable
-
-MOST_STEPS, MOST_BATCH, MOST_PATCH, MOST_COUNT, MOST_RATE = 10**9, 2**16, 2**12, 10**4, 1e6
-"""Beyond any run that a machine could finish or hold, or any rate that trains: more is a slip of the keyboard."""
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-Rule = Literal["adam", "adamw", "lamb"]
+from sr_models.params import Params
 
 _OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "sampling", "measured")
 """Fields of a trial that move no weights."""
-
-_PATCHES = {"patch": "hr_patch", "hr_patch": "patch"}
-"""Either of them takes the other's place."""
 
 NUMERICS_VERSION = 1
 """Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
@@ -41,6 +32,9 @@ SIGMA_NUMERICS_VERSION = 2
 
 NOISY_NUMERICS_VERSION = 3
 """The same of objectives whose loss draws noise, which is drawn by torch on the trial's device since 3."""
+
+LATENTS_VERSION = 1
+"""Raised when stored latents become others: how pictures are cut, tiled (`sr_models.diffusion.tiled`) and flipped."""
 
 TILE_OVERLAP = 32
 """As in `sr_models.inference.super_resolve.Options`, which is behind torch."""
@@ -70,192 +64,18 @@ def numerics_version(spec: ObjectiveSpec) -> int:
     return SIGMA_NUMERICS_VERSION if spec.sigma else NUMERICS_VERSION
 
 
-class GroupConfig(Params):
-    """What one update of an objective does otherwise than `train` says; null: as there."""
-
-    optimizer: Rule | None = Field(default=None, description="update rule")
-    lr: float | None = Field(default=None, gt=0, le=MOST_RATE, description="peak learning rate")
-    weight_decay: float | None = Field(default=None, ge=0, le=MOST_RATE, description="as `train.weight_decay`")
-    schedule: Literal["constant", "cosine", "step"] | None = Field(
-        default=None, description="learning rate after the warm-up"
-    )
-    lr_floor: float | None = Field(default=None, ge=0, le=1, description="cosine ends at this fraction of lr")
-    decay_at: tuple[Fraction, ...] | None = Field(default=None, description="step schedule: where lr decays")
-    decay: float | None = Field(default=None, gt=0, le=1, description="step schedule: factor at each of decay_at")
-    warmup: float | None = Field(default=None, ge=0, lt=1, description="fraction of the run over which lr rises")
-    clip_norm: float | None = Field(default=None, gt=0, description="largest norm of this update's gradient")
+def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train: TrainConfig) -> str | None:
+    """Names the latents in the store that a trial is trained on; None: each step encodes its patches, if anything."""
+    found = sr_models.spec(model).hyper.parse(hyper, f"model {model!r}").latents
+    autoencoder = sr_models.part_hashes(model, hyper).get("autoencoder")
+    if found is None or autoencoder is None or train.encodes(spec):
+        return None
+    return digest([LATENTS_VERSION, autoencoder, *found.about])
 
 
-class TrainConfig(Params):
-    """How one network is trained; every length is in optimiser steps or a fraction of the whole run."""
-
-    steps: int = Field(default=1000, ge=2, le=MOST_STEPS, description="optimiser steps of a full run")
-    batch_size: int = Field(
-        default=16, ge=1, le=MOST_BATCH, description="LR patches per step, over all workers together"
-    )
-    patch: int = Field(
-        default=48, ge=4, le=MOST_PATCH, description="side of an LR patch in pixels; the HR patch is scale times larger"
-    )
-    hr_patch: int | None = Field(
-        default=None,
-        ge=4,
-        le=MOST_PATCH,
-        exclude_if=lambda side: side is None,
-        description="in place of patch: side of an HR patch, one at all scales, which must divide it",
-    )
-    optimizer: Rule = Field(
-        default="adam",
-        description="update rule; betas 0.9, 0.999, eps 1e-8; lamb: timm's, eps 1e-6, a trust ratio, unclipped, for "
-        "each tensor whatever weight_decay is; its gradient is clipped by clip_norm alone",
-    )
-    lr: float = searchable(2e-4, SearchRange(low=5e-5, high=5e-3, log=True), "peak learning rate", gt=0, le=MOST_RATE)
-    weight_decay: float = Field(
-        default=0.0,
-        ge=0,
-        le=MOST_RATE,
-        description="L2 (adam), decoupled (adamw), or added to the step that the trust ratio scales (lamb)",
-    )
-    schedule: Literal["constant", "cosine", "step"] = Field(
-        default="cosine", description="learning rate after the warm-up"
-    )
-    lr_floor: float = Field(default=0.0, ge=0, le=1, description="cosine ends at this fraction of lr")
-    decay_at: tuple[Fraction, ...] = Field(
-        default=(0.5,),
-        description="step schedule: fractions of the run at which lr decays; halving each 200k of 1M steps: "
-        "[0.2, 0.4, 0.6, 0.8]",
-    )
-    decay: float = Field(default=0.5, gt=0, le=1, description="step schedule: factor applied at each of decay_at")
-    warmup: float = Field(
-        default=0.0, ge=0, lt=1, description="fraction of the run over which lr rises linearly from 0"
-    )
-    clip_norm: float | None = Field(
-        default=None, gt=0, description="largest gradient norm of an update, or null for no clipping"
-    )
-    ema: float | None = Field(
-        default=None, gt=0, lt=1, description="decay of the weight average per step, or null for none"
-    )
-    ema_warmup: bool = Field(
-        default=False,
-        exclude_if=lambda warmup: not warmup,
-        description="the average starts short: decay min(ema, (1 + k) / (10 + k)) in step k, from 0; it is then one of "
-        "trained weights alone, beside the newest running statistics",
-    )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="autocast type of the forward pass; losses are fp32"
-    )
-    checkpointing: bool = Field(
-        default=False,
-        exclude_if=lambda checkpointing: not checkpointing,
-        description="diffusion networks keep fewer activations and compute them again on the way back: less memory, a "
-        "third more time, the same weights (not a part of the fingerprint)",
-    )
-    lr_noise: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        exclude_if=lambda sigma: sigma is None,  # as of `groups`
-        description="standard deviation, in image units (1 = white), of Gaussian noise on each channel of the inputs, "
-        "drawn anew each step, or null for none; validations are without",
-    )
-    degradation: AnyDegradation | None = Field(
-        default=None,
-        exclude_if=lambda degradation: degradation is None,  # as of `groups`
-        description="LR is made anew from HR in each step, by the set of this name (realesrgan, ccsr, bsrgan, "
-        "bsrgan_plus, additive) or {set: NAME, KEY: ...}, see train.degradation.KEY; null: the store's LR; validations "
-        "are without",
-    )
-    validate_every: int = Field(
-        default=100, ge=1, le=MOST_STEPS, description="steps between validations; each one is journalled and reported"
-    )
-    checkpoint_every: int = Field(
-        default=100, ge=1, le=MOST_STEPS, description="steps between checkpoints (not a part of the fingerprint)"
-    )
-    snapshots: tuple[Fraction, ...] = Field(
-        default=(),
-        exclude_if=lambda fractions: not fractions,
-        description="fractions of a full run after which weights, raw and averaged, are kept for good, in runs that "
-        "are scored and not in the search's (not a part of the fingerprint)",
-    )
-    groups: dict[str, GroupConfig] = Field(
-        default={},
-        exclude_if=lambda groups: not groups,  # so that runs keep the fingerprints they had before there was a choice
-        description="name of an update -> what is its own, where an objective has several (one alone is `model`)",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_patch(cls, values: Any) -> Any:
-        given = {name: values.get(name) for name in _PATCHES} if isinstance(values, Mapping) else {}
-        if given and None not in given.values():
-            sides = ", ".join(f"{name} {side!r}" for name, side in given.items())
-            raise ValueError(f"patch (LR) and hr_patch (HR) are two words for one side; give one (got {sides})")
-        return values
-
-    @model_serializer(mode="wrap")
-    def _without_what_hr_patch_replaces(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = dump(self)
-        if self.hr_patch is not None:
-            fields.pop("patch", None)
-        return fields
-
-    @model_validator(mode="after")
-    def _warmup_of_an_average(self) -> TrainConfig:
-        if self.ema_warmup and self.ema is None:
-            raise ValueError("ema_warmup has no effect without ema")
-        return self
-
-    @property
-    def snapshot_steps(self) -> tuple[int, ...]:
-        """The steps, before the last, after which weights are kept."""
-        return tuple(sorted({min(max(round(part * self.steps), 1), self.steps - 1) for part in self.snapshots}))
-
-    def group(self, name: str) -> TrainConfig:
-        """How the update of that name is trained: `groups` laid over the rest."""
-        own = self.groups.get(name, GroupConfig())
-        return self.model_copy(update=own.model_dump(exclude_none=True) | {"groups": {}})
-
-    def check_groups(self, spec: ObjectiveSpec, where: str) -> None:
-        """Raises InputError: `groups` names an update that the objective does not have; it starts with `where`."""
-        for name in self.groups:
-            if name not in spec.update_names:
-                raise InputError(f"{where}.groups: no update {name!r}{nearest(name, spec.update_names)}")
-
-    def check_degradation(self, spec: ObjectiveSpec, where: str) -> None:
-        """Raises InputError: LR is made anew, and the objective wants what a teacher makes of one that stays."""
-        if self.degradation is not None and {"mu", "mu_lr"} & set(spec.needs):
-            raise InputError(
-                f"{where}.degradation: makes other inputs in each step, and target {spec.target.kind!r} needs a "
-                "teacher's output of inputs that stay; leave one of them out"
-            )
-
-    def cut(self, scale: int) -> int:
-        """Side, in LR pixels, of what is cut out of a training image for a patch."""
-        return self.patch if self.degradation is None else cut_side(self.patch, scale)
-
-    def changed(self, values: Mapping[str, Any], where: str) -> TrainConfig:
-        """The same training with some fields replaced.
-
-        Raises:
-            InputError: an unknown field or an illegal value; the message starts with `where`.
-        """
-        if not isinstance(values, Mapping):
-            raise InputError(f"{where}: expected a mapping of keys to values, got {values!r}")
-        ours = {name: held for name, held in self.model_dump().items() if values.get(_PATCHES.get(name, name)) is None}
-        return TrainConfig.parse({**ours, **values}, where)
-
-    def at(self, scale: int, where: str) -> TrainConfig:
-        """The same training at one scale, its patch in LR pixels.
-
-        Raises:
-            InputError: the scale does not divide `hr_patch`; the message starts with `where`.
-        """
-        if self.hr_patch is None:
-            return self
-        if self.hr_patch % scale:
-            raise InputError(
-                f"{where}.hr_patch: an HR patch of {self.hr_patch} is no whole number of LR pixels at x{scale}"
-            )
-        return self.changed({"hr_patch": None, "patch": self.hr_patch // scale}, where)
+def degradation_version(train: TrainConfig) -> int:
+    """The version of what a new trial's degradation makes; 1 without one."""
+    return 1 if train.degradation is None else DEGRADATION_VERSION
 
 
 class Measured(Params):
@@ -291,9 +111,14 @@ class TrialConfig(Params):
         default=None, description="name of the teacher's centroids (`TeacherConfig.centroids`), where mu is needed"
     )
     init: str | None = Field(default=None, description="sha256 of the weights the run starts from")
+    latents: str | None = Field(
+        default=None,
+        exclude_if=lambda latents: latents is None,
+        description="name of the latents in the store that it is trained on (`latents_of`)",
+    )
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
-    process: ProcessParams | None = Field(
+    process: AnyProcess | None = Field(
         default=None, exclude_if=lambda process: process is None, description="the noise, of a diffusion network"
     )
     sampling: Sampling | None = Field(
@@ -307,11 +132,16 @@ class TrialConfig(Params):
         description="what validations look at",
     )
     numerics_version: int = Field(default_factory=lambda fields: numerics_version(fields["objective"]))
+    degradation_version: int = Field(
+        default=1,
+        exclude_if=lambda version: version == 1,  # so that fingerprints are what they were before there was a second
+        description="of what `train.degradation` makes; 1 without one",
+    )
 
     @model_validator(mode="after")
     def _trains_its_objective(self) -> TrialConfig:
         self.train.check_groups(self.objective, "train")
-        self.train.check_degradation(self.objective, "train")
+        self.train.check_inputs(self.objective, "train")
         if self.train.hr_patch is not None:
             raise ValueError(f"a trial has its patch in LR pixels (TrainConfig.at), got hr_patch {self.train.hr_patch}")
         noisy = self.objective.timesteps is not None
@@ -319,8 +149,12 @@ class TrialConfig(Params):
             if (getattr(self, name) is not None) != noisy:
                 has = "needs" if noisy else "has no"
                 raise ValueError(f"loss {self.objective.loss.kind} {has} {name} (got {getattr(self, name)!r})")
-        if self.process is not None:
+        if isinstance(self.process, ProcessParams):
             check_process(self.objective, self.process, "process")
+        if self.process is not None and self.objective.shifting not in (None, self.process):
+            raise ValueError(f"loss {self.objective.loss.kind} has a process of its own (got {self.process!r})")
+        if isinstance(self.process, ShiftParams) and self.objective.shifting is None:
+            raise ValueError(f"loss {self.objective.loss.kind} needs a noise process (got {self.process!r})")
         return self
 
     @property
@@ -332,6 +166,11 @@ class TrialConfig(Params):
         if self.init is None:
             del fields["init"]  # so that runs from scratch keep the fingerprints they had before there was a choice
         return digest(fields)
+
+    @property
+    def gives_sr(self) -> bool:
+        """Whether what it trains is validated and scored: neither a part of other networks, nor what guesses noise."""
+        return self.objective.target.output == "sr" and sr_models.spec(self.model).sr
 
     @property
     def scored_by(self) -> tuple[Any, ...]:

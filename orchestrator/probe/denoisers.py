@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from eval.benchmarks import Benchmark
 from eval.metrics.scorer import Scorer
 from eval.protocol import Protocol, get_protocol
 from eval.score import noisy
-from orchestrator.probe.kept import Row
+from orchestrator.probe.kept import Row, Unit
 from orchestrator.probe.kinds import DEFAULT_IMAGES, DEFAULT_STEPS, Asked
 from orchestrator.probe.trials import Looked, Subject, Weights, loaded
 from orchestrator.run.progress import say
@@ -114,9 +115,13 @@ class Task:
         except InputError as error:
             raise InputError(f"--steps: {self.subject.label}: {error}") from None
 
+    def unit(self, drawn: Sampling, rows: Callable[[Task, Sampling], list[Row]]) -> Unit:
+        """What is computed once for it and a way of drawing."""
+        return Unit(key={**self.key, "sampling": drawn.model_dump()}, rows=partial(rows, self, drawn))
+
     def network(self) -> Denoiser:
         """Its network, on the asked device."""
-        net = loaded(self.weights.folder, self.weights.info.weights_sha256, self.asked.device)
+        net = loaded(self.subject, self.weights, self.asked.device)
         assert isinstance(net, Denoiser)
         return net
 
@@ -145,8 +150,15 @@ class Task:
         )
 
 
-def tasks(kind: str, looked: Looked, metrics: Sequence[str], change: Callable[[Protocol], Protocol]) -> list[Task]:
-    """Each trial that has a noise process on each test image; a line says which metrics are not computed.
+def tasks(
+    kind: str,
+    looked: Looked,
+    metrics: Sequence[str],
+    change: Callable[[Protocol], Protocol] = lambda protocol: protocol,
+) -> list[Task]:
+    """Each trial that has a noise process and gives SR on each test image; a line says which metrics are not computed.
+
+    Those of residual shifting are left out: their states are no picture with noise.
 
     Args:
         change: makes of a run's protocol the one that is scored by.
@@ -155,10 +167,10 @@ def tasks(kind: str, looked: Looked, metrics: Sequence[str], change: Callable[[P
         InputError: no such trial; it has kept no weights of the kind that is asked for.
     """
     found, asked = [], looked.asked
-    scorers: dict[tuple[str, int, str], Scorer] = {}
+    scorers: dict[tuple[str, float, str], Scorer] = {}
     for subject in looked.subjects:
         process, plan = subject.config.process, subject.probed.plan
-        if process is None:
+        if not isinstance(process, ProcessParams) or not subject.config.gives_sr:
             continue
         weights = subject.weights(asked.weights)[-1]
         for (_, scale), bench in subject.probed.inputs.benchmarks.items():

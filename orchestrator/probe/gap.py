@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from eval.pictures.charts import Chart, Line, charts
@@ -31,12 +30,7 @@ def units(looked: Looked) -> list[Unit]:
     Raises:
         InputError: no diffusion network, or a chain that cannot be cut as asked.
     """
-    found = []
-    for task in tasks("gap", looked, [LPIPS], _whole):
-        sampling = task.sampling()
-        key = {**task.key, "sampling": sampling.model_dump()}
-        found.append(Unit(key=key, rows=partial(_rows, task, sampling)))
-    return found
+    return [task.unit(task.sampling(), _rows) for task in tasks("gap", looked, [LPIPS], _whole)]
 
 
 def _whole(protocol: Protocol) -> Protocol:

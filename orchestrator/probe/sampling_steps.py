@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from eval.pictures.style import axis_label
 from eval.probes.guesses import over_draws
 from eval.protocol import get_metric
 from orchestrator.plan.cost import calls
-from orchestrator.plan.plan import sampling
+from orchestrator.plan.evaluation import sampling
 from orchestrator.probe.along_t import computed
 from orchestrator.probe.curves import bands
 from orchestrator.probe.denoisers import LPIPS, Task, tasks
@@ -41,12 +40,7 @@ def units(looked: Looked) -> list[Unit]:
     Raises:
         InputError: no diffusion network, or one with fewer steps than are asked for.
     """
-    found = []
-    for task in tasks("sampling_steps", looked, METRICS, lambda protocol: protocol):
-        for drawn in _ways(task):
-            key = {**task.key, "sampling": drawn.model_dump()}
-            found.append(Unit(key=key, rows=partial(_rows, task, drawn)))
-    return found
+    return [task.unit(drawn, _rows) for task in tasks("sampling_steps", looked, METRICS) for drawn in _ways(task)]
 
 
 def _ways(task: Task) -> list[Sampling]:

@@ -21,7 +21,7 @@ from eval.protocol import get_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard import compare
 from orchestrator.leaderboard.board import Board, Entry
-from orchestrator.plan.plan import Combination
+from orchestrator.plan.combination import Combination
 from orchestrator.probe.figures import PlaceOf, groups
 from orchestrator.probe.folders import Probed
 from orchestrator.probe.kept import Row, Unit
@@ -81,10 +81,11 @@ def _cells(board: Board, entry: Entry, metric: str) -> Iterator[Row]:
             }  # fmt: skip
 
 
-def _cost(planned: Combination | None, entry: Entry, scale: int) -> dict[str, Any]:
-    """Parameters and multiply-adds of the network that is deployed; None of what the plan does not hold."""
+def _cost(planned: Combination | None, entry: Entry, scale: float) -> dict[str, Any]:
+    """Parameters and multiply-adds of the network that is deployed; None of what the plan does not hold, multiply-adds
+    at a scale that is a fraction."""
     made: dict[str, Any] = {"parameters": entry.training.parameters, "multiply_adds": None}
-    if planned is not None:
+    if planned is not None and isinstance(scale, int):
         an_lr_pixel = sr_models.multiply_adds(planned.network, scale, planned.hyper)
         made["multiply_adds"] = an_lr_pixel * PIXELS_720P / scale**2
     return made

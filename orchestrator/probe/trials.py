@@ -9,12 +9,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.plan import Combination
+from orchestrator.plan.combination import Combination
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.probe.folders import OPTION, Probed
 from orchestrator.probe.kinds import Asked
 from orchestrator.run import journal
-from orchestrator.run.folder import SNAPSHOTS
+from orchestrator.run.folder import SNAPSHOTS, WEIGHTS
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import TRIAL, TrialRecord, read_winners
 from orchestrator.run.roles import RoleRecord, read_roles
@@ -25,9 +25,6 @@ from sr_models.networks.sigma import WithSigma
 from sr_models.params import nearest
 
 BATCH_SIZE = "train.batch_size"
-
-FOLDERS = {"raw": "model", "ema": "model_ema"}
-"""Kind of weights -> their folder in a trial's or a snapshot's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +64,9 @@ class Subject:
         places = [(step, self.folder / SNAPSHOTS / str(step)) for step in steps]
         places.append((self.config.train.steps, self.folder))
         found = [
-            Weights(step=step, folder=place / FOLDERS[kind], info=CheckpointInfo.read(place / FOLDERS[kind]))
+            Weights(step=step, folder=place / WEIGHTS[kind], info=CheckpointInfo.read(place / WEIGHTS[kind]))
             for step, place in places
-            if (place / FOLDERS[kind] / "model.json").exists()
+            if (place / WEIGHTS[kind] / "model.json").exists()
         ]
         if not found:
             raise InputError(f"{self.label} {self.config.fingerprint[:16]} has kept no {kind} weights yet")
@@ -110,10 +107,16 @@ class Looked:
                 yield subject, weights
 
 
+def loaded(subject: Subject, weights: Weights, device: str) -> Network | WithSigma:
+    """The network that a trial has trained, with these weights, on a device; the last one stays loaded."""
+    info = weights.info
+    parts = subject.probed.home.access.parts(info.model, info.hyper)
+    return _loaded(weights.folder, info.weights_sha256, tuple(parts.items()), device)
+
+
 @lru_cache(maxsize=1)
-def loaded(folder: Path, _sha256: str, device: str) -> Network | WithSigma:
-    """The network of a checkpoint folder, on a device; the last one stays loaded."""
-    return load_checkpoint(folder)[0].to(device)
+def _loaded(folder: Path, _sha256: str, parts: tuple[tuple[str, Path], ...], device: str) -> Network | WithSigma:
+    return load_checkpoint(folder, parts=dict(parts))[0].to(device)
 
 
 def subjects(runs: Sequence[Probed], asked: Asked) -> list[Subject]:

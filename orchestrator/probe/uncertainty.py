@@ -44,7 +44,7 @@ def units(looked: Looked) -> list[Unit]:
     """
     found, asked = [], looked.asked
     for subject, weights in looked.points():
-        if weights.info.sigma is None or subject.config.objective.target.output != "sr":
+        if weights.info.sigma is None or not subject.config.gives_sr:
             continue
         evaluation = subject.probed.plan.config.evaluation
         options = Options(tile=evaluation.tile, overlap=evaluation.tile_overlap)
@@ -72,7 +72,7 @@ def _row(
 ) -> list[Row]:
     """The row of one image; what is None there is not: the constant of weights that have not measured it."""
     lr, hr = bench.read(index)
-    net = loaded(weights.folder, weights.info.weights_sha256, asked.device)
+    net = loaded(subject, weights, asked.device)
     config = subject.probed.plan.config
     noise, seed = config.data.test[bench.name].noise, config.evaluation.seed
     drawn = sample(net, lr, draws=1, seed=seed, options=options, lr_noise=noise)  # of several the first one

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+import sr_models
 from orchestrator.data.inputs import Inputs
 from orchestrator.data.shared import fetch_store, publish_store
 from orchestrator.data.store import PatchStore, opened
@@ -118,7 +119,7 @@ class Access(ABC):
         """Bring a new patch store, or what was added to one here, to where others find it."""
 
     @abstractmethod
-    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+    def test_set(self, inputs: Inputs, name: str, scale: float) -> BenchmarkSource:
         """A test set as workers on any node find it."""
 
     @abstractmethod
@@ -158,6 +159,11 @@ class Access(ABC):
     def init(self, sha256: str | None) -> Path | None:
         """The weights that a trial starts from."""
         return None if sha256 is None else self.fetch(_IN_RUN.init(sha256).as_posix())
+
+    def parts(self, model: str, hyper: Mapping[str, Any]) -> dict[str, Path]:
+        """The frozen parts that a network stands on, by the hashes that its hyperparameters hold."""
+        known = sr_models.part_hashes(model, hyper)
+        return {name: self.fetch(_IN_RUN.init(sha256).as_posix()) for name, sha256 in known.items()}
 
     def pull_trial(self, fingerprint: str, rank: int = 0) -> None:
         """Bring the folder of a trial's worker to where others say the trial stands.
@@ -295,7 +301,7 @@ class LocalAccess(Access):
     def publish(self, store: PatchStore) -> None:
         pass
 
-    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+    def test_set(self, inputs: Inputs, name: str, scale: float) -> BenchmarkSource:
         return inputs.located(name, scale)
 
     @contextmanager
@@ -392,7 +398,7 @@ class MirroredAccess(Access):
     def publish(self, store: PatchStore) -> None:
         weathered(lambda: publish_store(store, self.root.child(STORES)))
 
-    def test_set(self, inputs: Inputs, name: str, scale: int) -> BenchmarkSource:
+    def test_set(self, inputs: Inputs, name: str, scale: float) -> BenchmarkSource:
         return weathered(lambda: inputs.stored(name, scale, self.storage))
 
     def is_busy(self, fingerprint: str) -> bool:

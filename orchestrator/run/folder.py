@@ -28,6 +28,10 @@ SNAPSHOTS = "snapshots"
 """Folder of a trial for weights along its training, by step; of a run, for those of trials under way while scored."""
 
 
+WEIGHTS = {"raw": "model", "ema": "model_ema"}
+"""Kind of weights -> their folder in a trial's or a snapshot's."""
+
+
 def trial_name(fingerprint: str) -> str:
     """The folder of a trial, as `RunDir.at` finds it."""
     return f"{TRIALS}/{fingerprint[:16]}"
@@ -159,7 +163,7 @@ class RunDir:
         return self.path / "pictures"
 
     def init(self, sha256: str) -> Path:
-        """Weights that trials start from, under our key names."""
+        """Weights that trials start from, under our key names, or frozen parts of their networks."""
         return self.path / "init" / f"{sha256[:16]}.safetensors"
 
     def trial(self, fingerprint: str) -> Path:

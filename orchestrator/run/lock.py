@@ -55,6 +55,17 @@ def refuse_if_held(folder: Path, name: str, option: str, busy: str) -> None:
             pass
 
 
+def is_held(folder: Path, name: str) -> bool:
+    """Whether another process holds a lock; makes none where there is none."""
+    if not (folder / name).exists():
+        return False
+    try:
+        with FileLock(folder / name, timeout=0):
+            return False
+    except (Timeout, PermissionError):  # one that is ours to read alone is held by its owner, or will be
+        return True
+
+
 def refuse_while_cleaned(output: Path, option: str) -> None:
     """For one that has just taken its own lock in a run folder: who cleans the output takes its lock, then looks there.
 

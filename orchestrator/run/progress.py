@@ -17,12 +17,17 @@ LOG_SECONDS = 15.0
 
 
 @contextmanager
-def bar(name: str, total: int, unit: str = "image") -> Iterator[Any]:
-    """A progress bar for the length of a `with` block; in a log, where each state is a line, it moves seldom."""
+def bar(name: str, total: int, unit: str = "image", *, large: bool = False) -> Iterator[Any]:
+    """A progress bar for the length of a `with` block; in a log, where each state is a line, it moves seldom.
+
+    Args:
+        large: numbers are said in thousands or millions.
+    """
     pause = 0.5 if sys.stderr.isatty() else LOG_SECONDS
     with tqdm(
-        total=total, desc=f"{name:<16}", unit=unit, file=sys.stderr, dynamic_ncols=True, mininterval=pause, miniters=0
-    ) as made:
+        total=total, desc=f"{name:<16}", unit=unit, unit_scale=large, file=sys.stderr, dynamic_ncols=True,
+        mininterval=pause, miniters=0,
+    ) as made:  # fmt: skip
         yield made
 
 

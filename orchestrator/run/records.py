@@ -17,14 +17,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from orchestrator.plan.combination import Combination, parameters, trained_parameters
 from orchestrator.plan.config import BoardConfig
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
-from orchestrator.plan.plan import Combination, Plan, higher_is_better, parameters, trained_parameters
+from orchestrator.plan.plan import Plan, higher_is_better
 from orchestrator.plan.read import read_yaml
 from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
+from orchestrator.run.machine import Machine
 from sr_models.errors import InputError
 from sr_models.files import read_json, write_json
 from sr_models.hashing import digest
@@ -132,11 +134,13 @@ class PlanRecord(Record):
     numerics_version: int
     inits: dict[str, str]
     """"MODEL xSCALE" -> sha256 of the weights that it starts from."""
+    parts: dict[str, str] = Field(default_factory=dict, exclude_if=lambda found: not found)
+    """"MODEL xSCALE PART" -> sha256 of a frozen part that it stands on; not in the file while there are none."""
     teachers: dict[str, str]
     """"xSCALE" -> name of the teacher's centroids (`TeacherConfig.centroids`); empty before."""
     weights_from: dict[str, str] = Field(default_factory=dict, exclude_if=lambda found: not found)
-    """"MODEL xSCALE" or "teacher xSCALE" -> fingerprint of the trial whose weights start it, or teach; not in the file
-    while there are none, nor what comes from a file or was trained as a teacher."""
+    """"MODEL xSCALE", "teacher xSCALE" or "MODEL xSCALE PART" -> fingerprint of the trial whose weights start it, teach
+    or are that part; not in the file while there are none, nor what comes from a file or was trained as a teacher."""
     centroid_seconds: dict[str, float] = Field(default_factory=dict)
     """"xSCALE" -> seconds that workers spent on the teacher's centroids, all together, whichever run's they were."""
     unscored: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda found: not found)
@@ -166,7 +170,7 @@ class PlanRecord(Record):
 
 _ORIGIN = ("data_hash", "benchmarks", "numerics_version")
 """The fields of a plan that everything is computed from."""
-_FOUND = ("inits", "teachers", "weights_from")
+_FOUND = ("inits", "parts", "teachers", "weights_from")
 """Those that become known as the run goes on, key by key."""
 
 
@@ -175,12 +179,13 @@ def write_plan(
     plan: Plan,
     *,
     data_hash: Mapping[int, str],
-    benchmarks: Mapping[tuple[str, int], str],
+    benchmarks: Mapping[tuple[str, float], str],
     inits: Mapping[tuple[str, int], str],
     teachers: Mapping[int, str],
     centroid_seconds: Mapping[int, float] = MappingProxyType({}),
     trials_at_a_time: int,
     weights_from: Mapping[str, str] = MappingProxyType({}),
+    parts: Mapping[tuple[str, int], Mapping[str, str]] = MappingProxyType({}),
 ) -> None:
     """Write RUN/plan.json: the combinations, and the hashes of everything that they are computed from.
 
@@ -188,8 +193,9 @@ def write_plan(
         data_hash: scale -> that of its training and validation images.
         benchmarks: (name, scale) -> hash of the test set.
         inits: (model's label, scale) -> sha256 of the weights that it starts from.
+        parts: the same -> frozen part that it stands on, by its name, -> sha256.
         teachers: scale -> name of the centroids.
-        weights_from: as in the record. Of these three what is written stays, as long as it is not known again.
+        weights_from: as in the record. Of these four what is written stays, as long as it is not known again.
         trials_at_a_time: 0 before anything is run, which keeps what is written.
 
     Raises:
@@ -201,6 +207,7 @@ def write_plan(
         benchmarks={f"{name} x{scale}": sha for (name, scale), sha in benchmarks.items()},
         numerics_version=_numerics_version(plan),
         inits={f"{label} x{scale}": sha for (label, scale), sha in inits.items()},
+        parts={f"{label} x{scale} {name}": sha for (label, scale), own in parts.items() for name, sha in own.items()},
         teachers={f"x{scale}": sha for scale, sha in teachers.items()},
         weights_from=dict(weights_from),
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
@@ -299,6 +306,8 @@ class TrialRecord(Record):
     """Name of the run that began it; None in files of earlier versions."""
     attempt: int = 0
     """How often it was begun anew, because its validations lacked what a later search steers by, or it snapshots."""
+    machine: Machine | None = Field(default=None, exclude_if=lambda machine: machine is None)
+    """On which it was begun; None in files of earlier versions."""
     config: dict[str, Any]
     """As it was written: boards and tracking must read trials whose keys a later version no longer knows."""
 
@@ -337,7 +346,10 @@ def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -
     """
     path = folder / TRIAL
     if not path.exists():
-        found = TrialRecord(fingerprint=config.fingerprint, trained_in=run, config=config.model_dump(mode="json"))
+        found = TrialRecord(
+            fingerprint=config.fingerprint, trained_in=run, machine=Machine.here(),
+            config=config.model_dump(mode="json"),
+        )  # fmt: skip
         found.write(path)
         return found
     found = TrialRecord.read(path)

@@ -13,8 +13,9 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.plan.combination import Combination
 from orchestrator.plan.config import SearchConfig
-from orchestrator.plan.plan import Combination, first_rung
+from orchestrator.plan.plan import first_rung
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import SHARED, RunDir
 from orchestrator.run.records import Record

@@ -26,7 +26,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from cluster.secrets import shown
-from orchestrator.plan.plan import Combination, Plan, first_rung, higher_is_better
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.plan import Plan, first_rung, higher_is_better
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import FrontRecord, SearchCounts

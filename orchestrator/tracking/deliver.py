@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from cluster.secrets import shown
 from orchestrator.leaderboard import compare as leaderboard
-from orchestrator.leaderboard.behind import flatten, weights_folder
+from orchestrator.leaderboard.behind import flatten
 from orchestrator.leaderboard.board import Board, Entry
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
@@ -334,7 +334,6 @@ class Tracker:
         tags = {
             **self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry),
             "baseline": board.baseline, "twin_of": entry.twin_of, "unranked": standing.unranked if standing else "",
-            "weights_folder": weights_folder(self.run_dir, entry) or None,
         }  # fmt: skip
         key, experiment = f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard"
         return self._each(key, lambda: self.store.log_scores(key, experiment, name, tags, numbers, when))
@@ -357,6 +356,7 @@ class Tracker:
         names = ("combination", "model", "objective", "target", "loss", "weights", "precision")
         own = {name: getattr(entry, name) for name in names}
         trained = {"trained_scale": board.trained_scale} if board.trained_scale else {}
+        own["weights_folder"] = entry.folder
         return {**own, **self._origin(), "scale": board.scale, **trained, "protocol": board.protocol}
 
     def _files(self, parent: str) -> int:

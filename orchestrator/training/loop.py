@@ -17,8 +17,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -36,7 +37,15 @@ from orchestrator.run.folder import SNAPSHOTS
 from orchestrator.run.journal import JOURNAL, Journal, TrialResult, outcome, steps
 from orchestrator.run.records import TRIAL, TrialRecord, begin_trial
 from orchestrator.training.failure import TrialFailure, failure_cause, failure_why
-from orchestrator.training.network import build_network, build_objective, export, move_average, other_weights, prepare
+from orchestrator.training.network import (
+    build_network,
+    build_objective,
+    export,
+    move_average,
+    other_weights,
+    perceptual_of,
+    prepare,
+)
 from orchestrator.training.optimisers import Stepper, steppers
 from orchestrator.training.ranks import Ranks
 from orchestrator.training.validation import scorer_of, validation_scores
@@ -64,6 +73,7 @@ def run_trial(
     world: int = 1,
     out_dir: Path,
     init: Path | None = None,
+    parts: Mapping[str, Path] = MappingProxyType({}),
     micro_batch: int | None = None,
     max_bytes: int | None = None,
     weights_dir: Path | None = None,
@@ -86,9 +96,11 @@ def run_trial(
         out_dir: the trial's own folder; a second run in it waits until the first has ended. Rank 0 writes in it.
         init: safetensors of the weights that `config.init` is the hash of; those of another scale give all but the
             upsampler (`sr_models.checkpoints.published.initialise`).
+        parts: the files of frozen parts that the network stands on, whose hashes `config.hyper` has.
         micro_batch: most samples in one forward pass; a larger slice is added up over several before the step.
         max_bytes: what one validation image may take; larger ones are computed in tiles where these change nothing.
-        weights_dir: folder of the weights that metrics of validations need; None: where they are looked for without.
+        weights_dir: folder of the weights that metrics of validations, and a perceptual loss, need; None: where they
+            are looked for without.
         run: name of the run that asks, for trial.json.
         steered: whether `report` needs every validation of `config`. If not, a trial that another run has begun goes on
             with the validations that it has; if so, and they lack some, it is begun anew (`begin_trial`).
@@ -140,7 +152,7 @@ def run_trial(
         with torch.random.fork_rng(), exact_arithmetic():
             trial = None
             try:
-                how = (init, micro_batch, max_bytes, weights_dir, kept, journal)
+                how = (init, parts, micro_batch, max_bytes, weights_dir, kept, journal)
                 trial = _Trial(config, begun.attempt, store, device, ranks, out_dir, *how)
                 result = trial.run(report)
             except (TrialFailure, MemoryError, RuntimeError) as error:
@@ -166,6 +178,7 @@ class _Trial:
         ranks: Ranks,
         out_dir: Path,
         init: Path | None,
+        parts: Mapping[str, Path],
         micro_batch: int | None,
         max_bytes: int | None,
         weights_dir: Path | None,
@@ -177,15 +190,15 @@ class _Trial:
         self.journal = journal
         self.micro_batch = micro_batch or config.train.batch_size
         torch.manual_seed(config.seed)
-        self.net = build_network(config)
+        self.net = build_network(config, parts)
         prepare(self.net, config, init, self.device)
         self.bound = None
-        if max_bytes is not None:
+        if max_bytes is not None and config.gives_sr:
             exact = sr_models.tile_exact(config.model, config.hyper)
             self.bound = Bound.of(self.net, max_bytes, tile_exact=exact)
         self.scorer = scorer_of(config, self.device, weights_dir)
         # after the network, whose draws it must not move
-        self.objective = build_objective(config)
+        self.objective = build_objective(config, perceptual_of(config, self.device, weights_dir))
         self.module = self.objective.module.to(self.device) if self.objective.module is not None else None
         for module in (self.net, self.module):
             if module is not None:  # drawn on another kind of CPU, the last bits may differ
@@ -251,6 +264,8 @@ class _Trial:
             teacher=config.teacher,
             partner="partner" in config.objective.needs,
             degradation=train.degradation,
+            latents=config.latents,
+            scales=train.scales,
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.device,
@@ -279,22 +294,32 @@ class _Trial:
 
     def _update(self, stepper: Stepper, batch: Batch) -> None:
         stepper.clear()
-        for start in range(0, len(batch), self.micro_batch):
-            self._add_gradients(stepper, batch.part(start, start + self.micro_batch))
+        parts = [batch.part(start, start + self.micro_batch) for start in range(0, len(batch), self.micro_batch)]
+        if stepper.look is not None:
+            with self._autocast():
+                stepper.look(self.net, parts, self._progress, self.ranks.sum)
+        for part in parts:
+            self._add_gradients(stepper, part)
         self.ranks.sum_gradients(stepper.parameters)
         stepper.step(self.step)
 
     def _add_gradients(self, stepper: Stepper, part: Batch) -> None:
         """Backward pass of some samples' share of the global batch's mean loss."""
-        progress = self.step / (self.train.steps - 1)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16"):
-            terms = stepper.loss(self.net, part, progress, SampleRng(part.seed, part.step, part.sample_ids))
+        with self._autocast():
+            terms = stepper.loss(self.net, part, self._progress, SampleRng(part.seed, part.step, part.sample_ids))
         loss = terms.per_sample.sum() / self.train.batch_size
         stepper.backward(loss)
         weight = len(part) / self.train.batch_size
         for log, value in {"loss": loss.detach(), **{k: v * weight for k, v in terms.logs.items()}}.items():
             name = f"{stepper.prefix}{log}"
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
+
+    @property
+    def _progress(self) -> float:
+        return self.step / (self.train.steps - 1)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bf16")
 
     def _add_up(self) -> None:
         """Gather the running sums of all workers in the first one."""
@@ -312,7 +337,7 @@ class _Trial:
     def _validate(self) -> dict[str, float]:
         averages = (self.ema or {}).items()
         self.ranks.align([*self.net.buffers(), *(t for name, t in averages if name in dict(self.net.named_buffers()))])
-        if self.config.objective.target.output != "sr":
+        if not self.config.gives_sr:
             return {}
         about = (self.config, self.store, self.ranks, self.device, self.step, self.bound)
         metrics = validation_scores(self.net, "", self.scorer, *about)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -13,9 +14,9 @@ import torch
 import sr_models
 from cluster import capacity, ray_runtime
 from cluster.ray_runtime import Resources
+from orchestrator.plan.combination import Combination
 from orchestrator.plan.config import TeacherConfig
 from orchestrator.plan.evaluation import EvaluationConfig
-from orchestrator.plan.plan import Combination
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.inference.bound import Bound
@@ -43,16 +44,19 @@ class Network:
     """What decides how much memory a pass takes."""
 
     name: str
-    scale: int
+    scale: float
     hyper: str
     """JSON, its keys sorted."""
     sigma_width: int | None = None
     """Of the σ head; None without one."""
+    parts: tuple[tuple[str, Path], ...] = ()
+    """Frozen parts that it stands on, and their files."""
 
     @classmethod
-    def of(cls, one: Combination) -> Network:
-        width = one.spec.sigma.width if one.spec.sigma else None
-        return cls(name=one.network, scale=one.scale, hyper=json.dumps(one.hyper, sort_keys=True), sigma_width=width)
+    def of(cls, one: Combination, parts: Mapping[str, Path] = MappingProxyType({})) -> Network:
+        """That of a combination; `parts`: the files of what it stands on."""
+        width, hyper = one.spec.sigma.width if one.spec.sigma else None, json.dumps(one.hyper, sort_keys=True)
+        return cls(name=one.network, scale=one.scale, hyper=hyper, sigma_width=width, parts=tuple(parts.items()))
 
     @classmethod
     def of_teacher(cls, teacher: TeacherConfig, scale: int, folder: Path | None) -> Network:
@@ -66,7 +70,7 @@ class Network:
     def bound(self, max_bytes: int) -> Bound:
         """What it may take, and does."""
         with torch.random.fork_rng(devices=[]):  # its weights are drawn and thrown away
-            net = sr_models.build(self.name, self.scale, **json.loads(self.hyper))
+            net = sr_models.build(self.name, self.scale, parts=dict(self.parts), **json.loads(self.hyper))
             exact = sr_models.tile_exact(self.name, json.loads(self.hyper))
             if self.sigma_width is None or not isinstance(net, SRNetwork):
                 return Bound.of(net, max_bytes, tile_exact=exact)
@@ -107,6 +111,12 @@ def check(
     if (takes := bound.takes(height, width, chosen)) <= max_bytes:
         return
     what = f"image {name!r} ({width}x{height} LR pixels)" if tiles.tile is None else f"a tile of {tiles.tile} pixels"
+    if not isinstance(network.scale, int):
+        raise InputError(
+            f"{what} takes about {takes / 1e6:,.0f} MB of {network.name} at x{network.scale}, more than "
+            f"resources.max_bytes allows ({max_bytes / 1e6:,.0f} MB), and at a fraction pictures are computed whole: "
+            "leave it out"
+        )
     if bound.overlap is None:
         why = f"{network.name} looks at all of a picture, so tiles change what it computes"
     elif whole_bytes is None:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 import sr_models
+from eval.metrics.backbones import Unavailable, WeightFiles
+from eval.metrics.perceptual import Lpips
+from objectives.adversarial import DecoderObjective, Perceptual
 from objectives.compose import Objective
 from objectives.diffusion import DiffusionObjective
+from objectives.losses import CCSRDecoder
+from objectives.reconstruction import ReconstructionObjective
+from objectives.shifting import ShiftObjective
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.checkpoints.published import initialise
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.process import ProcessParams, ShiftParams
 from sr_models.inference.super_resolve import super_resolve
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma, without_head
@@ -28,12 +37,15 @@ MEASURED, BATCH = 64, 16
 """Training patches that the best constant is measured on, and how many at a time."""
 
 
-def build_network(config: TrialConfig) -> Network | WithSigma:
+def build_network(config: TrialConfig, parts: Mapping[str, Path] = MappingProxyType({})) -> Network | WithSigma:
     """The network that a trial trains, with a sigma head where its objective has one; drawn from torch's generator.
 
     A diffusion network knows the noise process of its trial.
+
+    Args:
+        parts: the files of frozen parts that it stands on, of which the trial's config has the hashes.
     """
-    net = sr_models.build(config.model, config.scale, **config.hyper)
+    net = sr_models.build(config.model, config.scale, parts=parts, **config.hyper)
     if isinstance(net, Denoiser):
         assert config.process is not None, "check_legal and TrialConfig see to it"
         net.process, net.checkpointing = config.process, config.train.checkpointing
@@ -44,15 +56,38 @@ def build_network(config: TrialConfig) -> Network | WithSigma:
     return WithSigma(net, SigmaHead(net.feature_channels, net.feature_scale_to_go, width=width, detail_unit=unit))
 
 
-def build_objective(config: TrialConfig) -> Objective:
+def perceptual_of(config: TrialConfig, device: torch.device, weights_dir: Path | None) -> Perceptual | None:
+    """What a trial's objective measures beside pixels, if anything: LPIPS 0.1 on VGG, frozen.
+
+    Its weights and its arithmetic are those of taming transformers' LPIPS, which CCSR trains with.
+
+    Raises:
+        InputError: weights that are not to be had.
+    """
+    if not config.objective.perceives:
+        return None
+    try:
+        return Lpips("vgg", files=WeightFiles(weights_dir), device=device).between
+    except Unavailable as error:
+        raise InputError(f"loss.perceptual_weight needs lpips_vgg: {error}; or give perceptual_weight: 0") from None
+
+
+def build_objective(config: TrialConfig, perceptual: Perceptual | None = None) -> Objective:
     """What a trial's network is trained by."""
+    if isinstance(config.objective.loss, CCSRDecoder):
+        assert isinstance(config.process, ProcessParams), "TrialConfig sees to it"
+        return DecoderObjective(config.objective, config.train.lr_noise, config.process, perceptual)
+    if config.objective.loss.family == "autoencoder":
+        return ReconstructionObjective(config.objective)
     if config.process is None:
         return Objective(config.objective, config.train.lr_noise)
+    if isinstance(config.process, ShiftParams):
+        return ShiftObjective(config.objective, config.train.lr_noise)
     return DiffusionObjective(config.objective, config.train.lr_noise, config.process)
 
 
 def prepare(net: Network | WithSigma, config: TrialConfig, init: Path | None, device: torch.device) -> None:
-    """Start `net` from the weights in the file `init`, if any, and move it to its device.
+    """Move `net` to its device and start it: from what it begins with, and the weights in the file `init`, if any.
 
     Raises:
         InputError: the file is not the one that the config names.
@@ -60,12 +95,13 @@ def prepare(net: Network | WithSigma, config: TrialConfig, init: Path | None, de
     """
     if (config.init is None) != (init is None):
         raise ValueError(f"the trial was planned with init {config.init}, and given {init}")
+    net.to(device)
+    without_head(net).begin()
     if init is not None:
         payload = init.read_bytes()
         if hashlib.sha256(payload).hexdigest() != config.init:
             raise InputError(f"{init} is damaged (its sha256 is not {config.init}); delete it and run again")
         initialise(without_head(net), safetensors.torch.load(payload))
-    net.to(device)
     for parameter in net.parameters():
         if parameter.ndim == 4:  # channels_last: faster convolutions, equal to rounding
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from objectives.compose import Update
-from orchestrator.plan.trial import TrainConfig
+from orchestrator.plan.train import TrainConfig
 
 
 class Stepper:
@@ -26,7 +26,7 @@ class Stepper:
     """
 
     def __init__(self, update: Update, train: TrainConfig, net: nn.Module, prefix: str) -> None:
-        self.name, self.loss, self.prefix = update.name, update.loss, prefix
+        self.name, self.look, self.loss, self.prefix = update.name, update.look, update.loss, prefix
         self.train = train.group(update.name)
         self.parameters = list(update.parameters(net))
         self.optimizer = optimizer(self.parameters, self.train)
@@ -63,9 +63,16 @@ def optimizer(parameters: list[nn.Parameter], train: TrainConfig) -> torch.optim
         from timm.optim import Lamb  # brings all of timm's networks
 
         # timm's defaults would clip the gradient a second time, and be Adam where nothing decays.
-        return Lamb(parameters, train.lr, weight_decay=train.weight_decay, max_grad_norm=None, always_adapt=True)
+        return Lamb(
+            parameters,
+            train.lr,
+            betas=train.betas,
+            weight_decay=train.weight_decay,
+            max_grad_norm=None,
+            always_adapt=True,
+        )
     rule = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
-    return rule(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    return rule(parameters, lr=train.lr, betas=train.betas, weight_decay=train.weight_decay, fused=True)
 
 
 def lr_factor(train: TrainConfig, step: int) -> float:

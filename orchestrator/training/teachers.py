@@ -1,4 +1,4 @@
-"""Weights that trials begin with: a model's start, and the teacher whose outputs are the centroids of kd and ECO."""
+"""Weights that trials begin with: a model's start, the frozen parts it stands on, and the teacher of kd and ECO."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import safetensors.torch
 import torch
 
 import sr_models
+from orchestrator.plan.combination import Combination
 from orchestrator.plan.config import SweepConfig, TeacherConfig
-from orchestrator.plan.plan import Combination, Plan, refuse_drawn
+from orchestrator.plan.graph import refuse_drawn
+from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import SHARED, TRIALS
 from orchestrator.run.progress import bar, moves
 from orchestrator.run.records import TRIAL, TrialRecord, exported
 from orchestrator.run.roles import Roles
-from orchestrator.training import centroids
+from orchestrator.training import centroids, products
 from orchestrator.training import in_full as workers
-from orchestrator.training.centroids import Room
+from orchestrator.training.products import Room
 from sr_models.checkpoints import published
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
+from sr_models.checkpoints.parts import packed
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.files import replacing
 
@@ -92,6 +96,27 @@ def start_of(config: SweepConfig, label: str, path: Path, scale: int) -> tuple[s
     return hashlib.sha256(payload).hexdigest(), payload
 
 
+def keep_part(config: SweepConfig, home: Home, label: str, name: str, path: Path, scale: int) -> str:
+    """The hash of a frozen part that a model stands on; afterwards it lies in the run folder, and can be used.
+
+    Raises:
+        InputError: it cannot be read, or is no such part.
+    """
+    where = f"models.{label}.{name} at x{scale}"
+    network, given, _train = config.network(label)
+    try:
+        sha, payload = packed(path, name)
+        with replacing(home.run.init(sha)) as part:
+            part.write_bytes(payload)
+        with torch.device("meta"):
+            net = sr_models.build(network, scale, parts={name: home.run.init(sha)}, **given)
+        if isinstance(net, Denoiser):
+            net.check_part(name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return sha
+
+
 def teach(
     plan: Plan,
     home: Home,
@@ -110,7 +135,7 @@ def teach(
         given: its weights; None: it is trained first.
 
     Raises:
-        InputError: weights that do not fit, a training that failed; as `centroids.bring`.
+        InputError: weights that do not fit, a training that failed; as `products.bring`.
     """
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
@@ -134,7 +159,7 @@ def teach(
         tile_overlap=teacher.tile_overlap,
         device=device,
     )
-    centroids.bring(job, home.access, room, f"centroids x{scale}")
+    products.bring(job, home.access, room, f"centroids x{scale}")
     return job.name
 
 

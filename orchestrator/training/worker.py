@@ -46,6 +46,7 @@ def execute(
     torch.set_num_threads(threads)
     config = TrialConfig.model_validate(trial)
     folder = access.trial_folder(config.fingerprint, rank)
+    measured_by_networks = config.objective.perceives or needs_backbone(config.metrics)
     try:
         with nullcontext() if claimed else access.claimed(config.fingerprint):
             return run_trial(
@@ -57,9 +58,10 @@ def execute(
                 world=world,
                 out_dir=folder,
                 init=access.init(config.init),
+                parts=access.parts(config.model, config.hyper),
                 micro_batch=micro_batch,
                 max_bytes=max_bytes,
-                weights_dir=access.weights_dir() if needs_backbone(config.metrics) else None,
+                weights_dir=access.weights_dir() if measured_by_networks else None,
                 run=access.run.name,
                 steered=steered,
                 pull=functools.partial(access.pull_trial, config.fingerprint, rank),

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import safetensors
@@ -22,7 +23,7 @@ from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hyper.base import SigmaHyper
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.params import Params
@@ -41,7 +42,7 @@ class CheckpointInfo(Params):
         exclude_if=lambda output: output == "sr",
         description="what it gives: SR, or the noise between HR and a teacher's SR",
     )
-    process: ProcessParams | None = Field(
+    process: AnyProcess | None = Field(
         default=None,
         exclude_if=lambda process: process is None,
         description="the noise process of a diffusion network, complete; none of others",
@@ -116,13 +117,19 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path | str, *, output: Literal["sr", "noise"] = "sr", scale: float | None = None
+    folder: Path | str,
+    *,
+    output: Literal["sr", "noise"] = "sr",
+    scale: float | None = None,
+    parts: Mapping[str, Path] = MappingProxyType({}),
 ) -> tuple[Network | WithSigma, CheckpointInfo]:
     """Rebuild what `save_checkpoint` wrote, on the CPU, in training mode.
 
     Args:
         output: what it must give.
         scale: at which the network is to work; None: the checkpoint's own, which the info that is returned has.
+        parts: the files of frozen parts that it stands on, of which it knows the hashes alone; without them it has its
+            weights, and can draw no picture.
 
     Raises:
         InputError: its weights are of another scale alone, it gives something else, a file is missing, corrupt or of
@@ -141,7 +148,7 @@ def load_checkpoint(
         hashes = f"sha256 is {found[:12]}, model.json says {info.weights_sha256[:12]}"
         raise InputError(f"{where}: model.safetensors is corrupt or of another checkpoint ({hashes})")
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
-        module = _module(info, info.scale if scale is None else scale, where)
+        module = _module(info, info.scale if scale is None else scale, where, parts)
     try:
         module.load_state_dict(safetensors.torch.load(payload))
     except (RuntimeError, safetensors.SafetensorError) as error:
@@ -150,8 +157,8 @@ def load_checkpoint(
     return module, info
 
 
-def _module(info: CheckpointInfo, scale: float, where: str) -> Network | WithSigma:
-    net = sr_models.build(info.model, scale, **info.hyper)
+def _module(info: CheckpointInfo, scale: float, where: str, parts: Mapping[str, Path]) -> Network | WithSigma:
+    net = sr_models.build(info.model, scale, parts=parts, **info.hyper)
     if isinstance(net, Denoiser) != (info.process is not None):
         has = "no" if info.process is None else "a"
         raise InputError(f"{where}: {has} process in model.json, for a {sr_models.spec(info.model).family} network")

@@ -1,7 +1,8 @@
 """Weights from anywhere: released checkpoints in their own formats and key names become ours, or a one-line refusal.
 
 Our keys are those of the official releases, so only other people's names need a map: BasicSR's for EDSR and RCAN
-(https://github.com/XPixelGroup/BasicSR, commit 8d56e3a) and the two older ones of https://github.com/xinntao/ESRGAN.
+(https://github.com/XPixelGroup/BasicSR, commit 8d56e3a), the two older ones of https://github.com/xinntao/ESRGAN, and
+diffusers' of networks that are a part of ours here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from sr_models.checkpoints.tensors import tensors
 from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.process import ProcessParams
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
 
@@ -107,7 +110,11 @@ _IDM = Naming(
         r"imnet(\.\w+)*",
     ),
 )
+_UNET = Naming(mark="conv_in.weight", layers={r"(.+)": r"unet.\1"})
+_ADAPTER = Naming(mark="conv_in.weight", layers={r"(.+)": r"control.\1"})
 NAMINGS: dict[str, tuple[Naming, ...]] = {
+    "latent_unet": (_UNET,),
+    "ccsr": (_ADAPTER,),
     "idm": (_IDM,),
     "edsr_baseline": (_BASICSR_EDSR,),
     "edsr": (_BASICSR_EDSR,),
@@ -120,7 +127,13 @@ _UPSAMPLERS = ("tail.0.", "upsample.", "upsampler.", "upconv", "conv_up")  # wha
 
 
 def load_weights(
-    path: Path | str, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None = None
+    path: Path | str,
+    *,
+    model: str,
+    scale: float,
+    hyper: Mapping[str, Any],
+    key: str | None = None,
+    parts: Mapping[str, Path] = MappingProxyType({}),
 ) -> Network | WithSigma:
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
@@ -131,6 +144,7 @@ def load_weights(
         hyper: its hyperparameters, those left out are as published, in a folder as they were saved.
         key: where in the file the network's state dict is; None finds it under the names that training codes use,
             averaged weights first, and says which of several it took. Given, it belongs to the name of the weights.
+        parts: as in `load_checkpoint`.
 
     Raises:
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
@@ -147,17 +161,23 @@ def load_weights(
         for name, asked in ({"model": model} | {name: values[name] for name in hyper}).items():
             if found[name] != asked:
                 raise InputError(f"checkpoint {str(path)!r} holds {name} {found[name]!r}, not {asked!r}")
-        return load_checkpoint(path, scale=scale)[0]
+        return load_checkpoint(path, scale=scale, parts=parts)[0]
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
-        net = sr_models.build(model, scale, **hyper)
+        net = sr_models.build(model, scale, parts=parts, **hyper)
     wanted, state = net.state_dict(), tensors(path, key)
     if isinstance(net, Denoiser):
         recorded = recorded_process(state, f"weights {str(path)!r}")
         if recorded is None:
+            assert isinstance(net.process, ProcessParams)  # a network's own, before it is trained otherwise
             T, ends = net.process.T, f"{net.process.beta_start:g} to {net.process.beta_end:g}"
-            say(f"weights {str(path)!r} hold no noise schedule (no betas); SR3's is assumed: T={T}, beta {ends}")
-        net.process = recorded or net.process
-        state = without_schedule(state)
+            say(f"weights {str(path)!r} hold no noise schedule (no betas); {model}'s is assumed: T={T}, beta {ends}")
+        else:  # whether guesses are clamped is a network's, and in no buffer
+            clamp = isinstance(net.process, ProcessParams) and net.process.clamp
+            net.process = recorded.model_copy(update={"clamp": clamp})
+        try:
+            state = net.renamed(without_schedule(state))
+        except KeyError as error:
+            raise InputError(f"weights {str(path)!r} do not fit {model} x{scale}: they lack key {error}") from None
     naming, names = _names(state, model, path)
     state, implied = {key: state[key] for key in names}, naming.implied if naming else ()
     lacking = wanted.keys() - names.values()
@@ -223,6 +243,8 @@ def warm_start(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
 def initialise(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
     """Start a network from weights of its own kind: all of them where they fit, `warm_start` where the scale differs.
 
+    They may lack what the network has from elsewhere (`Network.begun`).
+
     Args:
         net: changed in place.
         state: tensors under our keys, as `read` gives them.
@@ -233,7 +255,7 @@ def initialise(net: Network, state: Mapping[str, Tensor]) -> WarmStart:
     wanted = net.state_dict()
     missing = tuple(key for key in wanted if key not in state)
     fits = all(key in wanted and wanted[key].shape == value.shape for key, value in state.items())
-    if not fits or any(not key.startswith(_MEAN_SHIFTS) for key in missing):
+    if not fits or any(not key.startswith((*_MEAN_SHIFTS, *net.begun)) for key in missing):
         return warm_start(net, state)
     net.load_state_dict(wanted | dict(state))
     return WarmStart(taken=tuple(state), left=missing)

@@ -7,11 +7,12 @@ Shapes: B batch, C channels; LR is (B, 3, H, W), a picture of the wanted size (B
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from sr_models.diffusion.process import Level
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.networks.base import Network
 
 
@@ -20,11 +21,13 @@ class Denoiser(Network):
 
     Attributes:
         process: the noise that its weights were trained on; it belongs to them, in files too.
+        reduction: a picture's sides over a state's; they must be whole.
         discrete: it is told the step, and not γ: training then draws the γ of steps alone, and none between them.
         checkpointing: trade time for memory in training: activations are computed again on the way back.
     """
 
-    process: ProcessParams = ProcessParams()
+    process: AnyProcess = ProcessParams()
+    reduction: int = 1
     discrete: bool = False
     checkpointing: bool = False
 
@@ -57,6 +60,29 @@ class Denoiser(Network):
         """The clean state of a picture in [0, 1]."""
         return 2 * picture_BCHW - 1
 
+    def enlarged(self, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """The clean state of LR in [0, 1] enlarged to `size`: of networks whose state is a latent.
+
+        Raises:
+            ValueError: another network.
+        """
+        raise ValueError(f"{type(self).__name__} has no latents")
+
+    def condition_of(self, latent_lr_BCHW: Tensor) -> Tensor:
+        """What `encode` gives of an LR whose `enlarged` is there already; of networks whose `latents` are not None."""
+        return latent_lr_BCHW
+
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A released file's tensors under our names, of a network that has others than its release has."""
+        return dict(state)
+
+    def check_part(self, name: str) -> None:
+        """Raise an InputError where the file of a frozen part that it stands on cannot be used."""
+
     def decode(self, state_BCHW: Tensor) -> Tensor:
         """The picture of a clean state, about [0, 1] and not clamped."""
         return (state_BCHW + 1) / 2
+
+    def reconstruct(self, picture_BCHW: Tensor) -> Tensor:
+        """What its autoencoder makes of a picture: as good as one that is drawn can be expected to get."""
+        return self.decode(self.state(picture_BCHW))

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sr_models.diffusion import tiled
 from sr_models.diffusion.autoencoder import VQAutoencoder
 from sr_models.diffusion.frozen import vq_autoencoder
 from sr_models.diffusion.process import Level
 from sr_models.diffusion.swin_unet import SwinUNet
 from sr_models.errors import InputError
-from sr_models.hyper.latent import LATENT, REDUCTION
+from sr_models.hyper.latent import LATENT, REDUCTION, ResShiftHyper
 from sr_models.hyper.process import ProcessParams
 
 
@@ -33,8 +34,9 @@ class ResShift(SwinUNet):
         autoencoder_sha256: what the file must have; None: not checked.
     """
 
-    process = ProcessParams(kept=50, clamp=False)
+    process = ProcessParams.parse(ResShiftHyper.process, "resshift")
     discrete = True
+    reduction = REDUCTION
 
     def __init__(
         self, scale: int, *, channels: int, mults: Sequence[int], blocks: int, embed: int, heads: int, mlp_ratio: int,
@@ -65,14 +67,14 @@ class ResShift(SwinUNet):
         return LATENT, size[0] // REDUCTION, size[1] // REDUCTION
 
     def state(self, picture_BCHW: Tensor) -> Tensor:
-        """The latent before quantisation, (B, 3, H / 4, W / 4), float32 and without gradient.
+        """The latent before quantisation, (B, 3, H / 4, W / 4), float32 and without gradient; of large ones, in tiles.
 
         Raises:
             InputError: no autoencoder is named, or its file cannot be used.
         """
         coder = self._coder(picture_BCHW)
         with torch.no_grad(), torch.autocast(picture_BCHW.device.type, enabled=False):
-            return coder.encode(2 * picture_BCHW.float() - 1)
+            return tiled.encoded(coder.encode, 2 * picture_BCHW.float() - 1, REDUCTION)
 
     def enlarged(self, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
         """The latent of LR at a picture's size. Raises as `state`."""
@@ -80,8 +82,12 @@ class ResShift(SwinUNet):
 
     def decode(self, state_BCHW: Tensor) -> Tensor:
         with torch.no_grad():
-            image: Tensor = self._coder(state_BCHW).decode(state_BCHW)
+            image = tiled.decoded(self._coder(state_BCHW).decode, state_BCHW, REDUCTION)
         return (image.float() + 1) / 2
+
+    def check_part(self, name: str) -> None:
+        """As `Denoiser.check_part`, of the autoencoder alone. Raises InputError: as `state`."""
+        self._coder(torch.empty(0, device="cpu"))
 
     def _coder(self, like: Tensor) -> VQAutoencoder:
         path, sha256 = self._file

@@ -17,7 +17,7 @@ from torch import Tensor
 from sr_models.diffusion.process import Level, Process, add_noise, eps_between
 from sr_models.diffusion.solvers import dpm_solver, unipc
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams, spread
+from sr_models.hyper.process import AnyProcess, ShiftParams, spread
 from sr_models.hyper.sampling import SOLVERS, Sampling, check_solvers
 
 Predict = Callable[[Tensor, Level], Tensor]
@@ -46,8 +46,18 @@ def sample_state(predict: Predict, process: Process, noise: Noise, sampling: Sam
     return SAMPLERS[sampling.sampler](predict, process, noise, sampling)
 
 
-def settled(params: ProcessParams, sampling: Sampling) -> Sampling:
-    """`sampling` with its number of steps named, as scores record it; raises what `sample_state` would."""
+def settled(params: AnyProcess, sampling: Sampling) -> Sampling:
+    """`sampling` with its number of steps named, as scores record it; raises what drawing by it would.
+
+    A network of residual shifting takes its own steps where ancestral ones are asked for.
+    """
+    if isinstance(params, ShiftParams) and sampling.sampler == "ancestral":
+        sampling = Sampling(
+            sampler="resshift", steps=sampling.steps, canvas=sampling.canvas, colour_fix=sampling.colour_fix
+        )
+    check_sampler(params, sampling)
+    if isinstance(params, ShiftParams):
+        return sampling.model_copy(update={"steps": params.steps})
     count = len(accumulated(params.steps, sampling.steps))
     if sampling.sampler == "idm_ddim":
         shipped(params.steps, sampling.steps)
@@ -56,6 +66,22 @@ def settled(params: ProcessParams, sampling: Sampling) -> Sampling:
     if sampling.sampler in SOLVERS:
         check_solvers(params.alpha_bar())
     return sampling.model_copy(update={"steps": count})
+
+
+def check_sampler(params: AnyProcess, sampling: Sampling) -> None:
+    """Refuse to draw by residual shifting's steps from a network of another process, or by others from its.
+
+    Raises:
+        InputError: says which.
+    """
+    shifts = isinstance(params, ShiftParams)
+    if shifts != (sampling.sampler == "resshift"):
+        which = "was trained by residual shifting, and is drawn by sampler resshift" if shifts else "has no such steps"
+        raise InputError(f"sampling: sampler {sampling.sampler}: this network {which}")
+    if shifts and sampling.steps not in (None, params.steps):
+        raise InputError(
+            f"sampling: residual shifting has {params.steps} steps, and all are taken, not {sampling.steps}"
+        )
 
 
 def ancestral(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field, field_validator
 
 from sr_models.params import Params
 
-MOST = 4096
-"""Of any size of a network: the published ones stop at 256, and more is a slip of the keyboard."""
+MOST = 8192
+"""Of any size of a network: channels stop at 256, VQ-f4 has so many codes, and more is a slip of the keyboard."""
+
+
+class Latents(NamedTuple):
+    """What latents a network is trained on, beside whose autoencoder's."""
+
+    reduction: int
+    """A picture's sides over a latent's."""
+    about: tuple[Any, ...]
+    """What tells them from others of the same autoencoder: how LR is enlarged, what they are multiplied by."""
 
 
 class NetworkHyper(Params):
     """Base of every network's hyperparameters: what a plan knows of its cost before torch is imported."""
+
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Fields that name the files of frozen networks that this one stands on; each has a field NAME_sha256 beside it."""
+    optional_parts: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that it can do without."""
+    process: ClassVar[Mapping[str, Any]] = {}
+    """Of a diffusion network: what its noise process has where nobody says otherwise."""
 
     @field_validator("*")
     @classmethod
@@ -36,6 +53,19 @@ class NetworkHyper(Params):
     def scale_to_go(self, scale: int) -> int:
         """Upscaling factor left between the features and the output: all of it, unless a network says otherwise."""
         return scale
+
+    @property
+    def latents(self) -> Latents | None:
+        """The latents that it can be trained on, made before; None: it takes none.
+
+        They are the network's `state` of a picture and `enlarged` of LR, and what it learns from LR is of these alone.
+        """
+        return None
+
+    @property
+    def shifts(self) -> bool:
+        """Whether its condition is the clean state of enlarged LR, which residual shifting starts from."""
+        return False
 
     @property
     def tile_exact(self) -> bool:

@@ -17,7 +17,7 @@ from sr_models.errors import InputError
 from sr_models.params import Params, nearest
 
 NUMERICS_VERSION = 1
-"""Of what a degradation makes of one picture and generator: raised when its bits change, and held by frozen sets."""
+"""Of what a degradation makes of a picture and a generator, raised with its bits; held by frozen sets and by trials."""
 
 LEAST_SIDE = 96
 """HR pixels of the smallest square that is degraded; a smaller patch is cut out of the middle of one.

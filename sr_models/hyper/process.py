@@ -135,6 +135,11 @@ class ShiftParams(Params):
             )
         return self
 
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return self.T
+
     def eta(self) -> np.ndarray:
         """η of steps 0 to T, (T + 1,) float64; η_0 is 0."""
         import numpy as np
@@ -142,6 +147,10 @@ class ShiftParams(Params):
         first = self.min_noise_level / self.kappa
         way = (np.arange(self.T) / (self.T - 1)) ** self.power
         return np.concatenate([[0.0], (first * (self.root_end / first) ** way) ** 2])
+
+
+AnyProcess = ProcessParams | ShiftParams
+"""What a network's weights were trained on."""
 
 
 def spread(total: int, count: int) -> list[int]:

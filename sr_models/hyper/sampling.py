@@ -25,11 +25,11 @@ ColourFix = Literal["adain", "wavelet"]
 class Sampling(Params):
     """How a picture is drawn from a diffusion network: by which steps from noise."""
 
-    sampler: Literal["ancestral", "ddim", "idm_ddim", "truncated", "dpm_solver", "unipc"] = Field(
+    sampler: Literal["ancestral", "ddim", "idm_ddim", "truncated", "dpm_solver", "unipc", "resshift"] = Field(
         default="ancestral",
         description="DDPM's own steps; DDIM; DDIM as IDM ships it (every (T // steps)-th step, with 200; without clamp "
         "or noise, to step 1); CCSR's from a jump at t_max to a guess at t_min; DPM-Solver++ and UniPC (both need "
-        "the extra [diffusion])",
+        "the extra [diffusion]); resshift: all steps of residual shifting, which networks trained by it always take",
     )
     steps: int | None = Field(
         default=None, ge=1, description="steps that the chain is cut to; null: all that the process has"

@@ -1,4 +1,4 @@
-"""The one place that opens image files: find, read and hash them, for training stores and test sets alike.
+"""The one place that opens image files: find, read and hash them, for training stores, test sets and photographs.
 
 Every file becomes (H, W, 3) uint8 RGB by one stated rule (`read_image`). Decoding is Pillow's (https://python-pillow.org);
 colour profiles and gamma tags are ignored, as every published benchmark does. No torch here.
@@ -10,15 +10,17 @@ import fnmatch
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sr_models.errors import InputError
 from sr_models.files import unreadable
+
+T = TypeVar("T")
 
 FORMATS = "PNG, JPEG, BMP, TIFF, WebP or PPM"
 SUFFIXES = frozenset(
@@ -118,9 +120,7 @@ def read_image(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray
             32-bit, ...). The message names the file. Missing pixels are always noticed; changed ones for certain
             only where the format has checksums, as PNG has.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` refuses such a file by name
-        return _read(path, max_pixels)
+    return decoded(path, _opaque_rgb, max_pixels=max_pixels)
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -129,20 +129,36 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Raises:
         InputError: as `read_image` of a header.
     """
+    width, height = header(path, lambda opened: opened.size)
+    return height, width
+
+
+def header(path: Path | str, take: Callable[[Image.Image], T]) -> T:
+    """What `take` makes of a picture whose header was read. Raises InputError: as `read_image` of a header."""
     if fault := unreadable(path):
         raise InputError(f"image {str(path)!r}: {fault}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=_DECODERS) as opened:
-                width, height = opened.size
-                return height, width
+                return take(opened)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         cause = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"image {str(path)!r}: its header cannot be read ({cause})") from error
 
 
-def _read(path: Path | str, max_pixels: int) -> np.ndarray:
+def decoded(path: Path | str, take: Callable[[Image.Image, Image.Image], T], *, max_pixels: int = 100_000_000) -> T:
+    """What `take` makes of a picture, whole, upright and of 8 bits, and of its file as it was opened.
+
+    Raises:
+        InputError: as `read_image`, but for transparency; what `take` raises gets the file's name.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` refuses such a file by name
+        return _decoded(path, take, max_pixels)
+
+
+def _decoded(path: Path | str, take: Callable[[Image.Image, Image.Image], T], max_pixels: int) -> T:
     def refuse(reason: str) -> InputError:
         return InputError(f"image {str(path)!r}: {reason}")
 
@@ -160,17 +176,13 @@ def _read(path: Path | str, max_pixels: int) -> np.ndarray:
             opened.load()
             picture = ImageOps.exif_transpose(opened)
             if picture.mode.startswith("I;16") and "transparency" not in picture.info:
-                grey = np.asarray(picture).astype(np.float64)
-                if getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-                    grey = 65535 - grey
-                return np.repeat(np.floor(grey / 257 + 0.5).astype(np.uint8)[:, :, None], 3, axis=2)
+                picture = _eight_bits(picture, getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
             if picture.mode not in _EIGHT_BIT:
                 raise refuse(f"colour mode {picture.mode} (allowed: 8-bit RGB, grey, palette, 1-bit; 16-bit grey)")
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                if picture.getchannel("A").getextrema() != (255, 255):
-                    raise refuse("has transparent pixels; flatten it onto a background first")
-            return np.array(picture.convert("RGB"))
+            try:
+                return take(picture, opened)
+            except InputError as error:
+                raise refuse(str(error)) from None
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, met before its size can be asked
@@ -180,6 +192,22 @@ def _read(path: Path | str, max_pixels: int) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         cause = " ".join(str(error).split()) or type(error).__name__
         raise refuse(f"cannot be read, truncated or corrupt ({cause})") from error
+
+
+def _eight_bits(picture: Image.Image, white_is_zero: bool) -> Image.Image:
+    """16-bit grey as 8-bit grey."""
+    grey = np.asarray(picture).astype(np.float64)
+    if white_is_zero:
+        grey = 65535 - grey
+    return Image.fromarray(np.floor(grey / 257 + 0.5).astype(np.uint8))
+
+
+def _opaque_rgb(picture: Image.Image, _file: Image.Image) -> np.ndarray:
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        if picture.getchannel("A").getextrema() != (255, 255):
+            raise InputError("has transparent pixels; flatten it onto a background first")
+    return np.array(picture.convert("RGB"))
 
 
 def sha256_file(path: Path | str) -> str:

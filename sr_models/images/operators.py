@@ -56,6 +56,7 @@ def resize(
     out_shape: tuple[int, int] | None = None,
     border: Border = "replicate",
     round_between: bool = True,
+    part: tuple[slice, slice] | None = None,
 ) -> np.ndarray:
     """MATLAB-compatible bicubic resize of an 8-bit image, antialiased when it shrinks.
 
@@ -65,21 +66,30 @@ def resize(
         out_shape: (height, width) of the result instead; each side's factor is then its own ratio, as in MATLAB.
         border: what lies beyond the edge: the edge pixel, or the mirror image with the edge repeated.
         round_between: clip and round to uint8 after the first pass too, as MATLAB does.
+        part: the rows and columns of the image to be resized, all where there is none; what lies beyond the edge of a
+            part is the image's own.
 
     Returns:
         (H', W', C) uint8, rounded half up.
     """
     if image.ndim != 3 or image.dtype != np.uint8:
         raise ValueError(f"resize expects a (H, W, C) uint8 array, got shape {image.shape}, dtype {image.dtype}")
-    sides = _sides((image.shape[0], image.shape[1]), scale, out_shape)
+    whole = slice(0, image.shape[0]), slice(0, image.shape[1])
+    height, width = (at.stop - at.start for at in part or whole)
+    sides = _sides((height, width), scale, out_shape)
     order = sorted((0, 1), key=lambda a: sides[a][2])  # the smaller factor first; rows before columns when equal
-    rows, columns = (_taps(*side, border) for side in sides)
+    rows, (column, column_weight) = (
+        _taps(size, out, factor, border, at.start)
+        for size, at, (_, out, factor) in zip(image.shape[:2], part or whole, sides, strict=True)
+    )
+    left, right = column.min(), column.max() + 1
+    columns = column - left, column_weight
     resized = np.empty((sides[0][1], sides[1][1], image.shape[2]), np.uint8)
-    at_once = max(_STRIP // (max(image.shape[1], sides[1][1]) * image.shape[2]), 1)
+    at_once = max(_STRIP // (max(width, sides[1][1]) * image.shape[2]), 1)
     for top in range(0, len(resized), at_once):  # strips of the result, bit for bit what the whole would be
         index, weight = (taps[top : top + at_once] for taps in rows)
         first, end = index.min(), index.max() + 1
-        values = image[first:end].astype(np.float64)
+        values = image[first:end, left:right].astype(np.float64)
         for axis in order:
             values = _resize_axis(values, axis, *((index - first, weight) if axis == 0 else columns))
             if round_between:
@@ -191,8 +201,13 @@ def _sides(
     return side(shape[0], height), side(shape[1], width)
 
 
-def _taps(size: int, out: int, factor: float, border: Border) -> tuple[np.ndarray, np.ndarray]:
-    """Source pixels (out, P) int64 and their weights (out, P) float64 for each pixel of the result along one side."""
+def _taps(size: int, out: int, factor: float, border: Border, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Source pixels (out, P) int64 and their weights (out, P) float64 for each pixel of the result along one side.
+
+    Args:
+        size: pixels of the source.
+        start: the source pixel that the result begins at.
+    """
     stretch = min(factor, 1.0)  # < 1: the kernel is widened, which is the antialiasing
     width = 4 / stretch
     centre = (np.arange(1, out + 1) / factor + 0.5 * (1 - 1 / factor))[:, None]  # counted from 1, as MATLAB does
@@ -200,7 +215,7 @@ def _taps(size: int, out: int, factor: float, border: Border) -> tuple[np.ndarra
     weight = _cubic(stretch * (centre - position))
     weight /= weight.sum(axis=1, keepdims=True)
     used = weight.any(axis=0)
-    return beyond(position[:, used].astype(np.int64) - 1, size, border), weight[:, used]
+    return beyond(position[:, used].astype(np.int64) - 1 + start, size, border), weight[:, used]
 
 
 def beyond(index: np.ndarray, size: int, border: Border) -> np.ndarray:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level, Process
-from sr_models.diffusion.samplers import sample_state
+from sr_models.diffusion.samplers import Noise, Predict, check_sampler, sample_state
+from sr_models.diffusion.shifting import Shifting
 from sr_models.errors import InputError
+from sr_models.hyper.process import ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.operators import pad_to, pad_to_window
 from sr_models.inference.tiling import CropRule, crop_starts, tile_starts, tile_weights
@@ -70,7 +72,7 @@ def sample(
         parts = zip(conditions, state.split(len(x)), level.gamma.split(len(x)), level.t.split(len(x)), strict=True)
         return torch.cat([run(condition, part, Level(gamma, t)).float() for condition, part, gamma, t in parts])
 
-    states = sample_state(predict, Process.of(net.process), noise, sampling).split(len(x))
+    states = _state(net, predict, noise, sampling, lambda: torch.cat(conditions)).split(len(x))
     if crops is None:
         return net.decode(states[0])[..., : sr_side(height, scale), : sr_side(width, scale)]
     times = whole_scale(scale)
@@ -80,6 +82,14 @@ def sample(
         part = net.decode(state)[..., first - above : last - above, start - before : end - before]
         picture[..., first:last, start:end] = part
     return picture[..., : height * times, : width * times]
+
+
+def _state(net: Denoiser, predict: Predict, noise: Noise, sampling: Sampling, start: Callable[[], Tensor]) -> Tensor:
+    """The clean state; `start` gives that of enlarged LR, where residual shifting begins."""
+    check_sampler(net.process, sampling)
+    if isinstance(net.process, ShiftParams):
+        return Shifting.of(net.process).sample(predict, start(), noise)
+    return sample_state(predict, Process.of(net.process), noise, sampling)
 
 
 def _window(net: Denoiser, scale: float) -> int:
@@ -117,17 +127,18 @@ def _fused(
             out[place] += weight * run(condition, state[place], level).float()
         return out / total
 
-    state = sample_state(predict, Process.of(net.process), noise, sampling)
+    whole = x.shape[2] * scale, x.shape[3] * scale
+    state = _state(net, predict, noise, sampling, lambda: net.encode(x, whole))
     return net.decode(state)[..., : height * scale, : width * scale]
 
 
 def one_call(net: Denoiser, lr_BCHW: Tensor) -> Tensor:
-    """What sampling does again and again, on states of nothing: it shows what a network takes."""
+    """What sampling does again and again, and at its end, on states of nothing: it shows what a network takes."""
     size = sr_side(lr_BCHW.shape[2], net.scale), sr_side(lr_BCHW.shape[3], net.scale)
     state = torch.zeros(len(lr_BCHW), *net.state_shape(size), device=lr_BCHW.device)
-    process = Process.of(net.process)
-    out: Tensor = net(net.encode(lr_BCHW, size), state, process.level(process.steps, state))
-    return out
+    last = torch.full((len(lr_BCHW),), net.process.steps, device=lr_BCHW.device)
+    level = Level(torch.full_like(last, 0.5, dtype=torch.float64), last)
+    return net.decode(net(net.encode(lr_BCHW, size), state, level))
 
 
 class _Field:

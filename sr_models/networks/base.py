@@ -19,10 +19,16 @@ class Network(nn.Module, ABC):
     Attributes:
         scale: upscaling factor of the whole network; a whole one is an int.
         window: sides of the LR input must be multiples of this; a training patch must fit.
+        begun: what names of parameters begin with that `begin` has given values, so that weights which training starts
+            from may lack them.
     """
 
     scale: float
     window: int = 1
+    begun: tuple[str, ...] = ()
+
+    def begin(self) -> None:
+        """Take over what training starts from and no generator draws; called for a network that is new to it."""
 
     @property
     @abstractmethod

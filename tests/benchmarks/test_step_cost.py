@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.step_cost import OBJECTIVES, Training, interval, made_store
-from orchestrator.plan.trial import TrainConfig
+from orchestrator.plan.train import TrainConfig
 
 
 def test_every_objective_takes_steps_and_the_branch_costs_what_its_head_does(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from sr_models.command import EXIT_DONE, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, EXIT_UNSCORED
 
-WORKERS = ("ray::_execute", "ray::ImplicitFunc", "ray::make_centroids")
+WORKERS = ("ray::_execute", "ray::ImplicitFunc", "ray::make_part")
 SCORER = "ray::ScoringWorker"
 """Processes that train, and those that score, by what their command lines hold."""
 

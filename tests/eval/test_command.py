@@ -46,7 +46,7 @@ def test_everything_that_a_model_can_be_asked(tmp_path: Path) -> None:
         "include": ("a*", "b*"), "exclude": ("c",), "weights_dir": Path("w"),
         "strict": True, "json": Path("r.json"), "parquet": Path("r.parquet"), "per_image": True, "model": "imdn",
         "kernel": None, "weights": tmp_path / "net.pth", "weights_key": "g",
-        "hyper": {"channels": 16, "blocks": 1}, "seed": 9, "precision": "bf16",
+        "hyper": {"channels": 16, "blocks": 1}, "parts": {}, "seed": 9, "precision": "bf16",
         "channels_last": True, "compile": True, "tile": 64, "overlap": 0, "self_ensemble": True,
         "sampling": None, "crops": None,
         "save_images": Path("out"), "pictures": Path("drawn"),

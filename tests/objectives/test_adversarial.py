@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from objectives import RECIPES
-from objectives.adversarial import AdversarialObjective, Discriminator, decoder_input, generator_terms, hinge
+from objectives.adversarial import AdversarialObjective, Discriminator, adaptive_weight, decoder_input, hinge
 from objectives.batch import Batch
 from objectives.losses import AdversarialBranch
 from sr_models.diffusion.process import Level, Process
@@ -160,11 +160,33 @@ def test_a_discriminator_with_groups_does_not_look_at_its_batch():
         assert torch.allclose(net(x), parts, rtol=0, atol=1e-5) is alike
 
 
-def test_the_weight_is_bounded_and_has_no_gradient():
-    weight = torch.ones(2, requires_grad=True)
-    branch = AdversarialBranch(perceptual_weight=0)
-    flat = generator_terms(branch, 1e9 * weight.sum().expand(2), 0 * weight.sum().expand(2, 1), weight, on=True)
-    assert flat.weight == 0.5 * 1e4 and not flat.weight.requires_grad
+def test_the_weight_is_bounded():
+    assert adaptive_weight(1e9 * torch.ones(2), torch.zeros(2), 0.5) == 0.5 * 1e4
+    assert adaptive_weight(torch.zeros(2), torch.ones(2), 0.5) == 0
+
+
+@pytest.mark.parametrize("divide", [False, True])
+def test_a_batch_in_parts_has_the_weight_and_the_gradient_of_the_whole(oracle, divide):
+    """What `look` adds up, whatever the parts and workers."""
+    arrays = oracle("ccsr_decoder_losses")
+    net, batch, gradients, weights = Decoder(arrays), batch_of(arrays, 1), [], []
+    for cuts in ([(0, 3)], [(0, 1), (1, 3)]):
+        objective = objective_of(arrays, 1.0, norm="group", divide_by_batch=divide)
+        torch.manual_seed(0)
+        objective.module = Discriminator(4, "group")
+        generator, _ = objective.updates()
+        assert generator.look is not None
+        parts = [batch.part(*cut) for cut in cuts]
+        generator.look(net, parts, 0.0, lambda own: own)
+        net.zero_grad()
+        for part in parts:
+            terms = generator.loss(net, part, 0.0, SampleRng(0, 1, part.sample_ids))
+            (terms.per_sample.sum() / 3).backward()
+        weights.append(terms.logs["weight"])
+        gradients.append([parameter.grad.clone() for parameter in net.parameters()])
+    assert weights[0] > 0 and not weights[0].requires_grad
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)
 
 
 def test_a_perceptual_weight_wants_a_perceptual_network():

@@ -10,6 +10,7 @@ def batch(**over: object) -> Batch:
     lr, hr = torch.rand(5, 3, 4, 4), torch.rand(5, 3, 8, 8)
     values = {"lr": lr, "hr": hr, "mu": torch.rand_like(hr), "mu_lr": torch.rand_like(lr),
               "partner_lr": torch.rand_like(lr), "partner_hr": torch.rand_like(hr),
+              "latent": torch.rand(5, 4, 1, 1), "latent_lr": torch.rand(5, 4, 1, 1),
               "sample_ids": np.arange(40, 45), "step": 8, "seed": 3}  # fmt: skip
     return Batch(**values | over)
 

@@ -12,7 +12,7 @@ from objectives.spec import NoiseRegression, ObjectiveSpec, SigmaBranch
 from sr_models.rng import SampleRng
 
 SCALE = 2
-OF_REGRESSION = [name for name, spec in RECIPES.items() if spec.timesteps is None]
+OF_REGRESSION = [name for name, spec in RECIPES.items() if spec.loss.family == "regression"]
 REGRESSION_LOSSES = [name for name, cls in LOSSES.items() if cls.family == "regression"]
 
 

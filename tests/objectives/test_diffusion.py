@@ -21,7 +21,7 @@ from sr_models.hyper.process import ProcessParams
 from sr_models.rng import SampleRng
 
 PREDICTIONS = ("eps", "x0", "v")
-OF_DIFFUSION = [name for name, spec in RECIPES.items() if spec.timesteps]
+OF_DIFFUSION = [name for name, spec in RECIPES.items() if spec.takes_process and not spec.chain]
 SHORT = ProcessParams(T=40, beta_end=0.3)
 
 

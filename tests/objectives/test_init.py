@@ -14,7 +14,8 @@ from sr_models.hyper.process import ProcessParams
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_legal_described_and_found_by_name(recipe: str) -> None:
-    check_legal(RECIPES[recipe], RECIPES[recipe].loss.family)
+    loss = RECIPES[recipe].loss
+    check_legal(RECIPES[recipe], loss.family, tuned_decoder="tuned_decoder" in loss.needs)
     assert resolve(recipe) is RECIPES[recipe]
     assert DESCRIPTIONS[recipe].count("\n") == 0
     assert list(DESCRIPTIONS) == sorted(DESCRIPTIONS, key=list(RECIPES).index)
@@ -106,7 +107,22 @@ def test_resolve_refuses_in_one_line(given: Any, message: str) -> None:
 def test_legal_table_is_the_product_and_names_each_combination_once() -> None:
     combinations = [row[:4] for row in LEGAL]
     of = {family: sum(cls.family == family for cls in LOSSES.values()) for family in ("regression", "diffusion")}
-    assert len(set(combinations)) == len(combinations) == len(TARGETS) * of["regression"] + 3 * of["diffusion"] * 2
+    assert len(set(combinations)) == len(combinations)
+    standard = of["diffusion"] - 2  # residual shifting and stage 2 go with one target and one choice of timesteps
+    assert len(combinations) == len(TARGETS) * of["regression"] + 3 * standard * 2 + 2 + 1
+
+
+def test_a_decoder_is_tuned_by_its_own_loss_alone_and_that_does_nothing_else() -> None:
+    check_legal(RECIPES["ccsr_decoder"], "diffusion", tuned_decoder=True)
+    with pytest.raises(InputError, match="loss 'ccsr_decoder' trains a decoder alone: give its model tuned_decoder: t"):
+        check_legal(RECIPES["ccsr_decoder"], "diffusion")
+    with pytest.raises(InputError, match=r"loss 'ddpm' trains no decoder, .* name the recipe ccsr_decoder"):
+        check_legal(RECIPES["nutl"], "diffusion", tuned_decoder=True)
+    for changed in ({"timesteps": "uniform"}, {"timesteps": {"kind": "range", "terminal": {}}}):
+        with pytest.raises(InputError, match="loss ccsr_decoder samples by timesteps range, without terminal"):
+            resolve({"recipe": "ccsr_decoder", **changed})
+    chain = resolve({"recipe": "ccsr_decoder", "timesteps.t_max": 0.5, "loss.jump": "released"}).chain
+    assert chain is not None and (chain.steps, chain.t_max, chain.jump) == (45, 0.5, "released")
 
 
 def test_a_branch_is_all_that_can_train_without_a_loss() -> None:
@@ -128,7 +144,8 @@ def test_a_sampled_sigma_needs_the_branch_and_refuses_what_would_do_nothing() ->
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_objective_trains_one_family_of_networks(recipe: str) -> None:
-    other = {"regression": "diffusion", "diffusion": "regression"}[RECIPES[recipe].loss.family]
+    family = RECIPES[recipe].loss.family
+    other = {"regression": "diffusion", "diffusion": "regression", "autoencoder": "regression"}[family]
     with pytest.raises(InputError, match=f"target .* with loss .* cannot train a {other} network"):
         check_legal(RECIPES[recipe], other)
 

@@ -56,6 +56,10 @@ def test_weights_that_are_not_there_are_named_before_anything_is_trained(folder,
         backbones.check(config())
     with pytest.raises(InputError, match=r"lpips_vgg, which needs vgg16-397923af\.pth"):
         backbones.check(config(search={"metric": "lpips_vgg"}))
+    tuned = {"objectives": {"two": {"recipe": "ccsr_decoder"}}, "search": {}}
+    with pytest.raises(InputError, match=r"^objectives\.two has a perceptual_weight, .* needs vgg16-397923af\.pth"):
+        backbones.check(config(**tuned))
+    backbones.check(config(**tuned | {"objectives": {"two": {"recipe": "ccsr_decoder", "loss.perceptual_weight": 0}}}))
 
 
 def test_torch_is_imported_only_for_such_a_metric():

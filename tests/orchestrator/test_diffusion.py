@@ -82,6 +82,34 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
     assert list(run.pictures.glob("*x2*.png"))
 
 
+def test_one_idm_of_all_scales_is_scored_at_a_fraction_as_eval_scores_it(tmp_path: Path, config, command) -> None:
+    config["models"] = {"idm": NETWORK | {"features": 8, "encoder_blocks": 1, "highest_scale": 4}}
+    config["objectives"] = ["ddpm"]
+    config["data"]["test"]["half"] = {"hr": str(tmp_path / "test"), "scale": 2.5}
+    config["train"] |= {"scales": {"low": 1, "high": 4}}
+    path, output = tmp_path / "noise.yaml", tmp_path / "runs"
+    path.write_text(yaml.safe_dump(config))
+    said = command("orchestrator.sweep", str(path), "--output", str(output))
+    assert "×2.5 (trained ×2), classical-y-b3-n2: psnr_y" in said and "x2/idm/ddpm is trained at ×1 to ×4" in said
+
+    [run] = map(RunDir, output.glob("noise-*/"))
+    files = [pq.read_table(file).to_pylist() for file in run.evaluation.glob("*.parquet")]
+    [ours] = [row for rows in files for row in rows if (row["scale"], row["combination"]) == (2.5, "x2/idm/ddpm")]
+    assert ours["trained_scale"] == 2 and ours["protocol"] == "classical-y-b3-n2+ddim3" and ours["height"] == 30
+    assert {f"{name}_half_x2.5" for name in ("comparison", "draws", "l_std")} <= {
+        p.stem for p in run.pictures.iterdir()
+    }
+    weights = run.trial(ours["fingerprint"]) / "model"
+    command(
+        "eval", "--model", "idm", "--scale", "2.5", "--weights", str(weights), "--hr", str(tmp_path / "test"),
+        "--draws", "2", "--sampler", "ddim", "--steps", "3", "--parquet", str(tmp_path / "rows.parquet"),
+    )  # fmt: skip
+    [row] = pq.read_table(tmp_path / "rows.parquet").to_pylist()
+    for name in ("lr_sha256", "hr_sha256", "protocol", "weights_sha256", "scale", "trained_scale"):
+        assert row[name] == ours[name], name
+    assert row["psnr_y"] == pytest.approx(ours["psnr_y"], abs=1e-3)
+
+
 @pytest.mark.long
 def test_a_search_for_a_front_is_killed_and_goes_on_to_its_board(tmp_path: Path, config, command) -> None:
     """Two metrics steer; twins that differ in sampling steps alone are trained in one folder, one after the other."""

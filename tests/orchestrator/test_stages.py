@@ -11,8 +11,9 @@ import pytest
 
 from orchestrator import stages
 from orchestrator.ingredients import Ingredients
+from orchestrator.plan.combination import Combination
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.plan import Combination, make_plan
+from orchestrator.plan.plan import make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run.folder import RunDir

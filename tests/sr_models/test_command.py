@@ -13,7 +13,7 @@ import pytest
 from cluster import submit, validate
 from eval import __main__ as evaluation
 from eval import weights_command
-from orchestrator import sweep
+from orchestrator import export, replay, status, sweep, upscale
 from orchestrator.evaluate import __main__ as evaluate
 from orchestrator.leaderboard import __main__ as leaderboard
 from orchestrator.tracking import __main__ as tracking
@@ -30,9 +30,13 @@ MAINS = {
     "cluster.submit": submit.main,
     "cluster.validate": validate.main,
     "orchestrator.evaluate": evaluate.main,
+    "orchestrator.export": export.main,
     "orchestrator.leaderboard": leaderboard.main,
+    "orchestrator.replay": replay.main,
+    "orchestrator.status": status.main,
     "orchestrator.sweep": sweep.main,
     "orchestrator.tracking": tracking.main,
+    "orchestrator.upscale": upscale.main,
 }
 
 

@@ -193,6 +193,7 @@ function opened(board, row) {
     make("p", {}, `target ${row.target}, loss ${row.loss}, ${row.weights} weights, ${row.precision}` + (row.drawn ? `, drawn by ${row.drawn}` : "") + (row.run ? `, run ${DATA.runs[row.run]}` : "")),
     row.twin ? make("p", {}, `the same weights as ${row.twin}, which is counted`) : null,
     row.folder ? make("p", {}, "weights of its first seed: ", make("code", {}, row.folder)) : null,
+    row.use ? make("p", {}, "photographs by it: ", make("code", {}, row.use)) : null,
     again.length ? make("details", {}, make("summary", {}, "run it again"), ...again) : null);
   const parts = [about, pairs("Cost and search", row.cost), ...curves(found.curves || []), ...schedule(found.schedule || {})];
   if (found.config) parts.push(pairs("Config, where it differs within the run", found.config));

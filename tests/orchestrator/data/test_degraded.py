@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from orchestrator.data.build import build_store
-from orchestrator.data.degraded import Place, degraded_pair
-from orchestrator.data.store import PatchStore, dihedral
+from orchestrator.data.degraded import degraded_pair
+from orchestrator.data.places import Place, dihedral
+from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.hyper.degradation import NAMES, Degradation, parse_degradation

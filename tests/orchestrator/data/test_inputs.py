@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eval import benchmarks
 from orchestrator.data.inputs import Inputs, load_benchmark, local
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.sources import BenchmarkSource
@@ -13,6 +14,7 @@ from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
 from sr_models.images.operators import downscale, modcrop
+from sr_models.scales import parse_scale
 
 HR = np.random.default_rng(0).integers(0, 256, (21, 35, 3), np.uint8)
 
@@ -67,6 +69,16 @@ def test_every_test_set_is_there_at_every_scale(root):
     for (_, scale), bench in found.items():
         lr, hr = bench.read(0)
         assert np.array_equal(hr, modcrop(HR, scale)) and np.array_equal(lr, downscale(modcrop(HR, scale), scale))
+
+
+def test_a_set_at_a_fraction_has_the_lr_that_eval_makes(root):
+    found = inputs(test={"half": {"hr": "$SR_TEST_ROOT/X2/HR", "scale": 2.5}})
+    assert list(found.benchmarks) == [("half", 2.5)]
+    lr, hr = found.benchmarks["half", 2.5].read(0)
+    assert lr.shape == (8, 14, 3) and (hr == HR[:20, :35]).all() and (lr == downscale(HR, 2.5)).all()
+    alone = benchmarks.load("half", parse_scale("2.5", "--scale"), root / "X2" / "HR")
+    assert alone.hash == found.benchmarks["half", 2.5].hash
+    assert found.test_hashes["half/a (x2.5)"] == pixels_sha256(HR[:20])
 
 
 def test_test_images_are_known_whole_and_cropped(root):

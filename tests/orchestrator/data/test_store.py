@@ -16,7 +16,8 @@ from objectives import RECIPES
 from objectives.compose import Objective
 from orchestrator.data.build import build_store
 from orchestrator.data.manifest import PREFIXES, Manifest, SourceFile, list_products, table_names, table_path
-from orchestrator.data.store import PatchStore, check_leaks, dihedral, opened
+from orchestrator.data.places import dihedral
+from orchestrator.data.store import PatchStore, check_leaks, opened
 from orchestrator.data.table import ImageRow, write_tables
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError

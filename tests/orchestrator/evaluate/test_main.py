@@ -161,7 +161,7 @@ BICUBIC = ("--model", "bicubic", "--scale", "2", "--hr", "hr")
         ((*BICUBIC, "--output", "hr/0.png"), "0.png cannot be written (File exists)"),
         ((*BICUBIC, "--metrics", "psnr"), "--metrics: unknown metric 'psnr'; did you mean 'psnr_y'?"),
         ((*BICUBIC, "--strict", "--metrics", "lpips_alex", "--weights-dir", "hr"), "lpips_alex: alexnet-owt-7be5be79"),
-        (BICUBIC[:4], "the following arguments are required: --hr"),
+        (BICUBIC[:4], "--hr is needed"),
         (("--run", "hr"), "--run: {cwd}/hr is not a run folder (it has no config.yaml and plan.json)"),
         (("--run", "hr", "--hr", "hr"), "unrecognized arguments: --hr hr"),
     ],

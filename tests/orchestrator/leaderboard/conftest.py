@@ -41,7 +41,8 @@ def _score(combination: str, psnr: float, **over: Any) -> dict[str, Any]:
     trained = model != "bicubic"
     row = {
         "combination": combination, "model": model, "objective": objective, "target": "hr", "loss": "l1",
-        "scale": int(scale[1:]), "fingerprint": f"{combination}#0" if trained else "", "seed": 0 if trained else -1,
+        "scale": over.get("scale") or int(scale[1:]),
+            "fingerprint": f"{combination}#0" if trained else "", "seed": 0 if trained else -1,
         "weights": "raw" if trained else "none", "benchmark": "Set5", "image": "baby",
         "protocol": f"classical-y-b{scale[1:]}",
         "lr_sha256": "aa", "kernel": "files", "precision": "fp32", "draws": 1, "seconds": 0.1, "psnr_y": psnr,

@@ -86,15 +86,6 @@ def test_a_config_of_another_version_says_so_and_a_trial_that_is_gone_says_nothi
     assert found["", "x2/edsr/kd", ""] == {"curves": []}
 
 
-def test_weights_are_named_from_where_the_output_lies(tmp_path):
-    run = RunDir(tmp_path / "runs" / "quick")
-    entry = made(run.path, "a" * 64, "l1")
-    assert behind.weights_folder(run, entry) == f"runs/shared/trials/{'a' * 16}/model"
-    entry.weights = "ema"
-    assert behind.weights_folder(run, entry).endswith("/model_ema")
-    assert behind.weights_folder(run, Entry("x2/bicubic/-", "bicubic", "-", "-", "-", "none", "fp32")) == ""
-
-
 def test_pictures_are_embedded_smaller_where_they_can_be(tmp_path, monkeypatch):
     run = RunDir(tmp_path)
     run.pictures.mkdir()

@@ -62,6 +62,43 @@ def test_weights_of_another_scale_are_on_a_board_of_their_own_beside_bicubic(tmp
     assert head.split(",").count("trained_scale") == 1 and len(lines) == 7
 
 
+def test_a_ceiling_is_a_row_of_its_own_last_unranked_and_explained(tmp_path, score, winner, make):
+    """It takes no part in what the board is sorted by, nor in ranks, whatever its score and its sets."""
+    ceiling = {"weights": "ceiling", "fingerprint": "", "seed": -1, "model": "ceiling of vq"}
+    rows = [
+        score("x4/bicubic/-", 28.0), score("x4/bicubic/-", 26.0, benchmark="Set14"),
+        score("x4/ceiling of vq/reconstruction", 35.0, **ceiling),
+        *(score(f"x4/{net}/ddpm", psnr + seed / 10, seed=seed, fingerprint=f"{net}{seed}", benchmark=name)
+          for net, psnr in (("mine", 27.0), ("other", 29.0)) for seed in (0, 1) for name in ("Set5", "Set14")),
+    ]  # fmt: skip
+    winners = {f"x4/{net}/ddpm": winner(1, f"{net}0", f"{net}1") for net in ("mine", "other")}
+    run = make(tmp_path / "run", rows, winners)
+    [board] = leaderboard.boards(run)
+    assert [entry.model for entry in board.entries] == ["other", "mine", "bicubic", "ceiling of vq"]
+    assert len(board.lead) == 2
+    found = {(row["combination"], row["benchmark"]): row for row in leaderboard.rows(run)}
+    top = found["x4/ceiling of vq/reconstruction", "Set5"]
+    assert top["weights"] == "ceiling" and top["metrics"]["psnr_y"]["rank_first"] is None
+    assert not top["metrics"]["psnr_y"]["may_be_best"] and top["metrics"]["psnr_y"]["gain"] == 7.0
+    assert found["x4/other/ddpm", "Set5"]["metrics"]["psnr_y"]["rank_first"] == 1
+    for shown in (board_text.text([board]), board_text.markdown([board])):
+        words = " ".join(shown.split())
+        assert "ceiling of vq × reconstruction" in words and "HR through that autoencoder and back" in words
+    assert ",ceiling," in board_text.csv_text(leaderboard.rows(run))
+
+
+def test_a_fraction_is_a_scale_of_its_own_on_boards_and_in_files(tmp_path, score, make):
+    half = {"scale": 2.5, "benchmark": "CAT", "protocol": "classical-y-b3"}
+    rows = [score("x2.5/bicubic/-", 26.0, **half), score("x4/idm/ddpm", 25.0, **half, trained_scale=4)]
+    run = make(tmp_path / "run", [*rows, score("x4/bicubic/-", 24.0), score("x4/idm/ddpm", 24.5)])
+    boards = leaderboard.boards(run)
+    assert [board.at for board in boards] == ["×2.5 (trained ×4)", "×4"]
+    assert [(row["scale"], row["combination"]) for row in leaderboard.rows(run)[:2]] == [
+        (2.5, "x2.5/bicubic/-"), (2.5, "x4/idm/ddpm"),
+    ]  # fmt: skip
+    assert "×2.5 (trained ×4), classical-y-b3: psnr_y (dB)" in board_text.text(boards)
+
+
 def test_who_cannot_be_scored_at_the_scale_of_a_test_set_is_named(tmp_path, score, make):
     run = make(tmp_path / "run", [far(score, "x5/bicubic/-", 26.0), far(score, "x4/sr3/ddpm", 25.0)])
     unscored = {"CAT x5": ("x4/imdn/l1",), "DOG x3": ("x4/imdn/l1",)}

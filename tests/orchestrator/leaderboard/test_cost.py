@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.leaderboard.compare import boards, rows
-from orchestrator.leaderboard.cost import trainings
+from orchestrator.leaderboard.cost import ranges, trainings
 from orchestrator.leaderboard.text import text
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import (
@@ -73,6 +73,17 @@ def test_costs(run: Path) -> None:
     assert (eco.parameters, eco.trials, eco.pruned, eco.failed, eco.train_seconds) == (12345, 4, 1, 0, 14.2)
 
 
+def test_rows_trained_over_scales_are_named_on_their_board(run: Path) -> None:
+    winners = read_winners(run / "winners.json")
+    assert ranges(run, winners) == {} and not any("is trained at" in note for note in boards(run)[0].notes)
+    path = run / "trials" / winners[ECO].fingerprints[0][:16] / "trial.json"
+    record = TrialRecord.read(path)
+    train = record.config["train"] | {"scales": {"low": 1.0, "high": 2.5}}
+    record.model_copy(update={"config": record.config | {"train": train}}).write(path)
+    assert ranges(run, winners) == {ECO: "×1 to ×2.5"}
+    assert f"{ECO} is trained at ×1 to ×2.5" in boards(run)[0].notes
+
+
 def test_the_searchs_value_is_of_the_steps_that_it_chose_or_of_its_front(run: Path) -> None:
     """The folder of trials that differ in sampling steps alone holds the last of them."""
     plan, winners = read_plan(run), read_winners(run / "winners.json")
@@ -97,7 +108,8 @@ def test_seconds_a_step_where_trials_ran_alone(at_a_time: int, said: str, run: P
     table = text(boards(run), 120).split("\n\n")[-1]
     assert ("trials shared cores" in " ".join(table.split())) == (at_a_time == 2)
     lines = [" ".join(line.split()) for line in table.splitlines()]
-    assert lines[-2:] == [
+    first = lines.index(next(line for line in lines if line.startswith("edsr × eco 12.3")))
+    assert lines[first : first + 2] == [
         f"edsr × eco 12.3 k 764.0 k 1.6 k 4 (1, 0) 150 33.25 4.8 k, 30 s 4 s{said}",
         f"edsr × l1 12.3 k 764.0 k 1.6 k 4 (1, 0) 150 33.25 - -{said}",
     ]

@@ -138,8 +138,7 @@ def test_a_row_has_what_it_opens(run):
     _, data = parts(page(boards(run), {"": run}))
     row = next(row for row in data["boards"][0]["rows"] if row["objective"] == HOSTILE[0])
     assert (
-        row["fingerprints"] == [[1, "01" * 32], [2, "02" * 32]]
-        and row["folder"] == f"runs/shared/trials/{'01' * 8}/model"
+        row["fingerprints"] == [[1, "01" * 32], [2, "02" * 32]] and row["folder"] == f"shared/trials/{'01' * 8}/model"
     )
     behind = data["behind"][row["behind"]]
     assert [curve["seed"] for curve in behind["curves"]] == [1, 2] and behind["schedule"]["shape"] == "cosine"
@@ -224,10 +223,7 @@ def test_sort_filter_and_open_by_keyboard(browser, run, width, scheme):
     tab.keyboard.press("Enter")
     detail = tab.locator("tr.detail")
     assert row.get_attribute("aria-expanded") == "true" and detail.locator("svg path.line").count() >= 3
-    assert (
-        "α over the run (cosine)" in detail.inner_text()
-        and f"runs/shared/trials/{'01' * 8}/model" in detail.inner_text()
-    )
+    assert "α over the run (cosine)" in detail.inner_text() and f"shared/trials/{'01' * 8}/model" in detail.inner_text()
     edge = detail.locator("input[type=range]")
     edge.focus()
     tab.keyboard.press("ArrowRight")

@@ -14,7 +14,7 @@ def test_folders_without_a_board(tmp_path, capsys, make):
     assert main([str(tmp_path / "none")]) == 2
     assert main([str(tmp_path)]) == 2
     empty = make(tmp_path / "run", [])
-    assert main([str(empty)]) == 2
+    assert main([str(empty), "--step", "9"]) == 2
     (empty / "evaluation" / "x.parquet").write_bytes(b"PAR1 cut")
     assert main([str(empty)]) == 2
     (empty / "config.yaml").unlink()

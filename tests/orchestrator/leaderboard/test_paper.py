@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -117,6 +118,29 @@ def test_a_narrow_terminal_gets_further_tables(tmp_path: Path, score, make) -> N
     assert max(map(len, lines)) <= WIDTH == 80 and sum(line.count("paper") for line in lines[1:]) == 10
 
 
+def test_rows_that_are_printed_only_are_shown_as_such_and_ranked_nowhere(tmp_path: Path, score, make) -> None:
+    rows = [score("x2/edsr/l1", 33.0 + i, image=f"{i}", seconds=taken) for i, taken in enumerate((9.0, 0.25, 0.125))]
+    folder = make(tmp_path / "run", rows)
+    other = {"scores": {"Set5": {"psnr_y": 35.25}}, "parameters": 1409110000, "seconds": 18.9}
+    paper = {
+        "source": "s",
+        "seconds": {"x2/edsr/l1": 2.22},
+        "printed_only": {"StableSR": other, "PASD": {"seconds": 6.11}},
+    }
+    (folder / "config.yaml").write_text(json.dumps({"evaluation": {"metrics": ["psnr_y"]}, "paper": paper}))
+    said = write(folder)
+    shown = said[said.index("×2, printed only: rows of the paper that nothing here has trained") :].splitlines()
+    assert [" ".join(line.split()) for line in shown[1:4]] == [
+        "row Set5 psnr_y parameters s/picture", "StableSR 35.25 1409.11 M 18.9", "PASD - - 6.11",
+    ]  # fmt: skip
+    heads, ours = next((a, b) for a, b in itertools.pairwise(said.splitlines()) if "s/picture" in a and "edsr" in b)
+    assert "as printed s" in heads and "0.25" in ours and "2.22" in ours, "ours is the median: the first one warms up"
+    assert "| StableSR | 35.25 | 1409.11 M | 18.9 |" in (folder / "leaderboard.md").read_text()
+    files = (folder / "leaderboard.json").read_text() + (folder / "leaderboard.csv").read_text()
+    assert "StableSR" not in files and "StableSR" not in said[: said.index("printed only")]
+
+
 def test_a_run_without_a_paper_shows_none(tmp_path: Path, score, make) -> None:
     folder = make(tmp_path / "run", [score("x2/edsr/l1", 33.0)])
-    assert "paper" not in write(folder) and "paper" not in json.loads((folder / "leaderboard.json").read_text())
+    said = write(folder).replace(str(tmp_path), "")
+    assert "paper" not in said and "paper" not in json.loads((folder / "leaderboard.json").read_text())

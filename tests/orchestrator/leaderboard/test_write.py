@@ -27,7 +27,8 @@ def test_files_and_width(tmp_path, score, winner, make):
     winners = {f"x2/{m}/l1": winner(3, f"{m}0", f"{m}1", params=params) for m in ("edsr_baseline", "imdn")}
     run = make(tmp_path / "run", rows, winners)
     said = write(run)
-    assert max(map(len, said.splitlines())) <= 120
+    *lines, command = said.splitlines()
+    assert max(map(len, lines)) <= 120 and command.startswith("  python -m orchestrator.upscale ")
     assert all(name in said for name in names), "what does not fit goes into a further table"
     assert "target.length=0.512, target.shape=cosine (trial #3)" in said and "12.3 k" in said
     data = json.loads((run / "leaderboard.json").read_text())
@@ -39,6 +40,8 @@ def test_files_and_width(tmp_path, score, winner, make):
         str(best["rank_first"]),
         str(best["rank_last"]),
     )
+    assert table[0]["weights_folder"] == data["rows"][0]["weights_folder"] == "shared/trials/imdn0/model"
+    assert data["upscale"] == [f"python -m orchestrator.upscale {run} PHOTOS -o OUT --row x2/imdn/l1"]
     assert table[0]["lead"] == str(data["rows"][0]["lead"]["mean"]) and "psnr_y_by_seed" not in table[0]
     assert (data["metric"], data["baseline"], data["steering"], len(data["rows"])) == ("psnr_y", None, "psnr_y", 21)
     header, rule = (run / "leaderboard.md").read_text().splitlines()[2:4]
@@ -105,5 +108,6 @@ def test_a_front_is_told_below_its_row_and_drawn(tmp_path, score, winner, make):
 
 def test_a_run_without_fronts_says_nothing_of_them(tmp_path, score, winner, make):
     run = make(tmp_path / "run", [score("x2/a/l1", 31.0)], {"x2/a/l1": winner(1, "x2/a/l1#0")})
-    assert "front" not in write(run) and "fronts" not in json.loads((run / "leaderboard.json").read_text())
+    said = write(run).replace(str(tmp_path), "")
+    assert "front" not in said and "fronts" not in json.loads((run / "leaderboard.json").read_text())
     assert "front" not in (run / "winners.json").read_text() + (run / "plan.json").read_text()

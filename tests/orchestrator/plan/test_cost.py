@@ -5,7 +5,8 @@ import pytest
 import sr_models
 from objectives import RECIPES, ObjectiveSpec, resolve
 from orchestrator.plan.cost import CPU_FLOPS, calls, calls_of_step, forwards, trial_seconds, validation_seconds
-from orchestrator.plan.trial import Measured, TrainConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 
@@ -38,7 +39,15 @@ def test_a_full_sigma_head_costs_more_than_a_small_network():
 
 def test_dream_costs_a_third_more_than_ddpm_and_a_terminal_loss_three_times_as_much():
     of = {name: forwards(spec) / forwards(RECIPES["ddpm"]) for name, spec in RECIPES.items() if spec.timesteps}
-    assert of == {"ddpm": 1, "drm": 4 / 3, "dream": 4 / 3, "min_snr": 1, "nutl": 3, "dream+nutl": 10 / 3}
+    of_dream = {"drm": 4 / 3, "dream": 4 / 3, "dream+nutl": 10 / 3}
+    assert of == {
+        "ddpm": 1,
+        "min_snr": 1,
+        "resshift": 1,
+        "nutl": 3,
+        "ccsr_decoder": 16 / 3,
+        **of_dream,
+    }  # of the frozen chain
     assert forwards(resolve({"recipe": "dream", "loss.p": None})) == forwards(RECIPES["l1"]) == 3
     passes = {name: calls_of_step(RECIPES[name]) for name in ("ddpm", "dream", "nutl", "dream+nutl")}
     assert passes == {"ddpm": (1, 1), "dream": (2, 1), "nutl": (3, 3), "dream+nutl": (4, 3)}

@@ -28,15 +28,15 @@ NOT_KEYS = {
     "CheckpointInfo", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
     "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "RoleRecord", "WinnerRecord",
     "FrontRecord", "PointRecord",
-    "SearchCounts", "HomeRecord", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
+    "SearchCounts", "HomeRecord", "Machine", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
     "_Ingredients", "_Export",  # parts of files, as `clean` reads them
     "Known", "KnownFiles", "Facts",  # of image files, in the cache
     "SearchRange",  # the shape of a range, explained where `search` is
     "ObjectiveSpec",  # its seats are listed one by one
-    "AdversarialBranch",  # no recipe has it yet
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
-    "ResShiftHyper", "ShiftParams",  # of a network that no sweep trains yet
+    "ShiftParams",  # of the loss resshift, and what it leaves in a trial
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
+    "AutoencoderHyper", "AdversarialBranch",
     "_Drawn",  # likewise
 }  # fmt: skip
 

@@ -25,6 +25,10 @@ def test_a_test_set_stands_beside_the_benchmark_of_its_name_or_the_one_that_is_s
     [
         ({}, "paper.source: required, and not given"),
         ({"source": "s", "scores": {"a": {"Set5": {"pnsr_y": 1}}}}, "paper.scores: a.Set5: unknown metric 'pnsr_y'"),
+        (
+            {"source": "s", "printed_only": {"a": {"scores": {"Set5": {"pnsr_y": 1}}}}},
+            "paper.printed_only.a.scores: Set5: unknown metric 'pnsr_y'",
+        ),
         ({"source": "s", "parameters": {"a": "715K"}}, "paper.parameters.a: "),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import objectives
 import sr_models
 from objectives import ObjectiveSpec
+from orchestrator.plan import trial as trial_config
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.cost import gpu_hours, wall_seconds
 from orchestrator.plan.plan import Plan, make_plan
@@ -225,6 +226,14 @@ def test_rungs(steps, every, first, reduction, rungs):
              "data": DATA | {"train": [{"hr": "a", "lr": {2: "b"}}]}},
             "x2/imdn/l1: train.degradation makes LR from HR, and data.train has LR files at x2, which would be unused",
         ),
+        (
+            {"models": ["sr3"], "objectives": ["ddpm"], "train": {"scales": {"low": 1, "high": 8}}},
+            "x2/sr3/ddpm: train.scales is for networks that take any scale (idm), and sr3 does not",
+        ),
+        (
+            {"train": {"scales": {"low": 1, "high": 8}, "degradation": "ccsr"}},
+            "train: degradation makes LR of the trial's scale, and scales of others; give one",
+        ),
         ({"search": {"common": ["train.steps"]}}, "search.common: 'train.steps' cannot be searched everywhere"),
         ({"search": {"common": "train.lr"}}, "test.search.common: Input should be a valid tuple"),
     ],
@@ -233,6 +242,34 @@ def test_what_cannot_be_done_is_one_line(changes, said):
     with pytest.raises(InputError) as caught:
         planned(**changes)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_degradation_makes_is_versioned_and_in_the_estimate(monkeypatch):
+    plain, made = (planned(train={"degradation": how}, teacher=None) for how in (None, "realesrgan"))
+    seconds = made.config.train.steps * made.config.train.batch_size * 96**2 * 3.6e-7  # 48 LR pixels at x2
+    runs = made.trials + 1
+    assert wall_seconds(made, 1) - wall_seconds(plain, 1) == pytest.approx(runs * seconds)
+    assert gpu_hours(made) - gpu_hours(plain) == pytest.approx(runs * seconds / 3600)
+
+    def trial(plan: Plan) -> TrialConfig:
+        return plan.trial(plan.combinations[0], {}, 1, "data", None)
+
+    first = [trial(plan) for plan in (plain, made)]
+    assert "degradation_version" not in first[1].model_dump()
+    monkeypatch.setattr(trial_config, "DEGRADATION_VERSION", 2)
+    second = [trial(plan) for plan in (plain, made)]
+    assert first[0].fingerprint == second[0].fingerprint and first[1].fingerprint != second[1].fingerprint
+    kept = TrialConfig.parse(first[1].model_dump(mode="json"), "trial.json")
+    assert kept.fingerprint == first[1].fingerprint, "a trial of before stays what it was"
+
+
+def test_a_network_of_all_scales_is_planned_with_what_its_steps_take_and_cut():
+    idm = {"models": {"idm": {"channels": 8, "groups": 4}}, "objectives": ["ddpm"], "scales": [4], "teacher": None}
+    plain, ranged = (planned(**idm, train={"patch": 16} | own) for own in ({}, {"scales": {"low": 1, "high": 8}}))
+    assert (plain.patches, ranged.patches) == ({(4, 16)}, {(4, 32)})
+    assert wall_seconds(ranged, 2) > 1.2 * wall_seconds(plain, 2)  # 24.3 HR pixels for an LR pixel, of 16
+    assert "x4/idm/ddpm  nothing to search; steps at x1 to x8, LR made from HR in each" in plan_text(ranged, 2)
+    assert "scales" not in plain.combinations[0].train.model_dump()
 
 
 SAME_SIZE = {
@@ -385,6 +422,30 @@ def test_a_network_that_looks_at_its_batch_is_not_trained_on_parts_of_one(resour
         planned(resources=resources, **changes)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert planned(**changes).combinations and planned(resources=resources).combinations
+
+
+def test_a_decoder_is_tuned_on_its_first_stage_and_its_discriminator_may_look_at_the_batch():
+    tiny = {"model": "ccsr", "channels": 32, "mults": [1, 1], "attention": [1], "blocks": 1, "head": 16}
+    parts = {"autoencoder": "vae.safetensors", "unet": {"trial": "0123abcd"}}
+    models = {"ccsr": tiny | parts, "two": tiny | parts | {"tuned_decoder": True, "init": {"from": "x4/ccsr/nutl"}}}
+    objectives = {"nutl": {}, "decoder": {"recipe": "ccsr_decoder", "loss.perceptual_weight": 0}}
+    changes = {"models": models, "objectives": objectives, "scales": [4], "train": {"patch": 48}, "teacher": None}
+    plan = planned(**changes)
+    assert [one.id for one in plan.combinations] == ["x4/ccsr/nutl", "x4/two/decoder"]
+    assert {cell for cell, _ in plan.skipped} == {"x4/ccsr/decoder", "x4/two/nutl"}
+    assert plan.combinations[1].after == ("x4/ccsr/nutl",)
+    assert "  two has no prompt: a seeded stand-in takes its place" in plan_text(plan, 2)
+    of_a_file = {"ccsr": tiny | parts | {"unet": "sd.safetensors"}}
+    with pytest.raises(InputError, match=r"models\.ccsr: its unet is a file, .*; give prompt: FILE"):
+        planned(**changes | {"models": of_a_file})
+    prompted = planned(
+        **changes | {"models": {"ccsr": of_a_file["ccsr"] | {"prompt": "p.safetensors"}}, "objectives": ["nutl"]}
+    )
+    assert "no prompt" not in plan_text(prompted, 2)
+    with pytest.raises(InputError, match=r"resources\.micro_batch: the discriminator \(loss\.norm batch\) normal"):
+        planned(**changes | {"resources": {"micro_batch": 4}})
+    grouped = {"nutl": {}, "decoder": objectives["decoder"] | {"loss.norm": "group"}}
+    assert planned(**changes | {"resources": {"workers_per_trial": 2}, "objectives": grouped}).combinations
 
 
 def from_(name: str) -> dict[str, Any]:
@@ -611,9 +672,36 @@ def test_a_test_set_of_its_own_scale_is_for_networks_that_take_any():
     assert own.unscored == {("x4only", 4): ("x2/imdn/l1",)}
 
 
+IDM = {"idm": {"channels": 8, "groups": 4}}
+HALF = {"near": {"hr": "test"}, "half": {"hr": "test", "scale": 2.5}}
+
+
+def test_a_test_set_at_a_fraction_is_for_networks_that_take_them():
+    plan = planned(models={**SR3, **IDM}, objectives=["ddpm"], data={**DATA, "test": HALF})
+    assert plan.unscored == {("half", 2.5): ("x2/sr3/ddpm",)} and plan.config.scored_scales == (2, 2.5)
+    assert "not scored on half x2.5: x2/sr3/ddpm, whose weights are of whole scales alone" in plan_text(plan, 2)
+    whole = {"near": {"hr": "test", "scale": 2.0}}
+    [named] = {planned(data={**DATA, "test": {"near": {"hr": "test", "scale": s}}}).config.hash for s in (2, 2.0)}
+    assert named == planned(data={**DATA, "test": whole}).config.hash
+    assert SweepConfig.parse(plan.config.model_dump(mode="json"), "again").hash == plan.config.hash
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        (
+            {"data": {**DATA, "test": HALF}},
+            r"data.test.half.scale: no network of this sweep is scored at x2\.5: none is trained there, and weights of "
+            "imdn are of whole scales alone",
+        ),
+        (
+            {"data": {**DATA, "test": {"half": {"hr": "test", "scale": 0.5}}}},
+            r"data\.test\.half\.scale: a scale must be at least 1, got 0\.5",
+        ),
+        (
+            {"models": IDM, "objectives": ["ddpm"], "data": {**DATA, "test": HALF}, "evaluation": {"tile": 8}},
+            r"evaluation\.tile: tiles are for whole scales, and data\.test\.half has x2\.5; leave one out",
+        ),
         ({"data": {**DATA, "test": FAR}}, "data.test.far.scale: no network of this sweep is scored at x5: none is"),
         (
             {"scales": [2, 4], "data": {**DATA, "test": {"only": {"hr": "test", "scale": 4}}}},
@@ -692,3 +780,18 @@ def test_p_and_the_range_of_timesteps_are_searched_together_without_a_rejection(
     for ends in itertools.product(*(one.axes.values(name) for name in one.axes.ranges)):
         drawn = plan.trial(one, dict(zip(one.axes.ranges, ends, strict=True)), 0, "d" * 64, None).sampling
         assert (drawn.t_max, drawn.t_min) == (ends[1], pytest.approx(ends[1] * ends[2])) and drawn.t_min < drawn.t_max
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({}, "; on latents that are made once"),
+        ({"stored_latents": False}, "; each step encodes (train.stored_latents=false)"),
+        ({"degradation": "realesrgan"}, "; each step encodes (train.degradation)"),
+    ],
+)
+def test_a_plan_says_whether_steps_pay_for_an_autoencoder(train, said):
+    models = {"mine": {"model": "resshift", "autoencoder": "f.pth"}}
+    plan = planned(models=models, scales=[4], objectives=["ddpm"], train={"patch": 64, **train})
+    text = plan_text(plan, 2)
+    assert said in text and "beside bicubic and the ceiling of each autoencoder" in text

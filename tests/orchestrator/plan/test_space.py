@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from objectives import RECIPES
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.space import Axes, Setting, Varied, apply, axes, corners, shown, varied
-from orchestrator.plan.trial import TrainConfig
+from orchestrator.plan.train import TrainConfig
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
 from sr_models.params import SearchRange

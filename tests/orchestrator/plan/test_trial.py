@@ -3,7 +3,8 @@
 import pytest
 
 from objectives import RECIPES
-from orchestrator.plan.trial import GroupConfig, Measured, TrainConfig, TrialConfig
+from orchestrator.plan.train import GroupConfig, TrainConfig
+from orchestrator.plan.trial import Measured, TrialConfig
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.hyper.process import ProcessParams

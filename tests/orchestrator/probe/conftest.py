@@ -4,23 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-import yaml
-from PIL import Image
 
-from orchestrator.data.build import build_store
-from orchestrator.data.inputs import Inputs
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
-from orchestrator.run.folder import STORES, RunDir
-from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_winners
-from orchestrator.run.roles import Roles
-from orchestrator.training.loop import run_trial
-from sr_models.checkpoints.folder import load_checkpoint
-from sr_models.images.operators import to_uint8
-from sr_models.inference.super_resolve import super_resolve
+from orchestrator.run.folder import RunDir
+
+MakePictures = Callable[..., Path]
+Train = Callable[[RunDir, Plan], None]
 
 SMALL = {"channels": 8, "blocks": 1}
 NUTL = {"timesteps.terminal": {"weight": "alpha_bar"}}
@@ -37,59 +28,8 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def photographs(folder: Path, count: int, first: int = 0) -> Path:
-    """Smooth random pictures with a little noise, 64x80 px."""
-    folder.mkdir(parents=True)
-    for i in range(count):
-        random = np.random.default_rng(first + i)
-        coarse = torch.from_numpy(random.random((1, 3, 8, 10)))
-        smooth = torch.nn.functional.interpolate(coarse, (64, 80), mode="bicubic", align_corners=False)
-        noisy = smooth + 0.03 * torch.from_numpy(random.standard_normal((1, 3, 64, 80)))
-        Image.fromarray(to_uint8(noisy.clamp(0, 1).float())[0]).save(folder / f"{first + i}.png")
-    return folder
-
-
-def train_run(run: RunDir, plan: Plan) -> None:
-    """Do what a sweep does without a search: store, teacher, centroids, every combination's seeds, winners."""
-    config, inputs = plan.config, Inputs(plan.config)
-    run.make()
-    run.config.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-    [scale] = config.scales
-    store = build_store(
-        run.at(STORES), train=inputs.sources["train"], validation=inputs.sources["validation"], scale=scale
-    )
-    roles, teacher = Roles(run), None
-    if plan.teacher_scales:
-        assert config.teacher is not None
-        trial = plan.teacher_trial(scale, store.data_hash)
-        roles.add(trial, combination=None, role="teacher")
-        out = run.trial(trial.fingerprint)
-        run_trial(trial, store, lambda *_: "continue", out_dir=out, run=run.name, steered=False)
-        net, info = load_checkpoint(out / "model")
-        teacher = config.teacher.centroids(info.weights_sha256)
-        store.add_centroids(teacher, store.centroids_by(lambda lr: super_resolve(net, lr).sr))
-    winners = {}
-    for combination in plan.combinations:
-        fingerprints = []
-        for seed in range(config.seed + 1, config.seed + 1 + config.seeds):
-            trial = plan.trial(combination, {}, seed, store.data_hash, teacher)
-            roles.add(trial, combination=combination.id, role="final")
-            out = run.trial(trial.fingerprint)
-            run_trial(trial, store, lambda *_: "continue", out_dir=out, run=run.name, steered=False)
-            fingerprints.append(trial.fingerprint)
-        winners[combination.id] = WinnerRecord(
-            number=None, params={}, fingerprints=tuple(fingerprints),
-            search=SearchCounts(trials=0, pruned=0, failed=0), train_seconds=1.0,
-        )  # fmt: skip
-    tests = {key: bench.hash for key, bench in inputs.benchmarks.items()}
-    hashes = {scale: store.data_hash}
-    teachers = {scale: teacher} if teacher else {}
-    write_plan(run, plan, data_hash=hashes, benchmarks=tests, inits={}, teachers=teachers, trials_at_a_time=1)
-    write_winners(run.winners, winners)
-
-
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+def toy(tmp_path_factory: pytest.TempPathFactory, photographs: MakePictures, train: Train) -> RunDir:
     """The run; tests leave it as it is, but for what probes add."""
     folder = tmp_path_factory.mktemp("probed")
     data = {
@@ -99,12 +39,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     }
     plan = make_plan(SweepConfig.parse({**CONFIG, "data": data}, "toy"))
     run = RunDir(folder / "runs" / "toy-1a2b3c4d")
-    train_run(run, plan)
+    train(run, plan)
     return run
 
 
 @pytest.fixture(scope="session")
-def noise_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+def noise_run(tmp_path_factory: pytest.TempPathFactory, photographs: MakePictures, train: Train) -> RunDir:
     """A run of diffusion networks; tests leave it as it is, but for what probes add."""
     folder = tmp_path_factory.mktemp("denoisers")
     sr3 = {"channels": 8, "mults": [1], "attention": [], "blocks": 1, "dropout": 0.0, "groups": 4}
@@ -120,14 +60,8 @@ def noise_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
         },
     }  # fmt: skip
     run = RunDir(folder / "runs" / "noise-1a2b3c4d")
-    train_run(run, make_plan(SweepConfig.parse(config, "noise")))
+    train(run, make_plan(SweepConfig.parse(config, "noise")))
     return run
-
-
-@pytest.fixture(scope="session")
-def train() -> Callable[[RunDir, Plan], None]:
-    """Does to an empty run folder what a sweep would."""
-    return train_run
 
 
 @pytest.fixture

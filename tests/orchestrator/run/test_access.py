@@ -214,6 +214,8 @@ def test_files_go_both_ways(seen):
     seen.driver.push("", ["init/*"])
     init = seen.worker.init(FINGERPRINT)
     assert init is not None and init.read_text() == "start" and seen.worker.init(None) is None
+    stands_on = {"autoencoder": None, "autoencoder_sha256": FINGERPRINT}
+    assert seen.worker.parts("resshift", stands_on) == {"autoencoder": init} and seen.worker.parts("imdn", {}) == {}
     seen.driver.remove("snapshots")
     seen.move()
     assert not list(seen.worker.fetch_folder("snapshots").rglob("weights"))

@@ -17,7 +17,7 @@ from orchestrator.plan.sources import ImageSource
 from orchestrator.run.access import Access, LocalAccess, MirroredAccess
 from orchestrator.run.folder import STORES
 from orchestrator.storage.uri import Storage
-from orchestrator.training import centroids
+from orchestrator.training import centroids, products
 from orchestrator.training.centroids import Job
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
@@ -39,7 +39,7 @@ def teacher_of(access: Access, scale: int = 2, model: str = "edsr_baseline") -> 
 
 
 def job_of(access: Access, store: PatchStore, name: str = NAME, tile: int | None = None, overlap: int = 32) -> Job:
-    centroids._tools.cache_clear()
+    products.tools.cache_clear()
     return Job(
         access=access.for_workers(), checkpoint="teacher", name=name, data_hash=store.data_hash, tile=tile,
         tile_overlap=overlap, device="cpu",
@@ -47,11 +47,11 @@ def job_of(access: Access, store: PatchStore, name: str = NAME, tile: int | None
 
 
 def make(job: Job, access: Access, store: PatchStore) -> PatchStore:
-    parts = centroids.parts_of(store)
+    parts = products.parts_of(store)
     for part in reversed(parts):  # in any order
-        centroids.make_centroids(job, part)
+        products.make_part(job, part)
     own = access.open_store(store.data_hash)
-    centroids.join(job, access, own, parts)
+    products.join(job, access, own, parts)
     access.publish(own)
     return own
 
@@ -84,17 +84,17 @@ def access_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 def test_parts_are_joined_and_found_by_the_next_run(
     access_of: Callable[..., Access], images: ImageSource, stored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(centroids, "PART_PIXELS", 1000)  # two images of 20x24
+    monkeypatch.setattr(products, "PART_PIXELS", 1000)  # two images of 20x24
     first = access_of("first", stored=stored)
     stores = {s: build_store(first.run.at(STORES), train=[images], validation=[], scale=s) for s in (2, 4)}
     for store in stores.values():
         first.publish(store)
     net, store = teacher_of(first), stores[2]
     job = job_of(first, store)
-    centroids.make_centroids(job, range(2, 3))
+    products.make_part(job, range(2, 3))
     assert first.entries(job.folder) == {f"000002-000003.{end}" for end in ("mu.arrow", "mu_lr.arrow", "json")}
     made = make(job, first, store)
-    assert [*map(len, centroids.parts_of(store))] == [2, 1]
+    assert [*map(len, products.parts_of(store))] == [2, 1]
 
     second = access_of("second", stored=stored)
     for other in (first, second, second.for_workers()):
@@ -122,7 +122,7 @@ def test_bits_do_not_depend_on_threads_or_on_how_images_are_shared_out(
     try:
         for name, pixels, count in (("a" * 64, 1, 1), ("b" * 64, 10**9, 2)):
             torch.set_num_threads(count)
-            monkeypatch.setattr(centroids, "PART_PIXELS", pixels)
+            monkeypatch.setattr(products, "PART_PIXELS", pixels)
             made = make(job_of(access, store, name), access, store)
             assert torch.get_num_threads() == 1
             tables.append([made._table(table).hashes for table in made._centroids(name)])
@@ -161,19 +161,19 @@ def test_only_what_tiles_do_not_change_is_cut_by_size(
     assert centroids.Tiles.of(net, info, job_of(access, store, tile=16)).options(500, 500).tile == 16
 
 
-@pytest.mark.parametrize("kind", centroids.KINDS)
+@pytest.mark.parametrize("kind", Job.kinds)
 def test_a_damaged_part_is_named(access_of: Callable[..., Access], images: ImageSource, kind: str) -> None:
     access = access_of()
     store = build_store(access.run.at(STORES), train=[images], validation=[], scale=2)
     teacher_of(access)
     job = job_of(access, store)
-    centroids.make_centroids(job, range(3))
+    products.make_part(job, range(3))
     path = access.run.at(f"{job.folder}/000000-000003.{kind}.arrow")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255  # a pixel
     path.write_bytes(data)
     with pytest.raises(InputError, match=rf"^{path} is damaged; delete {path.parent}, and run the same sweep"):
-        centroids.join(job, access, store, centroids.parts_of(store))
+        products.join(job, access, store, products.parts_of(store))
     assert not access.open_store(store.data_hash).has_centroids(NAME)
     shutil.rmtree(path.parent)
     assert make(job, access, store).has_centroids(NAME)

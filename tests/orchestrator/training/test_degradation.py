@@ -9,7 +9,8 @@ from objectives import RECIPES
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL

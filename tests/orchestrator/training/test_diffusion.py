@@ -12,7 +12,8 @@ import sr_models
 from eval.metrics import backbones
 from eval.metrics.fidelity import score
 from objectives import resolve
-from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL
@@ -31,6 +32,10 @@ TRAIN = {
     "steps": 12, "batch_size": 4, "patch": 8, "lr": 1e-3, "clip_norm": 1.0, "ema": 0.9, "validate_every": 5,
     "checkpoint_every": 3,
 }  # fmt: skip
+ANY = {
+    "model": "idm", "hyper": {"features": 8, "encoder_blocks": 1, "highest_scale": 4.0}, "patch": 6,
+    "scales": {"low": 1, "high": 4},
+}  # fmt: skip
 BOTH = {"recipe": "dream+nutl", "timesteps.terminal": {"weight": "alpha_bar"}}
 
 
@@ -38,10 +43,10 @@ BOTH = {"recipe": "dream+nutl", "timesteps.terminal": {"weight": "alpha_bar"}}
 def plan(store):
     """Makes a trial's config of a network of 39 thousand parameters."""
 
-    def make(objective=BOTH, *, hyper=None, draws=2, crop=16, **train) -> TrialConfig:
+    def make(objective=BOTH, *, model="sr3", hyper=None, draws=2, crop=16, **train) -> TrialConfig:
         spec = resolve(objective)
         return TrialConfig(
-            model="sr3", scale=2, hyper=sr_models.check("sr3", 2, SMALL | (hyper or {})).model_dump(), objective=spec,
+            model=model, scale=2, hyper=sr_models.check(model, 2, SMALL | (hyper or {})).model_dump(), objective=spec,
             train=TrainConfig(**(TRAIN | train)), seed=5, protocol="classical", metrics=("psnr_y",),
             data_hash=store.data_hash, process=PROCESS, sampling=spec.timesteps.sampled(Sampling(steps=6)),
             measured=Measured(images=1, crop=crop, draws=draws),
@@ -110,9 +115,30 @@ def test_a_run_that_is_cut_goes_on_bit_for_bit(hyper, plan, store, tmp_path, kil
     assert_equal_runs(tmp_path / "cut", tmp_path / "unbroken")
 
 
-def test_parts_of_a_batch_are_the_whole_within_float_order(plan, store, tmp_path):
+def test_a_run_over_scales_is_cut_and_goes_on_bit_for_bit(plan, store, tmp_path, killed_at, monkeypatch):
+    config, sides = plan("dream", **ANY), []
+    encode = sr_models.spec("idm").load().encode
+
+    def watched(net, lr_BCHW, size):
+        sides.append((lr_BCHW.shape[2], size))
+        return encode(net, lr_BCHW, size)
+
+    with killed_at(8):
+        run_trial(config, store, go_on, out_dir=tmp_path / "cut")
+    assert run_trial(config, store, go_on, out_dir=tmp_path / "cut").status == "complete"
+    with monkeypatch.context() as patch:
+        patch.setattr(sr_models.spec("idm").load(), "encode", watched)
+        run_trial(config, store, go_on, out_dir=tmp_path / "unbroken")
+    assert_equal_runs(tmp_path / "cut", tmp_path / "unbroken")
+    trained = {size[0] for lr, size in sides if lr == 6 and size[0] == size[1]}
+    assert len(trained) > 6 and trained <= {*range(6, 25)} and (8, (16, 16)) in sides, "validations are at x2"
+    assert config.fingerprint != plan("dream", **ANY | {"scales": None}).fingerprint
+
+
+@pytest.mark.parametrize("train", [{}, {"objective": "dream", **ANY}], ids=["sr3", "idm"])
+def test_parts_of_a_batch_are_the_whole_within_float_order(train, plan, store, tmp_path):
     for size in (None, 1):
-        run_trial(plan(), store, go_on, out_dir=tmp_path / str(size), micro_batch=size)
+        run_trial(plan(**train), store, go_on, out_dir=tmp_path / str(size), micro_batch=size)
     whole, parts = (read(tmp_path / name) for name in ("None", "1"))
     for a, b in zip(whole, parts, strict=True):
         for name in a:

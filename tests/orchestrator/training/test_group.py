@@ -62,7 +62,8 @@ from ray.cluster_utils import Cluster
 
 from orchestrator.training import in_full as workers
 from orchestrator.plan.resources import ResourceConfig
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.access import LocalAccess
 from orchestrator.data.build import build_store
 from orchestrator.run.folder import STORES, RunDir

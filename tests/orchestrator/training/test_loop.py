@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from objectives import resolve
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import BEFORE, CHECKPOINT
 from orchestrator.run.folder import SNAPSHOTS
@@ -210,8 +212,8 @@ def test_a_network_with_dropout_goes_on_bit_for_bit(plan, store, tmp_path, monke
     """What it leaves out follows from (seed, step), not from how often this process has drawn."""
     original, masks = trial.build_network, []
 
-    def with_dropout(config: TrialConfig) -> nn.Module:
-        net = original(config)
+    def with_dropout(config: TrialConfig, parts: Mapping[str, Path]) -> nn.Module:
+        net = original(config, parts)
         dropout = nn.Dropout(0.3)
         net.get_submodule("head").append(dropout)
         dropout.register_forward_hook(lambda layer, _, out: masks.append(out == 0) if layer.training else None)
@@ -524,7 +526,7 @@ def test_a_failed_trial_is_a_result_with_its_cause_and_is_not_retried(case, plan
     change, cause, step = FAILURES[case]
     original = trial.build_network
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "build_network", lambda config: change(original(config)))
+        patch.setattr(trial, "build_network", lambda config, parts: change(original(config, parts)))
         failed = run_trial(plan(validate_every=12), store, go_on, out_dir=tmp_path)
     assert (failed.status, failed.step, failed.cause) == ("failed", step, cause)
     last = journal.read(tmp_path / JOURNAL)[-1]
@@ -536,7 +538,7 @@ def test_a_failed_trial_is_a_result_with_its_cause_and_is_not_retried(case, plan
 
 def test_a_loss_that_is_not_finite_is_never_journalled(plan, store, tmp_path, monkeypatch):
     original = trial.build_network
-    monkeypatch.setattr(trial, "build_network", lambda config: poison(original(config)))
+    monkeypatch.setattr(trial, "build_network", lambda config, parts: poison(original(config, parts)))
     failed = run_trial(plan(validate_every=3), store, go_on, out_dir=tmp_path)
     assert failed.cause == "the loss is not finite (nan) within the 10 steps before step 3"
     assert [entry["kind"] for entry in journal.read(tmp_path / JOURNAL)] == ["end"]
@@ -633,7 +635,7 @@ def test_what_learns_noise_is_journalled_without_scores_and_is_no_sr(plan, store
 def test_the_optimiser_is_the_configs(name, rule, plan, store, tmp_path):
     config = plan(optimizer=name, weight_decay=0.02, lr=3e-4)
     journal = Journal(tmp_path / JOURNAL)
-    made = trial._Trial(config, 0, store, "cpu", Ranks(), tmp_path, None, None, None, None, lambda: None, journal)
+    made = trial._Trial(config, 0, store, "cpu", Ranks(), tmp_path, None, {}, None, None, None, lambda: None, journal)
     (stepper,) = made.steppers
     assert type(stepper.optimizer) is rule
     (group,) = stepper.optimizer.param_groups

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from objectives import RECIPES
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.training.network import build_network, move_average, other_weights
 from sr_models.networks.sigma import WithSigma
 

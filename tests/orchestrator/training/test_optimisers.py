@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from objectives import RECIPES
 from objectives.compose import Update, trainable
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.training.loop import run_trial

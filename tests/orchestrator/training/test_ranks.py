@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from objectives import resolve
-from orchestrator.plan.trial import Measured, TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import Measured, TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL
@@ -142,15 +143,25 @@ def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batc
 
 
 @pytest.mark.timeout(240)
-def test_two_workers_train_a_diffusion_network_in_both_its_updates_as_one(plan, store, tmp_path):
-    """Steps, noise levels and noise are drawn by sample, validations' noise by image; no dropout."""
+@pytest.mark.parametrize(
+    ("model", "objective", "train"),
+    [
+        ("sr3", "dream+nutl", {}),
+        pytest.param("idm", "ddpm", {"scales": {"low": 1, "high": 4}}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_workers_train_a_diffusion_network_in_all_its_updates_as_one(
+    plan, store, tmp_path, model, objective, train
+):
+    """Steps, noise levels and noise are drawn by sample, scales by step, validations' noise by image; no dropout."""
+    own = {"features": 8, "encoder_blocks": 1} if model == "idm" else {}
     noise = {
-        "model": "sr3", "process": ProcessParams(T=40, beta_end=0.3, prediction="v"),
+        "model": model, "process": ProcessParams(T=40, beta_end=0.3, prediction="v"),
         "sampling": Sampling(sampler="ddim", steps=3),
         "measured": Measured(images=2, crop=16),
-        "hyper": {"channels": 8, "mults": (1,), "attention": (), "blocks": 1, "dropout": 0.0, "groups": 4},
+        "hyper": {"channels": 8, "mults": (1,), "attention": (), "blocks": 1, "dropout": 0.0, "groups": 4} | own,
     }  # fmt: skip
-    config = plan("dream+nutl", noise=noise)
+    config = plan(objective, noise=noise, **train)
     assert run_trial(config, store, lambda *_: "continue", out_dir=tmp_path / "one").status == "complete"
     results = run(config, store, tmp_path / "two", 2)
     assert [r["status"] for r in results] == ["complete"] * 2

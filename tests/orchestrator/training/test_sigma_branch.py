@@ -11,7 +11,8 @@ from objectives import resolve
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.images.operators import to_float

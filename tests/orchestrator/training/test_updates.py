@@ -22,7 +22,8 @@ from objectives.adversarial import AdversarialObjective
 from objectives.compose import LossTerms, Objective, Update, trainable
 from objectives.losses import AdversarialBranch
 from orchestrator.data.store import PatchStore
-from orchestrator.plan.trial import TrainConfig, TrialConfig
+from orchestrator.plan.train import TrainConfig
+from orchestrator.plan.trial import TrialConfig
 from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL, TrialResult
@@ -87,7 +88,7 @@ GROUPS = {
 
 
 def install(name: str, setattr=setattr) -> None:
-    setattr(loop, "build_objective", lambda config: STAND_INS[name](config.objective))
+    setattr(loop, "build_objective", lambda config, _: STAND_INS[name](config.objective))
     setattr(ObjectiveSpec, "update_names", STAND_INS[name].names)
 
 
@@ -326,7 +327,7 @@ def test_a_decoders_losses_and_patchgan_go_on_bit_for_bit(norm, adversarial, mon
     """Stopped at step 5 by the search, and begun again; the discriminator is in the checkpoint alone."""
     branch = AdversarialBranch(channels=4, norm=norm, perceptual_weight=0)
 
-    def build(config: TrialConfig) -> AdversarialObjective:
+    def build(config: TrialConfig, _perceptual: None) -> AdversarialObjective:
         return AdversarialObjective(config.objective, None, branch, lambda net: trainable(net)[-2])
 
     monkeypatch.setattr(loop, "build_objective", build)

@@ -61,7 +61,7 @@ def test_a_released_file_loads_with_the_process_that_it_tells_of(tmp_path: Path,
     torch.save(state, tmp_path / "gen.pth")
     net = load_weights(tmp_path / "gen.pth", model="sr3", scale=8, hyper=HYPER)
     assert isinstance(net, SR3) and net.process == process
-    assumed = "hold no noise schedule (no betas); SR3's is assumed: T=2000, beta 1e-06 to 0.01"
+    assumed = "hold no noise schedule (no betas); sr3's is assumed: T=2000, beta 1e-06 to 0.01"
     assert (assumed in capsys.readouterr().err) == (betas is None)
     assert all(torch.equal(value, state[f"denoise_fn.{key}"]) for key, value in net.state_dict().items())
     assert read(tmp_path / "gen.pth", model="sr3").keys() == net.state_dict().keys()

@@ -22,6 +22,7 @@ from sr_models.errors import InputError
 from sr_models.hyper.latent import ResShiftHyper
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
+from sr_models.inference.sampling import one_call
 from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import parameters
 from sr_models.rng import SampleRng
@@ -31,15 +32,6 @@ TINY: dict[str, Any] = {
     "channels": 8, "mults": (1, 1), "blocks": 1, "embed": 8, "heads": 2, "mlp_ratio": 2, "attention_window": 2,
     "side": 8, "groups": 4,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny autoencoder with seeded weights: what it encodes means nothing."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("vq") / "stand_in.safetensors"
-    safetensors.torch.save_file(VQAutoencoder(channels=32, mults=(1, 1, 1), blocks=1, codes=16).state_dict(), path)
-    return path
 
 
 def tiny(file: Path | None, scale: int = 4, **changed: Any) -> ResShift:
@@ -105,6 +97,12 @@ def test_the_condition_may_be_lr_itself_at_x4(stand_in):
         ResShiftHyper(condition="lr").check_scale(2)
     with pytest.raises(InputError, match="condition lr is for x4"):
         tiny(stand_in, 2, condition="lr").encode(lr, (16, 24))
+
+
+def test_what_a_picture_takes_is_measured_down_to_its_pixels(stand_in):
+    """The decoder works at full size, where it may take more than all calls."""
+    net, lr = tiny(stand_in), torch.rand(1, 3, 8, 12)
+    assert one_call(net, lr).shape == (1, 3, 32, 48)
 
 
 def test_the_frozen_part_is_in_no_state_and_is_told_apart_by_its_hash(stand_in):

@@ -34,7 +34,7 @@ def counted(module: nn.Module, channels: int) -> float:
 def test_absurd_sizes_are_refused(model: str) -> None:
     for name, field in sr_models.MODELS[model].hyper.model_fields.items():
         if field.annotation is int:
-            with pytest.raises(InputError, match=rf"{name}: a network has sizes of at most 4096 \(got 9600\)"):
+            with pytest.raises(InputError, match=rf"{name}: a network has sizes of at most 8192 \(got 9600\)"):
                 sr_models.check(model, 4, {name: 9600})
             with pytest.raises(InputError, match=rf"{name}: true and false are no numbers"):
                 sr_models.check(model, 4, {name: True})

@@ -1,0 +1,88 @@
+"""Where an unfinished run stands, from what its driver and its trials have written so far."""
+
+import pytest
+
+from orchestrator.leaderboard.__main__ import main
+from orchestrator.leaderboard.standing import standing, text
+from orchestrator.run.folder import RunDir
+from orchestrator.run.journal import JOURNAL, Journal
+from orchestrator.run.records import read_plan
+from orchestrator.run.roles import RoleRecord
+
+A, B = "x2/edsr/l1", "x2/edsr/eco"
+
+
+def add(run: RunDir, name: str, combination: str | None, role: str, values, *, number=None, end=None, seed=0) -> None:
+    """A trial of the run: its role and its journal, whose validations are at every 10 of 30 steps."""
+    record = RoleRecord(
+        fingerprint=name * 64, combination=combination, role=role, number=number, seed=seed,
+        params={} if number is None else {"target.length": 0.51234},
+    )  # fmt: skip
+    with run.roles.open("a", encoding="utf-8") as file:
+        file.write(record.model_dump_json() + "\n")
+    if values is None:
+        return
+    folder = run.trial(name * 64)
+    folder.mkdir(parents=True)
+    journal = Journal(folder / JOURNAL)
+    for i, value in enumerate(values, 1):
+        journal.step(10 * i, 30, {"psnr_y": value, "train.seconds": 5.0 * i})
+    if end:
+        journal.end(end, 10 * len(values), "its loss" if end == "failed" else None)
+    (folder / "trial.json").touch()
+
+
+@pytest.fixture
+def cut(tmp_path, score, make) -> RunDir:
+    """A run of two combinations with four proposals and two seeds each, cut in the middle."""
+    rows = [score(name, 0.0) for name in (A, B)]
+    run = RunDir(make(tmp_path / "cut", rows))
+    for file in run.evaluation.iterdir():
+        file.unlink()
+    run.config.write_text("seeds: 2\ntrain: {steps: 30}\nevaluation: {metrics: [psnr_y]}\n")
+    add(run, "a", None, "teacher", [20.0, 21.0, 22.0], end="complete")
+    add(run, "b", A, "search", [30.0, 31.0, 32.0], number=0, end="complete")
+    add(run, "c", A, "search", [35.0], number=1, end="stopped")
+    add(run, "d", A, "search", [30.0, 31.0, 33.0], number=2, end="complete")
+    add(run, "e", A, "search", [30.0, 31.0], number=3)
+    add(run, "f", B, "search", [], number=0)
+    add(run, "9", B, "search", None, number=1)
+    return run
+
+
+def test_a_cut_run_says_what_is_done_what_is_best_and_what_is_left(cut):
+    found = standing(cut.path)
+    assert (found.finished, [row.best and row.best.role.number for row in found.rows]) == (False, [None, 2])
+    eco, l1 = found.rows
+    assert (eco.id, eco.left, l1.left) == (B, 6 * 30, 6 * 30 - 30 - 30 - 30 - 20)
+    assert found.seconds_left == pytest.approx((180 + 70) * 0.5 / 2), "half a second a step, two at a time"
+    said = text(found)
+    assert "run cut: search 3 of 8 (1 stopped, 2 under way); full runs 0 of 4; teachers 1 of 1" in said
+    assert "at most 62 seconds of training left, with 2 trials at a time and none stopped early" in said
+    assert "x2/edsr/l1      3/4                    33.00    30/30        0/2  #2 target.length=0.512" in said
+    assert said.endswith("under way: x2/edsr/eco#0 at 0 of ?, x2/edsr/l1#3 at 20 of 30")
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_a_board_of_a_run_without_scores_is_its_standing_marked_so(cut, capsys):
+    assert main([str(cut.path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "nothing is scored yet; this is where the search stands, and no board\nrun cut: search 3 of 8"
+    )
+    assert main([str(cut.path), "--step", "3"]) == 2
+
+
+def test_a_run_that_has_just_begun_knows_no_time(tmp_path, score, make):
+    run = RunDir(make(tmp_path / "new", [score(A, 0.0)]))
+    found = standing(run.path)
+    assert found.seconds_left is None or found.rows[0].steps == 0
+    run.config.write_text("seeds: 1\ntrain: {steps: 30}\n")
+    assert "time left: not known before a first validation" in text(standing(run.path))
+
+
+def test_a_board_without_all_its_winners_says_so(tmp_path, score, winner, make, capsys):
+    run = make(tmp_path / "part", [score(A, 30.0), score(B, 31.0)], {A: winner(1, f"{A}#0")})
+    assert main([str(run)]) == 0
+    assert f"unfinished: 1 combinations have no winner yet, such as {B}; python -m" in capsys.readouterr().out
+    assert len(read_plan(run).combinations) == 2

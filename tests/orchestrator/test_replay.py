@@ -1,0 +1,111 @@
+"""One trial again from its record: with the same bits, or with what differs and why."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import replay
+from orchestrator.data.shared import publish_store
+from orchestrator.data.store import opened
+from orchestrator.replay import main
+from orchestrator.run.folder import STORES, RunDir
+from orchestrator.run.machine import Machine
+from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from orchestrator.storage.uri import Storage
+from sr_models.checkpoints.folder import CheckpointInfo
+
+ROW = "x2/edsr_baseline/l1"
+
+
+def run(*words: object) -> int:
+    return main([*map(str, words)])
+
+
+@pytest.fixture
+def first(scored_run: RunDir) -> str:
+    return read_winners(scored_run.winners)[ROW].fingerprints[0]
+
+
+@pytest.mark.parametrize("row", [ROW, "x2/sr3/nutl"])
+def test_a_trial_comes_out_with_the_same_bits(row, scored_run, tmp_path, capsys):
+    name = read_winners(scored_run.winners)[row].fingerprints[0]
+    into = tmp_path / "again"
+    for _ in range(2):  # the second time it is there, and is compared
+        assert run(name, "--output", scored_run.output, "--into", into) == 0
+        sha = CheckpointInfo.read(scored_run.trial(name) / "model").weights_sha256
+        said = capsys.readouterr()
+        assert said.out == f"bit-equal: 6 steps, 2 validations, weights sha256 {sha[:12]}; it lies in {into}\n"
+        assert f"trial {name[:16]}: " in said.err and "seed 1, 6 steps, on cpu with 1 threads" in said.err
+    assert CheckpointInfo.read(into / "model").weights_sha256 == sha
+
+
+def test_a_run_on_a_storage_is_found_by_its_uri(scored_run, first, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SR_CACHE", str(tmp_path / "cache"))
+    stored = Storage.parse(str(tmp_path / "stored"), "x")
+    shutil.copytree(scored_run.output, tmp_path / "stored", ignore=shutil.ignore_patterns("store"))
+    publish_store(opened(next(scored_run.at(STORES).glob("[!.]*"))), stored.child(STORES))
+    assert run(first[:9], "--storage", f"file://{tmp_path / 'stored'}", "--into", tmp_path / "again") == 0
+    assert capsys.readouterr().out.startswith("bit-equal: 6 steps")
+
+
+def test_what_differs_is_said_with_what_may_explain_it(scored_run, first, tmp_path, monkeypatch, capsys):
+    then_of = replay._then
+
+    def elsewhere(access, name):
+        then = then_of(access, name)
+        steps = {step: metrics | {"psnr_y": metrics["psnr_y"] + 1e-6 * step} for step, metrics in then.steps.items()}
+        machine = Machine(torch="1.0", processor=Machine.here().processor)
+        return replace(then, steps=steps, record=then.record.model_copy(update={"machine": machine}))
+
+    monkeypatch.setattr(replay, "_then", elsewhere)
+    assert run(first, "--output", scored_run.output, "--into", tmp_path / "a", "--threads", 2) == 0
+    out = capsys.readouterr().out
+    assert "psnr_y: from step 3, " in out and "; at most 6e-06" in out
+    assert "what differs between then and now: threads: 1 then, 2 now; torch: 1.0 then, " in out
+    monkeypatch.setattr(Machine, "here", lambda: Machine(torch="1.0", processor=replay_processor(scored_run, first)))
+    assert run(first, "--output", scored_run.output, "--into", tmp_path / "b") == 1
+    assert "what differs between then and now: nothing that is known" in capsys.readouterr().out
+
+
+def replay_processor(scored_run: RunDir, first: str) -> str:
+    machine = TrialRecord.read(scored_run.trial(first) / TRIAL).machine
+    assert machine is not None and machine.torch
+    return machine.processor
+
+
+def test_other_weights_are_measured(scored_run, first):
+    other = read_winners(scored_run.winners)[ROW].fingerprints[1]
+    a, b = (scored_run.trial(name) / "model" for name in (first, other))
+    [line] = replay._weights_apart(a, b)
+    assert line.startswith("model: sha256 ") and line.endswith(" of their norm apart")
+    assert replay._weights_apart(a, a) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["0000", "--into", "x"], "has no trial '0000'"),
+        (["", "--into", "x"], "'' is the beginning of 4 trials"),
+        (["FIRST", "--into", "full"], "--into: full holds something else"),
+    ],
+)
+def test_what_cannot_be_replayed_is_one_line(words, said, scored_run, first, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("full").mkdir()
+    Path("full/mine").touch()
+    assert run(*(first if word == "FIRST" else word for word in words), "--output", scored_run.output) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_trial_whose_run_is_gone_or_that_is_under_way_is_refused(scored_run, first, tmp_path, capsys):
+    shutil.copytree(scored_run.output, tmp_path / "runs")
+    copied = RunDir(tmp_path / "runs" / scored_run.name)
+    journal = copied.trial(first) / "journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    assert run(first, "--output", copied.output, "--into", tmp_path / "x") == 2
+    assert "has not come to its end; its record has 6 steps" in capsys.readouterr().err
+    shutil.rmtree(copied.path)
+    assert run(first, "--output", copied.output, "--into", tmp_path / "x") == 2
+    assert f"the run that began it ({copied.name}) is gone" in capsys.readouterr().err
