@@ -82,6 +82,7 @@ def test_ddpm_and_a_searched_dream_come_to_scores_of_drawn_pictures(tmp_path: Pa
     assert list(run.pictures.glob("*x2*.png"))
 
 
+@pytest.mark.long
 def test_one_idm_of_all_scales_is_scored_at_a_fraction_as_eval_scores_it(tmp_path: Path, config, command) -> None:
     config["models"] = {"idm": NETWORK | {"features": 8, "encoder_blocks": 1, "highest_scale": 4}}
     config["objectives"] = ["ddpm"]

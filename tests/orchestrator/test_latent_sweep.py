@@ -125,7 +125,7 @@ def test_an_autoencoder_then_its_latents_then_what_is_trained_on_them_and_its_ce
     path, output = tmp_path / "world.yaml", tmp_path / "runs"
     path.write_text(yaml.safe_dump(config))
     asked = ["orchestrator.sweep", str(path), "--output", str(output)]
-    said = command(*asked)
+    said = " ".join(command(*asked).split())
     assert "ceiling of vq × reconstruction" in said and "HR through that autoencoder and back" in said
 
     [run] = map(RunDir, output.glob("world-*/"))

@@ -340,6 +340,7 @@ def test_a_finished_sweep_draws_again_what_is_gone(finished: Finished, launch: L
     assert files(finished.run / "pictures").keys() == pictures.keys() and again.left(within=5) == {}
 
 
+@pytest.mark.long
 def test_finished_trials_whose_journal_is_damaged_or_gone_are_run_again_and_nothing_else_changes(
     finished: Finished, launch: Launcher
 ) -> None:

@@ -220,6 +220,7 @@ def training(tmp_path: Path) -> tuple[RunDir, dict[str, Any]]:
     return folder, {"trial": trial, "store": store}
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(200)
