@@ -326,7 +326,7 @@ const boards = DATA.boards.map(boardOf);
 function renderAll() {
   const shown = boards.map((board) => board.render()).reduce((sum, count) => sum + count, 0);
   const all = DATA.boards.flatMap((board) => board.rows).filter((row) => row.trained).length;
-  document.getElementById("count").textContent = `${shown} of ${all} rows; * may be best; click a row for its curves, schedule, config and pictures.`;
+  document.getElementById("count").textContent = `${shown} of ${all} trained rows; * may be best; click a row for its curves, schedule, config and pictures.`;
 }
 
 function start() {

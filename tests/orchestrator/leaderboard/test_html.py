@@ -211,7 +211,7 @@ def test_sort_filter_and_open_by_keyboard(browser, run, width, scheme):
     assert tab.locator("th[aria-sort=ascending]").count() == 1 and names(tab) == best[::-1]
 
     tab.get_by_label("Network").select_option("edsr")
-    assert len(names(tab)) == 3 and tab.locator("#count").inner_text().startswith("2 of 3 rows")
+    assert len(names(tab)) == 3 and tab.locator("#count").inner_text().startswith("2 of 3 trained rows")
     tab.get_by_role("button", name="Clear").click()
     tab.locator("tbody tr").nth(3).wait_for()  # no wait_for_function: its polling is an eval, which the policy forbids
     tab.get_by_label("Search").fill("imdn")
