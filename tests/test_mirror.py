@@ -28,6 +28,8 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/data/places.py": "tests/orchestrator/data/test_store.py",
     "orchestrator/plan/combination.py": "tests/orchestrator/plan/test_plan.py",
     "orchestrator/run/machine.py": "tests/orchestrator/test_replay.py",
+    "orchestrator/run/mirrored.py": "tests/orchestrator/run/test_access.py",
+    "orchestrator/run/winners.py": "tests/orchestrator/run/test_records.py",
     "orchestrator/plan/evaluation.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/resources.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/train.py": "tests/orchestrator/plan/test_trial.py",

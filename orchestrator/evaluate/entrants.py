@@ -29,8 +29,9 @@ from orchestrator.run.driver import Home
 from orchestrator.run.folder import SNAPSHOTS, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, TrialRecord, WinnerRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import WinnerRecord, read_winners
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.diffusion.samplers import settled

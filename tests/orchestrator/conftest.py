@@ -28,8 +28,9 @@ from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.run import lease
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import STORES, RunDir
-from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_winners
+from orchestrator.run.records import write_plan
 from orchestrator.run.roles import Roles
+from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 from orchestrator.storage import mirror
 from orchestrator.storage import uri as storage
 from orchestrator.storage.uri import Storage

@@ -18,7 +18,8 @@ from PIL import Image
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord
+from orchestrator.run.winners import read_winners
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.parts import packed
 

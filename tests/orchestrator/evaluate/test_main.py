@@ -36,8 +36,9 @@ from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_winners
+from orchestrator.run.records import write_plan
 from orchestrator.run.roles import Roles
+from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 from orchestrator.training.loop import run_trial
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
