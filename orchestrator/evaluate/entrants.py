@@ -90,15 +90,12 @@ def ceilings(run: RunDir, plan: Plan, found: Mapping[str, WinnerRecord]) -> Iter
     Args:
         found: combination -> its winner.
     """
-    seen: set[tuple[str, int, object]] = set()
+    seen: set[tuple[str, int]] = set()
     for one in [each for each in plan.combinations if each.gives_sr and "autoencoder" in each.parts]:
         for fingerprint in found[one.id].fingerprints if one.id in found else ():
-            if not (run.trial(fingerprint) / TRIAL).exists():
-                continue
             config = TrialRecord.read(run.trial(fingerprint) / TRIAL).trial_config()
             sha256 = sr_models.part_hashes(config.model, config.hyper)["autoencoder"]
-            latents = sr_models.spec(config.model).hyper.parse(config.hyper, config.model).latents
-            if (which := (sha256, one.scale, latents)) in seen:
+            if (which := (sha256, one.scale)) in seen:
                 continue
             seen.add(which)
             weights = one.parts["autoencoder"]

@@ -93,6 +93,7 @@ def test_resshift_under_ddpm_and_under_its_own_shifting(
     assert "resshift3" in own
 
 
+@pytest.mark.long
 def test_an_autoencoder_then_its_latents_then_what_is_trained_on_them_and_its_ceiling(
     tmp_path: Path, command: Callable[..., str]
 ) -> None:

@@ -78,6 +78,7 @@ def offline(*_: object, **__: object) -> None:
     raise URLError("tests have no network")
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_diffusion_network_on_two_workers_draws_what_one_process_does(tmp_path: Path) -> None:
