@@ -48,6 +48,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/probe/trials.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/probe/uncertainty.py": "tests/orchestrator/probe/test_main.py",
     "orchestrator/probe/work.py": "tests/orchestrator/probe/test_main.py",
+    "orchestrator/storage/names.py": "tests/orchestrator/storage/test_uri.py",
     "orchestrator/training/products.py": "tests/orchestrator/training/test_centroids.py",
     "orchestrator/training/teachers.py": "tests/orchestrator/test_ingredients.py",
     "orchestrator/training/validation.py": "tests/orchestrator/training/test_loop.py",
