@@ -23,6 +23,7 @@ from orchestrator.plan.read import read_yaml
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
+from orchestrator.run.budget import Budget, Meter
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import SHARED, RunDir
 from orchestrator.run.records import WRITTEN_AGAIN
@@ -65,6 +66,7 @@ class Session:
     inputs: Inputs
     cluster: Cluster
     tracker: Follower
+    meter: Meter
     began: float
     """Seconds since 1970."""
 
@@ -94,8 +96,13 @@ class Session:
         return "cuda" if self.config.resources.gpus_per_worker else "cpu"
 
 
+UNBOUNDED = Budget()
+
+
 @contextmanager
-def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False) -> Iterator[Session]:
+def opened(
+    plan: Plan, folder: Path, services: Services, budget: Budget = UNBOUNDED, *, group: bool = False
+) -> Iterator[Session]:
     """A sweep that is ready to run in `folder`; whatever this started (Ray, the tracker) ends with the `with` block.
 
     A Ray of its own is started at once for a run that is new. One that goes on may have nothing left to compute, so
@@ -105,10 +112,12 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
         group: whether the output's group may read folders that are new.
 
     Raises:
-        InputError: missing data, a folder that cannot be written or is in use, a tracking server, storage or Ray
-            cluster that does not answer, trials that its nodes can never hold.
+        InputError: a budget that cannot be reached, missing data, a folder that cannot be written or is in use, a
+            tracking server, storage or Ray cluster that does not answer, trials that its nodes can never hold.
     """
-    began, inputs = time.time(), Inputs(plan.config)
+    began, inputs, resources = time.time(), Inputs(plan.config), plan.config.resources
+    meter = Meter(budget, resources.gpus_per_worker * resources.workers_per_trial)
+    budget.check(meter.gpus)
     inputs.check(plan.patches)
     run_dir = RunDir(folder.absolute())
     home, shared = home_of(run_dir, services.storage), run_dir.at(SHARED)
@@ -157,6 +166,7 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             inputs=inputs,
             cluster=cluster,
             tracker=tracker,
+            meter=meter,
             began=began,
         )
 

@@ -8,6 +8,7 @@ quick.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -22,8 +23,11 @@ from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.plan.text import plan_text
+from orchestrator.run import events, progress
+from orchestrator.run.budget import Budget, BudgetReached
 from orchestrator.run.folder import SHARED, RunDir
 from sr_models.command import (
+    EXIT_BUDGET,
     EXIT_CODES,
     EXIT_DONE,
     EXIT_UNSCORED,
@@ -73,6 +77,37 @@ def parser() -> Parser:
         "--output", metavar="DIR", type=Path, help="where run folders go (default: runs, in a Ray job ~/sr-runs)"
     )
     made.add_argument("--group", action="store_true", help="let the group of --output read folders that are new")
+    budget = made.add_argument_group(
+        "budgets of this invocation (docs/progress.md)",
+        "Once one is reached nothing begins, each trial under way ends at its next validation, what is there is "
+        f"printed, and the exit code is {EXIT_BUDGET}. The same line goes on, and counts anew.",
+    )
+    budget.add_argument(
+        "--max-hours", metavar="H", type=_amount, help="wall time since it began, everything included (0.5: 30 minutes)"
+    )
+    budget.add_argument(
+        "--max-trials",
+        metavar="N",
+        type=_count,
+        help="networks whose training it begins or goes on with (search, full runs, audits, teachers); they run to "
+        "their ends. What is there already does not count",
+    )
+    budget.add_argument(
+        "--max-gpu-hours",
+        metavar="H",
+        type=_amount,
+        help="sum over its trials of time x GPUs held, from being handed out to their ends; centroids and evaluation "
+        "do not count, nor what earlier invocations cost",
+    )
+    said = made.add_argument_group("what is said (docs/progress.md)")
+    said.add_argument(
+        "--quiet", action="store_true", help="errors, where the board is, and the line that goes on, alone"
+    )
+    said.add_argument(
+        "--json",
+        action="store_true",
+        help="events on standard output, a JSON object a line; the rest on standard error",
+    )
     cluster = made.add_argument_group("on a cluster (docs/cluster.md)")
     add_cluster_options(cluster)
     cluster.add_argument(
@@ -88,6 +123,24 @@ def parser() -> Parser:
     )
     made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
     return made
+
+
+def _amount(text: str) -> float:
+    """A number of hours. Raises ArgumentTypeError: not above 0, or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    """A number of trials. Raises ArgumentTypeError: not a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,13 +177,21 @@ def _run(argv: Sequence[str]) -> int:
                 tell(f"  already there: not known ({error})")
         return EXIT_DONE
     backbones.check(config)
+    progress.be_quiet(arguments.quiet)
+    events.to(sys.stdout if arguments.json else None)
     from orchestrator import stages
     from orchestrator.session import opened
 
+    stopped = ""
     try:
         interrupt_on_sigterm()
-        with opened(plan, folder, _services(arguments, folder), group=arguments.group) as session:
-            unscored = stages.run(session)
+        with opened(plan, folder, _services(arguments, folder), Budget.of(arguments), group=arguments.group) as session:
+            try:
+                unscored = stages.run(session)
+            except BudgetReached as bound:
+                again = _resume_line(folder, arguments)
+                stopped = f"stopped by {bound}; it cost {session.meter.spent.text}; go on with: {again}"
+                events.emit(events.BudgetEnd(budget=str(bound), resume=again, **session.meter.costs()))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
     except InputError:
@@ -151,6 +212,12 @@ def _run(argv: Sequence[str]) -> int:
                 "again from the trials that are there"
             ) from None
         raise
+    if stopped:
+        flush_output()
+        say(f"{PROG}: {stopped}")
+        return EXIT_BUDGET
+    if arguments.quiet and not arguments.json:
+        tell(str(folder / "leaderboard.md"))
     if not unscored:
         return EXIT_DONE
     flush_output()  # where both go to one log, the reason stands last
@@ -217,6 +284,9 @@ def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
     for option in ("address", "tracking_uri", "storage", "studies_uri", "may_add"):
         if value := getattr(arguments, option):
             line += [f"--{option.replace('_', '-')}", shown(value)]
+    for option, value in Budget.of(arguments).given.items():
+        line += [option, f"{value:g}"]
+    line += ["--quiet"] * arguments.quiet + ["--json"] * arguments.json
     line += ["--allow-anonymous"] * arguments.allow_anonymous + ["--group"] * arguments.group
     return shlex.join(line)
 
