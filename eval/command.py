@@ -292,12 +292,13 @@ def _without_hr(asked: str | None, protocol: Protocol) -> list[str]:
     Raises:
         InputError: an unknown metric, or one that reads HR.
     """
-    free = [name for name, metric in METRICS.items() if metric.level == "image" and "hr" not in metric.reads]
+    free = [name for name, metric in METRICS.own.items() if metric.level == "image" and "hr" not in metric.reads]
     if asked is None:
         return [name for name in free if METRICS[name].cost != "extra" or find_spec("pyiqa") is not None]
     metrics = free if asked == "all" else chosen(asked, protocol)
     for name in metrics:
-        if name.removeprefix(STABILITY) not in (*free, "l_std"):
+        base = name.removeprefix(STABILITY)
+        if base not in (*free, "l_std") and not (base in METRICS.added and "hr" not in METRICS[base].reads):
             raise InputError(f"--metrics: {name} needs HR images (--hr); without them there are {', '.join(free)}")
     return metrics
 

@@ -12,15 +12,13 @@ from sr_models.hyper import autoencoder, diffusion, latent
 from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
-from sr_models.spec import ModelSpec
+from sr_models.plugins import Table
+from sr_models.spec import MOST_SCALE, ModelSpec, check_added, check_built
 
 if TYPE_CHECKING:
     from sr_models.networks.base import Network
 
-MOST_SCALE = 64
-"""Of factors that are not in a network's table: more is a slip of the keyboard."""
-
-MODELS: dict[str, ModelSpec] = {
+_OURS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         name="bicubic", family="regression", hyper=hyper.BicubicHyper,
         module="sr_models.networks.bicubic", cls="Bicubic", any_scale=True, fractions=True,
@@ -162,6 +160,9 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }  # fmt: skip
 
+MODELS = Table("model", _OURS, check_added)
+"""Every network: ours, and those of plug-ins."""
+
 
 def spec(name: str) -> ModelSpec:
     """The row of `MODELS` called `name`.
@@ -230,7 +231,11 @@ def build(name: str, scale: float, *, parts: Mapping[str, Path] = MappingProxyTy
         hyper: fields of the model's hyperparameter class; the rest keep the published values.
 
     Raises:
-        InputError: as `check`.
+        InputError: as `check`; a plug-in's network that is none, or has another size than it says.
     """
     values = check(name, scale, hyper | {part: str(path) for part, path in parts.items()})
-    return spec(name).load()(scale, **dict(values))
+    row = spec(name)
+    net = row.load()(scale, **dict(values))
+    if name in MODELS.added:
+        check_built(row, net, scale, values)
+    return net

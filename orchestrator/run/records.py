@@ -22,8 +22,9 @@ from orchestrator.plan.config import BoardConfig
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.plan import Plan, higher_is_better
+from orchestrator.plan.plugins import used
 from orchestrator.plan.read import read_yaml
-from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
+from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version, plugins_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
 from orchestrator.run.machine import Machine
@@ -107,6 +108,8 @@ class CombinationRecord(Params):
     """Trainable ones of the network, without the σ head."""
     trained_parameters: int | None = None
     """With the σ head; None in plans of earlier versions."""
+    plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
+    """As of its trials (`TrialConfig.plugins`)."""
 
     @classmethod
     def of(cls, combination: Combination) -> Self:
@@ -121,6 +124,7 @@ class CombinationRecord(Params):
             searched=tuple(combination.axes.ranges) if combination.trials else (),
             parameters=parameters(combination),
             trained_parameters=trained_parameters(combination),
+            plugins=plugins_of(combination.network, combination.spec, combination.train),
         )
 
 
@@ -145,6 +149,8 @@ class PlanRecord(Record):
     """"xSCALE" -> seconds that workers spent on the teacher's centroids, all together, whichever run's they were."""
     unscored: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda found: not found)
     """"NAME xSCALE" -> ids of the combinations that a test set of that scale alone cannot score."""
+    plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
+    """All plug-ins of the run (`orchestrator.plan.plugins.used`); not in the file while there are none."""
     name: str
     run: str
     config_hash: str
@@ -168,7 +174,7 @@ class PlanRecord(Record):
         return " ".join(f"{scale}:{sha[:16]}" for scale, sha in self.data_hash.items())
 
 
-_ORIGIN = ("data_hash", "benchmarks", "numerics_version")
+_ORIGIN = ("data_hash", "benchmarks", "numerics_version", "plugins")
 """The fields of a plan that everything is computed from."""
 _FOUND = ("inits", "parts", "teachers", "weights_from")
 """Those that become known as the run goes on, key by key."""
@@ -212,6 +218,7 @@ def write_plan(
         weights_from=dict(weights_from),
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
         unscored={f"{name} x{scale}": ids for (name, scale), ids in plan.unscored.items()},
+        plugins=used(plan),
         name=plan.config.name,
         run=run.name,
         config_hash=plan.config.hash,
