@@ -24,6 +24,7 @@ from sr_models.command import EXIT_DONE, Parser, say, tell
 from sr_models.errors import InputError
 from sr_models.files import read_json
 from sr_models.hyper.sampling import Sampling
+from sr_models.plugins import require
 from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:
@@ -275,6 +276,8 @@ def _complete(given: argparse.Namespace) -> None:
     """
     ours = given.images is None and given.weights is not None and (given.weights / "model.json").is_file()
     said = read_json(given.weights / "model.json") if ours else {}
+    if isinstance(said, dict) and isinstance(stamps := said.get("plugins"), dict):
+        require(stamps, exact=False)
     for name in ("model", "scale"):
         if getattr(given, name) is None and isinstance(said, dict) and isinstance(said.get(name), str | int):
             setattr(given, name, said[name])

@@ -13,7 +13,7 @@ from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
 from sr_models.plugins import Table
-from sr_models.spec import MOST_SCALE, ModelSpec, check_added, check_built
+from sr_models.spec import MOST_SCALE, ModelSpec, build_added, check_added
 
 if TYPE_CHECKING:
     from sr_models.networks.base import Network
@@ -231,11 +231,10 @@ def build(name: str, scale: float, *, parts: Mapping[str, Path] = MappingProxyTy
         hyper: fields of the model's hyperparameter class; the rest keep the published values.
 
     Raises:
-        InputError: as `check`; a plug-in's network that is none, or has another size than it says.
+        InputError: as `check`; of a plug-in's, as `sr_models.spec.build_added`.
     """
     values = check(name, scale, hyper | {part: str(path) for part, path in parts.items()})
     row = spec(name)
-    net = row.load()(scale, **dict(values))
     if name in MODELS.added:
-        check_built(row, net, scale, values)
-    return net
+        return build_added(row, MODELS.added[name], scale, values)
+    return row.load()(scale, **dict(values))

@@ -88,17 +88,23 @@ def check_added(name: str, row: Any, _distribution: str) -> ModelSpec:
     return row
 
 
-def check_built(row: ModelSpec, net: Any, scale: float, values: NetworkHyper) -> None:
-    """Hold that a plug-in's network is what its row says.
+def build_added(row: ModelSpec, stamp: str, scale: float, values: NetworkHyper) -> Network:
+    """A plug-in's network, `stamp` its distribution and version.
 
     Raises:
-        InputError: it is no SRNetwork of that scale, or has another number of parameters than its row counts.
+        InputError: it cannot be built, is no SRNetwork of that scale, or has not as many parameters as its row counts.
     """
     from sr_models.networks.base import SRNetwork, parameters
 
-    where = f"model {row.name!r}, a plug-in's,"
-    if not isinstance(net, SRNetwork) or net.scale != scale:
+    where = f"plug-in {stamp}: model {row.name!r}"
+    try:
+        net = row.load()(scale, **dict(values))
+    except Exception as error:  # a package may raise anything
+        said = " ".join(str(error).split())
+        raise InputError(f"{where} cannot be built at scale {scale} ({type(error).__name__}: {said})") from error
+    if not isinstance(net, SRNetwork) or getattr(net, "scale", None) != scale:
         raise InputError(f"{where} must be a sr_models.networks.base.SRNetwork with scale {scale} (got {net!r:.80})")
-    counted = row.counts.get(int(scale)) if values == row.hyper() else None
-    if counted not in (None, found := parameters(net)):
-        raise InputError(f"{where} has {found:,} trainable parameters at scale {scale}, and its row counts {counted:,}")
+    count, found = row.counts.get(int(scale)), parameters(net)
+    if values == row.hyper() and count is not None and count != found:
+        raise InputError(f"{where} has {found:,} trainable parameters at scale {scale}, and its row counts {count:,}")
+    return net

@@ -32,6 +32,7 @@ from sr_models.errors import InputError
 from sr_models.files import read_json, write_json
 from sr_models.hashing import digest
 from sr_models.params import Params
+from sr_models.plugins import plugins_text
 
 Role = Literal["search", "final", "teacher"]
 
@@ -174,7 +175,7 @@ class PlanRecord(Record):
         return " ".join(f"{scale}:{sha[:16]}" for scale, sha in self.data_hash.items())
 
 
-_ORIGIN = ("data_hash", "benchmarks", "numerics_version", "plugins")
+_ORIGIN = ("data_hash", "benchmarks", "numerics_version")
 """The fields of a plan that everything is computed from."""
 _FOUND = ("inits", "parts", "teachers", "weights_from")
 """Those that become known as the run goes on, key by key."""
@@ -205,7 +206,7 @@ def write_plan(
         trials_at_a_time: 0 before anything is run, which keeps what is written.
 
     Raises:
-        InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.
+        InputError: images, benchmarks, weights, plug-ins or the numbers' meaning have changed since the run started.
     """
     steering = [MetricRecord(name=name, higher_is_better=higher_is_better(name)) for name in plan.config.search.metrics]
     now = PlanRecord(
@@ -236,6 +237,12 @@ def write_plan(
             was, is_now = getattr(before, key), getattr(now, key)
             if was and is_now and was != is_now:
                 raise _changed(key, run)
+        if before.plugins != now.plugins:
+            was, is_now = (plugins_text(plan.plugins) or "none" for plan in (before, now))
+            raise InputError(
+                f"plug-ins changed since {run.name} was started (then {was}; now {is_now}); take another name or "
+                "--output"
+            )
         found = {key: getattr(before, key) | getattr(now, key) for key in _FOUND}
         for key in _FOUND:
             if any(found[key][name] != sha for name, sha in getattr(before, key).items()):
