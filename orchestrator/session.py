@@ -19,6 +19,7 @@ from cluster.ray_runtime import Resources
 from orchestrator.data.inputs import Inputs
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.plugins import try_out, used
 from orchestrator.plan.read import read_yaml
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.services import Services
@@ -119,6 +120,7 @@ def opened(
     meter = Meter(budget, resources.gpus_per_worker * resources.workers_per_trial)
     budget.check(meter.gpus)
     inputs.check(plan.patches)
+    try_out(plan)
     run_dir = RunDir(folder.absolute())
     home, shared = home_of(run_dir, services.storage), run_dir.at(SHARED)
     new = [path for path in (run_dir.path, shared) if not path.exists()]
@@ -132,6 +134,7 @@ def opened(
             )
             most_trials(found, plan.config.resources)
             check_reach(home, found)
+            ray_runtime.check_plugins(used(plan))
             return found
 
         forbid_auto_connect()
