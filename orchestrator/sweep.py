@@ -18,7 +18,7 @@ from pathlib import Path
 from cluster.secrets import shown
 from orchestrator import backbones
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.plan import make_plan
+from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.plan.text import plan_text
@@ -123,20 +123,40 @@ def _run(argv: Sequence[str]) -> int:
             except InputError as error:  # a plan needs no images; the run will, and say the same
                 tell(f"  already there: not known ({error})")
         return EXIT_DONE
-    backbones.check(config)
+    interrupt_on_sigterm()
+    again = f"go on with: {_resume_line(folder, arguments)}"
+    unscored = carry_out(plan, folder, _services(arguments, folder), again, group=arguments.group)
+    if not unscored:
+        return EXIT_DONE
+    flush_output()  # where both go to one log, the reason stands last
+    more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
+    say(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}")
+    return EXIT_UNSCORED
+
+
+def carry_out(plan: Plan, folder: Path, services: Services, again: str, *, group: bool = False) -> list[str]:
+    """Run every stage that is not finished; a line on each planned row that has no score.
+
+    Args:
+        again: how to go on, for whoever interrupts it or meets what repetition cures.
+        group: as of `session.opened`.
+
+    Raises:
+        InputError: as `session.opened` and every stage; DiskFullError: what it writes to is full. LostError: the
+            cluster, the storage or the database of the studies. KeyboardInterrupt: with `again` as its text.
+    """
+    backbones.check(plan.config)
     from orchestrator import stages
     from orchestrator.session import opened
 
     try:
-        interrupt_on_sigterm()
-        with opened(plan, folder, _services(arguments, folder), group=arguments.group) as session:
-            unscored = stages.run(session)
+        with opened(plan, folder, services, group=group) as session:
+            return stages.run(session)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
+        raise KeyboardInterrupt(again) from None
     except InputError:
         raise
     except Exception as error:  # Ray and libraries wrap what ends in one line; a defect goes on with its traceback
-        again = f"go on with: {_resume_line(folder, arguments)}"
         from orchestrator.search.studies import damaged_database, lost_database
 
         if lost := innermost(error, LostError) or lost_database(error):
@@ -145,18 +165,12 @@ def _run(argv: Sequence[str]) -> int:
             raise DiskFullError(f"{full}; make room, then {again}") from None
         if given := innermost(error, InputError):
             raise given from None
-        if (damage := damaged_database(error)) and not _services(arguments, folder).studies_uri:
+        if (damage := damaged_database(error)) and not services.studies_uri:
             raise InputError(
                 f"{folder / 'studies.db'} is damaged ({damage}); delete it, and run the same sweep, which makes it "
                 "again from the trials that are there"
             ) from None
         raise
-    if not unscored:
-        return EXIT_DONE
-    flush_output()  # where both go to one log, the reason stands last
-    more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
-    say(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}")
-    return EXIT_UNSCORED
 
 
 def _written(folder: Path) -> tuple[Path, ...]:
@@ -202,13 +216,17 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
 
 def _services(arguments: argparse.Namespace, folder: Path) -> Services:
     """What the command line says, and the environment where it is silent."""
-    local = f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
     return Services(
-        tracking_uri=from_environment(arguments.tracking_uri, "SR_TRACKING_URI") or local,
+        tracking_uri=from_environment(arguments.tracking_uri, "SR_TRACKING_URI") or local_tracking(folder),
         storage=from_environment(arguments.storage, "SR_STORAGE"),
         studies_uri=from_environment(arguments.studies_uri, "SR_STUDIES_URI"),
         **cluster_of(arguments),
     )
+
+
+def local_tracking(folder: Path) -> str:
+    """The MLflow store beside a run folder, where nobody names another one."""
+    return f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
 
 
 def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
