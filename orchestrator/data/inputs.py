@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from eval.protocol import get_protocol
 from orchestrator.data.known import with_facts
+from orchestrator.data.manifest import Split
 from orchestrator.data.rows import check_not_flat, lr_side
-from orchestrator.data.store import Split
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.read import expand, is_uri
 from orchestrator.plan.sources import SKIMAGE, BenchmarkSource, ImageSource

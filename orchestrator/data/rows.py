@@ -13,7 +13,7 @@ from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images import files
 from sr_models.images.files import image_size, is_flat, pixels_sha256, read_image, sha256_file
-from sr_models.images.operators import downscale, modcrop
+from sr_models.images.matlab import downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes
 
 

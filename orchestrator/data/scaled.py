@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.data.places import Place
 from sr_models.images.degrade import Pair
-from sr_models.images.operators import KERNELS, resize
+from sr_models.images.matlab import KERNELS, resize
 
 
 def scaled_pair(image: np.ndarray, place: Place, side: int, patch: int, kernel: str) -> Pair:

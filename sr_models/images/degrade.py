@@ -19,7 +19,7 @@ from torch.nn import functional
 from sr_models.hyper.degradation import Additive, Degradation, Interval, Round, SecondOrder, Shuffled, ShuffledMore
 from sr_models.images.jpeg import jpeg, libjpeg
 from sr_models.images.kernels import Shape, blur_kernel, filtered, sharpened, shifted, sinc_kernel
-from sr_models.images.operators import downscale, resize
+from sr_models.images.matlab import downscale, resize
 
 Generator = np.random.Generator
 

@@ -13,7 +13,7 @@ from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
-from sr_models.images.operators import downscale, modcrop
+from sr_models.images.matlab import downscale, modcrop
 from sr_models.scales import parse_scale
 
 HR = np.random.default_rng(0).integers(0, 256, (21, 35, 3), np.uint8)
