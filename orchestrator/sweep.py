@@ -8,7 +8,6 @@ quick.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import tempfile
@@ -16,16 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.secrets import shown
-from orchestrator import backbones
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.plan import make_plan
+from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.plan.text import plan_text
+from orchestrator.ready import ready, refusal
 from orchestrator.run.folder import SHARED, RunDir
 from sr_models.command import (
     EXIT_CODES,
     EXIT_DONE,
+    EXIT_INPUT,
     EXIT_UNSCORED,
     NO_CURE_IN_REPETITION,
     Parser,
@@ -62,7 +62,11 @@ def parser() -> Parser:
         help="dotted overrides, e.g. train.steps=300 'scales=[2,4]'; scale_down=tiny: the config's `tiny:`, then those",
     )
     made.add_argument("--preset", metavar="NAME", help="a config that comes with the package")
-    made.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; start nothing")
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan, its estimated cost and what a run would be refused for (then code 2); start nothing",
+    )
     made.add_argument(
         "--resume", metavar="RUN", type=Path, help="go on with this run folder, whose config must not have changed"
     )
@@ -109,21 +113,13 @@ def _run(argv: Sequence[str]) -> int:
     config, folder = _config(arguments)
     plan = make_plan(config)
     if arguments.dry_run:
-        tell(plan_text(plan, os.cpu_count() or 1))
-        try:
-            backbones.check(config)
-        except InputError as error:  # as of images: a plan needs none
-            tell(f"  a run would be refused here: {error}")
-        if (folder.parent / SHARED).exists():
-            from orchestrator.there import there_in  # reads images and weights for their hashes
-
-            try:
-                if known := there_in(plan, RunDir(folder)):
-                    tell(f"  {known.text}")
-            except InputError as error:  # a plan needs no images; the run will, and say the same
-                tell(f"  already there: not known ({error})")
-        return EXIT_DONE
-    backbones.check(config)
+        return _dry_run(plan, folder, _services(arguments, folder))
+    found = ready(plan, folder, _services(arguments, folder))
+    if found.faults:
+        raise refusal(found.faults)
+    plan = found.plan
+    for line in (*filter(None, [found.device]), *found.lines, *found.left_out):
+        say(line)
     from orchestrator import stages
     from orchestrator.session import opened
 
@@ -157,6 +153,28 @@ def _run(argv: Sequence[str]) -> int:
     more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
     say(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}")
     return EXIT_UNSCORED
+
+
+def _dry_run(plan: Plan, folder: Path, services: Services) -> int:
+    """Say what a run would do, on what, and for what it would be refused, which is then an error here too."""
+    found = ready(plan, folder, services, join=True)
+    plan = found.plan
+    if found.device:
+        tell(found.device)
+    tell(plan_text(plan, found.cores, found.gpus))
+    for line in (*found.lines, *found.left_out):
+        tell(f"  {line}")
+    if (folder.parent / SHARED).exists():
+        from orchestrator.there import there_in  # reads images and weights for their hashes
+
+        try:
+            if known := there_in(plan, RunDir(folder)):
+                tell(f"  {known.text}")
+        except InputError as error:  # a plan needs no images; the run will, and say the same
+            tell(f"  already there: not known ({error})")
+    for fault in found.faults:
+        tell(f"  a run would be refused here: {fault}")
+    return EXIT_INPUT if found.faults else EXIT_DONE
 
 
 def _written(folder: Path) -> tuple[Path, ...]:

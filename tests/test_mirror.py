@@ -25,6 +25,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
     "cluster/ray_watch.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",
+    "orchestrator/data/fit.py": "tests/orchestrator/data/test_look.py",
     "orchestrator/data/places.py": "tests/orchestrator/data/test_store.py",
     "orchestrator/plan/combination.py": "tests/orchestrator/plan/test_plan.py",
     "orchestrator/run/machine.py": "tests/orchestrator/test_replay.py",
