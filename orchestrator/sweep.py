@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import shlex
 import sys
 import tempfile
@@ -17,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.secrets import shown
-from orchestrator import backbones
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.plan.text import plan_text
+from orchestrator.ready import ready, refusal
 from orchestrator.run import events, progress
 from orchestrator.run.budget import UNBOUND, Budget, BudgetReached
 from orchestrator.run.folder import SHARED, RunDir
@@ -30,6 +29,7 @@ from sr_models.command import (
     EXIT_BUDGET,
     EXIT_CODES,
     EXIT_DONE,
+    EXIT_INPUT,
     EXIT_UNSCORED,
     NO_CURE_IN_REPETITION,
     Parser,
@@ -66,7 +66,11 @@ def parser() -> Parser:
         help="dotted overrides, e.g. train.steps=300 'scales=[2,4]'; scale_down=tiny: the config's `tiny:`, then those",
     )
     made.add_argument("--preset", metavar="NAME", help="a config that comes with the package")
-    made.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; start nothing")
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan, its estimated cost and what a run would be refused for (then code 2); start nothing",
+    )
     made.add_argument(
         "--resume", metavar="RUN", type=Path, help="go on with this run folder, whose config must not have changed"
     )
@@ -162,20 +166,7 @@ def _run(argv: Sequence[str]) -> int:
     config, folder = _config(arguments)
     plan = make_plan(config)
     if arguments.dry_run:
-        tell(plan_text(plan, os.cpu_count() or 1))
-        try:
-            backbones.check(config)
-        except InputError as error:  # as of images: a plan needs none
-            tell(f"  a run would be refused here: {error}")
-        if (folder.parent / SHARED).exists():
-            from orchestrator.there import there_in  # reads images and weights for their hashes
-
-            try:
-                if known := there_in(plan, RunDir(folder)):
-                    tell(f"  {known.text}")
-            except InputError as error:  # a plan needs no images; the run will, and say the same
-                tell(f"  already there: not known ({error})")
-        return EXIT_DONE
+        return _dry_run(plan, folder, _services(arguments, folder))
     progress.be_quiet(arguments.quiet)
     events.to(sys.stdout if arguments.json else None)
     interrupt_on_sigterm()
@@ -210,13 +201,17 @@ def carry_out(
             cluster, the storage or the database of the studies. KeyboardInterrupt, BudgetReached: with how to go on as
             their text.
     """
-    backbones.check(plan.config)
+    found = ready(plan, folder, services)
+    if found.faults:
+        raise refusal(found.faults)
+    for line in (*filter(None, [found.device]), *found.lines, *found.left_out):
+        say(line)
     from orchestrator import stages
     from orchestrator.session import opened
 
     again = f"go on with: {resume}"
     try:
-        with opened(plan, folder, services, budget, group=group) as session:
+        with opened(found.plan, folder, services, budget, group=group) as session:
             try:
                 return stages.run(session)
             except BudgetReached as bound:
@@ -241,6 +236,28 @@ def carry_out(
                 "again from the trials that are there"
             ) from None
         raise
+
+
+def _dry_run(plan: Plan, folder: Path, services: Services) -> int:
+    """Say what a run would do, on what, and for what it would be refused, which is then an error here too."""
+    found = ready(plan, folder, services, join=True)
+    plan = found.plan
+    if found.device:
+        tell(found.device)
+    tell(plan_text(plan, found.cores, found.gpus))
+    for line in (*found.lines, *found.left_out):
+        tell(f"  {line}")
+    if (folder.parent / SHARED).exists():
+        from orchestrator.there import there_in  # reads images and weights for their hashes
+
+        try:
+            if known := there_in(plan, RunDir(folder)):
+                tell(f"  {known.text}")
+        except InputError as error:  # a plan needs no images; the run will, and say the same
+            tell(f"  already there: not known ({error})")
+    for fault in found.faults:
+        tell(f"  a run would be refused here: {fault}")
+    return EXIT_INPUT if found.faults else EXIT_DONE
 
 
 def _written(folder: Path) -> tuple[Path, ...]:
