@@ -55,7 +55,8 @@ from sr_models.command import tell
 
 def run(session: Session) -> list[str]:
     """Run every stage that is not finished, then print the board; a line on each planned row that has no score."""
-    say(plan_text(session.plan, session.cores, session.gpus))
+    if session.services.address:  # else it was said at once
+        say(plan_text(session.plan, session.cores, session.gpus))
     say(session.home.shown)
     check_starts(session.plan)
     found = find_trials(session)

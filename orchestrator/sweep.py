@@ -124,8 +124,10 @@ def _run(argv: Sequence[str]) -> int:
     if found.faults:
         raise refusal(found.faults)
     plan = found.plan
-    for line in (*filter(None, [found.device]), *found.lines, *found.left_out):
-        say(line)
+    if found.device:
+        say(f"{found.device}\n{plan_text(plan, found.cores, found.gpus)}")
+    for line in (*found.lines, *found.left_out):
+        say(f"  {line}")
     from orchestrator import stages
     from orchestrator.session import opened
 

@@ -27,14 +27,14 @@ _REF = "#/$defs/{model}"
 _TRAIN = {"$ref": _REF.format(model="TrainConfig")}
 
 
-def first_line(schema: str = FILE) -> str:
-    """The first line of a config, by which editors find its schema: a path from the config, or a URL."""
-    return f"# yaml-language-server: $schema={schema}\n"
+def first_line() -> str:
+    """The first line of a config, by which editors find its schema beside it."""
+    return f"# yaml-language-server: $schema={FILE}\n"
 
 
 def write_schema(folder: Path) -> None:
     """Leave `FILE` in a folder, as this version has it."""
-    text = schema_text() + "\n"
+    text = json.dumps(config_schema(), separators=(",", ":")) + "\n"
     path = folder / FILE
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
