@@ -34,8 +34,8 @@ from sr_models.command import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST
 from sr_models.errors import LostError
 
 PROGRAM = "python -m orchestrator.sweep: "
-HERE = ("device", "train", "validation", "test", "disk")
-"""What a run that starts says first."""
+HERE = ("device: ", "sweep tiny-", "sweep quick-", "  ")
+"""What lines begin with that a run says first, of the machine, its plan and its images."""
 SPLITS = {"train": 2, "validation": 1, "test": 1}
 SECONDS = 20.0
 """Longest answer to anything here, a busy machine included; heavy imports are most of it."""
@@ -100,7 +100,7 @@ class Case:
         assert code == EXIT_INPUT, said
         assert [line for line in lines if line.startswith(PROGRAM)] == lines[-1:], said
         assert "Traceback" not in said
-        self.before = [line for line in lines[:-1] if line.partition(": ")[0] not in HERE]
+        self.before = [line for line in lines[:-1] if not line.startswith(HERE)]
         return lines[-1].removeprefix(PROGRAM)
 
     def refused_at_once(self, *arguments: str) -> str:
@@ -450,7 +450,7 @@ def test_a_damaged_database_of_studies_is_one_line_with_the_way_out(
 def test_a_file_in_the_way_of_the_output(case: Case, where: str) -> None:
     case.output.write_text("mine")
     code, lines = main([str(case.config), "--output", str(case.root / where)]), case.capsys.readouterr().err
-    [said] = [line for line in lines.splitlines() if line.partition(": ")[0] not in HERE]
+    [said] = [line for line in lines.splitlines() if not line.startswith(HERE)]
     assert code == EXIT_INPUT
     assert said.startswith(f"{PROGRAM}--output: {case.root / where}") and "cannot be written" in said
     assert case.output.read_text() == "mine"
