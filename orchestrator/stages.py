@@ -43,7 +43,7 @@ from orchestrator.plan.weights import Weights
 from orchestrator.run.folder import STORES
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import bar, moves, say
-from orchestrator.run.records import WinnerRecord, read_winners, write_winners
+from orchestrator.run.winners import WinnerRecord, read_winners, write_winners
 from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.pareto import against_one_reference
 from orchestrator.search.studies import Assignment, Studies

@@ -11,7 +11,8 @@ from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.html import PAGE, write_page_of
 from orchestrator.leaderboard.write import write_files
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_plan, read_winners
+from orchestrator.run.records import read_plan
+from orchestrator.run.winners import read_winners
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 from sr_models.errors import InputError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.leaderboard.statistics import Standing
 from orchestrator.plan.paper import PaperConfig
-from orchestrator.run.records import FrontRecord
+from orchestrator.run.winners import FrontRecord
 
 BICUBIC = "bicubic"
 """The model whose rows every gain is measured from."""

@@ -19,17 +19,8 @@ from orchestrator.leaderboard.board import BICUBIC
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import (
-    TRIAL,
-    PlanRecord,
-    TrialRecord,
-    WinnerRecord,
-    read_board,
-    read_evaluation,
-    read_paper,
-    read_plan,
-    read_winners,
-)
+from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, read_board, read_evaluation, read_paper, read_plan
+from orchestrator.run.winners import WinnerRecord, read_winners
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.plugins import require

@@ -14,7 +14,7 @@ from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
 from orchestrator.leaderboard import use
 from orchestrator.leaderboard.board import Board, Training, Value
 from orchestrator.leaderboard.paper import beside_paper, printed_only
-from orchestrator.run.records import FrontRecord
+from orchestrator.run.winners import FrontRecord
 from sr_models.text_table import aligned
 
 WIDTH = 80

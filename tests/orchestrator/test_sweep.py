@@ -38,8 +38,9 @@ from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
-from orchestrator.run.records import TrialRecord, read_plan, read_sealed, read_winners
+from orchestrator.run.records import TrialRecord, read_plan, read_sealed
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import read_winners
 from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import save_checkpoint

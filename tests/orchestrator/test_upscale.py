@@ -9,7 +9,7 @@ from PIL import Image
 
 import sr_models
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_winners
+from orchestrator.run.winners import read_winners
 from orchestrator.upscale import main
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.files import read_image
