@@ -26,7 +26,7 @@ from orchestrator.leaderboard.board import BICUBIC
 from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import WinnerRecord, read_winners
+from orchestrator.run.winners import WinnerRecord, read_winners
 from sr_models.files import replacing, write_text
 from sr_models.hashing import digest
 from sr_models.inference.super_resolve import Options

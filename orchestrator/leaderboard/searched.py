@@ -16,8 +16,8 @@ from orchestrator.plan.combination import Combination
 from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import WinnerRecord
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import WinnerRecord
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator

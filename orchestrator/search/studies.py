@@ -30,7 +30,7 @@ from orchestrator.plan.combination import Combination
 from orchestrator.plan.plan import Plan, first_rung, higher_is_better
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import FrontRecord, SearchCounts
+from orchestrator.run.winners import FrontRecord, SearchCounts
 from orchestrator.search import pareto
 from orchestrator.search.halving import falls_behind
 from orchestrator.search.record import adopt, keep, search_key

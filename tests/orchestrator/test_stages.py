@@ -18,8 +18,8 @@ from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
-from orchestrator.run.records import SearchCounts, WinnerRecord, read_winners
 from orchestrator.run.roles import Roles, read_roles
+from orchestrator.run.winners import SearchCounts, WinnerRecord, read_winners
 from orchestrator.session import Session
 from orchestrator.training import in_full
 

@@ -24,18 +24,9 @@ from orchestrator.leaderboard.write import write
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
-from orchestrator.run.records import (
-    CombinationRecord,
-    MetricRecord,
-    PlanRecord,
-    Role,
-    SearchCounts,
-    TrialRecord,
-    WinnerRecord,
-    read_winners,
-    write_winners,
-)
+from orchestrator.run.records import CombinationRecord, MetricRecord, PlanRecord, Role, TrialRecord
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import SearchCounts, WinnerRecord, read_winners, write_winners
 from orchestrator.tracking import deliver
 from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.address import check, client
