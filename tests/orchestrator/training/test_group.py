@@ -20,6 +20,7 @@ from orchestrator.plan.read import load
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run import journal
 from orchestrator.run.access import LocalAccess
+from orchestrator.run.budget import Budget, Meter
 from orchestrator.run.journal import JOURNAL
 from orchestrator.training import group, worker
 from sr_models.checkpoints.folder import save_checkpoint
@@ -65,6 +66,7 @@ from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.train import TrainConfig
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.access import LocalAccess
+from orchestrator.run.budget import Budget, Meter
 from orchestrator.data.build import build_store
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.plan.sources import ImageSource
@@ -104,7 +106,7 @@ try:
 
         resources = ResourceConfig(workers_per_trial=2, min_workers=given["min_workers"], placement="spread")
         began = time.monotonic()
-        [result] = workers.run_in_full([trial], LocalAccess(run.path), resources, "cpu", progress, at_a_time=lambda: 1)
+        [result] = workers.run_in_full([trial], LocalAccess(run.path), resources, "cpu", progress, Meter(Budget(), 0), at_a_time=lambda: 1)
         took = time.monotonic() - began
 finally:
     cluster.shutdown()
