@@ -20,7 +20,6 @@ from orchestrator.plan.read import load
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run import journal
 from orchestrator.run.access import LocalAccess
-from orchestrator.run.budget import Budget, Meter
 from orchestrator.run.journal import JOURNAL
 from orchestrator.training import group, worker
 from sr_models.checkpoints.folder import save_checkpoint
@@ -105,8 +104,9 @@ try:
                 lost = step
 
         resources = ResourceConfig(workers_per_trial=2, min_workers=given["min_workers"], placement="spread")
+        about, meter = (LocalAccess(run.path), resources), Meter(Budget(), 0)
         began = time.monotonic()
-        [result] = workers.run_in_full([trial], LocalAccess(run.path), resources, "cpu", progress, Meter(Budget(), 0), at_a_time=lambda: 1)
+        [result] = workers.run_in_full([trial], *about, "cpu", progress, meter, at_a_time=lambda: 1)
         took = time.monotonic() - began
 finally:
     cluster.shutdown()
