@@ -83,7 +83,7 @@ def run(session: Session) -> list[str]:
 
 
 def _every_stage(session: Session) -> list[str]:
-    say(plan_text(session.plan, session.cores))
+    say(plan_text(session.plan, session.cores, session.gpus))
     say(session.home.shown)
     check_starts(session.plan)
     found = find_trials(session)

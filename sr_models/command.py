@@ -14,9 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sr_models.errors import InputError, LostError
+from sr_models.version import version_text
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -50,10 +51,26 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are ours: one line, no usage."""
+    """argparse whose complaints are ours, one line, no usage; every command has `--version`.
+
+    Args:
+        args, options: argparse's own.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.add_argument("--version", action=_Version, nargs=0, help="say which release and numerics this is")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
+
+
+class _Version(argparse.Action):
+    """Says the version and ends the command; what is installed is looked up no sooner."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        tell(version_text())
+        parser.exit()
 
 
 def run_command(

@@ -105,6 +105,9 @@ class Budget:
         return self.used_up(spent)
 
 
+UNBOUND = Budget()
+
+
 class Meter:
     """What an invocation costs, as it runs, against its budget.
 
