@@ -205,7 +205,7 @@ def carry_out(
     if found.faults:
         raise refusal(found.faults)
     for line in (*filter(None, [found.device]), *found.lines, *found.left_out):
-        say(line)
+        progress.say(line)
     from orchestrator import stages
     from orchestrator.session import opened
 
