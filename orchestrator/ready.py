@@ -16,6 +16,7 @@ from orchestrator import backbones
 from orchestrator.data.look import Looked, look
 from orchestrator.plan.cost import kept_bytes
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.plugins import try_out
 from orchestrator.plan.resources import ResourceConfig, device_text, most_trials, resolved
 from orchestrator.plan.services import Services
 from orchestrator.run.folder import STORES, RunDir
@@ -73,6 +74,7 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
                 faults.append(_too_little(resources, here))
     try:
         backbones.check(plan.config)
+        try_out(plan)
     except InputError as error:
         faults.append(str(error))
     looked = look(plan.config, plan.patches)

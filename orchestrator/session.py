@@ -20,11 +20,13 @@ from orchestrator.data.inputs import Inputs
 from orchestrator.data.look import look
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.plugins import used
 from orchestrator.plan.read import read_yaml
 from orchestrator.plan.resources import device_text, most_trials, resolved
 from orchestrator.plan.schema import first_line, write_schema
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
+from orchestrator.run.budget import UNBOUND, Budget, Meter
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import SHARED, RunDir
 from orchestrator.run.records import WRITTEN_AGAIN
@@ -68,6 +70,7 @@ class Session:
     inputs: Inputs
     cluster: Cluster
     tracker: Follower
+    meter: Meter
     began: float
     """Seconds since 1970."""
 
@@ -104,7 +107,9 @@ class Session:
 
 
 @contextmanager
-def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False) -> Iterator[Session]:
+def opened(
+    plan: Plan, folder: Path, services: Services, budget: Budget = UNBOUND, *, group: bool = False
+) -> Iterator[Session]:
     """A sweep that is ready to run in `folder`; whatever this started (Ray, the tracker) ends with the `with` block.
 
     A Ray of its own is started at once for a run that is new. One that goes on may have nothing left to compute, so
@@ -114,8 +119,8 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
         group: whether the output's group may read folders that are new.
 
     Raises:
-        InputError: missing data, a folder that cannot be written or is in use, a tracking server, storage or Ray
-            cluster that does not answer, trials that its nodes can never hold.
+        InputError: a budget that cannot be reached, missing data, a folder that cannot be written or is in use, a
+            tracking server, storage or Ray cluster that does not answer, trials that its nodes can never hold.
     """
     began, inputs = time.time(), Inputs(plan.config)
     if inputs.are_far:
@@ -137,6 +142,7 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
                 say(device_text(asked, found, None))
             most_trials(found, asked)
             check_reach(home, found)
+            ray_runtime.check_plugins(used(plan))
             return found
 
         forbid_auto_connect()
@@ -150,6 +156,8 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             stack.enter_context(home.driven())
             if plan.config.resources.auto:
                 plan = replace(plan, config=placed(plan.config, cluster.resources))
+            meter = Meter(budget, plan.config.resources.gpus_per_worker * plan.config.resources.workers_per_trial)
+            budget.check(meter.gpus)
             write_config(run_dir, plan.config)
             roles = Roles(run_dir)
             address.check(services.tracking_uri)
@@ -173,6 +181,7 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             inputs=inputs,
             cluster=cluster,
             tracker=tracker,
+            meter=meter,
             began=began,
         )
 

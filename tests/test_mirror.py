@@ -22,6 +22,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/evaluate/pool.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/evaluate/work.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/needed.py": "tests/orchestrator/test_clean.py",
+    "objectives/named.py": "tests/sr_models/test_plugins.py",
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",
     "cluster/ray_watch.py": "tests/cluster/test_ray_runtime.py",
     "orchestrator/leaderboard/over_images.py": "tests/orchestrator/leaderboard/test_compare.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,11 @@ class Scorer:
             self._pairwise[name] = Lpips(name.removeprefix("lpips_"), files=files, device=device, signed=signed)
         elif name == "dists":
             self._pairwise[name] = Dists(files=files, device=device)
+        elif (compute := METRICS[name].compute) is not None:
+            if "hr" in METRICS[name].reads:
+                self._pairwise[name] = partial(_own, name, compute)
+            else:
+                self._single[name] = partial(_own, name, compute)
         elif METRICS[name].cost == "extra":
             self._single[name] = NoReference(name, files=files, device=device)
         elif METRICS[name].level == "set":
@@ -222,3 +228,11 @@ class Scorer:
             return np.concatenate([self.features(read(i)[None]).numpy() for i in range(len(hashes))])
 
         return cached_features(cache or Path(torch.hub.get_dir()) / "sr_sweep_features", identity, compute)
+
+
+def _own(name: str, compute: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """A plug-in's metric: (B,) float64 on the CPU."""
+    values = compute(*images)
+    if values.shape != images[0].shape[:1]:
+        raise ValueError(f"metric {name!r}, a plug-in's, gives {tuple(values.shape)} for {tuple(images[0].shape)}")
+    return values.double().cpu()

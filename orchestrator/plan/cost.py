@@ -52,7 +52,8 @@ def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: Tra
 def lr_seconds(train: TrainConfig, scale: int) -> float:
     """Seconds of one full run that one core makes LR in; 0 where it is the store's."""
     if train.degradation is not None:
-        pixels, each = float(train.cut(scale) * scale) ** 2, LR_SECONDS[train.degradation.set]
+        pixels = float(train.cut(scale) * scale) ** 2
+        each = LR_SECONDS.get(train.degradation.set, LR_SECONDS["additive"])  # a plug-in's is taken for a cheap one
     elif train.scales is not None:
         pixels, each = train.patch**2 * train.scales.mean_square, LR_SECONDS["scales"]
     else:

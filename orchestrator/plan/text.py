@@ -19,7 +19,9 @@ from orchestrator.plan.cost import (
     wall_seconds,
 )
 from orchestrator.plan.plan import Plan, only_at, teacher_train
+from orchestrator.plan.plugins import used
 from orchestrator.plan.space import STEPS
+from sr_models.plugins import plugins_text
 
 _SIDE = 128
 """Of the picture that shows what drawing one takes, in HR pixels: how large test images are is not known yet."""
@@ -58,6 +60,7 @@ def plan_text(plan: Plan, cores: int, gpus: float = 0) -> str:
         f"  {label} has no prompt: a seeded stand-in takes its place, which means nothing"
         for label in dict.fromkeys(c.label for c in plan.combinations if c.lacks_prompt)
     ]
+    lines += [f"  by plug-ins: {plugins_text(stamps)}"] if (stamps := used(plan)) else []
     width = max(len(c.id) for c in plan.combinations) if plan.combinations else 0
     for c in plan.combinations:
         searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
