@@ -197,7 +197,7 @@ def run_sweep(
         address=from_environment(address, "RAY_ADDRESS"),
         may_add=from_environment(None, "SR_MAY_ADD"),
     )
-    unscored = carry_out(make_plan(asked), folder, services, "go on with: the same call")
+    unscored = carry_out(make_plan(asked), folder, services, "the same call")
     return Run(folder.absolute(), services.storage, tuple(unscored))
 
 

@@ -154,7 +154,7 @@ def _enlarge(enlarger: Enlarger, photos: Sequence[Photo]) -> int:
 
     sizes = [_pixels(photo.source) for photo in photos]
     failed = 0
-    with progress.bar("photographs", sum(sizes), "px", large=True) as bar:
+    with progress.bar("photographs", sum(sizes), "px") as bar:
         for photo, pixels in zip(photos, sizes, strict=True):
             before = bar.n
             try:

@@ -34,15 +34,16 @@ EXIT_CODES = {
     EXIT_INPUT: "something that the user gave cannot be used, or a disk is full",
     EXIT_LOST: "the connection to a cluster or a storage was lost; what runs there may go on",
     EXIT_UNSCORED: "planned rows have no score",
-    EXIT_BUDGET: "stopped by a budget (no command has one yet)",
+    EXIT_BUDGET: "stopped by a budget (--max-hours, --max-trials, --max-gpu-hours); the same command goes on",
     EXIT_INTERRUPTED: "Ctrl-C or SIGTERM; as a shell says it, 128 + SIGINT",
 }
 
 NO_CURE_IN_REPETITION = frozenset({EXIT_INPUT, EXIT_UNSCORED, EXIT_BUDGET})
 """What `--as-job` calls finished, so that nothing sends the job again at once.
 
-While nothing is changed, 2 and 5 would come again, and so would 4 of trials that failed by their own numbers. A 4 of
-trials that lost their nodes or memory may be cured by the same command, which is left to whoever reads the last line.
+While nothing is changed, 2 would come again, and so would 4 of trials that failed by their own numbers. A 4 of trials
+that lost their nodes or memory may be cured by the same command, which is left to whoever reads the last line; so is a
+5, which the same command would go on from, beyond what it was allowed to cost.
 """
 
 _STDOUT = 1

@@ -47,21 +47,11 @@ MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; 
     "orchestrator": "sr_models/* objectives/* eval/* cluster/* orchestrator/*",
 }
 ROOT_FILES = {  # files at the root of a package that its wings stand on: rooms of their own
-    "sr_models/ground": (
-        "command",
-        "errors",
-        "files",
-        "hashing",
-        "params",
-        "rng",
-        "scales",
-        "text_table",
-        "version",
-        "yaml_text",
-    ),
+    "sr_models/ground": ("command", "errors", "files", "hashing", "params", "plugins", "rng", "scales", "text_table",
+                         "version", "yaml_text"),
     "eval/ground": ("benchmarks", "protocol", "rows"),
     "eval/score": ("score",),
-}
+}  # fmt: skip
 ONLY_IN = {  # library -> the files (or folders) that may import it
     "ray": ("cluster/", "orchestrator/search/tune.py", "orchestrator/training/", "orchestrator/evaluate/"),
     "mlflow": ("orchestrator/tracking/address.py", "orchestrator/tracking/mlflow_store.py"),
@@ -201,10 +191,12 @@ def test_heavy_libraries_stay_in_their_files(path):
 
 @each_file
 def test_modules_are_named_where_they_are_imported(path):
-    """Import machinery only behind `ModelSpec.load`; `find_spec` and `version` load nothing of ours."""
+    """Import machinery only behind `ModelSpec.load` and plug-ins; `find_spec` and `version` load nothing of ours."""
     allowed = {"importlib.util.find_spec", "importlib.metadata.version"}
     if name_of(path) == "sr_models/spec.py":
         allowed = {"importlib"}
+    if name_of(path) == "sr_models/plugins.py":  # other packages, by the entry points that they name
+        allowed |= {f"importlib.metadata.{name}" for name in ("EntryPoint", "PackageNotFoundError", "entry_points")}
     for name in imported(TREES[path]):
         assert name.split(".")[0] not in ("importlib", "pkgutil") or name in allowed
         assert not name.endswith(".*")
