@@ -13,7 +13,7 @@ import torch
 import sr_models
 from eval.benchmarks import Benchmark
 from eval.protocol import get_protocol
-from eval.rows import CEILING, Identity, Subject
+from eval.rows import CEILING, Identity, Subject, plugins_of
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
 from orchestrator.plan.combination import Combination
@@ -237,6 +237,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
         options=options,
         sigma=entrant.sigma,
         process=entrant.process.model_dump_json() if entrant.process else "",
+        plugins=plugins_of(entrant.identity.network, evaluation.metrics),
     )
     return Job(
         subject=subject,

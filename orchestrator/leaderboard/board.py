@@ -129,6 +129,8 @@ class Entry:
     """Rows of one start from the same weights at each seed; within a run its model's label says which."""
     folder: str = ""
     """Of the weights of its first seed, as `RunDir.at` finds it; "" of what no trial made."""
+    plugins: str = ""
+    """What its trials have of plug-ins, each with distribution and version; "" where that is nothing."""
 
     @property
     def id(self) -> str:

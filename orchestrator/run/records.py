@@ -22,8 +22,9 @@ from orchestrator.plan.config import BoardConfig
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.plan import Plan, higher_is_better
+from orchestrator.plan.plugins import used
 from orchestrator.plan.read import read_yaml
-from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
+from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version, plugins_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
 from orchestrator.run.machine import Machine
@@ -31,6 +32,7 @@ from sr_models.errors import InputError
 from sr_models.files import read_json, write_json
 from sr_models.hashing import digest
 from sr_models.params import Params
+from sr_models.plugins import plugins_text
 
 Role = Literal["search", "final", "teacher"]
 
@@ -107,6 +109,8 @@ class CombinationRecord(Params):
     """Trainable ones of the network, without the σ head."""
     trained_parameters: int | None = None
     """With the σ head; None in plans of earlier versions."""
+    plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
+    """As of its trials (`TrialConfig.plugins`)."""
 
     @classmethod
     def of(cls, combination: Combination) -> Self:
@@ -121,6 +125,7 @@ class CombinationRecord(Params):
             searched=tuple(combination.axes.ranges) if combination.trials else (),
             parameters=parameters(combination),
             trained_parameters=trained_parameters(combination),
+            plugins=plugins_of(combination.network, combination.spec, combination.train),
         )
 
 
@@ -145,6 +150,8 @@ class PlanRecord(Record):
     """"xSCALE" -> seconds that workers spent on the teacher's centroids, all together, whichever run's they were."""
     unscored: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda found: not found)
     """"NAME xSCALE" -> ids of the combinations that a test set of that scale alone cannot score."""
+    plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
+    """All plug-ins of the run (`orchestrator.plan.plugins.used`); not in the file while there are none."""
     name: str
     run: str
     config_hash: str
@@ -199,7 +206,7 @@ def write_plan(
         trials_at_a_time: 0 before anything is run, which keeps what is written.
 
     Raises:
-        InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.
+        InputError: images, benchmarks, weights, plug-ins or the numbers' meaning have changed since the run started.
     """
     steering = [MetricRecord(name=name, higher_is_better=higher_is_better(name)) for name in plan.config.search.metrics]
     now = PlanRecord(
@@ -212,6 +219,7 @@ def write_plan(
         weights_from=dict(weights_from),
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
         unscored={f"{name} x{scale}": ids for (name, scale), ids in plan.unscored.items()},
+        plugins=used(plan),
         name=plan.config.name,
         run=run.name,
         config_hash=plan.config.hash,
@@ -229,6 +237,12 @@ def write_plan(
             was, is_now = getattr(before, key), getattr(now, key)
             if was and is_now and was != is_now:
                 raise _changed(key, run)
+        if before.plugins != now.plugins:
+            was, is_now = (plugins_text(plan.plugins) or "none" for plan in (before, now))
+            raise InputError(
+                f"plug-ins changed since {run.name} was started (then {was}; now {is_now}); take another name or "
+                "--output"
+            )
         found = {key: getattr(before, key) | getattr(now, key) for key in _FOUND}
         for key in _FOUND:
             if any(found[key][name] != sha for name, sha in getattr(before, key).items()):

@@ -30,7 +30,7 @@ from PIL import Image
 
 import sr_models
 from cluster import ray_runtime
-from orchestrator import sweep
+from orchestrator import api, sweep
 from orchestrator.data.store import PatchStore
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.plan.trial import TrialConfig
@@ -331,6 +331,13 @@ def test_a_finished_sweep_starts_no_ray(
     monkeypatch.setattr(ray_runtime, "connect", lambda *_, **__: pytest.fail("Ray was started"))
     assert sweep.main(finished.command) == 0
     assert board_of(capsys.readouterr().out) == board_of(finished.output)
+
+
+def test_the_same_sweep_from_python(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    run = api.run_sweep(finished.command[0], output=finished.run.parent)
+    assert (run.folder, run.unscored) == (finished.run, ())
+    assert board_of(capsys.readouterr().out) == board_of(finished.output)
+    assert len(run.board.to_dataframe()) == len(run.board.rows) == 7
 
 
 def test_a_finished_sweep_draws_again_what_is_gone(finished: Finished, launch: Launcher) -> None:
