@@ -23,6 +23,7 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.plugins import used
 from orchestrator.plan.read import read_yaml
 from orchestrator.plan.resources import device_text, most_trials, resolved
+from orchestrator.plan.schema import first_line, write_schema
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.budget import UNBOUND, Budget, Meter
@@ -267,8 +268,9 @@ def write_config(run_dir: RunDir, config: SweepConfig) -> None:
         if latest == {name: kept[name] for name in ("board", "paper") if name in kept}:
             return
         fields = {name: value for name, value in kept.items() if name != "paper"} | latest
-    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    text = first_line() + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
+        write_schema(run_dir.path)
         write_text(run_dir.config, text)
     except OSError as error:
         raise InputError(f"--output: {run_dir.path} cannot be written ({error.strerror})") from None
