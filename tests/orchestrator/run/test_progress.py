@@ -44,7 +44,7 @@ def test_all_of_a_search_fits_eighty_columns(monkeypatch):
     made.start_at(5000)
     made.update(8500)
     made.counts = {"done": 15, "stopped": 12, "failed": 1}
-    assert made.text(80) == "search 45% 13.5k/30.0k step, 1:56 left, 15 done 12 stopped 1 failed, 0.12 trial-h"
+    assert made.text(80) == "search 45% 13.5k/30.0k, 1:56 left, 15 done 12 stopped 1 failed, 0.12 trial-h"
     made.counts = {"done": 100, "stopped": 112, "failed": 1}
     assert made.text(80) == "search 45% 13.5k/30.0k, 1:56 left, 100 done 112 stopped 1 failed, 0.12 trial-h"
     assert made.text(40) == "search 45% 13.5k/30.0k, 1:56 left"
