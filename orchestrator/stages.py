@@ -282,14 +282,14 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
 
 def _search_progress(made: Bar, after: Callable[[], None]) -> Callable[[Assignment, int, str], None]:
     """What moves the search's bar as trials report and end; `after` is called each time."""
-    made.counts = ended = {"complete": 0, "stopped": 0, "failed": 0}
+    made.counts = ended = {"done": 0, "stopped": 0, "failed": 0}
     reached: dict[str, int] = {}
 
     def progress(assignment: Assignment, step: int, status: str) -> None:
         name = f"{assignment.combination.id}#{assignment.number}"
         now = step if status == "running" else assignment.combination.train.steps
         if status != "running":
-            ended[status] += 1
+            ended["done" if status == "complete" else status] += 1
         made.update(max(now - reached.get(name, 0), 0))
         reached[name] = now
         after()
