@@ -20,7 +20,7 @@ from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.samplers import settled
 from sr_models.images.files import sha256_file
-from sr_models.images.operators import KERNEL
+from sr_models.images.matlab import KERNEL
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma

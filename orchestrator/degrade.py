@@ -219,7 +219,7 @@ def _made(
     """Make the LR of one picture, unless it is there as it was made; whether it was made."""
     from sr_models.images.degrade import degrade
     from sr_models.images.files import pixels_sha256, read_image
-    from sr_models.images.operators import modcrop
+    from sr_models.images.matlab import modcrop
     from sr_models.rng import keyed
 
     image = read_image(file)

@@ -48,7 +48,7 @@ MAY_IMPORT = {  # room -> the rooms that its files may import beside their own; 
 }
 ROOT_FILES = {  # files at the root of a package that its wings stand on: rooms of their own
     "sr_models/ground": ("command", "errors", "files", "hashing", "params", "plugins", "rng", "scales", "text_table",
-                         "yaml_text"),
+                         "version", "yaml_text"),
     "eval/ground": ("benchmarks", "protocol", "rows"),
     "eval/score": ("score",),
 }  # fmt: skip
@@ -58,6 +58,7 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "sqlalchemy": ("orchestrator/tracking/address.py", "orchestrator/search/studies.py"),
     "optuna": ("orchestrator/search/", "orchestrator/plan/space.py"),
     "pyarrow": ("orchestrator/", "eval/rows.py"),
+    "pandas": ("orchestrator/api.py",),
     "matplotlib": ("eval/pictures/",),
     "timm": ("orchestrator/training/optimisers.py",),
     "huggingface_hub": ("sr_models/checkpoints/parts.py",),
@@ -67,8 +68,9 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
 KEYWORDS = {  # functions below the orchestrator that take **kwargs; each checks every one of them
     ("sr_models/__init__.py", "build"),
     ("sr_models/params.py", "searchable"),
+    ("sr_models/command.py", "__init__"),  # argparse's own, which it checks
 }
-LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib", "timm", "diffusers", "transformers"}
+LATE = {"torch", "ray", "mlflow", "optuna", "pyarrow", "matplotlib", "pandas", "timm", "diffusers", "transformers"}
 PACKAGES = tuple(room for room in MAY_IMPORT if "/" not in room)
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LOWER = [path for path in FILES if path.relative_to(ROOT).parts[0] in ("sr_models", "objectives", "eval")]

@@ -22,7 +22,8 @@ from eval.metrics.perceptual import Dists, Lpips, NoReference
 from eval.metrics.uncertainty import CONSTANT_BELOW, is_constant, pll, psnr_sigma, sigma_r
 from eval.protocol import FIDELITY, METRICS, STABILITY, Protocol, get_metric
 from sr_models.errors import InputError
-from sr_models.images.operators import KERNEL, KERNELS, check_images, levels, quantize, to_float
+from sr_models.images.matlab import KERNEL, KERNELS
+from sr_models.images.operators import check_images, levels, quantize, to_float
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.params import nearest
 
@@ -44,7 +45,7 @@ class Scorer:
     Attributes:
         metrics: what it computes, in the order asked for: metrics of level "image" and "set".
         not_computed: metric -> why it cannot be computed whatever the images are.
-        kernel: what shrinks SR for `consistency`: an id of `sr_models.images.operators.KERNELS`, or "pil".
+        kernel: what shrinks SR for `consistency`: an id of `sr_models.images.matlab.KERNELS`, or "pil".
     """
 
     def __init__(

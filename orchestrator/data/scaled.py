@@ -14,7 +14,7 @@ from torch import Tensor
 from orchestrator.data.places import Draw, Place, stacked, turn_each
 from orchestrator.data.table import Images
 from sr_models.images.degrade import Pair
-from sr_models.images.operators import KERNELS, resize
+from sr_models.images.matlab import KERNELS, resize
 
 
 def scaled_pair(image: np.ndarray, place: Place, side: int, patch: int, kernel: str) -> Pair:

@@ -47,7 +47,8 @@ from orchestrator.data.table import LATENTS, SCHEMA, ImageRow, ImageTable, write
 from sr_models.errors import InputError
 from sr_models.files import locked
 from sr_models.hyper.degradation import Degradation, cut_side
-from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
+from sr_models.images.matlab import KERNEL, downscale, modcrop
+from sr_models.images.operators import to_float, to_uint8
 from sr_models.params import nearest
 from sr_models.rng import keyed
 from sr_models.scales import ScaleRange

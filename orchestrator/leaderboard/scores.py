@@ -53,6 +53,11 @@ class RunScores:
     """As evaluated, with `run`, `trial` ("" of a winner's), `drawn`, and of what was trained its `data`."""
 
 
+def has_scores(folder: Path) -> bool:
+    """Whether anything of a run is scored."""
+    return any((folder / "evaluation").glob("*.parquet"))
+
+
 def read_runs(folders: Sequence[Path], step: int | None = None) -> list[RunScores]:
     """Every run with its rows, named where there are several.
 

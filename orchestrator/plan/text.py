@@ -11,6 +11,7 @@ from orchestrator.plan.cost import (
     FORWARDS,
     GPU_FLOPS,
     calls_of_step,
+    duration,
     forwards,
     gpu_hours,
     passes,
@@ -26,11 +27,11 @@ _SIDE = 128
 """Of the picture that shows what drawing one takes, in HR pixels: how large test images are is not known yet."""
 
 
-def plan_text(plan: Plan, cores: int) -> str:
+def plan_text(plan: Plan, cores: int, gpus: float = 0) -> str:
     """The plan in lines.
 
     Args:
-        cores: of CPU, that the wall time is estimated for.
+        cores, gpus: in use at a time, that the wall time is estimated for: on CPU where there are no GPUs.
     """
     config, lines = plan.config, []
     lines.append(
@@ -88,19 +89,29 @@ def plan_text(plan: Plan, cores: int) -> str:
         f"({config.evaluation.protocol} protocol{tiles}), beside bicubic{ceilings}"
     )
     lines += _sampling(plan)
-    lines.append(
-        f"  estimated {wall_seconds(plan, cores):.0f} s on {cores} CPU cores if no trial is stopped early "
-        "(good to a factor of 2)"
-    )
-    hours = gpu_hours(plan)
-    shown = "under 0.1" if hours < 0.1 else f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
-    lines.append(
-        f"  or {shown} GPU-hours on one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does "
-        "(good to a factor of 3)"
-    )
+    lines += _time(plan, cores, gpus)
     if config.paper:
         lines.append(f"  printed numbers beside them: {_printed(plan)}, of {config.paper.source}")
     return "\n".join(lines)
+
+
+def _time(plan: Plan, cores: int, gpus: float) -> list[str]:
+    """How long all trials take on what there is, in lines."""
+    hours = gpu_hours(plan)
+    shown = "under 0.1" if hours < 0.1 else f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
+    speed = (
+        f"one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does (good to a factor of 3; newer ones are "
+        "not measured, and may be faster)"
+    )
+    if gpus:
+        wall = f"{duration(hours * 3600 / gpus)} on {gpus:g} GPU{'s'[: gpus != 1]}"
+        return [f"  estimated {wall} if no trial is stopped early: {shown} GPU-hours on {speed}"]
+    seconds = wall_seconds(plan, cores)
+    return [
+        f"  estimated {duration(seconds)} on {cores} CPU core{'s'[: cores != 1]} if no trial is stopped early (good to "
+        "a factor of 2)",
+        f"  or {shown} GPU-hours on {speed}",
+    ]
 
 
 def _tests(config: SweepConfig) -> list[str]:

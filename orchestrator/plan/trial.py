@@ -22,18 +22,10 @@ from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params
 from sr_models.plugins import absent
+from sr_models.version import NOISY_NUMERICS_VERSION, NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 
 _OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "sampling", "measured")
 """Fields of a trial that move no weights."""
-
-NUMERICS_VERSION = 1
-"""Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
-
-SIGMA_NUMERICS_VERSION = 2
-"""The same of objectives with a sigma branch, whose head starts and reads features otherwise since 2."""
-
-NOISY_NUMERICS_VERSION = 3
-"""The same of objectives whose loss draws noise, which is drawn by torch on the trial's device since 3."""
 
 LATENTS_VERSION = 1
 """Raised when stored latents become others: how pictures are cut, tiled (`sr_models.diffusion.tiled`) and flipped."""

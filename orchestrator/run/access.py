@@ -224,6 +224,13 @@ class Access(ABC):
                 own.reopen()
                 say(f"trial {fingerprint[:16]} is tried again, after it ended at step {ended.step}: {ended.cause}")
 
+    def leave(self, fingerprint: str) -> None:
+        """Have a trial that was told to stop count as under way: a later invocation goes on with it."""
+        with self._journal(fingerprint) as own:
+            ended = outcome(own.entries)
+            if ended is not None and ended.status == "stopped":
+                own.reopen("left to a later invocation")
+
     @contextmanager
     def _journal(self, fingerprint: str) -> Iterator[Journal]:
         """The journal of a trial that nobody is working on, to write in."""

@@ -28,7 +28,7 @@ from sr_models.hyper.degradation import (
 )
 from sr_models.images.jpeg import jpeg, libjpeg
 from sr_models.images.kernels import Shape, blur_kernel, filtered, sharpened, shifted, sinc_kernel
-from sr_models.images.operators import downscale, resize
+from sr_models.images.matlab import downscale, resize
 
 Generator = np.random.Generator
 

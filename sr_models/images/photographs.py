@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.images.files import decoded, header
-from sr_models.images.operators import resize
+from sr_models.images.matlab import resize
 
 _GREY = frozenset({"1", "L", "LA"})
 _KEPT = tuple(

@@ -14,7 +14,7 @@ from sr_models.images.degrade import (
     poisson_counts,
     poisson_noise,
 )
-from sr_models.images.operators import downscale, resize
+from sr_models.images.matlab import downscale, resize
 from sr_models.rng import keyed
 
 QUANTILES = (5, 25, 50, 75, 95)
