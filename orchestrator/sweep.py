@@ -211,9 +211,9 @@ def carry_out(
     if found.faults:
         raise refusal(found.faults)
     if found.device:
-        say(f"{found.device}\n{plan_text(found.plan, found.cores, found.gpus)}")
+        progress.say(f"{found.device}\n{plan_text(found.plan, found.cores, found.gpus)}")
     for line in (*found.lines, *found.left_out):
-        say(f"  {line}")
+        progress.say(f"  {line}")
     from orchestrator import stages
     from orchestrator.session import opened
 

@@ -51,7 +51,9 @@ def keys_text() -> str:
     for prefix, cls in SECTIONS.items():
         lines += ["", f"{prefix.rstrip('.') or 'top level'}: {_summary(cls)}", *_fields(prefix, cls)]
     lines += ["", "metrics (of evaluation.metrics; *: of validations too)"]
-    lines += [f"  {name + ' *' * (name in VALIDATED):<28} {metric.description}" for name, metric in METRICS.items()]
+    lines += [
+        f"  {name + ' *' * (name in VALIDATED):<28} {metric.description}" for name, metric in METRICS.sound()[0].items()
+    ]
     lines += ["", "protocols (of evaluation.protocol)", *(f"  {name}" for name in PROTOCOLS)]
     lines += ["", "objectives (keys of `objectives:`; change parts by target.KEY, loss.KEY, sigma.KEY, timesteps.KEY)"]
     losses, no_losses = LOSSES.sound()

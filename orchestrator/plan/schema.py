@@ -16,9 +16,10 @@ from objectives.spec import SigmaBranch
 from orchestrator.plan.config import SweepConfig
 from sr_models import MODELS
 from sr_models.files import write_text
-from sr_models.hyper.degradation import SEATS
+from sr_models.hyper.degradation import DEGRADATIONS, SEATS
 from sr_models.hyper.process import ProcessParams
 from sr_models.params import Params
+from sr_models.spec import ModelSpec
 
 FILE = "sr-sweep.schema.json"
 """Beside a config that was written with its schema."""
@@ -47,11 +48,12 @@ def schema_text() -> str:
 
 def config_schema() -> dict[str, Any]:
     """The schema, with networks and objectives as they are known here."""
+    models = MODELS.sound()[0]
     made = SweepConfig.model_json_schema(ref_template=_REF)
     keys, parts = made["properties"], made["$defs"]
     parts |= _process(parts)
     keys["scales"] = _or_one(keys["scales"])
-    keys["models"] |= _rows({name: _network(name, parts) for name in MODELS})
+    keys["models"] |= _rows({name: _network(row, parts, list(models)) for name, row in models.items()})
     parts["Objective"] = _objective()
     entry = [{"$ref": _REF.format(model="Objective")}, {"type": "null"}]
     keys["objectives"] |= _rows({name: {"anyOf": entry, "description": text} for name, text in DESCRIPTIONS.items()})
@@ -62,12 +64,12 @@ def config_schema() -> dict[str, Any]:
     keys["teacher"]["anyOf"] += [{"type": "string", "description": "a file or folder"}, *short]
     keys["resources"] = {"anyOf": [{"$ref": keys["resources"]["$ref"]}, {"const": "auto"}]}
     train = parts["TrainConfig"]["properties"]
-    names = [name for names in SEATS for name in names.split(", ")]
+    names = [*(name for names in SEATS for name in names.split(", ")), *DEGRADATIONS.added]
     train["degradation"]["anyOf"].append({"type": "string", "examples": names})
     parts["TeacherConfig"]["properties"]["train"] = _TRAIN
     validated = [*VALIDATED, *(f"ema.{name}" for name in VALIDATED)]
     for part, key, known in (
-        ("EvaluationConfig", "metrics", list(METRICS)),
+        ("EvaluationConfig", "metrics", list(METRICS.sound()[0])),
         ("ValidationConfig", "metrics", validated),
         ("SearchConfig", "common", ["train.lr"]),
     ):
@@ -96,9 +98,8 @@ def _rows(entries: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _network(name: str, parts: dict[str, Any]) -> dict[str, Any]:
+def _network(row: ModelSpec, parts: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """What an entry of `models` may hold; an entry of this label may name another network, so nothing is refused."""
-    row = MODELS[name]
     own = row.hyper.model_json_schema(ref_template=_REF)
     parts |= own.pop("$defs", {})
     keys = {key: {"description": field.get("description", "")} for key, field in own.get("properties", {}).items()}
@@ -107,7 +108,7 @@ def _network(name: str, parts: dict[str, Any]) -> dict[str, Any]:
     keys |= {
         "model": {
             "type": "string",
-            "enum": list(MODELS),
+            "enum": names,
             "description": "the network, if the label is none",
         },
         "train": _TRAIN,
@@ -125,7 +126,7 @@ def _objective() -> dict[str, Any]:
         "properties": {
             "recipe": {"enum": list(RECIPES), "description": "where it starts from, if the label does not say it"},
             "target": {"description": f"one of {', '.join(TARGETS)}"},
-            "loss": {"description": f"one of {', '.join(LOSSES)}"},
+            "loss": {"description": f"one of {', '.join(LOSSES.sound()[0])}"},
             "search": {"description": "what is searched: names, or name -> range"},
             "grid": {"type": "object", "description": "name -> values; each point is a row of its own"},
             **_components(),
@@ -136,7 +137,7 @@ def _objective() -> dict[str, Any]:
 def _components() -> dict[str, Any]:
     """`target.KEY`, `loss.KEY`, ... -> its meaning."""
     seats: list[tuple[str, type[Params]]] = [("sigma", SigmaBranch)]
-    seats += [("target", cls) for cls in TARGETS.values()] + [("loss", cls) for cls in LOSSES.values()]
+    seats += [("target", cls) for cls in TARGETS.values()] + [("loss", cls) for cls in LOSSES.sound()[0].values()]
     seats += [("timesteps", cls) for cls in TIMESTEPS.values()]
     return {
         f"{seat}.{key}": {"description": field.description or ""}
