@@ -60,6 +60,7 @@ def test_no_set_of_hyperparameters_is_forgotten():
         "sr_models.hyper.process",
         "sr_models.hyper.sampling",
         "orchestrator.data.manifest",
+        "orchestrator.run.bicubic",
         "orchestrator.run.records",
         "orchestrator.run.roles",
         "orchestrator.search.record",
