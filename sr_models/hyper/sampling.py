@@ -105,7 +105,7 @@ _OWN: dict[str, dict[str, Any]] = {
 
 
 def check_solvers(alpha_bar: np.ndarray) -> None:
-    """Refuse `SOLVERS` where diffusers is not installed, or they cannot start from this chain's end.
+    """Refuse `SOLVERS` where diffusers is not installed, or they cannot start from the end of `alpha_bar`, (T + 1,).
 
     Raises:
         InputError: says which.
