@@ -266,11 +266,11 @@ def check_plugins(stamps: Mapping[str, str]) -> None:
     Raises:
         InputError: there are such nodes.
     """
-    lacking = [(address, lines) for address, lines in on_each_node(absent, stamps) if lines] if stamps else []
+    answers = on_each_node(absent, stamps) if stamps else []
+    lacking = [f"{address}: {lines[0]}" for address, lines in answers if lines]
     if lacking:
-        address, lines = lacking[0]
         raise InputError(
-            f"{len(lacking)} node(s) of the cluster lack a plug-in: node {address}: {lines[0]}; install it there "
+            f"{len(lacking)} of the cluster's {len(answers)} nodes lack a plug-in: {lacking[0]}; install it there "
             "(docs/extending.md)"
         )
 

@@ -165,6 +165,9 @@ UNCERTAINTY = ("psnr_sigma", "psnr_constant", "sigma_r", "pll")
 FIDELITY = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")
 """The metrics that `eval.metrics.fidelity.score` computes, with neither weights nor anything but SR and HR."""
 
+PERCEPTION = ("lpips_alex", "lpips_vgg", "dists", "niqe", "musiq", "clipiqa", "fid", "kid")
+"""The metrics that say how natural SR looks, against those that say how far it is from HR."""
+
 VALIDATED = (*FIDELITY, "lpips_alex", "lpips_vgg", "l_std")
 """The metrics that validations during training may measure, and a search be steered by."""
 

@@ -23,17 +23,18 @@ from orchestrator.plan.plan import Plan
 from orchestrator.plan.plugins import used
 from orchestrator.plan.read import read_yaml
 from orchestrator.plan.resources import device_text, most_trials, resolved
+from orchestrator.plan.schema import first_line, write_schema
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
 from orchestrator.run.budget import UNBOUND, Budget, Meter
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import SHARED, RunDir
+from orchestrator.run.progress import say
 from orchestrator.run.records import WRITTEN_AGAIN
 from orchestrator.run.roles import Roles
 from orchestrator.search.studies import open_storage
 from orchestrator.tracking import address
 from orchestrator.tracking.follower import Follower
-from sr_models.command import say
 from sr_models.errors import InputError
 from sr_models.files import write_text
 
@@ -121,7 +122,7 @@ def opened(
         InputError: a budget that cannot be reached, missing data, a folder that cannot be written or is in use, a
             tracking server, storage or Ray cluster that does not answer, trials that its nodes can never hold.
     """
-    began, inputs = time.time(), Inputs(plan.config)
+    began, counted_from, inputs = time.time(), time.monotonic(), Inputs(plan.config)
     if inputs.are_far:
         check_fetched(plan)
     inputs.check()
@@ -155,7 +156,8 @@ def opened(
             stack.enter_context(home.driven())
             if plan.config.resources.auto:
                 plan = replace(plan, config=placed(plan.config, cluster.resources))
-            meter = Meter(budget, plan.config.resources.gpus_per_worker * plan.config.resources.workers_per_trial)
+            gpus = plan.config.resources.gpus_per_worker * plan.config.resources.workers_per_trial
+            meter = Meter(budget, gpus, began=counted_from)
             budget.check(meter.gpus)
             write_config(run_dir, plan.config)
             roles = Roles(run_dir)
@@ -266,8 +268,9 @@ def write_config(run_dir: RunDir, config: SweepConfig) -> None:
         if latest == {name: kept[name] for name in ("board", "paper") if name in kept}:
             return
         fields = {name: value for name, value in kept.items() if name != "paper"} | latest
-    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    text = first_line() + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
+        write_schema(run_dir.path)
         write_text(run_dir.config, text)
     except OSError as error:
         raise InputError(f"--output: {run_dir.path} cannot be written ({error.strerror})") from None

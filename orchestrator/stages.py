@@ -52,7 +52,7 @@ from orchestrator.search.pareto import against_one_reference
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.there import There, there
-from orchestrator.tracking import address, mlflow_store
+from orchestrator.tracking import address, mlflow_store, view
 
 
 def run(session: Session) -> list[str]:
@@ -83,7 +83,8 @@ def run(session: Session) -> list[str]:
 
 
 def _every_stage(session: Session) -> list[str]:
-    say(plan_text(session.plan, session.cores, session.gpus))
+    if session.services.address:  # else it was said at once
+        say(plan_text(session.plan, session.cores, session.gpus))
     say(session.home.shown)
     check_starts(session.plan)
     found = find_trials(session)
@@ -508,5 +509,5 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     tell(f"all runs and curves: {address.ui_command(uri)}")
     if not uri.startswith("http"):
         tell("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")
-    link = mlflow_store.board_link(folder, uri)
+    link = view.board_link(folder, uri)
     tell(f"the board in it: {link or 'not delivered yet, see tracking.log'}")

@@ -125,7 +125,8 @@ def parser() -> Parser:
         action="store_true",
         help="end with 0 instead of 2, 4 or 5, so that nothing sends the job again; the last line says why it ended",
     )
-    made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
+    made.add_argument("--keys", action="store_true", help="list every config key: default, choices, range, meaning")
+    made.add_argument("--schema", action="store_true", help="print the JSON Schema of a config, for editors")
     return made
 
 
@@ -162,6 +163,11 @@ def _run(argv: Sequence[str]) -> int:
         from orchestrator.plan.keys import keys_text
 
         print(keys_text())
+        return EXIT_DONE
+    if arguments.schema:
+        from orchestrator.plan.schema import schema_text
+
+        print(schema_text())
         return EXIT_DONE
     config, folder = _config(arguments)
     plan = make_plan(config)
@@ -204,8 +210,10 @@ def carry_out(
     found = ready(plan, folder, services)
     if found.faults:
         raise refusal(found.faults)
-    for line in (*filter(None, [found.device]), *found.lines, *found.left_out):
-        say(line)
+    if found.device:
+        progress.say(f"{found.device}\n{plan_text(found.plan, found.cores, found.gpus)}")
+    for line in (*found.lines, *found.left_out):
+        progress.say(f"  {line}")
     from orchestrator import stages
     from orchestrator.session import opened
 

@@ -35,6 +35,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/plan/evaluation.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/resources.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/train.py": "tests/orchestrator/plan/test_trial.py",
+    "orchestrator/tracking/rows.py": "tests/orchestrator/tracking/test_deliver.py",
     "orchestrator/plan/text.py": "tests/orchestrator/plan/test_plan.py",
     "orchestrator/probe/along_t.py": "tests/orchestrator/probe/test_denoisers.py",
     "orchestrator/probe/curves.py": "tests/orchestrator/probe/test_main.py",

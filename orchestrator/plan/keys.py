@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +11,7 @@ import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from eval.protocol import METRICS
+from eval.protocol import METRICS, PROTOCOLS, VALIDATED
 from objectives import DESCRIPTIONS, LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
@@ -48,6 +50,11 @@ def keys_text() -> str:
     lines: list[str] = []
     for prefix, cls in SECTIONS.items():
         lines += ["", f"{prefix.rstrip('.') or 'top level'}: {_summary(cls)}", *_fields(prefix, cls)]
+    lines += ["", "metrics (of evaluation.metrics; *: of validations too)"]
+    lines += [
+        f"  {name + ' *' * (name in VALIDATED):<28} {metric.description}" for name, metric in METRICS.sound()[0].items()
+    ]
+    lines += ["", "protocols (of evaluation.protocol)", *(f"  {name}" for name in PROTOCOLS)]
     lines += ["", "objectives (keys of `objectives:`; change parts by target.KEY, loss.KEY, sigma.KEY, timesteps.KEY)"]
     losses, no_losses = LOSSES.sound()
     degradations, no_degradations = DEGRADATIONS.sound()
@@ -87,12 +94,14 @@ def _fields(prefix: str, cls: type[Params]) -> Iterator[str]:
 
 
 def _facts(field: FieldInfo) -> str:
-    """` [default 0.01; > 0; searched 0.001..0.1 log]`."""
+    """` [default 0.01; > 0; searched 0.001..0.1 log]`, ` [default pack; one of pack, spread]`."""
     facts = []
     if field.is_required():
         facts.append("required")
     elif not isinstance(field.default, Params) and field.default is not PydanticUndefined:
         facts.append(f"default {_plain(field.default)}")
+    if choices := _choices(field.annotation):
+        facts.append(f"one of {', '.join(map(str, choices))}")
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     for rule in field.metadata:
         if isinstance(rule, annotated_types.Gt | annotated_types.Ge | annotated_types.Lt | annotated_types.Le):
@@ -109,6 +118,15 @@ def _facts(field: FieldInfo) -> str:
         )
         facts.append(f"searched over {where}")
     return f" [{'; '.join(facts)}]" if facts else ""
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The closed list that a value is taken from, where its type names one; numbers beside it are no list."""
+    arguments = [one for one in typing.get_args(annotation) if one is not type(None)]
+    if typing.get_origin(annotation) is typing.Literal:
+        return arguments if len(arguments) > 1 else []
+    united = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return _choices(arguments[0]) if united and len(arguments) == 1 else []
 
 
 def _plain(value: Any) -> str:

@@ -38,7 +38,8 @@ def try_out(plan: Plan) -> None:
     """Run once what plug-ins give.
 
     Raises:
-        InputError: it fails, or gives another shape than it must, or what is not finite; it names the distribution.
+        InputError: it fails, or gives another shape than it must, what is not finite, or LR that its generator does not
+            decide; it names the distribution.
     """
     stamps, parts = used(plan), dict[str, Callable[[], bool]]()
     for one in plan.combinations:
@@ -51,7 +52,7 @@ def try_out(plan: Plan) -> None:
         parts |= dict.fromkeys(METRICS.stamp(name.removeprefix(STABILITY)), partial(_metric, name))
     for row, tried in parts.items():
         try:
-            fault = "" if tried() else "gives another shape than it must, or what is not finite"
+            fault = "" if tried() else "gives another shape than it must, what is not finite, or other LR a second time"
         except Exception as error:  # a plug-in may raise anything
             fault = f"fails as it is tried out ({type(error).__name__}: {' '.join(str(error).split())})"
         if fault:

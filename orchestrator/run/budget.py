@@ -114,11 +114,14 @@ class Meter:
     Args:
         gpus: that a trial holds.
         clock: says the time in seconds.
+        began: when the invocation did, by that clock; None: now.
     """
 
-    def __init__(self, budget: Budget, gpus: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, budget: Budget, gpus: float, clock: Callable[[], float] = time.monotonic, began: float | None = None
+    ) -> None:
         self.budget, self.gpus, self._clock = budget, gpus, clock
-        self._began, self._trials, self._ended = clock(), 0, 0.0
+        self._began, self._trials, self._ended = clock() if began is None else began, 0, 0.0
         self._running: dict[str, float] = {}
 
     @property

@@ -98,7 +98,7 @@ class Studies:
         for combination in self._searched:
             study = self._studies[combination.id]
             self._claim(study)
-            if len(self.metrics) > 1 and study.metric_names is None:
+            if study.metric_names is None:
                 with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
                     study.set_metric_names(list(self.metrics))  # for optuna-dashboard
             adopt(study, run, self._keys[combination.id], combination.axes.distributions(), combination.trials)
