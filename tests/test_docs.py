@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -145,7 +146,7 @@ def test_a_command_within_a_sentence_names_what_there_is(page, only_parse, capsy
     for span in re.findall(r"`(python\s-m\s[^`]+)`", page.read_text("utf-8")):
         for module, argv in commands(re.sub(r"[\[\]…]|\.\.\.", " ", " ".join(span.split()))):
             said = refusal(module, argv, capsys)
-            assert not re.search("unrecognized|invalid choice|ambiguous", said), f"{page.name}: {span}: {said}"
+            assert not re.search("unrecognized|invalid choice: '[a-z]|ambiguous", said), f"{page.name}: {span}: {said}"
 
 
 @of("")
@@ -159,7 +160,12 @@ def test_a_target_of_make_is_there(block):
 
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that holds every config that a page names in its first line, and is where commands are started."""
+    """Where commands are started: with every config that a page prints or has written by `orchestrator.init`."""
+    for block in blocks(""):
+        for module, argv in commands(block.text):
+            if module == "orchestrator.init":
+                written = WHOLE | {"teacher": {"model": "edsr"}, "objectives": ["l1", "eco"]}
+                (tmp_path / argv[0]).write_text(yaml.safe_dump(written), encoding="utf-8")
     for block in blocks("yaml"):
         if name := re.match(r"# (\S+\.yaml)\n", block.text):
             (tmp_path / name[1]).write_text(block.text, encoding="utf-8")
@@ -179,8 +185,16 @@ def test_a_config_loads(block, configs):
 
 
 @of("")
-def test_an_override_is_a_key(block, configs):
-    """`key=value` behind a config that a page prints, or behind a preset."""
+def test_an_override_is_a_key(block, configs, plugin):
+    """`key=value` behind a config that a page prints, or behind a preset; names of the example's plug-in are known."""
+    if "examples/plugin" in block.text:
+        source = (ROOT / "examples" / "plugin" / "sr_sweep_example.py").read_text("utf-8")
+        groups = tomllib.loads((ROOT / "examples" / "plugin" / "pyproject.toml").read_text("utf-8"))["project"]
+        points = {
+            group.partition(".")[2]: {name: found.partition(":")[2] for name, found in rows.items()}
+            for group, rows in groups["entry-points"].items()
+        }
+        plugin(source, points, groups["name"])
     for module, argv in commands(block.text):
         if module in ("orchestrator.sweep", "cluster.submit"):
             overrides = [word for word in argv if re.match(r"[a-z_.0-9]+=", word)]

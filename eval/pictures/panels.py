@@ -326,6 +326,8 @@ def _violin(axes: Axes, x: float, width: float, values: np.ndarray, colour: str,
 def magnified(image: np.ndarray, whole: np.ndarray, label: str) -> np.ndarray:
     """Repeat pixels until `image` has the size of `whole`; at a fraction some more often than others.
 
+    Both are (H, W, 3) of one type.
+
     Raises:
         InputError: its size is no fraction of that.
     """

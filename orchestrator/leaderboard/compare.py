@@ -372,6 +372,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def rows_of_boards(found: Iterable[Board]) -> list[dict[str, Any]]:
+    """A flat row for each entry of each column, as `leaderboard.csv` and `.json` have them."""
     return [row for board in found for column in board.columns for row in _column_rows(board, column)]
 
 

@@ -3,7 +3,7 @@
 Ancestral: Algorithm 2 of https://arxiv.org/abs/2006.11239 through the clamped guess of x0, as SR3's code has it
 (Janspiry, commit 01d27a7). DDIM: https://arxiv.org/abs/2010.02502, Eq. 12 and 16; the steps of `idm_ddim` are those of
 https://github.com/Ree1s/IDM, commit d224c0e. Truncated: https://arxiv.org/abs/2401.00877, Sec. 3.3, steps as in
-https://github.com/csslc/CCSR, commit 15778ed.
+https://github.com/csslc/CCSR, commit 15778ed. States and guesses are (B, C, H, W), clean ones in [-1, 1].
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def check_sampler(params: AnyProcess, sampling: Sampling) -> None:
 
 
 def check_solvers(alpha_bar: np.ndarray) -> None:
-    """Refuse `SOLVERS` where diffusers is not installed, or they cannot start from this chain's end.
+    """Refuse `SOLVERS` where diffusers is not installed, or they cannot start from the end of `alpha_bar`, (T + 1,).
 
     Raises:
         InputError: says which.
