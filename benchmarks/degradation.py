@@ -24,7 +24,7 @@ from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
 from sr_models.hyper.degradation import NAMES, parse_degradation
-from sr_models.images.operators import resize
+from sr_models.images.matlab import resize
 
 SCALE, BATCH = 4, 16
 PLAIN, STEP = "the store's LR", "forward and backward pass of imdn"

@@ -16,7 +16,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from benchmarks.timing import interleaved, machine, markdown, parser, ratio
 from eval import PROTOCOLS, benchmarks
 from eval.metrics.fidelity import score
-from sr_models.images.operators import resize, to_float
+from sr_models.images.matlab import resize
+from sr_models.images.operators import to_float
 
 SCALE = 2
 Pairs = list[tuple[np.ndarray, np.ndarray]]

@@ -29,7 +29,8 @@ from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import read_image
-from sr_models.images.operators import downscale, to_float
+from sr_models.images.matlab import downscale
+from sr_models.images.operators import to_float
 from sr_models.inference.super_resolve import Options, super_resolve
 
 SCALE, SIDE = 4, 32

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from cluster.ray_private import (
 from cluster.ray_watch import Watch
 from sr_models.command import interrupt_on_sigterm
 from sr_models.errors import InputError, LostError
+from sr_models.plugins import absent
 
 CONNECT_TIMEOUT_S = 15.0
 """How long an address may take to let a driver in before it counts as unreachable."""
@@ -237,21 +238,41 @@ def resources() -> Resources:
     )
 
 
-def nodes_without(file: Path) -> list[str]:
-    """Addresses of the nodes on which a file is not to be seen."""
+def on_each_node(function: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
+    """(address, result) of a function that every node calls."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    @ray.remote(num_cpus=0)
-    def sees(path: str) -> bool:
-        return Path(path).exists()
-
+    task = ray.remote(num_cpus=0)(function)
     alive = [node for node in ray.nodes() if node["Alive"]]
     asked = [
-        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(str(file))
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*arguments)
         for node in alive
     ]
-    return [node["NodeManagerAddress"] for node, seen in zip(alive, ray.get(asked), strict=True) if not seen]
+    return [(node["NodeManagerAddress"], found) for node, found in zip(alive, ray.get(asked), strict=True)]
+
+
+def nodes_without(file: Path) -> list[str]:
+    """Addresses of the nodes on which a file is not to be seen."""
+    return [address for address, seen in on_each_node(Path.exists, file) if not seen]
+
+
+def check_plugins(stamps: Mapping[str, str]) -> None:
+    """Refuse nodes that lack a plug-in, or have another version of it.
+
+    Args:
+        stamps: as of `sr_models.plugins.Table.stamp`; nothing is asked where there are none.
+
+    Raises:
+        InputError: there are such nodes.
+    """
+    answers = on_each_node(absent, stamps) if stamps else []
+    lacking = [f"{address}: {lines[0]}" for address, lines in answers if lines]
+    if lacking:
+        raise InputError(
+            f"{len(lacking)} of the cluster's {len(answers)} nodes lack a plug-in: {lacking[0]}; install it there "
+            "(docs/extending.md)"
+        )
 
 
 def gpu_bytes(gpus: float) -> int:

@@ -12,7 +12,7 @@ import sr_models
 from eval import benchmarks
 from eval.benchmarks import Benchmark
 from eval.request import ModelRequest
-from eval.rows import Identity, Subject
+from eval.rows import Identity, Subject, plugins_of
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.parts import check_parts, packed_file
 from sr_models.checkpoints.published import load_weights
@@ -20,7 +20,7 @@ from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.samplers import settled
 from sr_models.images.files import sha256_file
-from sr_models.images.operators import KERNEL
+from sr_models.images.matlab import KERNEL
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma
@@ -91,7 +91,7 @@ def load(request: ModelRequest) -> Asked:
         identity=identity, weights_sha256=sha256, hyper=json.dumps(complete, sort_keys=True),
         benchmark=set_name(request.hr or request.lr), kernel=benchmark.kernel if benchmark else "files",
         protocol=request.protocol.id(scale) + options.marks, seed=request.seed, options=options, sigma=sigma,
-        process=process,
+        process=process, plugins=plugins_of(name, request.metrics),
     )  # fmt: skip
     return Asked(model=model, benchmark=benchmark, subject=subject, parts=dict(packed.values()))
 

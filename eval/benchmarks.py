@@ -25,7 +25,7 @@ from sr_models.images.files import (
     read_image,
     unread_text,
 )
-from sr_models.images.operators import KERNEL, KERNELS, downscale, modcrop
+from sr_models.images.matlab import KERNEL, KERNELS, downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes, pair_folder, surplus_text
 from sr_models.params import Params, nearest
 from sr_models.scales import hr_step, lr_side

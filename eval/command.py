@@ -24,6 +24,7 @@ from sr_models.command import EXIT_DONE, Parser, say, tell
 from sr_models.errors import InputError
 from sr_models.files import read_json
 from sr_models.hyper.sampling import Sampling
+from sr_models.plugins import require
 from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:
@@ -275,6 +276,8 @@ def _complete(given: argparse.Namespace) -> None:
     """
     ours = given.images is None and given.weights is not None and (given.weights / "model.json").is_file()
     said = read_json(given.weights / "model.json") if ours else {}
+    if isinstance(said, dict) and isinstance(stamps := said.get("plugins"), dict):
+        require(stamps, exact=False)
     for name in ("model", "scale"):
         if getattr(given, name) is None and isinstance(said, dict) and isinstance(said.get(name), str | int):
             setattr(given, name, said[name])
@@ -292,12 +295,13 @@ def _without_hr(asked: str | None, protocol: Protocol) -> list[str]:
     Raises:
         InputError: an unknown metric, or one that reads HR.
     """
-    free = [name for name, metric in METRICS.items() if metric.level == "image" and "hr" not in metric.reads]
+    free = [name for name, metric in METRICS.own.items() if metric.level == "image" and "hr" not in metric.reads]
     if asked is None:
         return [name for name in free if METRICS[name].cost != "extra" or find_spec("pyiqa") is not None]
     metrics = free if asked == "all" else chosen(asked, protocol)
     for name in metrics:
-        if name.removeprefix(STABILITY) not in (*free, "l_std"):
+        base = name.removeprefix(STABILITY)
+        if base not in (*free, "l_std") and not (base in METRICS.added and "hr" not in METRICS[base].reads):
             raise InputError(f"--metrics: {name} needs HR images (--hr); without them there are {', '.join(free)}")
     return metrics
 

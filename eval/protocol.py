@@ -8,14 +8,18 @@ Every score carries its protocol's id, so numbers of different protocols never s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from sr_models.errors import InputError
 from sr_models.params import Params, nearest
+from sr_models.plugins import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Luma = Literal["y", "y8"]
 Ssim = Literal["gaussian", "uniform7", "y8"]
@@ -39,6 +43,8 @@ class Metric:
     decimals: digits worth printing. cost: "light" arithmetic; a "backbone" network an image; features of a whole "set";
     "extra" packages. level: one number an image and draw, one an image over all "draws", or one a "set".
     library: the distribution whose releases may move it, beside those that move all; "" where that is none.
+    compute: of a plug-in's metric, (SR, HR) or, as it reads, SR alone -> (B,) on any device: float32 RGB (B, 3, H, W)
+    in [0, 1], cropped and rounded as the protocol says.
     """
 
     unit: str
@@ -49,6 +55,7 @@ class Metric:
     cost: Cost = "light"
     level: Level = "image"
     library: str = ""
+    compute: Callable[..., Tensor] | None = None
 
     def better(self, a: float, b: float) -> bool:
         """Whether score `a` beats score `b`."""
@@ -57,7 +64,7 @@ class Metric:
 
 _PAIR: tuple[Reads, ...] = ("sr", "hr")
 _EXTRA = "no reference; needs the extra [pyiqa] (PolyForm Noncommercial)"
-METRICS: dict[str, Metric] = {
+_OURS: dict[str, Metric] = {
     "psnr_y": Metric(unit="dB", higher_is_better=True, reads=_PAIR, decimals=2, description="PSNR of the luma Y"),
     "psnr_rgb": Metric(unit="dB", higher_is_better=True, reads=_PAIR, decimals=2, description="PSNR over R, G and B"),
     "ssim_y": Metric(unit="", higher_is_better=True, reads=_PAIR, decimals=4, description="SSIM of the luma Y"),
@@ -119,13 +126,47 @@ METRICS: dict[str, Metric] = {
         description="Pearson's r of sigma with |HR - SR|, RGB",
     ),
 }  # fmt: skip
-"""Every metric but the `g_std.*`, which `get_metric` derives from those that are one number an image and draw."""
+
+RESERVED = frozenset({
+    "key", "combination", "model", "objective", "target", "loss", "scale", "fingerprint", "step", "seed",
+    "weights", "network", "trained_scale", "hyper", "image", "weights_sha256", "benchmark", "images",
+    "protocol", "kernel", "lr_sha256", "hr_sha256", "width", "height", "precision", "channels_last", "compile",
+    "tile", "overlap", "self_ensemble", "crops", "sampler", "eta", "t_max", "t_min", "steps", "draws",
+    "deterministic", "noise_seed", "seconds", "per_draw", "not_computed", "details", "versions", "run", "data",
+    "lr_inputs", "of_images", "trial", "twin_of", "weights_folder", "seeds", "metrics", "lead", "plugins",
+    "all", "parameters", "paper_parameters", "picture_seconds", "paper_seconds", "trained_parameters",
+    "searched", "number", "params", "trials", "pruned", "failed", "search_steps", "search_value", "run_images",
+    "teacher_images", "teacher_seconds", "centroid_seconds", "train_seconds", "seconds_per_step",
+    "trials_at_a_time",
+})  # fmt: skip
+"""What columns beside those of metrics are called, and so no plug-in's metric."""
+
+
+def _check_added(name: str, row: Any, distribution: str) -> Metric:
+    """A plug-in's row of `METRICS`. Raises ValueError: what is wrong with it."""
+    if not isinstance(row, Metric) or row.compute is None:
+        raise ValueError(f"is no eval.Metric with `compute` (got {row!r:.80})")
+    if row.reads not in (_PAIR, ("sr",)) or (row.cost, row.level) != ("light", "image"):
+        raise ValueError("must read SR and HR or SR alone, at cost light and level image: plug-ins add no others")
+    if row.library or not 0 <= row.decimals <= 8:
+        raise ValueError(f"must have 0 to 8 decimals and no library (got {row.decimals} and {row.library!r})")
+    if clash := next((own for own in (*_OURS, "lead", "ema") if name.startswith(f"{own}_")), None):
+        raise ValueError(f"may not begin with {clash}_, as columns of {clash} do")
+    return replace(row, library=distribution)
+
+
+METRICS = Table("metric", _OURS, _check_added, taken=RESERVED)
+"""Every metric, of plug-ins too, but the `g_std.*`, which `get_metric` derives from those that are one number an image
+and draw."""
 
 UNCERTAINTY = ("psnr_sigma", "psnr_constant", "sigma_r", "pll")
 """The metrics that say how well sigma tells where SR is wrong, in the order that a picture of it prints them."""
 
 FIDELITY = ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")
 """The metrics that `eval.metrics.fidelity.score` computes, with neither weights nor anything but SR and HR."""
+
+PERCEPTION = ("lpips_alex", "lpips_vgg", "dists", "niqe", "musiq", "clipiqa", "fid", "kid")
+"""The metrics that say how natural SR looks, against those that say how far it is from HR."""
 
 VALIDATED = (*FIDELITY, "lpips_alex", "lpips_vgg", "l_std")
 """The metrics that validations during training may measure, and a search be steered by."""
@@ -175,7 +216,13 @@ def plain_metric(name: str) -> str:
 
 
 def _derived() -> list[str]:
-    return [f"{STABILITY}{name}" for name, metric in METRICS.items() if metric.level == "image"]
+    own = METRICS.own
+    return [f"{STABILITY}{name}" for name in METRICS if name not in own or own[name].level == "image"]
+
+
+def library(name: str) -> str:
+    """`Metric.library` of a key of `METRICS`, without importing a plug-in."""
+    return METRICS.own[name].library if name in METRICS.own else METRICS.added[name].rpartition(" ")[0]
 
 
 class Protocol(Params):

@@ -27,7 +27,8 @@ from eval.score import Row, check_room, needs_features, over_draws, score_image,
 from sr_models.command import say
 from sr_models.errors import InputError
 from sr_models.images.files import files_below, find_images, pixels_sha256, read_image, unread_text
-from sr_models.images.operators import modcrop, to_float
+from sr_models.images.matlab import modcrop
+from sr_models.images.operators import to_float
 from sr_models.images.pairs import check_pair_sizes, find_partners, pair_folder, pair_images, surplus_text
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import Network, parameters

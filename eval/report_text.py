@@ -13,7 +13,7 @@ from sr_models.text_table import aligned
 
 Report = dict[str, Any]
 
-_USUAL_KERNEL = "matlab-bicubic-replicate-u8"  # of sr_models.images.operators, which imports torch
+_USUAL_KERNEL = "matlab-bicubic-replicate-u8"  # of sr_models.images.matlab, which imports numpy
 
 INFINITE = "no finite mean: infinite for "
 """What the reason begins with where an image equals HR; its column says "inf" then."""

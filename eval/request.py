@@ -42,7 +42,7 @@ class ModelRequest(Request):
 
     model: str
     kernel: str | None
-    """What makes LR where it comes in no files: a key of `sr_models.images.operators.KERNELS`; None: the usual one."""
+    """What makes LR where it comes in no files: a key of `sr_models.images.matlab.KERNELS`; None: the usual one."""
     weights: Path | None
     """A released file, or a checkpoint folder of ours; None for a network that has none."""
     weights_key: str | None

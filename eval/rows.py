@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eval.protocol import METRICS, STABILITY, all_metrics, get_metric
+import sr_models
+from eval.protocol import METRICS, STABILITY, all_metrics, get_metric, library
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hashing import digest
@@ -89,6 +90,8 @@ class Subject:
     """The hyperparameters of its σ head, as JSON; "" without one. In keys the fingerprint speaks for them."""
     process: str = ""
     """The noise process of a diffusion network, as JSON; "" of any other. In keys the weights speak for it."""
+    plugins: str = ""
+    """The plug-ins of its network and metrics, as JSON (`plugins_of`); "" without any."""
 
     def key(self, image: str, lr_sha256: str, hr_sha256: str, metrics: Sequence[str]) -> str:
         """Names one image's row by content: `<what was measured>-<by which metrics>`, hex.
@@ -109,6 +112,8 @@ class Subject:
         plain = {name: value for name, value in asdict(self).items() if name not in ("sigma", "process")}
         if self.identity.trained_scale is None:  # so that rows keep the keys they had before there was a choice
             del plain["identity"]["trained_scale"]
+        if not self.plugins:  # likewise
+            del plain["plugins"]
         return plain | {"options": self.options.columns}
 
     @cached_property
@@ -117,8 +122,8 @@ class Subject:
         who = self.identity
         weights = [who.network, who.scale, self.hyper, self.sigma, self.weights_sha256]
         how = [self.kernel, self.protocol, self.seed, self.options.columns, MEASUREMENT_VERSION]
-        noise = [self.process] if self.process else []
-        return digest([*weights, *how, *noise])[:24]
+        further = [text for text in (self.process, self.plugins) if text]
+        return digest([*weights, *how, *further])[:24]
 
     def measured(self, lr_sha256: str, hr_sha256: str) -> str:
         """Names the measurement of one image by the hashes of its pixels."""
@@ -133,6 +138,14 @@ class Subject:
         """Whose a measurement is: nobody's."""
         who = self.identity
         return replace(self, identity=Identity("", "", "", "", "", who.scale, "", 0, "", who.network))
+
+
+def plugins_of(network: str, metrics: Iterable[str]) -> str:
+    """The plug-ins that a network and metrics are of, as JSON: "model NAME" -> "distribution version"; "" of none."""
+    stamps = sr_models.MODELS.stamp(network)
+    for name in metrics:
+        stamps |= METRICS.stamp(name.removeprefix(STABILITY))
+    return json.dumps(stamps, sort_keys=True) if stamps else ""
 
 
 def measurement(key: str) -> str:
@@ -288,7 +301,7 @@ def _not_asked(metrics: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]
     """What these metrics name in a row, the columns that it has for others, and the libraries that only those use."""
     wanted = {*metrics, "l_std"} | ({"kid"} if "fid" in metrics else set())
     dropped = {name for name in all_metrics() if name.removeprefix(STABILITY) not in wanted}
-    used, unused = ({METRICS[name].library for name in METRICS if (name in wanted) is asked} for asked in (True, False))
+    used, unused = ({library(name) for name in METRICS if (name in wanted) is asked} for asked in (True, False))
     return (
         frozenset(wanted),
         frozenset(dropped | Identity.__dataclass_fields__.keys()),

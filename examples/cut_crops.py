@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sr_models.images.files import find_images, read_image
-from sr_models.images.operators import downscale, resize
+from sr_models.images.matlab import downscale, resize
 
 
 def missed(hr: np.ndarray, scale: int) -> float:

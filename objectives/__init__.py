@@ -8,7 +8,7 @@ without torch; `objectives.compose` turns a spec into training steps, `objective
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from objectives.losses import (
@@ -21,7 +21,6 @@ from objectives.losses import (
     Charbonnier,
     ConstantSigma,
     Expectation,
-    LossParams,
     MinSNR,
     Need,
     NoLoss,
@@ -29,6 +28,7 @@ from objectives.losses import (
     ResidualShift,
     SampledSigma,
 )
+from objectives.named import DESCRIPTIONS, LOSSES, OwnLoss
 from objectives.spec import (
     HR,
     CentroidMixup,
@@ -49,7 +49,7 @@ from sr_models.hyper.process import ProcessParams
 from sr_models.params import Params, nearest
 
 __all__ = [
-    "DESCRIPTIONS", "LEGAL", "LOSSES", "RECIPES", "TARGETS", "TIMESTEPS", "LegalRow", "ObjectiveSpec",
+    "DESCRIPTIONS", "LEGAL", "LOSSES", "RECIPES", "TARGETS", "TIMESTEPS", "LegalRow", "ObjectiveSpec", "OwnLoss",
     "check_legal", "check_process", "resolve", "search_ranges", "with_values",
 ]  # fmt: skip
 
@@ -61,23 +61,6 @@ TARGETS: dict[str, type[TargetParams]] = {
     "loss_mixup": LossMixup,
     "image_mixup": ImageMixup,
     "noise_regression": NoiseRegression,
-}
-
-LOSSES: dict[str, type[LossParams]] = {
-    "l1": L1,
-    "l2": L2,
-    "charbonnier": Charbonnier,
-    "constant_sigma": ConstantSigma,
-    "sampled_sigma": SampledSigma,
-    "expectation": Expectation,
-    "none": NoLoss,
-    "ddpm": DDPM,
-    "drm": DRM,
-    "dream": DREAM,
-    "min_snr": MinSNR,
-    "reconstruction": Reconstruction,
-    "ccsr_decoder": CCSRDecoder,
-    "resshift": ResidualShift,
 }
 
 TIMESTEPS: dict[str, type[Timesteps]] = {"uniform": Uniform, "range": Range}
@@ -113,34 +96,6 @@ RECIPES: dict[str, ObjectiveSpec] = {
     "ccsr_decoder": ObjectiveSpec(target=HR(), loss=CCSRDecoder(), timesteps=Range()),
 }
 
-DESCRIPTIONS: dict[str, str] = {
-    "l1": "mean absolute error to the HR image",
-    "l2": "mean squared error to the HR image",
-    "charbonnier": "L1 with a rounded corner, to the HR image",
-    "kd": "distillation: L1 to the teacher's SR of the real LR",
-    "eco_noise_free": "L1 on the teacher's pair: its SR, and that SR downscaled again (ECO Eq. 11)",
-    "eco": "L1 on a mixup that moves from the teacher's pair to the real pair (ECO Eq. 14)",
-    "loss_mixup": "L1 on the teacher's pair and on the real one, weighed by ECO's ramp; nothing is mixed (ECO Fig. 5)",
-    "image_mixup": "L1 on ordinary mixup: each pair blended with another one of the training images",
-    "noise_regression": "L1 of the noise y - mu, guessed from the LR (ECO Fig. 8): no SR, so shown and not scored",
-    "constant_sigma": "L1 to the HR image plus constant Gaussian noise (He & Cheng Eq. 7)",
-    "sampled_sigma": "L1 of SR with noise of the sigma branch's size, where sigma collapses to 0: to be shown (Eq. 6)",
-    "expectation": "expectation loss and a sigma branch that learns the error (He & Cheng Eq. 8 + 10)",
-    "expectation_only": "expectation loss without the sigma branch (He & Cheng Eq. 8)",
-    "l1+aux": "L1 and the sigma branch (He & Cheng Eq. 10 beside L1)",
-    "aux_only": "the sigma branch's auxiliary loss alone, through the network too (He & Cheng Eq. 10)",
-    "eco+expectation": "ECO's mixup under the expectation loss with the sigma branch (in neither paper)",
-    "ddpm": "the guess of the noise in a noisy HR image, from LR (SR3)",
-    "drm": "that guess made noisy again, as sampling meets it, and corrected (DREAM Eq. 11)",
-    "dream": "drm, most where there is most noise (DREAM Alg. 3)",
-    "min_snr": "ddpm, where low noise counts no more than a signal-to-noise ratio of gamma (Min-SNR)",
-    "resshift": "the guess of the clean latent from one on its way to LR's, in few steps (ResShift)",
-    "nutl": "ddpm up to t_max, and a jump from pure noise to there (CCSR Eq. 3)",
-    "dream+nutl": "dream up to t_max, and nutl's jump (in neither paper)",
-    "reconstruction": "L1 of the HR image from its own latent, which is kept in bounds: trains autoencoders",
-    "ccsr_decoder": "decoder of truncated samples, under L1, LPIPS and a discriminator (CCSR's stage 2)",
-}
-
 
 class LegalRow(NamedTuple):
     """A combination that may be trained, and what it cannot do without; a sigma branch is otherwise optional."""
@@ -157,14 +112,14 @@ LEGAL: tuple[LegalRow, ...] = (
     *(
         LegalRow("regression", target, loss, None, TARGETS[target].needs | cls.needs)
         for target in TARGETS
-        for loss, cls in LOSSES.items()
+        for loss, cls in LOSSES.own.items()
         if cls.family == "regression"
     ),
     # Diffusion: targets that are one pair of pictures, each with or without a terminal loss.
     *(
         LegalRow("diffusion", target, loss, steps, TARGETS[target].needs)
         for target in ("hr", "noise_free", "mixup")
-        for loss, cls in LOSSES.items()
+        for loss, cls in LOSSES.own.items()
         for steps in TIMESTEPS
         if cls.family == "diffusion" and not cls.needs and cls is not ResidualShift
     ),
@@ -189,6 +144,8 @@ def check_legal(spec: ObjectiveSpec, family: str, *, tuned_decoder: bool = False
     target, loss = spec.target.kind, spec.loss.kind
     steps = spec.timesteps.kind if spec.timesteps else None
     rows = [row for row in LEGAL if row[:4] == (family, target, loss, steps)]
+    if isinstance(spec.loss, OwnLoss) and family == spec.loss.family:  # under any target, as our losses of regression
+        rows = [LegalRow(family, target, loss, None, spec.target.needs | spec.loss.needs)]
     if not rows:
         raise InputError(f"objective: target {target!r} with loss {loss!r} cannot train a {family} network")
     if tuned_decoder != ("tuned_decoder" in rows[0].needs):
@@ -234,11 +191,11 @@ def resolve(given: str | Mapping[str, Any] | ObjectiveSpec, where: str = "object
     if isinstance(given, ObjectiveSpec):
         return given
     if isinstance(given, str):
-        return _look_up(given, RECIPES, "objective", where)
+        return _recipe(given, where)
     if not isinstance(given, Mapping):
         raise InputError(f"{where}: expected a recipe's name or a mapping, got {type(given).__name__} {given!r}")
     changes = dict(given)
-    plain = _look_up(changes.pop("recipe"), RECIPES, "objective", where).model_dump() if "recipe" in changes else {}
+    plain = _recipe(changes.pop("recipe"), where).model_dump() if "recipe" in changes else {}
     for seat, change in _nested(changes, where).items():
         old = plain.get(seat)
         if isinstance(old, Mapping) and isinstance(change, Mapping) and change.get("kind") in (None, old.get("kind")):
@@ -251,13 +208,22 @@ def resolve(given: str | Mapping[str, Any] | ObjectiveSpec, where: str = "object
     return ObjectiveSpec.parse(plain, where)
 
 
+def _recipe(name: Any, where: str) -> ObjectiveSpec:
+    """The objective of a recipe's name; that of a plug-in's loss is the loss, to the HR image."""
+    if not isinstance(name, str) or name not in LOSSES.added:
+        return _look_up(name, RECIPES, "objective", where, [*RECIPES, *LOSSES.added])
+    loss = LOSSES[name]()
+    branch = SigmaBranch() if "sigma" in loss.needs else None
+    return ObjectiveSpec.parse({"target": HR(), "loss": loss, "sigma": branch}, where)
+
+
 T = TypeVar("T")
 _TABLES: dict[str, Mapping[str, type[Params]]] = {"target": TARGETS, "loss": LOSSES, "timesteps": TIMESTEPS}
 
 
-def _look_up(name: Any, table: Mapping[str, T], what: str, where: str) -> T:
+def _look_up(name: Any, table: Mapping[str, T], what: str, where: str, valid: Iterable[str] = ()) -> T:
     if not isinstance(name, str) or name not in table:
-        raise InputError(f"{where}: unknown {what} {name!r}{nearest(name, list(table))}")
+        raise InputError(f"{where}: unknown {what} {name!r}{nearest(name, [*(valid or table)])}")
     return table[name]
 
 

@@ -121,7 +121,7 @@ class Objective:
 
         sigma_hat = output[1].float() if spec.sigma else None
         z = rng.noise("loss_noise", tuple(y.shape[1:]), y.device, draw=draw) if spec.loss.noisy else None
-        loss = pixel.BY_KIND[spec.loss.kind](spec.loss, mu, y, z, sigma_hat)
+        loss = pixel.loss(spec.loss, mu, y, z, sigma_hat)
         if spec.sigma is None or sigma_hat is None:
             return [loss]
         assert sigma_hat.shape == y.shape, f"sigma is {tuple(sigma_hat.shape)} for a target of {tuple(y.shape)}"

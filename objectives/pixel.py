@@ -13,9 +13,19 @@ from typing import Any
 from torch import Tensor
 
 from objectives.losses import L1, L2, Charbonnier, ConstantSigma, Expectation, NoLoss, SampledSigma
-from objectives.spec import SigmaBranch
+from objectives.named import OwnLoss
+from objectives.spec import Loss, SigmaBranch
 
 Maybe = Tensor | None
+
+
+def loss(params: Loss, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:
+    """That of any kind of regression, a plug-in's too."""
+    if isinstance(params, OwnLoss):
+        missed = params.per_sample(mu, y, z, sigma_hat)
+        assert missed.shape == y.shape[:1], f"loss {params.kind} gives {tuple(missed.shape)} for {tuple(y.shape)}"
+        return missed
+    return BY_KIND[params.kind](params, mu, y, z, sigma_hat)
 
 
 def l1(params: L1, mu: Tensor, y: Tensor, z: Maybe, sigma_hat: Maybe = None) -> Tensor:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, WrapValidator, model_validator
 
 from objectives.losses import (
     DDPM,
@@ -32,6 +32,7 @@ from objectives.losses import (
     ResidualShift,
     SampledSigma,
 )
+from objectives.named import with_added
 from objectives.timesteps import Range, Uniform
 from sr_models.errors import InputError
 from sr_models.hyper.process import ShiftParams
@@ -203,7 +204,11 @@ class ObjectiveSpec(Params):
     """One point of target x loss x timesteps; immutable, comparable, and round-trips through `model_dump`."""
 
     target: Annotated[Target, Field(discriminator="kind", description="what the network is asked to reach")]
-    loss: Annotated[Loss, Field(discriminator="kind", description="how the miss is measured")]
+    loss: Annotated[
+        SerializeAsAny[Loss],  # of plug-ins, too
+        Field(discriminator="kind", description="how the miss is measured"),
+        WrapValidator(with_added),
+    ]
     sigma: SigmaBranch | None = Field(default=None, description="the sigma branch, or null for none")
     timesteps: Annotated[Steps, Field(discriminator="kind")] | None = Field(
         default=None, description="which noise levels are practised (diffusion only; null for regression)"

@@ -18,7 +18,7 @@ from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command, say, tell
 from sr_models.errors import InputError
 from sr_models.files import LOCK, locked, read_json, replacing, write_json
-from sr_models.hyper.degradation import LEAST_SIDE, NAMES, NUMERICS_VERSION, Degradation, parse_degradation
+from sr_models.hyper.degradation import DEGRADATIONS, LEAST_SIDE, NUMERICS_VERSION, Degradation, parse_degradation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,9 @@ def parser() -> Parser:
     made.add_argument("out", metavar="OUT", type=Path, help="new folder, or one that this command began")
     made.add_argument("changes", metavar="KEY=VALUE", nargs="*", help="other strengths: first.jpeg=[50,90] usm=false; "
                       "all are train.degradation.KEY in `python -m orchestrator.sweep --keys`")  # fmt: skip
-    made.add_argument("--set", required=True, choices=NAMES, help="whose degradations; none has camera (ISP) noise")
+    made.add_argument(
+        "--set", required=True, choices=(*DEGRADATIONS,), help="whose degradations; none has camera (ISP) noise"
+    )
     made.add_argument("--seed", type=int, default=0, help="of all draws (default: %(default)s)")
     made.add_argument("--scale", type=int, default=4, help="HR over LR (default: %(default)s)")
     for name, does in (("--include", "take only"), ("--exclude", "leave out")):
@@ -80,6 +82,8 @@ def _run(argv: Sequence[str]) -> int:
         "seed": given.seed,
         "degradation": how.model_dump(mode="json"),
     }
+    if plugin := DEGRADATIONS.stamp(given.set):
+        asked["plugin"] = plugin
     with locked(given.out):
         made = _freeze(names, given.out, how, asked)
     there = len(names) - made
@@ -215,7 +219,7 @@ def _made(
     """Make the LR of one picture, unless it is there as it was made; whether it was made."""
     from sr_models.images.degrade import degrade
     from sr_models.images.files import pixels_sha256, read_image
-    from sr_models.images.operators import modcrop
+    from sr_models.images.matlab import modcrop
     from sr_models.rng import keyed
 
     image = read_image(file)

@@ -153,7 +153,7 @@ def teach(session: Session, ingredients: Ingredients) -> dict[int, str]:
         given = path_of(session, weights, "teacher.weights", scale, ingredients.sources) if weights else None
         found[scale] = teachers.teach(
             session.plan, session.home, session.roles, scale, ingredients.data_hash[scale], lambda: room_of(session),
-            session.device, given,
+            session.device, given, session.meter,
         )  # fmt: skip
     return found
 
@@ -179,7 +179,7 @@ def bring_latents(session: Session, ingredients: Ingredients, combinations: Sequ
             access=session.home.access.for_workers(), name=name, data_hash=data_hash, device=session.device,
             model=trial.model, scale=trial.scale, hyper=json.dumps(trial.hyper, sort_keys=True),
         )  # fmt: skip
-        products.bring(job, session.home.access, lambda: room_of(session), f"latents x{trial.scale}")
+        products.bring(job, session.home.access, lambda: room_of(session), f"latents x{trial.scale}", session.meter)
 
 
 def record(session: Session, ingredients: Ingredients) -> None:

@@ -103,8 +103,9 @@ def _found(given: argparse.Namespace) -> tuple[Access, str]:
     Raises:
         InputError: no such trial or several, or its run is gone.
     """
-    from orchestrator.run.access import LocalAccess, MirroredAccess
+    from orchestrator.run.access import LocalAccess
     from orchestrator.run.folder import TRIALS
+    from orchestrator.run.mirrored import MirroredAccess
     from orchestrator.run.records import TRIAL, TrialRecord
     from orchestrator.storage.uri import Storage
 

@@ -13,18 +13,23 @@ from pathlib import Path
 
 import yaml
 
-from cluster import capacity, ray_runtime
+from cluster import ray_runtime
 from cluster.ray_private import forbid_auto_connect
 from cluster.ray_runtime import Resources
 from orchestrator.data.inputs import Inputs
+from orchestrator.data.look import look
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.plugins import used
 from orchestrator.plan.read import read_yaml
-from orchestrator.plan.resources import ResourceConfig
+from orchestrator.plan.resources import device_text, most_trials, resolved
+from orchestrator.plan.schema import first_line, write_schema
 from orchestrator.plan.services import Services
 from orchestrator.run import lock
+from orchestrator.run.budget import UNBOUND, Budget, Meter
 from orchestrator.run.driver import Home, home_of
 from orchestrator.run.folder import SHARED, RunDir
+from orchestrator.run.progress import say
 from orchestrator.run.records import WRITTEN_AGAIN
 from orchestrator.run.roles import Roles
 from orchestrator.search.studies import open_storage
@@ -65,6 +70,7 @@ class Session:
     inputs: Inputs
     cluster: Cluster
     tracker: Follower
+    meter: Meter
     began: float
     """Seconds since 1970."""
 
@@ -90,12 +96,20 @@ class Session:
         return self.trials_at_a_time * resources.workers_per_trial * resources.cpus_per_worker
 
     @property
+    def gpus(self) -> float:
+        """GPUs that trials use at a time; before the cluster is joined, those of one trial."""
+        resources, trials = self.config.resources, self.trials_at_a_time if self.cluster.is_joined else 1
+        return trials * resources.workers_per_trial * resources.gpus_per_worker
+
+    @property
     def device(self) -> str:
         return "cuda" if self.config.resources.gpus_per_worker else "cpu"
 
 
 @contextmanager
-def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False) -> Iterator[Session]:
+def opened(
+    plan: Plan, folder: Path, services: Services, budget: Budget = UNBOUND, *, group: bool = False
+) -> Iterator[Session]:
     """A sweep that is ready to run in `folder`; whatever this started (Ray, the tracker) ends with the `with` block.
 
     A Ray of its own is started at once for a run that is new. One that goes on may have nothing left to compute, so
@@ -105,11 +119,13 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
         group: whether the output's group may read folders that are new.
 
     Raises:
-        InputError: missing data, a folder that cannot be written or is in use, a tracking server, storage or Ray
-            cluster that does not answer, trials that its nodes can never hold.
+        InputError: a budget that cannot be reached, missing data, a folder that cannot be written or is in use, a
+            tracking server, storage or Ray cluster that does not answer, trials that its nodes can never hold.
     """
-    began, inputs = time.time(), Inputs(plan.config)
-    inputs.check(plan.patches)
+    began, counted_from, inputs = time.time(), time.monotonic(), Inputs(plan.config)
+    if inputs.are_far:
+        check_fetched(plan)
+    inputs.check()
     run_dir = RunDir(folder.absolute())
     home, shared = home_of(run_dir, services.storage), run_dir.at(SHARED)
     new = [path for path in (run_dir.path, shared) if not path.exists()]
@@ -121,8 +137,12 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
                     services.address, allow_anonymous=services.allow_anonymous, may_add=services.may_add
                 )
             )
-            most_trials(found, plan.config.resources)
+            asked = resolved(plan.config.resources, found)
+            if services.address:
+                say(device_text(asked, found, None))
+            most_trials(found, asked)
             check_reach(home, found)
+            ray_runtime.check_plugins(used(plan))
             return found
 
         forbid_auto_connect()
@@ -134,6 +154,11 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             lock.refuse_while_cleaned(run_dir.output, "--output")
             home.bind()
             stack.enter_context(home.driven())
+            if plan.config.resources.auto:
+                plan = replace(plan, config=placed(plan.config, cluster.resources))
+            gpus = plan.config.resources.gpus_per_worker * plan.config.resources.workers_per_trial
+            meter = Meter(budget, gpus, began=counted_from)
+            budget.check(meter.gpus)
             write_config(run_dir, plan.config)
             roles = Roles(run_dir)
             address.check(services.tracking_uri)
@@ -157,8 +182,22 @@ def opened(plan: Plan, folder: Path, services: Services, *, group: bool = False)
             inputs=inputs,
             cluster=cluster,
             tracker=tracker,
+            meter=meter,
             began=began,
         )
+
+
+def check_fetched(plan: Plan) -> None:
+    """Look at images that lie at a URI, once they are here; what is left out of them is said.
+
+    Raises:
+        InputError: they cannot be used.
+    """
+    looked = look(plan.config, plan.patches, fetch=True)
+    if looked.faults:
+        raise InputError(looked.faults[0])
+    for line in looked.left_out:
+        say(line)
 
 
 def make_folders(run_dir: RunDir, *, group: bool) -> None:
@@ -173,20 +212,9 @@ def make_folders(run_dir: RunDir, *, group: bool) -> None:
         raise InputError(f"--output: {run_dir.path} cannot be written ({error.strerror})") from None
 
 
-def most_trials(cluster: Resources, resources: ResourceConfig) -> int:
-    """Trials at a time: what the nodes hold, or fewer if the config says so.
-
-    Raises:
-        InputError: trials that no node could ever hold.
-    """
-    return capacity.trials_at_a_time(
-        cluster,
-        cpus=resources.cpus_per_worker,
-        gpus=resources.gpus_per_worker,
-        workers=resources.workers_per_trial,
-        min_workers=resources.min_workers,
-        most=resources.max_concurrent,
-    )
+def placed(config: SweepConfig, cluster: Resources) -> SweepConfig:
+    """The config with numbers in the place of `resources: auto`."""
+    return config.model_copy(update={"resources": resolved(config.resources, cluster)})
 
 
 def bounded(config: SweepConfig, cluster: Resources) -> SweepConfig:
@@ -240,8 +268,9 @@ def write_config(run_dir: RunDir, config: SweepConfig) -> None:
         if latest == {name: kept[name] for name in ("board", "paper") if name in kept}:
             return
         fields = {name: value for name, value in kept.items() if name != "paper"} | latest
-    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    text = first_line() + yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     try:
+        write_schema(run_dir.path)
         write_text(run_dir.config, text)
     except OSError as error:
         raise InputError(f"--output: {run_dir.path} cannot be written ({error.strerror})") from None

@@ -32,30 +32,59 @@ from orchestrator.ingredients import (
     prepare,
     record,
 )
-from orchestrator.leaderboard import html, pictures, write
+from orchestrator.leaderboard import html, pictures, standing, write
 from orchestrator.leaderboard.rungs import rungs_text
+from orchestrator.leaderboard.scores import has_scores
 from orchestrator.leaderboard.text import terminal_width
 from orchestrator.plan.combination import Combination
 from orchestrator.plan.plan import higher_is_better
 from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
+from orchestrator.run import events
+from orchestrator.run.budget import BudgetReached
 from orchestrator.run.folder import STORES
 from orchestrator.run.journal import TrialResult
-from orchestrator.run.progress import bar, moves, say
-from orchestrator.run.records import WinnerRecord, read_winners, write_winners
+from orchestrator.run.progress import Bar, bar, moves, say, tell
+from orchestrator.run.winners import WinnerRecord, read_winners, write_winners
 from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.pareto import against_one_reference
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.there import There, there
-from orchestrator.tracking import address, mlflow_store
-from sr_models.command import tell
+from orchestrator.tracking import address, mlflow_store, view
 
 
 def run(session: Session) -> list[str]:
-    """Run every stage that is not finished, then print the board; a line on each planned row that has no score."""
-    say(plan_text(session.plan, session.cores))
+    """Run every stage that is not finished, then print the board; a line on each planned row that has no score.
+
+    Raises:
+        BudgetReached: before the end; what is there is printed, marked unfinished.
+    """
+    plan, run = session.plan, session.run
+    events.emit(
+        events.SweepBegin(
+            run=run.name,
+            folder=str(run.path),
+            combinations=len(plan.combinations),
+            trials=plan.trials,
+            seeds=session.config.seeds,
+        )
+    )
+    try:
+        unscored = _every_stage(session)
+    except BudgetReached as bound:
+        unfinished(session, str(bound))
+        raise
+    boards = tuple(str(path) for path in sorted(run.path.glob("leaderboard.*")))
+    costs = session.meter.costs()
+    events.emit(events.Done(folder=str(run.path), boards=boards, unscored=tuple(unscored), **costs))
+    return unscored
+
+
+def _every_stage(session: Session) -> list[str]:
+    if session.services.address:  # else it was said at once
+        say(plan_text(session.plan, session.cores, session.gpus))
     say(session.home.shown)
     check_starts(session.plan)
     found = find_trials(session)
@@ -101,8 +130,8 @@ def build_images(session: Session) -> dict[int, PatchStore]:
     with bar("patch stores", 0) as made:
 
         def tick(what: str, done: int, total: int) -> None:
-            made.set_postfix_str(what, refresh=False)
-            made.total = total
+            session.meter.check()
+            made.note, made.total = what, total
             made.update(done - made.n)
 
         stores = {
@@ -228,11 +257,9 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
         session.roles.add(trial, combination=combination.id, role="search", number=told.number, params=told.params)
     session.home.pull_trials()
     steps = {combination.id: combination.train.steps for combination in plan.combinations}
-    with bar(
-        "search", sum(combination.trials * steps[combination.id] for combination in plan.combinations), "step"
-    ) as made:
-        made.n = sum(studies.finished(combination) * steps[combination.id] for combination in plan.combinations)
-        made.refresh()
+    total = sum(combination.trials * steps[combination.id] for combination in plan.combinations)
+    with bar("search", total, "step", cost=lambda: session.meter.spent.rate) as made:
+        made.start_at(sum(studies.finished(combination) * steps[combination.id] for combination in plan.combinations))
         progress = _search_progress(made, lambda: session.home.push(sometimes=True))
         tune.search(
             studies,
@@ -242,6 +269,7 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
             lambda: session.trials_at_a_time,
             session.device,
             progress,
+            session.meter,
         )
     session.home.push()
     for combination in plan.combinations:
@@ -252,19 +280,18 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
     return studies
 
 
-def _search_progress(made: Any, after: Callable[[], None]) -> Callable[[Assignment, int, str], None]:
+def _search_progress(made: Bar, after: Callable[[], None]) -> Callable[[Assignment, int, str], None]:
     """What moves the search's bar as trials report and end; `after` is called each time."""
-    ended = {"complete": 0, "stopped": 0, "failed": 0}
+    made.counts = ended = {"complete": 0, "stopped": 0, "failed": 0}
     reached: dict[str, int] = {}
 
     def progress(assignment: Assignment, step: int, status: str) -> None:
         name = f"{assignment.combination.id}#{assignment.number}"
         now = step if status == "running" else assignment.combination.train.steps
-        made.update(max(now - reached.get(name, 0), 0))
-        reached[name] = now
         if status != "running":
             ended[status] += 1
-        made.set_postfix(ended, refresh=False)
+        made.update(max(now - reached.get(name, 0), 0))
+        reached[name] = now
         after()
 
     return progress
@@ -386,13 +413,15 @@ def _run_in_full(
     if not trials:
         return {}
     each = list({trial.fingerprint: trial for trial in trials}.values())
-    with bar(what, sum(trial.train.steps for trial in each), "step") as made:
+    total = sum(trial.train.steps for trial in each)
+    with bar(what, total, "step", cost=lambda: session.meter.spent.rate) as made:
         results = in_full.run_in_full(
             each,
             session.home.access,
             session.config.resources,
             session.device,
             moves(made),
+            session.meter,
             at_a_time=lambda: session.trials_at_a_time,
             steered=steered,
         )
@@ -427,7 +456,26 @@ def evaluate(session: Session) -> list[str]:
         )
 
     with bar("evaluation", sum(len(job.pictures) for job in planned)) as made:
-        return service.evaluate(planned, access, workforce, moves(made))
+        move = moves(made)
+
+        def progress(done: int) -> None:
+            move(done)
+            if done < made.total:
+                session.meter.check()
+
+        return service.evaluate(planned, access, workforce, progress)
+
+
+def unfinished(session: Session, bound: str) -> None:
+    """Say what there is of a sweep that a budget stopped: the board of what is scored, and where the rest stands."""
+    folder = session.run.path
+    tell(f"\nunfinished, stopped by {bound}")
+    if has_scores(folder):
+        tell(f"the board of what is scored:\n{write.write(folder, terminal_width(), unfinished=bound)}\n")
+    else:
+        tell("nothing is scored yet; this is where the sweep stands, and no board")
+    tell(standing.text(standing.standing(folder)))
+    session.home.push()
 
 
 def report(session: Session, *, refused: list[str], audited: list[Audited]) -> None:
@@ -461,5 +509,5 @@ def report(session: Session, *, refused: list[str], audited: list[Audited]) -> N
     tell(f"all runs and curves: {address.ui_command(uri)}")
     if not uri.startswith("http"):
         tell("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")
-    link = mlflow_store.board_link(folder, uri)
+    link = view.board_link(folder, uri)
     tell(f"the board in it: {link or 'not delivered yet, see tracking.log'}")

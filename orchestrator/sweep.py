@@ -8,7 +8,7 @@ quick.
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import shlex
 import sys
 import tempfile
@@ -16,16 +16,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.secrets import shown
-from orchestrator import backbones
 from orchestrator.plan.config import SweepConfig
-from orchestrator.plan.plan import make_plan
+from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
 from orchestrator.plan.text import plan_text
+from orchestrator.ready import ready, refusal
+from orchestrator.run import events, progress
+from orchestrator.run.budget import UNBOUND, Budget, BudgetReached
 from orchestrator.run.folder import SHARED, RunDir
 from sr_models.command import (
+    EXIT_BUDGET,
     EXIT_CODES,
     EXIT_DONE,
+    EXIT_INPUT,
     EXIT_UNSCORED,
     NO_CURE_IN_REPETITION,
     Parser,
@@ -62,7 +66,11 @@ def parser() -> Parser:
         help="dotted overrides, e.g. train.steps=300 'scales=[2,4]'; scale_down=tiny: the config's `tiny:`, then those",
     )
     made.add_argument("--preset", metavar="NAME", help="a config that comes with the package")
-    made.add_argument("--dry-run", action="store_true", help="print the plan and its estimated cost; start nothing")
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan, its estimated cost and what a run would be refused for (then code 2); start nothing",
+    )
     made.add_argument(
         "--resume", metavar="RUN", type=Path, help="go on with this run folder, whose config must not have changed"
     )
@@ -73,6 +81,37 @@ def parser() -> Parser:
         "--output", metavar="DIR", type=Path, help="where run folders go (default: runs, in a Ray job ~/sr-runs)"
     )
     made.add_argument("--group", action="store_true", help="let the group of --output read folders that are new")
+    budget = made.add_argument_group(
+        "budgets of this invocation (docs/progress.md)",
+        "Once one is reached nothing begins, each trial under way ends at its next validation, what is there is "
+        f"printed, and the exit code is {EXIT_BUDGET}. The same line goes on, and counts anew.",
+    )
+    budget.add_argument(
+        "--max-hours", metavar="H", type=_amount, help="wall time since it began, everything included (0.5: 30 minutes)"
+    )
+    budget.add_argument(
+        "--max-trials",
+        metavar="N",
+        type=_count,
+        help="networks whose training it begins or goes on with (search, full runs, audits, teachers); they run to "
+        "their ends. What is there already does not count",
+    )
+    budget.add_argument(
+        "--max-gpu-hours",
+        metavar="H",
+        type=_amount,
+        help="sum over its trials of time x GPUs held, from being handed out to their ends; centroids and evaluation "
+        "do not count, nor what earlier invocations cost",
+    )
+    said = made.add_argument_group("what is said (docs/progress.md)")
+    said.add_argument(
+        "--quiet", action="store_true", help="errors, where the board is, and the line that goes on, alone"
+    )
+    said.add_argument(
+        "--json",
+        action="store_true",
+        help="events on standard output, a JSON object a line; the rest on standard error",
+    )
     cluster = made.add_argument_group("on a cluster (docs/cluster.md)")
     add_cluster_options(cluster)
     cluster.add_argument(
@@ -86,8 +125,27 @@ def parser() -> Parser:
         action="store_true",
         help="end with 0 instead of 2, 4 or 5, so that nothing sends the job again; the last line says why it ended",
     )
-    made.add_argument("--keys", action="store_true", help="list every config key with its default, range and meaning")
+    made.add_argument("--keys", action="store_true", help="list every config key: default, choices, range, meaning")
+    made.add_argument("--schema", action="store_true", help="print the JSON Schema of a config, for editors")
     return made
+
+
+def _amount(text: str) -> float:
+    """A number of hours. Raises ArgumentTypeError: not above 0, or not finite."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    """A number of trials. Raises ArgumentTypeError: not a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,37 +164,72 @@ def _run(argv: Sequence[str]) -> int:
 
         print(keys_text())
         return EXIT_DONE
+    if arguments.schema:
+        from orchestrator.plan.schema import schema_text
+
+        print(schema_text())
+        return EXIT_DONE
     config, folder = _config(arguments)
     plan = make_plan(config)
     if arguments.dry_run:
-        tell(plan_text(plan, os.cpu_count() or 1))
-        try:
-            backbones.check(config)
-        except InputError as error:  # as of images: a plan needs none
-            tell(f"  a run would be refused here: {error}")
-        if (folder.parent / SHARED).exists():
-            from orchestrator.there import there_in  # reads images and weights for their hashes
-
-            try:
-                if known := there_in(plan, RunDir(folder)):
-                    tell(f"  {known.text}")
-            except InputError as error:  # a plan needs no images; the run will, and say the same
-                tell(f"  already there: not known ({error})")
+        return _dry_run(plan, folder, _services(arguments, folder))
+    progress.be_quiet(arguments.quiet)
+    events.to(sys.stdout if arguments.json else None)
+    interrupt_on_sigterm()
+    again, budget = _resume_line(folder, arguments), Budget.of(arguments)
+    try:
+        unscored = carry_out(plan, folder, _services(arguments, folder), again, budget, group=arguments.group)
+    except BudgetReached as stopped:
+        flush_output()
+        say(f"{PROG}: {stopped}")
+        return EXIT_BUDGET
+    if arguments.quiet and not arguments.json:
+        tell(str(folder / "leaderboard.md"))
+    if not unscored:
         return EXIT_DONE
-    backbones.check(config)
+    flush_output()  # where both go to one log, the reason stands last
+    more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
+    say(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}")
+    return EXIT_UNSCORED
+
+
+def carry_out(
+    plan: Plan, folder: Path, services: Services, resume: str, budget: Budget = UNBOUND, *, group: bool = False
+) -> list[str]:
+    """Run every stage that is not finished; a line on each planned row that has no score.
+
+    Args:
+        resume: how to go on, for whoever interrupts it or meets what repetition cures.
+        group: as of `session.opened`.
+
+    Raises:
+        InputError: as `session.opened` and every stage; DiskFullError: what it writes to is full. LostError: the
+            cluster, the storage or the database of the studies. KeyboardInterrupt, BudgetReached: with how to go on as
+            their text.
+    """
+    found = ready(plan, folder, services)
+    if found.faults:
+        raise refusal(found.faults)
+    if found.device:
+        progress.say(f"{found.device}\n{plan_text(found.plan, found.cores, found.gpus)}")
+    for line in (*found.lines, *found.left_out):
+        progress.say(f"  {line}")
     from orchestrator import stages
     from orchestrator.session import opened
 
+    again = f"go on with: {resume}"
     try:
-        interrupt_on_sigterm()
-        with opened(plan, folder, _services(arguments, folder), group=arguments.group) as session:
-            unscored = stages.run(session)
+        with opened(found.plan, folder, services, budget, group=group) as session:
+            try:
+                return stages.run(session)
+            except BudgetReached as bound:
+                events.emit(events.BudgetEnd(budget=str(bound), resume=resume, **session.meter.costs()))
+                raise BudgetReached(f"stopped by {bound}; it cost {session.meter.spent.text}; {again}") from None
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with: {_resume_line(folder, arguments)}") from None
-    except InputError:
+        raise KeyboardInterrupt(again) from None
+    except (InputError, BudgetReached):
         raise
     except Exception as error:  # Ray and libraries wrap what ends in one line; a defect goes on with its traceback
-        again = f"go on with: {_resume_line(folder, arguments)}"
         from orchestrator.search.studies import damaged_database, lost_database
 
         if lost := innermost(error, LostError) or lost_database(error):
@@ -145,18 +238,34 @@ def _run(argv: Sequence[str]) -> int:
             raise DiskFullError(f"{full}; make room, then {again}") from None
         if given := innermost(error, InputError):
             raise given from None
-        if (damage := damaged_database(error)) and not _services(arguments, folder).studies_uri:
+        if (damage := damaged_database(error)) and not services.studies_uri:
             raise InputError(
                 f"{folder / 'studies.db'} is damaged ({damage}); delete it, and run the same sweep, which makes it "
                 "again from the trials that are there"
             ) from None
         raise
-    if not unscored:
-        return EXIT_DONE
-    flush_output()  # where both go to one log, the reason stands last
-    more = f"; and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
-    say(f"{PROG}: {len(unscored)} without a score: {'; '.join(unscored[:NAMED])}{more}")
-    return EXIT_UNSCORED
+
+
+def _dry_run(plan: Plan, folder: Path, services: Services) -> int:
+    """Say what a run would do, on what, and for what it would be refused, which is then an error here too."""
+    found = ready(plan, folder, services, join=True)
+    plan = found.plan
+    if found.device:
+        tell(found.device)
+    tell(plan_text(plan, found.cores, found.gpus))
+    for line in (*found.lines, *found.left_out):
+        tell(f"  {line}")
+    if (folder.parent / SHARED).exists():
+        from orchestrator.there import there_in  # reads images and weights for their hashes
+
+        try:
+            if known := there_in(plan, RunDir(folder)):
+                tell(f"  {known.text}")
+        except InputError as error:  # a plan needs no images; the run will, and say the same
+            tell(f"  already there: not known ({error})")
+    for fault in found.faults:
+        tell(f"  a run would be refused here: {fault}")
+    return EXIT_INPUT if found.faults else EXIT_DONE
 
 
 def _written(folder: Path) -> tuple[Path, ...]:
@@ -202,13 +311,17 @@ def _config(arguments: argparse.Namespace) -> tuple[SweepConfig, Path]:
 
 def _services(arguments: argparse.Namespace, folder: Path) -> Services:
     """What the command line says, and the environment where it is silent."""
-    local = f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
     return Services(
-        tracking_uri=from_environment(arguments.tracking_uri, "SR_TRACKING_URI") or local,
+        tracking_uri=from_environment(arguments.tracking_uri, "SR_TRACKING_URI") or local_tracking(folder),
         storage=from_environment(arguments.storage, "SR_STORAGE"),
         studies_uri=from_environment(arguments.studies_uri, "SR_STUDIES_URI"),
         **cluster_of(arguments),
     )
+
+
+def local_tracking(folder: Path) -> str:
+    """The MLflow store beside a run folder, where nobody names another one."""
+    return f"sqlite:///{(folder.parent / 'mlflow.db').resolve()}"
 
 
 def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
@@ -217,6 +330,9 @@ def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
     for option in ("address", "tracking_uri", "storage", "studies_uri", "may_add"):
         if value := getattr(arguments, option):
             line += [f"--{option.replace('_', '-')}", shown(value)]
+    for option, value in Budget.of(arguments).given.items():
+        line += [option, f"{value:g}"]
+    line += ["--quiet"] * arguments.quiet + ["--json"] * arguments.json
     line += ["--allow-anonymous"] * arguments.allow_anonymous + ["--group"] * arguments.group
     return shlex.join(line)
 

@@ -70,9 +70,18 @@ class Photo:
 
 
 def _run(argv: Sequence[str]) -> int:
+    interrupt_on_sigterm()
+    return enlarge(argv)
+
+
+def enlarge(argv: Sequence[str]) -> int:
+    """What the command does, where errors are the caller's; returns 0, or 1 if a photograph failed.
+
+    Raises:
+        InputError: as the command says in one line.
+    """
     given = parser().parse_args(argv)
     _check(given)
-    interrupt_on_sigterm()
     photos, failed = _photos(given.photos, given.output)
     todo = [photo for photo in photos if given.overwrite or not photo.target.exists()]
     if there := len(photos) - len(todo):
@@ -145,7 +154,7 @@ def _enlarge(enlarger: Enlarger, photos: Sequence[Photo]) -> int:
 
     sizes = [_pixels(photo.source) for photo in photos]
     failed = 0
-    with progress.bar("photographs", sum(sizes), "px", large=True) as bar:
+    with progress.bar("photographs", sum(sizes), "px") as bar:
         for photo, pixels in zip(photos, sizes, strict=True):
             before = bar.n
             try:

@@ -12,15 +12,13 @@ from sr_models.hyper import autoencoder, diffusion, latent
 from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
 from sr_models.params import nearest
-from sr_models.spec import ModelSpec
+from sr_models.plugins import Table
+from sr_models.spec import MOST_SCALE, ModelSpec, build_added, check_added
 
 if TYPE_CHECKING:
     from sr_models.networks.base import Network
 
-MOST_SCALE = 64
-"""Of factors that are not in a network's table: more is a slip of the keyboard."""
-
-MODELS: dict[str, ModelSpec] = {
+_OURS: dict[str, ModelSpec] = {
     "bicubic": ModelSpec(
         name="bicubic", family="regression", hyper=hyper.BicubicHyper,
         module="sr_models.networks.bicubic", cls="Bicubic", any_scale=True, fractions=True,
@@ -162,6 +160,9 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }  # fmt: skip
 
+MODELS = Table("model", _OURS, check_added)
+"""Every network: ours, and those of plug-ins."""
+
 
 def spec(name: str) -> ModelSpec:
     """The row of `MODELS` called `name`.
@@ -230,7 +231,10 @@ def build(name: str, scale: float, *, parts: Mapping[str, Path] = MappingProxyTy
         hyper: fields of the model's hyperparameter class; the rest keep the published values.
 
     Raises:
-        InputError: as `check`.
+        InputError: as `check`; of a plug-in's, as `sr_models.spec.build_added`.
     """
     values = check(name, scale, hyper | {part: str(path) for part, path in parts.items()})
-    return spec(name).load()(scale, **dict(values))
+    row = spec(name)
+    if name in MODELS.added:
+        return build_added(row, MODELS.added[name], scale, values)
+    return row.load()(scale, **dict(values))

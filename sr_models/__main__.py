@@ -25,13 +25,14 @@ COLUMNS = ("name", "variant", "family", "scale", "parameters", "printed", "mult-
 def rows() -> Iterator[dict[str, Any]]:
     """One row per model, variant and scale, in the order of `MODELS`.
 
-    `multiply_adds_720p` is of one forward pass that gives 1280x720 pixels; `agrees` is None where nothing is printed.
+    `multiply_adds_720p` is of one forward pass that gives 1280x720 pixels; `agrees` is None where nothing is printed,
+    `parameters` where a plug-in does not count them. `plugin`: its distribution and version, of a plug-in's alone.
     """
-    for name, spec in MODELS.items():
+    for name, spec in MODELS.sound()[0].items():
         for size in [size for size in SIZES if size.model == name] or [Size(model=name)]:
-            for scale, count in (size.counts or spec.counts).items():
+            for scale, count in (size.counts or spec.counts or dict.fromkeys(spec.scales)).items():
                 printed = size.printed.get(scale)
-                same = None if printed is None else agrees(count, printed)
+                same = None if printed is None or count is None else agrees(count, printed)
                 yield {
                     "name": name,
                     "variant": dict(size.hyper),
@@ -43,6 +44,7 @@ def rows() -> Iterator[dict[str, Any]]:
                     "differs": size.differs if same is False else None,
                     "multiply_adds_720p": sr_models.multiply_adds(name, scale, size.hyper) * PIXELS_720P / scale**2,
                     "paper": spec.paper,
+                    **({"plugin": MODELS.added[name]} if name in MODELS.added else {}),
                 }
 
 
@@ -58,18 +60,20 @@ def table() -> str:
         last = row["name"], variant
         if row["agrees"] is False:
             notes[f"* {' '.join(filter(None, last))}: {row['differs']}"] = None
+        if "plugin" in row:
+            notes[f"{row['name']}: by the plug-in {row['plugin']}"] = None
         lines.append((
             row["name"] if new_model else "",
             variant if new_variant else "",
             row["family"] if new_model else "",
             f"x{row['scale']}",
-            f"{row['parameters']:,}",
+            "-" if row["parameters"] is None else f"{row['parameters']:,}",
             (row["printed"] or "-") + ("*" if row["agrees"] is False else ""),
             f"{row['multiply_adds_720p'] / 1e9:,.1f} G" if row["multiply_adds_720p"] else "-",
             row["paper"] if new_model else "",
         ))  # fmt: skip
     words = {i for i, name in enumerate(COLUMNS) if name not in ("parameters", "printed", "mult-adds 720p")}
-    return "\n".join([*aligned(lines, left=words), "", *notes])
+    return "\n".join([*aligned(lines, left=words), "", *notes, *MODELS.sound()[1]])
 
 
 def _text(value: Any) -> str:

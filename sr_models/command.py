@@ -14,9 +14,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sr_models.errors import InputError, LostError
+from sr_models.version import version_text
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -33,15 +34,16 @@ EXIT_CODES = {
     EXIT_INPUT: "something that the user gave cannot be used, or a disk is full",
     EXIT_LOST: "the connection to a cluster or a storage was lost; what runs there may go on",
     EXIT_UNSCORED: "planned rows have no score",
-    EXIT_BUDGET: "stopped by a budget (no command has one yet)",
+    EXIT_BUDGET: "stopped by a budget (--max-hours, --max-trials, --max-gpu-hours); the same command goes on",
     EXIT_INTERRUPTED: "Ctrl-C or SIGTERM; as a shell says it, 128 + SIGINT",
 }
 
 NO_CURE_IN_REPETITION = frozenset({EXIT_INPUT, EXIT_UNSCORED, EXIT_BUDGET})
 """What `--as-job` calls finished, so that nothing sends the job again at once.
 
-While nothing is changed, 2 and 5 would come again, and so would 4 of trials that failed by their own numbers. A 4 of
-trials that lost their nodes or memory may be cured by the same command, which is left to whoever reads the last line.
+While nothing is changed, 2 would come again, and so would 4 of trials that failed by their own numbers. A 4 of trials
+that lost their nodes or memory may be cured by the same command, which is left to whoever reads the last line; so is a
+5, which the same command would go on from, beyond what it was allowed to cost.
 """
 
 _STDOUT = 1
@@ -49,10 +51,26 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are ours: one line, no usage."""
+    """argparse whose complaints are ours, one line, no usage; every command has `--version`.
+
+    Args:
+        args, options: argparse's own.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.add_argument("--version", action=_Version, nargs=0, help="say which release and numerics this is")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
+
+
+class _Version(argparse.Action):
+    """Says the version and ends the command; what is installed is looked up no sooner."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        tell(version_text())
+        parser.exit()
 
 
 def run_command(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from sr_models.errors import InputError
 
 _SHOWN_LETTERS = 200
+_MEANT = 3  # names that a message asks after
 
 
 class Params(BaseModel):
@@ -100,11 +102,27 @@ def each_once(names: Sequence[str]) -> None:
             raise InputError(f"{name!r} is named twice")
 
 
+def one_as_list(given: Any) -> Any:
+    """A list of one in the place of a single name or number, as in `scales=2`."""
+    return [given] if isinstance(given, str | int | float) and not isinstance(given, bool) else given
+
+
 def nearest(name: str, valid: Iterator[str] | list[str] | tuple[str, ...]) -> str:
-    """`; did you mean 'x'? (valid: a, b, c)`: the tail of every unknown-name message."""
+    """`; did you mean 'x'? (valid: a, b, c)`: the tail of every unknown-name message.
+
+    Meant are, the first that there are: the same name in other capitals, all names that go on where this one ends at a
+    word (`lpips`: `lpips_alex` or `lpips_vgg`), the one that is most like it.
+    """
     names = sorted(map(str, valid))
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    low = {one: one.casefold() for one in names}
+    given = str(name).casefold()
+    close = [one for one in names if low[one] == given] or [
+        one for one in names if given and re.match(rf"{re.escape(given)}[_.+-]", low[one])
+    ]
+    if not 0 < len(close) <= _MEANT:
+        found = difflib.get_close_matches(given, low.values(), n=1, cutoff=0.6)
+        close = [one for one in names if [low[one]] == found][:1]
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ";"
     return f"{hint} (valid: {', '.join(names)})"
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper
+from sr_models.plugins import check_params
 
 if TYPE_CHECKING:
     from sr_models.networks.base import Network
+
+MOST_SCALE = 64
+"""Of factors that are not in a network's table: more is a slip of the keyboard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +63,48 @@ class ModelSpec:
         """Import the network's class (and with it torch)."""
         found: type[Network] = getattr(importlib.import_module(self.module), self.cls)
         return found
+
+
+def check_added(name: str, row: Any, _distribution: str) -> ModelSpec:
+    """A plug-in's row of `sr_models.MODELS`. Raises ValueError: what is wrong with it."""
+    if not isinstance(row, ModelSpec):
+        raise ValueError(f"is no sr_models.spec.ModelSpec (got {row!r:.80})")
+    if row.name != name:
+        raise ValueError(f"calls itself {row.name!r}")
+    if row.family != "regression" or not row.sr:
+        raise ValueError("must be of the family regression, and give SR: plug-ins add no other networks")
+    if not (isinstance(row.hyper, type) and issubclass(row.hyper, NetworkHyper)) or row.hyper.parts:
+        raise ValueError(f"must have hyperparameters of a NetworkHyper without frozen parts (got {row.hyper!r})")
+    if not row.scales or not all(type(scale) is int and 1 <= scale <= MOST_SCALE for scale in row.scales):
+        raise ValueError(f"must have scales that are whole numbers from 1 to {MOST_SCALE} (got {row.scales!r})")
+    if not row.counts.keys() <= {*row.scales} or row.window < 1:
+        raise ValueError(
+            f"must count parameters at its scales, and have a window of at least 1 (got {row.counts!r}, {row.window!r})"
+        )
+    check_params(row.hyper)
+    for scale in row.scales if row.trainable else ():
+        if not 0 < (cost := row.hyper().multiply_adds(scale)) < math.inf:
+            raise ValueError(f"must say its multiply_adds an LR pixel, above 0 (got {cost!r} at scale {scale})")
+    return row
+
+
+def build_added(row: ModelSpec, stamp: str, scale: float, values: NetworkHyper) -> Network:
+    """A plug-in's network, `stamp` its distribution and version.
+
+    Raises:
+        InputError: it cannot be built, is no SRNetwork of that scale, or has not as many parameters as its row counts.
+    """
+    from sr_models.networks.base import SRNetwork, parameters
+
+    where = f"plug-in {stamp}: model {row.name!r}"
+    try:
+        net = row.load()(scale, **dict(values))
+    except Exception as error:  # a package may raise anything
+        said = " ".join(str(error).split())
+        raise InputError(f"{where} cannot be built at scale {scale} ({type(error).__name__}: {said})") from error
+    if not isinstance(net, SRNetwork) or getattr(net, "scale", None) != scale:
+        raise InputError(f"{where} must be a sr_models.networks.base.SRNetwork with scale {scale} (got {net!r:.80})")
+    count, found = row.counts.get(int(scale)), parameters(net)
+    if values == row.hyper() and count is not None and count != found:
+        raise InputError(f"{where} has {found:,} trainable parameters at scale {scale}, and its row counts {count:,}")
+    return net

@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 
 from cluster import submit
+from eval.protocol import METRICS
+from objectives import LOSSES
+from sr_models import MODELS, plugins
 from sr_models.errors import InputError
+from sr_models.hyper.degradation import DEGRADATIONS
 
 # Before PyTorch is imported, here and in every process that tests start: networks this small take longer on several
 # threads than on one, and many times longer where something else keeps a core busy.
@@ -76,6 +80,35 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
         coder = VQAutoencoder(channels=32, mults=(1, 1, 1), blocks=1, codes=16)
     safetensors.torch.save_file(coder.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Has a package installed, as far as this process sees: (source, {"models": {name: object}}, name, version)."""
+    made: list[str] = []
+
+    def install(source: str, points: dict[str, dict[str, str]], name: str = "sr-own", version: str = "1.0") -> None:
+        made.append(module := name.replace("-", "_"))
+        folder = tmp_path / "site" / module
+        info = folder / f"{module}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (folder / f"{module}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        groups = [
+            f"[sr_sweep.{group}]\n" + "".join(f"{point} = {module}:{found}\n" for point, found in rows.items())
+            for group, rows in points.items()
+        ]
+        (info / "entry_points.txt").write_text("\n".join(groups))
+        monkeypatch.syspath_prepend(folder)
+        plugins._found.cache_clear()
+
+    yield install
+    monkeypatch.undo()
+    plugins._found.cache_clear()
+    for table in (MODELS, LOSSES, METRICS, DEGRADATIONS):
+        table._rows.clear()
+    for module in made:
+        sys.modules.pop(module, None)
 
 
 def free_ports(count: int) -> list[int]:

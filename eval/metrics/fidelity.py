@@ -20,7 +20,8 @@ from torch import Tensor
 
 from eval.protocol import FIDELITY, Luma, Protocol, Ssim, get_metric
 from sr_models.errors import InputError
-from sr_models.images.operators import KERNELS, check_images, levels, resize, resize_float, rgb_to_y, to_float, to_uint8
+from sr_models.images.matlab import KERNELS, resize
+from sr_models.images.operators import check_images, levels, resize_float, rgb_to_y, to_float, to_uint8
 
 _K1, _K2 = 0.01, 0.03
 _STRIP_PX = 32768  # SSIM works through strips of rows about this large, which stay in a CPU's cache
@@ -184,7 +185,7 @@ def consistency(sr_BCHW: Tensor, lr_BCHW: Tensor, *, kernel: str, uint8: bool) -
 
     Args:
         sr_BCHW, lr_BCHW: float RGB in [0, 1]; a side of SR is LR's times the same factor both ways.
-        kernel: what shrinks: a key of `sr_models.images.operators.KERNELS`, or "pil" (Pillow's bicubic).
+        kernel: what shrinks: a key of `sr_models.images.matlab.KERNELS`, or "pil" (Pillow's bicubic).
         uint8: round SR to 8 bits, before and after; otherwise shrink and compare it in float, which "pil" cannot.
 
     Returns:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from eval.metrics.perceptual import Dists, Lpips, NoReference
 from eval.metrics.uncertainty import CONSTANT_BELOW, is_constant, pll, psnr_sigma, sigma_r
 from eval.protocol import FIDELITY, METRICS, STABILITY, Protocol, get_metric
 from sr_models.errors import InputError
-from sr_models.images.operators import KERNEL, KERNELS, check_images, levels, quantize, to_float
+from sr_models.images.matlab import KERNEL, KERNELS
+from sr_models.images.operators import check_images, levels, quantize, to_float
 from sr_models.inference.super_resolve import exact_arithmetic
 from sr_models.params import nearest
 
@@ -43,7 +45,7 @@ class Scorer:
     Attributes:
         metrics: what it computes, in the order asked for: metrics of level "image" and "set".
         not_computed: metric -> why it cannot be computed whatever the images are.
-        kernel: what shrinks SR for `consistency`: an id of `sr_models.images.operators.KERNELS`, or "pil".
+        kernel: what shrinks SR for `consistency`: an id of `sr_models.images.matlab.KERNELS`, or "pil".
     """
 
     def __init__(
@@ -95,6 +97,11 @@ class Scorer:
             self._pairwise[name] = Lpips(name.removeprefix("lpips_"), files=files, device=device, signed=signed)
         elif name == "dists":
             self._pairwise[name] = Dists(files=files, device=device)
+        elif (compute := METRICS[name].compute) is not None:
+            if "hr" in METRICS[name].reads:
+                self._pairwise[name] = partial(_own, name, compute)
+            else:
+                self._single[name] = partial(_own, name, compute)
         elif METRICS[name].cost == "extra":
             self._single[name] = NoReference(name, files=files, device=device)
         elif METRICS[name].level == "set":
@@ -221,3 +228,11 @@ class Scorer:
             return np.concatenate([self.features(read(i)[None]).numpy() for i in range(len(hashes))])
 
         return cached_features(cache or Path(torch.hub.get_dir()) / "sr_sweep_features", identity, compute)
+
+
+def _own(name: str, compute: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """A plug-in's metric: (B,) float64 on the CPU."""
+    values = compute(*images)
+    if values.shape != images[0].shape[:1]:
+        raise ValueError(f"metric {name!r}, a plug-in's, gives {tuple(values.shape)} for {tuple(images[0].shape)}")
+    return values.double().cpu()

@@ -1,4 +1,4 @@
-"""What a search by several metrics found: all its trials on a plane of two of them, and the front that none beats.
+"""Trials of a search, or the methods of a board, on a plane of two metrics, and the front that none beats.
 
 Of a metric of distortion and one of perception this is the plane of Blau and Michaeli 2018
 (https://arxiv.org/abs/1711.06077).
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.axes import Axes
 
 from eval.pictures import style
-from eval.pictures.style import COLOURS, SMALL_PT, TEXT_PT
+from eval.pictures.style import COLOURS, MARKERS, SMALL_PT, TEXT_PT, Styles
 from eval.protocol import get_metric, plain_metric
 from sr_models.errors import InputError
 
@@ -68,6 +68,77 @@ def planes(path: Path, shown: Sequence[Plane], *, title: str, caption: str = "")
     style.save(figure, path)
 
 
+def methods(
+    path: Path,
+    sets: Mapping[str, Mapping[str, tuple[float, float]]],
+    metrics: tuple[str, str],
+    *,
+    title: str,
+    caption: str = "",
+    styled: Styles,
+) -> None:
+    """Draw the methods of some test sets, two sets side by side: what is on the front filled, steps along it.
+
+    Where a front begins, and its hypervolume with it, are the worst values of the set's methods.
+
+    Args:
+        path: the PNG to write.
+        sets: test set -> method -> its values by the two metrics.
+        styled: the colours of all methods.
+
+    Raises:
+        InputError: no set, a set without methods, a value that is not finite.
+    """
+    if not sets or not all(sets.values()):
+        raise InputError("a plane needs at least one method of each test set")
+    if not all(math.isfinite(value) for places in sets.values() for place in places.values() for value in place):
+        raise InputError("a plane needs finite values")
+    columns = min(2, len(sets))
+    rows = math.ceil(len(sets) / columns)
+    figure = style.page(title, caption, rows * _ROW_IN)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    names = {name: place for place, name in enumerate(dict.fromkeys(n for found in sets.values() for n in found))}
+    handles = {}
+    for axes, (test_set, places) in zip(grid.flat, sets.items(), strict=False):
+        plane = plane_of(test_set, list(places.values()), metrics)
+        for trial, name in zip(plane.trials, places, strict=True):
+            colour = styled[name][1]
+            [handles[name]] = axes.plot(
+                [trial.x], [trial.y], MARKERS[names[name] % 4], color=colour, ms=8,
+                markerfacecolor=colour if trial.on_front else "none", label=name,
+            )  # fmt: skip
+        axes.plot(*zip(*steps(plane), strict=True), "-", color="#777777", lw=1.2, zorder=1)
+        _finish(axes, plane)
+    for axes in list(grid.flat)[len(sets) :]:
+        axes.set_visible(False)
+    shown = {name: handles[name] for name in names}
+    figure.legend(shown.values(), shown, fontsize=SMALL_PT, frameon=False, loc="outside right center")
+    style.save(figure, path)
+
+
+def plane_of(title: str, places: Sequence[tuple[float, float]], metrics: tuple[str, str]) -> Plane:
+    """Values by two metrics as a plane, numbered in their order; the title says the hypervolume down to the worst."""
+    signs = [1 if get_metric(plain_metric(name)).higher_is_better else -1 for name in metrics]
+    lifted = [tuple(sign * value for sign, value in zip(signs, place, strict=True)) for place in places]
+    beaten = [any(a != b and a[0] >= b[0] and a[1] >= b[1] for a in lifted) for b in lifted]
+    worst = [sign * min(values) for sign, values in zip(signs, zip(*lifted, strict=True), strict=True)]
+    trials = [Trial(number=i, x=x, y=y, on_front=not beaten[i]) for i, (x, y) in enumerate(places)]
+    chosen = max(range(len(lifted)), key=lambda i: lifted[i])
+    plane = Plane(
+        title=title, x_metric=metrics[0], y_metric=metrics[1], trials=trials, chosen=chosen,
+        reference=(worst[0], worst[1]),
+    )  # fmt: skip
+    return replace(plane, title=f"{title}: hypervolume {area(plane):.4g}")
+
+
+def area(plane: Plane) -> float:
+    """What the front dominates, down to the reference, in the product of the metrics' units."""
+    assert plane.reference is not None
+    corners = [*steps(plane), plane.reference]
+    turns = zip(corners, corners[1:] + corners[:1], strict=True)
+    return abs(sum(x * later_y - later_x * y for (x, y), (later_x, later_y) in turns)) / 2
+
+
 def steps(plane: Plane) -> list[tuple[float, float]]:
     """The corners of what the front dominates, by rising x, from the reference and back to it."""
     assert plane.reference is not None
@@ -99,12 +170,16 @@ def _draw(axes: Axes, plane: Plane) -> None:
         axes.plot(*plane.reference, "x", color=COLOURS[6], ms=7, label="reference")
     for trial in [trial for trial in plane.trials if trial.on_front]:
         axes.annotate(f"#{trial.number}", (trial.x, trial.y), (5, 4), textcoords="offset points", fontsize=SMALL_PT)
+    axes.legend(fontsize=SMALL_PT, frameon=False)
+    _finish(axes, plane)
+
+
+def _finish(axes: Axes, plane: Plane) -> None:
     axes.ticklabel_format(useOffset=False)
     axes.grid(color="#DDDDDD", lw=0.6)
     axes.set_axisbelow(True)
     axes.margins(0.12)
     axes.set_title(plane.title, fontsize=TEXT_PT)
-    axes.legend(fontsize=SMALL_PT, frameon=False)
     style.dress(axes, _label(plane.x_metric), _label(plane.y_metric))
 
 

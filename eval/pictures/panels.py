@@ -26,7 +26,6 @@ Panel = tuple[str, np.ndarray, Mapping[str, float] | None]
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]  # label -> (x values, y values)
 
 _SHOWN = 99.5  # percentile where the scale of error maps ends
-_LEAST_FOR_A_SHAPE = 20  # images of which a density says more than their marks do
 _SET_SHARE, _WIDEST = 0.8, 0.25  # room for the violins of a set, and for one, where sets stand 1 apart
 
 
@@ -298,7 +297,7 @@ def violins(
 
 def _violin(axes: Axes, x: float, width: float, values: np.ndarray, colour: str, marker: str) -> Line2D:
     """One violin about `x` for sorted values, which end it, or a few marks alone; its marks, for the legend."""
-    if len(values) >= _LEAST_FOR_A_SHAPE:
+    if len(values) >= style.LEAST_FOR_A_SHAPE:
         bodies = axes.violinplot(values, [x], widths=0.9 * width, showextrema=False)["bodies"]
         for body in cast("list[PolyCollection]", bodies):  # matplotlib's annotation allows what has no colour
             body.set(facecolor=colour, edgecolor=colour, alpha=0.35)

@@ -30,6 +30,7 @@ LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "^", "s", "D")
 HEAT = "magma"  # black where nothing varies
 TEXT_PT, SMALL_PT, DPI = 10, 9, 150
 WIDTH_IN, GAP_IN = 10.0, 0.08
+LEAST_FOR_A_SHAPE = 20  # values of which a density says more than their marks do
 LETTER_IN = 0.078  # width of a letter (a digit's, near the mean) at SMALL_PT
 
 _FONT, _BOX = "DejaVu Sans", "\u25a1"  # matplotlib's own; what stands for a letter that no font has

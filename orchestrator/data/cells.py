@@ -13,13 +13,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from orchestrator.data.places import Draw
 from orchestrator.data.table import ImageTable
 from sr_models.images.operators import to_float
-from sr_models.rng import keyed
 
 ROWS = 2
 """Of an image: as it is, and flipped."""
@@ -52,31 +51,21 @@ def names(scale: int, latents: str) -> tuple[str, str]:
     return f"z_x{scale}_{latents[:16]}", f"z_lr_x{scale}_{latents[:16]}"
 
 
-def crops(
-    tables: Mapping[str, ImageTable],
-    grid: Grid,
-    seed: int,
-    step: int,
-    sample_ids: np.ndarray,
-    patch: int,
-    device: torch.device | str,
-) -> dict[str, Tensor]:
+def crops(tables: Mapping[str, ImageTable], grid: Grid, draw: Draw) -> dict[str, Tensor]:
     """For each sample one place of one training image, maybe flipped, out of every table: a function of its number.
 
     Args:
         tables: "lr", "hr", "latent" and "latent_lr".
-        patch: side in LR pixels.
 
     Raises:
         ValueError: a patch that is no whole number of units.
     """
-    if patch % grid.unit:
-        raise ValueError(f"a patch of latents must be a multiple of {grid.unit} LR pixels, got {patch}")
+    if draw.patch % grid.unit:
+        raise ValueError(f"a patch of latents must be a multiple of {grid.unit} LR pixels, got {draw.patch}")
     lr, cut = tables["lr"].images, {name: list[Tensor]() for name in tables}
     sides = {"lr": grid.unit, "hr": grid.unit * grid.scale, "latent": grid.cells, "latent_lr": grid.cells}
-    side = patch // grid.unit
-    for sample_id in sample_ids:
-        rng = keyed(seed, step, int(sample_id), "crop")
+    side = draw.patch // grid.unit
+    for rng in draw.rngs(draw.purpose):
         number = int(rng.integers(len(lr)))
         rows, columns = (int(length) // grid.unit for length in lr.sizes[number])
         top, left, flipped = (int(rng.integers(most)) for most in (rows - side + 1, columns - side + 1, 2))
@@ -88,7 +77,7 @@ def crops(
             unit = sides[name]
             part = image[top * unit : (top + side) * unit, begin * unit : (begin + side) * unit]
             cut[name].append(torch.from_numpy(part[:, ::-1].copy() if flipped and not is_latent else part.copy()))
-    stacked = {name: torch.stack(parts).to(device) for name, parts in cut.items()}
+    stacked = {name: torch.stack(parts).to(draw.device) for name, parts in cut.items()}
     return {
         name: parts.movedim(-1, 1).float() if name in FIELDS else to_float(parts) for name, parts in stacked.items()
     }

@@ -8,8 +8,10 @@ at test time pictures come unturned.
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
-from orchestrator.data.places import Place
+from orchestrator.data.places import Draw, Place, stacked
+from orchestrator.data.table import Images
 from sr_models.hyper.degradation import Degradation, cut_side
 from sr_models.images.degrade import Pair, degrade
 
@@ -41,3 +43,20 @@ def degraded_pair(
     whole_hr, whole_lr = degrade(np.ascontiguousarray(crop), scale, how, rng)
     rows, columns = slice(row * scale, (row + patch) * scale), slice(column * scale, (column + patch) * scale)
     return Pair(whole_hr[rows, columns], whole_lr[row : row + patch, column : column + patch])
+
+
+def degraded_crops(lr: Images, hr: Images, scale: int, how: Degradation, draw: Draw) -> dict[str, Tensor]:
+    """ "hr" and "lr" of a batch, float (B, 3, patch * scale, patch * scale) and (B, 3, patch, patch) in [0, 1].
+
+    HR is cut and turned where `orchestrator.data.places.crops` does; each sample's degradation draws its own.
+
+    Args:
+        lr: the store's own, of which only the sizes are asked.
+        hr: whole training images.
+    """
+    rngs = draw.rngs("degrade", int(draw.purpose == "partner"))
+    pairs = [
+        degraded_pair(hr[at.image], at, draw.patch, scale, how, rng)
+        for at, rng in zip(draw.places(lr, draw.patch), rngs, strict=True)
+    ]
+    return stacked(pairs, draw.device)

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.protocol import get_protocol
-from orchestrator.data.known import with_facts
-from orchestrator.data.rows import check_not_flat, lr_side
-from orchestrator.data.store import Split
+from orchestrator.data.fit import check_not_flat
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.read import expand, is_uri
 from orchestrator.plan.sources import SKIMAGE, BenchmarkSource, ImageSource
-from orchestrator.storage.mirror import cache_folder, localise
-from orchestrator.storage.uri import Storage
-from sr_models.command import say
 from sr_models.errors import InputError
-from sr_models.hyper.degradation import LEAST_SIDE, cut_side
-from sr_models.images.files import some
 
 if TYPE_CHECKING:
     from eval.benchmarks import Benchmark, Facts, Pair
+    from orchestrator.data.manifest import Split
+    from orchestrator.storage.uri import Storage
 
 _HR, _LR = "HR", "LR"
-_IN_A_LINE = 3  # names that `some` shows
 
 
 class Inputs:
@@ -35,49 +27,21 @@ class Inputs:
     def __init__(self, config: SweepConfig) -> None:
         self.config, self.data, self.scales = config, config.data, config.scales
 
-    def check(self, patches: Collection[tuple[int, int]] = ()) -> None:
-        """Read every test image and find every training folder, before anything is started or written.
-
-        What the folders hold and is not used, pictures of other formats and LR files without HR, is said.
-
-        Args:
-            patches: (scale, LR patch) that each training image must hold, or be left out where `data.on_bad` skips.
+    def check(self) -> None:
+        """Read every test image, before anything is started or written; what `look` does not see is found here.
 
         Raises:
-            InputError: folders that are missing or empty, HR without LR, training images too small, test images that
-                cannot be read or that no model's score would say anything of.
+            InputError: test images that cannot be read, or that no model's score would say anything of.
         """
-        sources = [source for group in self.sources.values() for source in group]
-        for source in sources:
-            source.hr_files()
-        left_out = [line for source in sources for line in source.left_out(self.scales)]
-        left_out += [line for bench in self.benchmarks.values() for line in bench.left_out]
-        for line in dict.fromkeys(left_out):
-            say(line)
-        for scale, patch in sorted(patches):
-            self._check_patch(scale, patch)
         _ = self.test_hashes
 
-    def _check_patch(self, scale: int, patch: int) -> None:
-        """Refuse, or say, which training images an LR patch does not fit into."""
-        pairs = [pair for source in self.sources["train"] for pair in source.pairs((scale,))]
-        sides = {hr: side for hr, lr in pairs if (side := lr_side(hr, lr.get(scale), scale)) is not None}
-        small = [hr for hr, side in sides.items() if side < patch]
-        if not small:
-            return
-        count = f"{len(small)} of {len(pairs)} images"
-        if self.data.on_bad == "skip" and len(small) < len(pairs):
-            say(f"data.train: {count} are smaller than an LR patch of {patch} at x{scale}, and left out: {some(small)}")
-            return
-        degraded = self.config.train.degradation is not None and patch == cut_side(1, scale)
-        least = f"; train.degradation cuts at least {LEAST_SIDE} HR pixels" if degraded else ""
-        if any(self.config.network(label)[2].scales for label in self.config.models):
-            least += "; train.scales cuts up to scales.high times train.patch HR pixels"
-        others = ", exclude them, or leave them out by data.on_bad=skip" if len(small) < len(pairs) else ""
-        raise InputError(
-            f"data.train: an LR patch of {patch} at x{scale} does not fit into {count}: {some(small)}{_listed(small)}; "
-            f"the largest patch that fits all is {min(sides.values())}: set train.patch{others}{least}"
-        )
+    @property
+    def are_far(self) -> bool:
+        """Whether some lie at a URI."""
+        given = [source for group in (self.data.train, self.data.validation) for source in group]
+        paths = [path for source in given for path in (source.hr, *source.lr.values())]
+        paths += [path for test in self.data.test.values() for path in (test.hr, test.lr or "")]
+        return any(map(is_uri, paths))
 
     @cached_property
     def sources(self) -> dict[Split, list[ImageSource]]:
@@ -86,12 +50,9 @@ class Inputs:
         return {
             split: [
                 source.model_copy(
-                    update={
-                        "hr": str(local(expand(source.hr, f"data.{split}"))),
-                        "lr": {s: str(local(expand(p, f"data.{split}", s))) for s, p in source.lr.items()},
-                    }
+                    update={"hr": str(local(source.hr)), "lr": {s: str(local(path)) for s, path in source.lr.items()}}
                 )
-                for source in group
+                for source in (expanded(source, f"data.{split}") for source in group)
             ]
             for split, group in groups.items()
         }
@@ -108,6 +69,8 @@ class Inputs:
     @cached_property
     def known(self) -> dict[tuple[str, float], Benchmark]:
         """The same with the facts of every image that could be read when this was first asked."""
+        from orchestrator.data.known import with_facts  # imports pyarrow, and the next one
+
         return with_facts(self.benchmarks)
 
     @cached_property
@@ -145,13 +108,7 @@ class Inputs:
         Raises:
             InputError: an environment variable that is not set.
         """
-        source = self.data.test[name]
-
-        def absolute(path: str) -> str:
-            full = expand(path, f"data.test.{name}", scale)
-            return full if path == SKIMAGE or is_uri(full) else str(Path(full).absolute())
-
-        return source.model_copy(update={"hr": absolute(source.hr), "lr": absolute(source.lr) if source.lr else None})
+        return located(name, self.data.test[name], scale)
 
     def stored(self, name: str, scale: float, storage: Storage) -> BenchmarkSource:
         """A test set as any machine finds it: what lies only on this one is put on the storage first."""
@@ -177,18 +134,29 @@ class Inputs:
         )
 
 
-def _listed(files: Sequence[Path]) -> str:
-    """Where all names are written, if they are more than a line holds."""
-    if len(files) <= _IN_A_LINE:
-        return ""
-    with tempfile.NamedTemporaryFile("w", prefix="sr-too-small-", suffix=".txt", delete=False, encoding="utf-8") as out:
-        out.writelines(f"{file}\n" for file in files)
-    return f" (all in {out.name})"
+def expanded(source: ImageSource, where: str) -> ImageSource:
+    """A source with variables and scales filled in. Raises InputError: a variable that is not set."""
+    lr = {scale: expand(path, where, scale) for scale, path in source.lr.items()}
+    return source.model_copy(update={"hr": expand(source.hr, where), "lr": lr})
+
+
+def located(name: str, source: BenchmarkSource, scale: float) -> BenchmarkSource:
+    """A test set with its paths filled in and absolute. Raises InputError: a variable that is not set."""
+
+    def absolute(path: str) -> str:
+        full = expand(path, f"data.test.{name}", scale)
+        return full if path == SKIMAGE or is_uri(full) else str(Path(full).absolute())
+
+    return source.model_copy(update={"hr": absolute(source.hr), "lr": absolute(source.lr) if source.lr else None})
 
 
 def local(path: str) -> str | Path:
     """A folder of images as one of this machine; a URI is mirrored into the node's cache."""
-    return localise(path, cache_folder()) if is_uri(path) else path
+    if not is_uri(path):
+        return path
+    from orchestrator.storage.mirror import cache_folder, localise  # imports pyarrow
+
+    return localise(path, cache_folder())
 
 
 def load_benchmark(name: str, source: BenchmarkSource, scale: float) -> Benchmark:

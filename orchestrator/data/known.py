@@ -19,7 +19,7 @@ from eval.benchmarks import Benchmark, Facts
 from orchestrator.data.remembered import Look, Remembered
 from sr_models import scales
 from sr_models.errors import InputError
-from sr_models.images import files, operators, pairs
+from sr_models.images import files, matlab, pairs
 
 K = TypeVar("K")
 MOST_THREADS = 8
@@ -28,7 +28,7 @@ MOST_THREADS = 8
 
 def with_facts(sets: Mapping[K, Benchmark]) -> dict[K, Benchmark]:
     """The same test sets with the facts of every image that can be read, as its files are now."""
-    remembered = Remembered("tests", (files, operators, pairs, benchmarks, scales), ("numpy", "pillow"))
+    remembered = Remembered("tests", (files, matlab, pairs, benchmarks, scales), ("numpy", "pillow"))
     sets = {where: replace(bench, known={}) for where, bench in sets.items()}
     uses: dict[Path, list[tuple[K, int]]] = defaultdict(list)
     for where, bench in sets.items():

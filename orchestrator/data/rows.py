@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from orchestrator.data.fit import check_not_flat, lr_side
 from orchestrator.data.manifest import FILES, SourceFile, Split
 from orchestrator.data.remembered import Look, Remembered
 from orchestrator.data.table import ImageRow
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images import files
-from sr_models.images.files import image_size, is_flat, pixels_sha256, read_image, sha256_file
-from sr_models.images.operators import downscale, modcrop
+from sr_models.images.files import is_flat, pixels_sha256, read_image, sha256_file
+from sr_models.images.matlab import downscale, modcrop
 from sr_models.images.pairs import check_pair_sizes
 
 
@@ -105,23 +106,6 @@ def _lacks(item: Item, scale: int, patch: int) -> str | None:
     if side is None or side >= patch:
         return None
     return f"image {str(item.hr)!r}: smaller than an LR patch of {patch} at x{scale}: its shorter side is {side}"
-
-
-def lr_side(hr: Path, lr: Path | None, scale: int) -> int | None:
-    """The shorter side of an image's LR in pixels, by a header; None if that is damaged, which reading will tell."""
-    try:
-        return min(image_size(hr)) // scale if lr is None else min(image_size(lr))
-    except InputError:
-        return None
-
-
-def check_not_flat(flat: bool, what: str) -> None:
-    """Refuse an image to be scored on that is one colour; `what` it is begins the message."""
-    if flat:
-        raise InputError(
-            f"{what} has one colour only: every model makes it without error, so no mean PSNR over it is finite; "
-            "exclude it"
-        )
 
 
 def _read_rows(item: Item, scale: int) -> list[ImageRow]:

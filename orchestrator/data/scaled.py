@@ -6,11 +6,15 @@ the image's own: the border of LR is none of a picture, unless the cut lies ther
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from orchestrator.data.places import Place
+import numpy as np
+from torch import Tensor
+
+from orchestrator.data.places import Draw, Place, stacked, turn_each
+from orchestrator.data.table import Images
 from sr_models.images.degrade import Pair
-from sr_models.images.operators import KERNELS, resize
+from sr_models.images.matlab import KERNELS, resize
 
 
 def scaled_pair(image: np.ndarray, place: Place, side: int, patch: int, kernel: str) -> Pair:
@@ -25,3 +29,17 @@ def scaled_pair(image: np.ndarray, place: Place, side: int, patch: int, kernel: 
     part = slice(place.top, place.top + side), slice(place.left, place.left + side)
     lr = resize(image, patch / side, out_shape=(patch, patch), border=border, round_between=round_between, part=part)
     return Pair(image[part], lr)
+
+
+def scaled_crops(hr: Images, kernels: Sequence[str], side: int, draw: Draw) -> dict[str, Tensor]:
+    """ "hr" and "lr" of a batch, float (B, 3, side, side) and (B, 3, patch, patch) in [0, 1].
+
+    Args:
+        hr: whole training images.
+        kernels: by which LR is made of each.
+        side: in HR pixels, the same for all samples of a step.
+    """
+    places = draw.places(hr, side)
+    pairs = [scaled_pair(hr[at.image], at, side, draw.patch, kernels[at.image]) for at in places]
+    codes = np.array([at.code for at in places])
+    return {name: turn_each(x_BCHW, codes) for name, x_BCHW in stacked(pairs, draw.device).items()}

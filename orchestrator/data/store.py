@@ -17,6 +17,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from objectives.batch import Batch
 from orchestrator.data import cells
-from orchestrator.data.degraded import degraded_pair
+from orchestrator.data.degraded import degraded_crops
 from orchestrator.data.manifest import (
     FILES,
     MANIFEST,
@@ -40,15 +41,16 @@ from orchestrator.data.manifest import (
     table_names,
     table_path,
 )
-from orchestrator.data.places import place, stacked, turn_each
-from orchestrator.data.scaled import scaled_pair
+from orchestrator.data.places import Draw, crops
+from orchestrator.data.scaled import scaled_crops
 from orchestrator.data.table import LATENTS, SCHEMA, ImageRow, ImageTable, write_tables
 from sr_models.errors import InputError
 from sr_models.files import locked
 from sr_models.hyper.degradation import Degradation, cut_side
-from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
+from sr_models.images.matlab import KERNEL, downscale, modcrop
+from sr_models.images.operators import to_float, to_uint8
 from sr_models.params import nearest
-from sr_models.rng import Purpose, keyed
+from sr_models.rng import keyed
 from sr_models.scales import ScaleRange
 
 BuildProgress = Callable[[str, int, int], None]
@@ -147,81 +149,27 @@ class PatchStore:
         needed = cut_side(patch, scale) if degradation else scales.cut_side(patch, scale) if scales else patch
         if lr.smallest < needed:
             self.check_patch(needed)
+        draw = Draw(seed, step, sample_ids, patch, device)
         if latents is not None:
             grid, found = self._latents(latents)
-            images = cells.crops({name: of for name, (of, _) in tables.items()} | found, grid, seed, step, sample_ids,
-                                 patch, device)  # fmt: skip
+            images = cells.crops({name: of for name, (of, _) in tables.items()} | found, grid, draw)
             return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
 
-        def cut(purpose: Purpose, names: Sequence[str]) -> dict[str, Tensor]:
-            key = (seed, step, sample_ids, purpose, patch)
+        def cut(draw: Draw, names: Sequence[str]) -> dict[str, Tensor]:
+            hr = tables["hr"][0].images
             if degradation is not None:
-                return self._degraded(*key, degradation, device)
+                return degraded_crops(lr.images, hr, scale, degradation, draw)
             if scales is not None:
-                return self._scaled(*key, scales.hr_side(patch, keyed(seed, step, 0, "scale").random()), device)
-            return self._crops({name: tables[name] for name in names}, *key, device)
+                side = scales.hr_side(patch, keyed(seed, step, 0, "scale").random())
+                return scaled_crops(hr, self._kernels, side, draw)
+            return crops({name: tables[name] for name in names}, draw)
 
-        images = cut("crop", list(tables))
+        images = cut(draw, list(tables))
         if partner:
-            images |= {f"partner_{name}": image for name, image in cut("partner", ["lr", "hr"]).items()}
+            images |= {
+                f"partner_{name}": image for name, image in cut(replace(draw, purpose="partner"), ["lr", "hr"]).items()
+            }
         return Batch(**images, sample_ids=sample_ids, step=step, seed=seed)
-
-    def _crops(
-        self,
-        tables: Mapping[str, tuple[ImageTable, int]],
-        seed: int,
-        step: int,
-        sample_ids: np.ndarray,
-        purpose: Purpose,
-        patch: int,
-        device: torch.device | str,
-    ) -> dict[str, Tensor]:
-        """For each sample one place and turn of one training image, out of every table, name -> (table, its scale)."""
-        count = len(sample_ids)
-        crops = {name: np.empty((count, patch * s, patch * s, 3), np.uint8) for name, (_, s) in tables.items()}
-        codes = np.empty(count, np.int64)
-        for i, sample_id in enumerate(sample_ids):
-            number, top, left, codes[i] = place(keyed(seed, step, int(sample_id), purpose), self._lr.images, patch)
-            for name, (table, s) in tables.items():
-                crops[name][i] = table.images[number][top * s : (top + patch) * s, left * s : (left + patch) * s]
-        floats = {name: to_float(torch.from_numpy(crop).to(device)) for name, crop in crops.items()}
-        return {name: turn_each(x_BCHW, codes) for name, x_BCHW in floats.items()}
-
-    def _degraded(
-        self,
-        seed: int,
-        step: int,
-        sample_ids: np.ndarray,
-        purpose: Purpose,
-        patch: int,
-        how: Degradation,
-        device: torch.device | str,
-    ) -> dict[str, Tensor]:
-        """HR at the places and turns of `_crops`, and LR that a degradation makes of it; each sample draws its own."""
-        images, pairs = self._table("hr").images, []
-        for sample_id in sample_ids:
-            key = (seed, step, int(sample_id))
-            at = place(keyed(*key, purpose), self._lr.images, patch)
-            rng = keyed(*key, "degrade", int(purpose == "partner"))
-            pairs.append(degraded_pair(images[at.image], at, patch, self.scale, how, rng))
-        return stacked(pairs, device)
-
-    def _scaled(
-        self,
-        seed: int,
-        step: int,
-        sample_ids: np.ndarray,
-        purpose: Purpose,
-        patch: int,
-        side: int,
-        device: torch.device | str,
-    ) -> dict[str, Tensor]:
-        """For each sample `side` HR pixels a side, at one place and turn, and the `patch` LR pixels made of them."""
-        images = self._table("hr").images
-        places = [place(keyed(seed, step, int(sample_id), purpose), images, side) for sample_id in sample_ids]
-        pairs = [scaled_pair(images[at.image], at, side, patch, self._kernels[at.image]) for at in places]
-        codes = np.array([at.code for at in places])
-        return {name: turn_each(x_BCHW, codes) for name, x_BCHW in stacked(pairs, device).items()}
 
     def check_patch(self, patch: int) -> None:
         """Refuse, by name, training images that an LR crop of `patch` pixels does not fit into."""

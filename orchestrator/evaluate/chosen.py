@@ -84,9 +84,10 @@ def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] |
         InputError: as `load_checkpoint`, `check_parts`.
     """
     files, hashes = _packed(parts or {})
+    if parts is not None:  # before its weights, which may be gigabytes
+        told = CheckpointInfo.read(folder)
+        check_parts(told.model, told.hyper, hashes)
     model, info = load_checkpoint(folder, scale=scale, parts=files)
-    if parts is not None:
-        check_parts(info.model, info.hyper, hashes)
     record = folder.parent / TRIAL
     timesteps = TrialRecord.read(record).trial_config().objective.timesteps if record.exists() else None
     options = Options(sampling=timesteps.sampled(Sampling()) if timesteps else None)

@@ -13,7 +13,7 @@ import torch
 import sr_models
 from eval.benchmarks import Benchmark
 from eval.protocol import get_protocol
-from eval.rows import CEILING, Identity, Subject
+from eval.rows import CEILING, Identity, Subject, plugins_of
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
 from orchestrator.plan.combination import Combination
@@ -29,8 +29,9 @@ from orchestrator.run.driver import Home
 from orchestrator.run.folder import SNAPSHOTS, RunDir
 from orchestrator.run.journal import JOURNAL
 from orchestrator.run.progress import say
-from orchestrator.run.records import TRIAL, TrialRecord, WinnerRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import WinnerRecord, read_winners
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.diffusion.samplers import settled
@@ -89,15 +90,12 @@ def ceilings(run: RunDir, plan: Plan, found: Mapping[str, WinnerRecord]) -> Iter
     Args:
         found: combination -> its winner.
     """
-    seen: set[tuple[str, int, object]] = set()
+    seen: set[tuple[str, int]] = set()
     for one in [each for each in plan.combinations if each.gives_sr and "autoencoder" in each.parts]:
         for fingerprint in found[one.id].fingerprints if one.id in found else ():
-            if not (run.trial(fingerprint) / TRIAL).exists():
-                continue
             config = TrialRecord.read(run.trial(fingerprint) / TRIAL).trial_config()
             sha256 = sr_models.part_hashes(config.model, config.hyper)["autoencoder"]
-            latents = sr_models.spec(config.model).hyper.parse(config.hyper, config.model).latents
-            if (which := (sha256, one.scale, latents)) in seen:
+            if (which := (sha256, one.scale)) in seen:
                 continue
             seen.add(which)
             weights = one.parts["autoencoder"]
@@ -239,6 +237,7 @@ def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, sourc
         options=options,
         sigma=entrant.sigma,
         process=entrant.process.model_dump_json() if entrant.process else "",
+        plugins=plugins_of(entrant.identity.network, evaluation.metrics),
     )
     return Job(
         subject=subject,

@@ -29,7 +29,7 @@ from orchestrator.leaderboard.pictures import PANELS, FirstImages, shown_metrics
 from orchestrator.plan.plan import Plan
 from orchestrator.run.access import Access
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_winners
+from orchestrator.run.winners import read_winners
 
 
 @dataclass(frozen=True, kw_only=True)

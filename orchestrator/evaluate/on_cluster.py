@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -94,6 +95,8 @@ def bring_rows(
         return scoring.evaluate(planned, access, lambda: scoring.Workforce(workers=1), lambda _: None)
     interrupt_on_sigterm()
     with ray_runtime.connect(pool.address, may_add=pool.may_add, allow_anonymous=pool.allow_anonymous) as cluster:
+        for stamps in dict.fromkeys(planned_job.job.subject.plugins for planned_job in planned):
+            ray_runtime.check_plugins(json.loads(stamps or "{}"))
         fit = capacity.workers_that_fit(cluster, pool.cpus, pool.gpus)
         if not fit:
             raise InputError(

@@ -9,9 +9,11 @@ from orchestrator.leaderboard import over_images, standing
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.html import PAGE, write_page_of
+from orchestrator.leaderboard.scores import has_scores
 from orchestrator.leaderboard.write import write_files
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_plan, read_winners
+from orchestrator.run.records import read_plan
+from orchestrator.run.winners import read_winners
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 from sr_models.errors import InputError
 
@@ -21,11 +23,6 @@ PROG = "python -m orchestrator.leaderboard"
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the boards of some runs, and write their files where asked to; 0, or 2 for a folder that has none."""
     return run_command(PROG, _run, argv)
-
-
-def has_scores(folder: Path) -> bool:
-    """Whether anything of a run is scored."""
-    return any((folder / "evaluation").glob("*.parquet"))
 
 
 def unfinished(folder: Path) -> str:

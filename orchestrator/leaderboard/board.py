@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.leaderboard.statistics import Standing
 from orchestrator.plan.paper import PaperConfig
-from orchestrator.run.records import FrontRecord
+from orchestrator.run.winners import FrontRecord
 
 BICUBIC = "bicubic"
 """The model whose rows every gain is measured from."""
@@ -129,6 +129,8 @@ class Entry:
     """Rows of one start from the same weights at each seed; within a run its model's label says which."""
     folder: str = ""
     """Of the weights of its first seed, as `RunDir.at` finds it; "" of what no trial made."""
+    plugins: str = ""
+    """What its trials have of plug-ins, each with distribution and version; "" where that is nothing."""
 
     @property
     def id(self) -> str:

@@ -30,6 +30,7 @@ from orchestrator.leaderboard.statistics import Row, Standing, order, twins
 from orchestrator.leaderboard.use import weights_folder
 from orchestrator.plan.plan import only_at
 from orchestrator.run.folder import RunDir
+from sr_models.plugins import plugins_text
 
 _SEARCH_COUNTED = (
     "run of an earlier version: the search's best run counts as the first seed, which favours rows that were searched"
@@ -72,7 +73,9 @@ def boards(*folders: Path, step: int | None = None) -> list[Board]:
         board = _board(where, asked, scores, costs, baseline, runs[0].plan.metric.name, names)
         board.runs = {run.label: run.folder.resolve().name for run in runs if run.label}
         board.folders = {run.label: run.folder for run in runs}
+        stamps = {(run.label, c.id): plugins_text(c.plugins) for run in runs for c in run.plan.combinations}
         for entry in board.entries:
+            entry.plugins = stamps.get((entry.run, entry.combination), "")
             entry.folder = weights_folder(RunDir(board.folders[entry.run]), entry, step) if entry.trained else ""
         if step is not None:
             board.notes.append(f"weights after {step} steps")
@@ -97,6 +100,7 @@ def _tell_of_runs(board: Board, runs: Sequence[RunScores], *, with_fronts: bool)
                 board.notes.append(f"differences to {board.baseline} are to {names[0]}, not {', '.join(names[1:])}")
     for run in runs:
         said = f"{run.label}: " if run.label else ""
+        board.notes += [f"{said}{line}" for line in _plugin_notes(board, run)]
         board.notes += [
             f"{said}not scored on {name}: {', '.join(ids)}, whose weights {only_at(board.scale)}"
             for name, ids in run.plan.unscored.items()
@@ -112,6 +116,17 @@ def _tell_of_runs(board: Board, runs: Sequence[RunScores], *, with_fronts: bool)
             board.fronts |= {f"{name} ({run.label})" if run.label else name: front for name, front in own.items()}
         if any(w.search_run is None and w.number is not None and w.search.trials > 1 for w in run.winners.values()):
             board.notes.append(f"{said}{_SEARCH_COUNTED}")
+
+
+def _plugin_notes(board: Board, run: RunScores) -> list[str]:
+    """A line on the rows that stand on the same plug-ins, and one on each metric of one."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for entry in board.entries:
+        if entry.run == run.label and entry.plugins:
+            rows[entry.plugins].append(board.name(entry))
+    lines = [f"{', '.join(dict.fromkeys(names))}: by plug-ins, {stamps}" for stamps, names in rows.items()]
+    metrics = {row: stamp for row, stamp in run.plan.plugins.items() if row.startswith("metric ")}
+    return lines + ([f"by plug-ins, {plugins_text(metrics)}"] if metrics else [])
 
 
 def _print_beside(board: Board, runs: Sequence[RunScores]) -> None:
@@ -349,8 +364,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     Keys: scale, trained_scale (where it is another one), run and data (of several runs), protocol, benchmark,
     lr_inputs, images, of_images (the set has), trial (of a row that is of no winner), twin_of (id of an earlier row
     with the same weights), combination, model, objective, target, loss, weights, precision, weights_folder (of the
-    first seed, as `RunDir.at` finds it), seeds, what plan, winners and journals say (`Training`), lead (over the
-    leading columns) and metrics {name: `Value.numbers`}.
+    first seed, as `RunDir.at` finds it), plugins (of a row that stands on some), seeds, what plan, winners and journals
+    say (`Training`), lead (over the leading columns) and metrics {name: `Value.numbers`}.
     """
     return rows_of_boards(boards(folder))
 
@@ -371,6 +386,7 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
             "trial": entry.trial, "twin_of": entry.twin_of, "combination": entry.combination, "model": entry.model,
             "objective": entry.objective, "target": entry.target, "loss": entry.loss, "weights": entry.weights,
             "precision": entry.precision, "weights_folder": entry.folder,
+            **({"plugins": entry.plugins} if entry.plugins else {}),
             "seeds": max(len(value.by_seed) for value in cells.values()),
             **vars(entry.training), "lead": entry.lead and entry.lead.numbers,
             "metrics": {name: value.numbers for name, value in cells.items()},

@@ -12,8 +12,9 @@ from orchestrator.leaderboard.board import Training
 from orchestrator.plan.space import STEPS
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, WinnerRecord
+from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import WinnerRecord
 
 
 @dataclass(frozen=True)

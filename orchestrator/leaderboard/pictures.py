@@ -6,28 +6,27 @@ worst draw and where draws differ, of networks with a σ head its σ against the
 
 from __future__ import annotations
 
-import itertools
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from eval.benchmarks import Benchmark
-from eval.pictures.budget import budget
-from eval.pictures.differences import Gap, differences
-from eval.pictures.front import Plane, Trial, planes
+from eval.pictures.differences import Gap, differences, per_image
+from eval.pictures.front import methods
 from eval.pictures.panels import bars, training_curves, violins
 from eval.pictures.style import Styles, attempt, method_styles
-from eval.protocol import FIDELITY, Protocol, get_metric, get_protocol, plain_metric
+from eval.protocol import FIDELITY, PERCEPTION, Protocol, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard import compare as leaderboard
-from orchestrator.leaderboard import drawn
+from orchestrator.leaderboard import drawn, searched
+from orchestrator.leaderboard.board import BICUBIC
 from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import WinnerRecord, read_winners
-from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import WinnerRecord, read_winners
 from sr_models.files import replacing, write_text
 from sr_models.hashing import digest
 from sr_models.inference.super_resolve import Options
@@ -70,12 +69,15 @@ def _pictures(
     styled = method_styles(f"{c.label} × {c.objective_label}" for c in plan.combinations)
     for scale in plan.config.scales:
         whole.append(attempt(f"training at x{scale}", partial(_training, run, plan, winners, scale, seeds, styled)))
-        whole.append(attempt(f"the search's budget at x{scale}", partial(_budget, run, plan, scale)))
-        whole.append(attempt(f"fronts of x{scale}", partial(_fronts, run, winners, scale)))
+        whole.append(attempt(f"the search's budget at x{scale}", partial(searched.spent, run, plan, scale)))
+        whole.append(attempt(f"the search's trials at x{scale}", partial(searched.tried, run, plan, winners, scale)))
+        whole.append(attempt(f"fronts of x{scale}", partial(searched.fronts, run, winners, scale)))
         scored = partial(_violins, run, plan, winners, scale, scores, board, seeds, styled)
         whole.append(attempt(f"violins of x{scale}", scored))
     whole.append(attempt("the board", partial(_bars, run, plan, board, styled)))
     whole.append(attempt("differences", partial(_differences, run, plan, board, styled)))
+    whole.append(attempt("differences image by image", partial(_per_image, run, plan, winners, scores, styled)))
+    whole.append(attempt("distortion and perception", partial(_planes, run, plan, board, styled)))
     for what, files in begun.items():
         whole.append(attempt(f"comparison of {what}", partial(_keep, run, files)))
     if all(whole):
@@ -162,57 +164,6 @@ def _training(
         )
 
 
-def _budget(run: RunDir, plan: Plan, scale: int) -> None:
-    """Where halving let the search's steps go, of every combination that has several trials."""
-    spent: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
-    names = {c.id: f"{c.label} × {c.objective_label}" for c in plan.combinations if c.scale == scale}
-    full = 0
-    for role in read_roles(run) if run.roles.exists() else []:
-        entries = journal.steps(journal.read(run.trial(role.fingerprint) / journal.JOURNAL))
-        if role.role == "search" and role.combination in names and entries:
-            end, full = entries[-1]["step"], max(full, entries[-1]["of"])
-            many, steps = spent[names[role.combination]].get(end, (0, 0))
-            spent[names[role.combination]][end] = (many + 1, steps + end)
-    shown = {name: pieces for name, pieces in spent.items() if sum(many for many, _ in pieces.values()) > 1}
-    if shown:
-        budget(
-            run.pictures / f"budget_x{scale}.png",
-            shown,
-            full=full,
-            title=f"Where the searches spent their steps, ×{scale}",
-            caption="numbers are trials; steps that other runs of this output had trained already are counted, too",
-        )
-
-
-def _fronts(run: RunDir, winners: dict[str, WinnerRecord], scale: int) -> None:
-    """The trials of each search by several metrics, on the plane of every two of them."""
-    shown = []
-    for name, winner in winners.items():
-        if winner.front is None or not name.startswith(f"x{scale}/"):
-            continue
-        found, metrics = winner.front, [metric.name for metric in winner.front.metrics]
-        for i, j in itertools.combinations(range(len(metrics)), 2):
-            trials = [
-                Trial(number=point.number, x=point.values[i], y=point.values[j], on_front=point.on_front)
-                for point in found.points
-            ]
-            reference = (found.reference[i], found.reference[j]) if len(metrics) == 2 else None
-            title = f"{name.partition('/')[2]}: hypervolume {found.hypervolume:.4g}"
-            shown.append(
-                Plane(
-                    title=title, x_metric=metrics[i], y_metric=metrics[j], trials=trials, chosen=found.chosen,
-                    reference=reference,
-                )
-            )  # fmt: skip
-    if shown:
-        planes(
-            run.pictures / f"front_x{scale}.png",
-            shown,
-            title=f"Trials of each search that ran in full, ×{scale}",
-            caption="values of the search's own validations, by which it has selected, with one seed: no scores",
-        )
-
-
 def _violins(
     run: RunDir,
     plan: Plan,
@@ -279,6 +230,75 @@ def _differences(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]], st
             decimals=get_metric(metric).decimals,
             styled=styled,
         )
+
+
+def _per_image(
+    run: RunDir, plan: Plan, winners: dict[str, WinnerRecord], scores: Sequence[Mapping[str, Any]], styled: Styles
+) -> None:
+    """Each winner minus its network's baseline, or bicubic where the config names none, on every image of a set."""
+    metric, baseline = plan.config.evaluation.metrics[0], plan.config.board.baseline
+    if get_metric(metric).level == "set":
+        return
+    found: dict[tuple[str, float, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in scores:
+        value, protocol = row.get(metric), stamp(plan, row["scale"], row["benchmark"])
+        asked = row["weights"] != "ema" and row["protocol"] == protocol and row.get("trained_scale") is None
+        mine = row["fingerprint"] in ("", *(winners[c].fingerprints if (c := row["combination"]) in winners else ()))
+        if asked and mine and row["image"] != SET and value is not None:
+            found[row["benchmark"], row["scale"], row["combination"]][row["image"]].append(value)
+    means = {key: {image: statistics.fmean(values) for image, values in own.items()} for key, own in found.items()}
+    shown: dict[tuple[str, float], dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(dict))
+    bases = {(c.label, c.scale): c.id for c in plan.combinations if c.objective_label == baseline}
+    for combination in plan.combinations:
+        base = bases.get((combination.label, combination.scale)) if baseline else f"x{combination.scale}/{BICUBIC}/-"
+        for name in plan.config.data.test:
+            own = means.get((name, combination.scale, combination.id), {})
+            other = means.get((name, combination.scale, base or ""), {})
+            apart = [own[image] - other[image] for image in own if image in other]
+            finite = [value for value in apart if math.isfinite(value)]
+            if combination.id != base and finite:
+                label = f"{combination.label} × {combination.objective_label}"
+                shown[name, combination.scale][combination.label][label] = finite
+    for (name, scale), groups in shown.items():
+        per_image(
+            run.pictures / f"images_{name}_x{scale:g}.png",
+            list(groups.values()),
+            higher_is_better=get_metric(metric).higher_is_better,
+            xlabel=f"{metric} minus {baseline or BICUBIC}'s ({get_metric(metric).unit or 'no unit'})",
+            title=f"{name} ×{scale:g}: over {baseline or BICUBIC}, image by image",
+            caption="a mark is an image, mean over seeds; the bar is the mean over images",
+            decimals=get_metric(metric).decimals,
+            styled=styled,
+        )
+
+
+def _planes(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]], styled: Styles) -> None:
+    """Every row by the first metric of distortion and the first of perception, where both were computed."""
+    asked = plan.config.evaluation.metrics
+    pair = [next((name for name in asked if name in kind), None) for kind in (FIDELITY, PERCEPTION)]
+    if None in pair:
+        return
+    x, y = map(str, pair)
+    shown: dict[float, dict[str, dict[str, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
+    for row in board:
+        of, name = row["metrics"], f"{row['model']} × {row['objective']}".removesuffix(" × -")
+        here = row["weights"] != "ema" and row["protocol"] == stamp(plan, row["scale"], row["benchmark"])
+        if here and name in styled and not row.get("trained_scale") and x in of and y in of:
+            place = of[x]["mean"], of[y]["mean"]
+            if all(map(math.isfinite, place)):
+                shown[row["scale"]][row["benchmark"]][name] = place
+    for scale, sets in shown.items():
+        kept = {name: places for name, places in sets.items() if len(places) > 1}
+        if kept:
+            methods(
+                run.pictures / f"plane_x{scale:g}.png",
+                kept,
+                (x, y),
+                title=f"Distortion and perception, ×{scale:g}",
+                caption="means over images and seeds; filled: no other method is better by both; hypervolume: of what "
+                "these leave behind them, down to the set's worst values, in the product of the units",
+                styled=styled,
+            )
 
 
 def _bars(run: RunDir, plan: Plan, board: Sequence[Mapping[str, Any]], styled: Styles) -> None:

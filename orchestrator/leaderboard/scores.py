@@ -19,19 +19,11 @@ from orchestrator.leaderboard.board import BICUBIC
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import (
-    TRIAL,
-    PlanRecord,
-    TrialRecord,
-    WinnerRecord,
-    read_board,
-    read_evaluation,
-    read_paper,
-    read_plan,
-    read_winners,
-)
+from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, read_board, read_evaluation, read_paper, read_plan
+from orchestrator.run.winners import WinnerRecord, read_winners
 from sr_models.errors import InputError
 from sr_models.hashing import digest
+from sr_models.plugins import require
 
 
 class Where(NamedTuple):
@@ -61,6 +53,11 @@ class RunScores:
     """As evaluated, with `run`, `trial` ("" of a winner's), `drawn`, and of what was trained its `data`."""
 
 
+def has_scores(folder: Path) -> bool:
+    """Whether anything of a run is scored."""
+    return any((folder / "evaluation").glob("*.parquet"))
+
+
 def read_runs(folders: Sequence[Path], step: int | None = None) -> list[RunScores]:
     """Every run with its rows, named where there are several.
 
@@ -68,8 +65,8 @@ def read_runs(folders: Sequence[Path], step: int | None = None) -> list[RunScore
         step: of the weights that winners have kept after so many steps (`train.snapshots`); None: their last ones.
 
     Raises:
-        InputError: no run folder, no scores in it yet, a Parquet file that cannot be read; no scores after that step; a
-            folder given twice.
+        InputError: no run folder, no scores in it yet, a metric of a plug-in that is not here, a Parquet file that
+            cannot be read; no scores after that step; a folder given twice.
     """
     return [_read(folder, label, step) for folder, label in zip(folders, _labels(folders), strict=True)]
 
@@ -91,6 +88,7 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 
 def _read(folder: Path, label: str, step: int | None) -> RunScores:
     plan, winners = read_plan(folder), read_winners(RunDir(folder).winners)
+    require({row: stamp for row, stamp in plan.plugins.items() if row.startswith("metric ")}, exact=False)
     asked, baseline = read_evaluation(folder), read_board(folder).baseline
     found = _scores(folder, winners, asked.seed) if step is None else _scores_at(step, folder, winners, asked.seed)
     rows = [row | {"run": label, "data": _data(plan, row) if label else ""} for row in found]

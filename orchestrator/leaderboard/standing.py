@@ -16,8 +16,9 @@ from orchestrator.plan.read import read_yaml
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import PlanRecord, read_plan, read_winners
+from orchestrator.run.records import PlanRecord, read_plan
 from orchestrator.run.roles import RoleRecord, read_roles
+from orchestrator.run.winners import read_winners
 from sr_models.text_table import aligned
 
 Status = Literal["waiting", "under way", "complete", "stopped", "failed"]

@@ -14,7 +14,7 @@ from eval.protocol import STABILITY, all_metrics, get_metric, plain_metric
 from orchestrator.leaderboard import use
 from orchestrator.leaderboard.board import Board, Training, Value
 from orchestrator.leaderboard.paper import beside_paper, printed_only
-from orchestrator.run.records import FrontRecord
+from orchestrator.run.winners import FrontRecord
 from sr_models.text_table import aligned
 
 WIDTH = 80
@@ -382,7 +382,21 @@ def wrapped(line: str, width: int) -> list[str]:
 
 
 def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:
-    """`compare.rows` as CSV, a line a row: <metric> is the mean, <metric>_<what> all else of `Value.numbers`.
+    """`csv_lines` as CSV; lists and mappings are JSON."""
+    lines = [
+        {name: json.dumps(cell) if isinstance(cell, dict | list) else cell for name, cell in line.items()}
+        for line in csv_lines(flat)
+    ]
+    out = io.StringIO()
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def csv_lines(flat: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`compare.rows` without nesting of scores: <metric> is the mean, <metric>_<what> all else of `Value.numbers`.
 
     Only metrics that were computed have columns; those of the lead are called lead, lead_std and so on.
     """
@@ -394,14 +408,8 @@ def csv_text(flat: Sequence[Mapping[str, Any]]) -> str:
     }
     lines: list[dict[str, Any]] = []
     for row, own in zip(flat, cells, strict=True):
-        plain = {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
-        del plain["metrics"], plain["lead"]
+        plain = {name: cell for name, cell in row.items() if name not in ("metrics", "lead")}
         for name, keys in heads.items():
             plain |= {name if key == "mean" else f"{name}_{key}": own[name].get(key) for key in keys}
         lines.append(plain)
-    out = io.StringIO()
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
+    return lines

@@ -16,10 +16,14 @@ from orchestrator.leaderboard.use import best, upscale_line
 from sr_models.files import write_json, write_text
 
 
-def write(folder: Path, width: int = board_text.WIDTH) -> str:
-    """Write leaderboard.csv, .md, .json and .tex into the run folder; returns the terminal table of `width` columns."""
+def write(folder: Path, width: int = board_text.WIDTH, unfinished: str | None = None) -> str:
+    """Write leaderboard.csv, .md, .json and .tex into the run folder; returns the terminal table of `width` columns.
+
+    Args:
+        unfinished: what stopped the sweep before its end; leaderboard.json says it.
+    """
     found = boards(folder)
-    write_files(found, folder, {"run": folder.resolve().name})
+    write_files(found, folder, {"run": folder.resolve().name} | ({"unfinished": unfinished} if unfinished else {}))
     return board_text.text(found, width)
 
 

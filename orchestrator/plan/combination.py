@@ -212,7 +212,7 @@ def check_training(
             f"(got {train.patch})"
         )
     if train.scales is not None and not row.fractions:
-        known = ", ".join(row.name for row in sr_models.MODELS.values() if row.fractions and row.trainable)
+        known = ", ".join(row.name for row in sr_models.MODELS.own.values() if row.fractions and row.trainable)
         raise InputError(
             f"{where}: train.scales is for networks that take any scale ({known}), and {row.name} does not"
         )

@@ -23,7 +23,7 @@ from orchestrator.plan.weights import Weights, weights_at, weights_of
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.hyper.process import ProcessParams
-from sr_models.params import Params, each_once, nearest
+from sr_models.params import Params, each_once, nearest, one_as_list
 
 LABEL = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}"
 """What names a sweep, a model, an objective or a benchmark: they become ids, folders and file names (255 bytes)."""
@@ -79,6 +79,11 @@ class SearchConfig(Params):
         le=MOST_COUNT,
         description="stopped trials of each search that are run on to the end, to judge the rungs",
     )
+
+    @field_validator("common", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, given: Any) -> Any:
+        return one_as_list(given)
 
     @field_validator("metric", mode="before")
     @classmethod
@@ -256,6 +261,11 @@ class SweepConfig(Params):
                 if f"{key}_sha256" in entry:
                     raise ValueError(f"{label}.{key}_sha256: a sweep finds it itself; leave it out")
         return value
+
+    @field_validator("scales", mode="before")
+    @classmethod
+    def _one_scale_is_a_list(cls, given: Any) -> Any:
+        return one_as_list(given)
 
     @field_validator("scales")
     @classmethod

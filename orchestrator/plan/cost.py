@@ -52,7 +52,8 @@ def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: Tra
 def lr_seconds(train: TrainConfig, scale: int) -> float:
     """Seconds of one full run that one core makes LR in; 0 where it is the store's."""
     if train.degradation is not None:
-        pixels, each = float(train.cut(scale) * scale) ** 2, LR_SECONDS[train.degradation.set]
+        pixels = float(train.cut(scale) * scale) ** 2
+        each = LR_SECONDS.get(train.degradation.set, LR_SECONDS["additive"])  # a plug-in's is taken for a cheap one
     elif train.scales is not None:
         pixels, each = train.patch**2 * train.scales.mean_square, LR_SECONDS["scales"]
     else:
@@ -124,6 +125,36 @@ def gpu_hours(plan: Plan) -> float:
     """Estimated hours of all trials' steps on one GPU of `GPU_FLOPS`, which waits for one core where that makes LR."""
     _, steps, made = _work(plan)
     return (steps * CPU_FLOPS / GPU_FLOPS + made) / 3600
+
+
+def kept_bytes(plan: Plan) -> float:
+    """Bytes that the trials' weights, snapshots and two last checkpoints take, about, if none is stopped early.
+
+    Parameters are the published network's times the share of its multiply-adds; an optimiser has two numbers for each.
+    """
+    config, total = plan.config, 0.0
+    runs = [(c.network, c.hyper, c.scale, c.train, c.trials + config.seeds) for c in plan.combinations]
+    if config.teacher is not None and config.teacher.weights is None:
+        runs += [
+            (config.teacher.model, config.teacher.hyper, scale, teacher_train(config, scale), 1)
+            for scale in plan.teacher_scales
+        ]
+    for network, hyper, scale, train, count in runs:
+        counts = sr_models.spec(network).counts
+        share = sr_models.multiply_adds(network, scale, hyper) / sr_models.multiply_adds(network, scale, {})
+        weights = 4 * counts.get(scale, max(counts.values())) * share
+        averages = 1 + bool(train.ema)
+        total += count * weights * (averages * (1 + len(train.snapshots)) + 2 * (2 + averages))
+    return total
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: `42 s`, `12 minutes`, `5.3 hours`, `3.2 days`, `2,110 days`."""
+    for unit, one, least in (("days", 86_400, 2), ("hours", 3600, 2), ("minutes", 60, 2)):
+        if seconds >= least * one:
+            value = seconds / one
+            return f"{value:,.0f} {unit}" if value >= 10 or unit == "minutes" else f"{value:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def passes(plan: Plan, combination: Combination, *, evaluated: bool = False) -> int:

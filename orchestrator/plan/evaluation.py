@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from eval.protocol import VALIDATED, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec
 from orchestrator.plan.train import MOST_COUNT
 from orchestrator.plan.trial import Measured, check_tiles, overlap_field, tile_field
 from sr_models.hyper.sampling import Sampling
-from sr_models.params import Params, each_once
+from sr_models.params import Params, each_once, one_as_list
 
 
 def check_validated(name: str) -> None:
@@ -55,6 +56,11 @@ class EvaluationConfig(Params):
         "has practised a range of timesteps is sampled on that, with as many steps",
     )
 
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, given: Any) -> Any:
+        return one_as_list(given)
+
     @model_validator(mode="after")
     def _known(self) -> EvaluationConfig:
         check_tiles(self.tile, self.tile_overlap)
@@ -77,6 +83,11 @@ class ValidationConfig(Measured):
         default=(),
         description="what is measured beside search.metric and the board's first metric; l_std needs draws >= 2",
     )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, given: Any) -> Any:
+        return one_as_list(given)
 
     @model_validator(mode="after")
     def _known(self) -> ValidationConfig:

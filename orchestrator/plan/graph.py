@@ -82,7 +82,7 @@ def _check_part(where: str, source: Combination) -> None:
         raise InputError(f"{where}: {part} is a file, and nothing here trains one (got from: {source.id})")
     attribute, wanted = PARTS[part]
     if getattr(row, attribute) != wanted:
-        kinds = [name for name, other in sr_models.MODELS.items() if getattr(other, attribute) == wanted]
+        kinds = [name for name, other in sr_models.MODELS.own.items() if getattr(other, attribute) == wanted]
         raise InputError(
             f"{where}: {source.id} trains {source.network}, and {part} is one of: {', '.join(kinds) or 'none yet'}"
         )

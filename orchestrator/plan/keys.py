@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import types
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from eval.protocol import METRICS, PROTOCOLS, VALIDATED
 from objectives import DESCRIPTIONS, LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
 from orchestrator.plan import config, evaluation, paper, resources, sources, train
 from sr_models import MODELS
-from sr_models.hyper.degradation import SEATS, Round
+from sr_models.hyper.degradation import DEGRADATIONS, SEATS, Round
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, search_range
+from sr_models.plugins import Table
 from sr_models.scales import ScaleRange
 
 SECTIONS: dict[str, type[Params]] = {
@@ -46,24 +50,41 @@ def keys_text() -> str:
     lines: list[str] = []
     for prefix, cls in SECTIONS.items():
         lines += ["", f"{prefix.rstrip('.') or 'top level'}: {_summary(cls)}", *_fields(prefix, cls)]
+    lines += ["", "metrics (of evaluation.metrics; *: of validations too)"]
+    lines += [
+        f"  {name + ' *' * (name in VALIDATED):<28} {metric.description}" for name, metric in METRICS.sound()[0].items()
+    ]
+    lines += ["", "protocols (of evaluation.protocol)", *(f"  {name}" for name in PROTOCOLS)]
     lines += ["", "objectives (keys of `objectives:`; change parts by target.KEY, loss.KEY, sigma.KEY, timesteps.KEY)"]
+    losses, no_losses = LOSSES.sound()
+    degradations, no_degradations = DEGRADATIONS.sound()
+    models, no_models = MODELS.sound()
     lines += [f"  {name:<28} {text}" for name, text in DESCRIPTIONS.items()]
+    lines += [f"  {name:<28} {_summary(losses[name])} ({stamp})" for name, stamp in _added(LOSSES, losses)]
     parts: list[tuple[str, str, type[Params]]] = [("target", name, cls) for name, cls in TARGETS.items()]
-    parts += [("loss", name, cls) for name, cls in LOSSES.items()] + [("sigma", "sigma branch", SigmaBranch)]
+    parts += [("loss", name, cls) for name, cls in losses.items()] + [("sigma", "sigma branch", SigmaBranch)]
     parts += [("timesteps", name, steps) for name, steps in TIMESTEPS.items()]
     parts += [("timesteps.terminal", "a mapping or null", Terminal)]
     parts += [("train.degradation", names, cls) for names, cls in SEATS.items()]
     parts += [(f"train.degradation.{name}", "of realesrgan, ccsr", Round) for name in ("first", "second")]
+    parts += [("train.degradation", name, degradations[name]) for name, _ in _added(DEGRADATIONS, degradations)]
     for seat, name, cls in parts:
         lines += ["", f"{seat} {name}: {_summary(cls)}", *_fields(f"{seat}.", cls)]
-    for row in MODELS.values():
+    for row in models.values():
         scales = ", ".join(f"x{scale}" for scale in row.scales)
         lines += [
             "",
             f"model {row.name} ({row.family}; {scales}): {row.paper}",
             *_fields(f"models.{row.name}.", row.hyper),
         ]
+    if refused := [*no_models, *no_losses, *no_degradations, *METRICS.sound()[1]]:
+        lines += ["", "plug-ins that cannot be used", *(f"  {line}" for line in refused)]
     return "\n".join(lines[1:])
+
+
+def _added(table: Table[Any], sound: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, distribution and version) of those of a table's rows that are of plug-ins and can be used."""
+    return [(name, stamp) for name, stamp in table.added.items() if name in sound]
 
 
 def _fields(prefix: str, cls: type[Params]) -> Iterator[str]:
@@ -73,12 +94,14 @@ def _fields(prefix: str, cls: type[Params]) -> Iterator[str]:
 
 
 def _facts(field: FieldInfo) -> str:
-    """` [default 0.01; > 0; searched 0.001..0.1 log]`."""
+    """` [default 0.01; > 0; searched 0.001..0.1 log]`, ` [default pack; one of pack, spread]`."""
     facts = []
     if field.is_required():
         facts.append("required")
     elif not isinstance(field.default, Params) and field.default is not PydanticUndefined:
         facts.append(f"default {_plain(field.default)}")
+    if choices := _choices(field.annotation):
+        facts.append(f"one of {', '.join(map(str, choices))}")
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     for rule in field.metadata:
         if isinstance(rule, annotated_types.Gt | annotated_types.Ge | annotated_types.Lt | annotated_types.Le):
@@ -95,6 +118,15 @@ def _facts(field: FieldInfo) -> str:
         )
         facts.append(f"searched over {where}")
     return f" [{'; '.join(facts)}]" if facts else ""
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The closed list that a value is taken from, where its type names one; numbers beside it are no list."""
+    arguments = [one for one in typing.get_args(annotation) if one is not type(None)]
+    if typing.get_origin(annotation) is typing.Literal:
+        return arguments if len(arguments) > 1 else []
+    united = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return _choices(arguments[0]) if united and len(arguments) == 1 else []
 
 
 def _plain(value: Any) -> str:

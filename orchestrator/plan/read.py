@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,26 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> SweepConfig:
         path = PRESETS / f"{source}.yaml"
     elif path.suffix.lower() not in _SUFFIXES and not path.exists():
         raise InputError(f"--preset: unknown preset {str(source)!r}{nearest(str(source), names)}; no such file either")
-    raw = read_yaml(path)
+    return config_of(read_yaml(path), path.name, overrides)
+
+
+def config_of(given: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> SweepConfig:
+    """A sweep from a mapping as a file would hold it, which stays as it is. Raises InputError: as `load`.
+
+    Args:
+        where: begins the line of an error.
+    """
+    raw = copy.deepcopy(dict(given))
     for key in ("models", "objectives"):
         if key in raw:
             raw[key] = as_mapping(raw[key])
     scaled = [word for word in overrides if word.partition("=")[0] == SCALE_DOWN]
     for word in scaled:
-        _scale_down(raw, word, path.name)
+        _scale_down(raw, word, where)
     for override in overrides:
         if override not in scaled:
             _override(raw, override)
-    return SweepConfig.parse(raw, path.name)
+    return SweepConfig.parse(raw, where)
 
 
 def expand(path: str, where: str, scale: float | None = None) -> str:

@@ -11,6 +11,7 @@ from orchestrator.plan.cost import (
     FORWARDS,
     GPU_FLOPS,
     calls_of_step,
+    duration,
     forwards,
     gpu_hours,
     passes,
@@ -18,17 +19,19 @@ from orchestrator.plan.cost import (
     wall_seconds,
 )
 from orchestrator.plan.plan import Plan, only_at, teacher_train
+from orchestrator.plan.plugins import used
 from orchestrator.plan.space import STEPS
+from sr_models.plugins import plugins_text
 
 _SIDE = 128
 """Of the picture that shows what drawing one takes, in HR pixels: how large test images are is not known yet."""
 
 
-def plan_text(plan: Plan, cores: int) -> str:
+def plan_text(plan: Plan, cores: int, gpus: float = 0) -> str:
     """The plan in lines.
 
     Args:
-        cores: of CPU, that the wall time is estimated for.
+        cores, gpus: in use at a time, that the wall time is estimated for: on CPU where there are no GPUs.
     """
     config, lines = plan.config, []
     lines.append(
@@ -57,6 +60,7 @@ def plan_text(plan: Plan, cores: int) -> str:
         f"  {label} has no prompt: a seeded stand-in takes its place, which means nothing"
         for label in dict.fromkeys(c.label for c in plan.combinations if c.lacks_prompt)
     ]
+    lines += [f"  by plug-ins: {plugins_text(stamps)}"] if (stamps := used(plan)) else []
     width = max(len(c.id) for c in plan.combinations) if plan.combinations else 0
     for c in plan.combinations:
         searched = f"{c.trials} trials of {', '.join(c.axes.ranges)}" if c.trials else "nothing to search"
@@ -85,19 +89,29 @@ def plan_text(plan: Plan, cores: int) -> str:
         f"({config.evaluation.protocol} protocol{tiles}), beside bicubic{ceilings}"
     )
     lines += _sampling(plan)
-    lines.append(
-        f"  estimated {wall_seconds(plan, cores):.0f} s on {cores} CPU cores if no trial is stopped early "
-        "(good to a factor of 2)"
-    )
-    hours = gpu_hours(plan)
-    shown = "under 0.1" if hours < 0.1 else f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
-    lines.append(
-        f"  or {shown} GPU-hours on one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does "
-        "(good to a factor of 3)"
-    )
+    lines += _time(plan, cores, gpus)
     if config.paper:
         lines.append(f"  printed numbers beside them: {_printed(plan)}, of {config.paper.source}")
     return "\n".join(lines)
+
+
+def _time(plan: Plan, cores: int, gpus: float) -> list[str]:
+    """How long all trials take on what there is, in lines."""
+    hours = gpu_hours(plan)
+    shown = "under 0.1" if hours < 0.1 else f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}"
+    speed = (
+        f"one that sustains {GPU_FLOPS / 1e12:.0f} TFLOP/s, as a Titan RTX does (good to a factor of 3; newer ones are "
+        "not measured, and may be faster)"
+    )
+    if gpus:
+        wall = f"{duration(hours * 3600 / gpus)} on {gpus:g} GPU{'s'[: gpus != 1]}"
+        return [f"  estimated {wall} if no trial is stopped early: {shown} GPU-hours on {speed}"]
+    seconds = wall_seconds(plan, cores)
+    return [
+        f"  estimated {duration(seconds)} on {cores} CPU core{'s'[: cores != 1]} if no trial is stopped early (good to "
+        "a factor of 2)",
+        f"  or {shown} GPU-hours on {speed}",
+    ]
 
 
 def _tests(config: SweepConfig) -> list[str]:

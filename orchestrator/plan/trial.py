@@ -13,25 +13,19 @@ from typing import Any
 from pydantic import Field, model_validator
 
 import sr_models
-from objectives import ObjectiveSpec, check_process
+from objectives import LOSSES, ObjectiveSpec, check_process
 from orchestrator.plan.train import MOST_COUNT, MOST_PATCH, TrainConfig
 from sr_models.hashing import digest
+from sr_models.hyper.degradation import DEGRADATIONS
 from sr_models.hyper.degradation import NUMERICS_VERSION as DEGRADATION_VERSION
 from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params
+from sr_models.plugins import absent
+from sr_models.version import NOISY_NUMERICS_VERSION, NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 
 _OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "sampling", "measured")
 """Fields of a trial that move no weights."""
-
-NUMERICS_VERSION = 1
-"""Raised when a fixed defect changes what a trial computes: every fingerprint it touched changes with it."""
-
-SIGMA_NUMERICS_VERSION = 2
-"""The same of objectives with a sigma branch, whose head starts and reads features otherwise since 2."""
-
-NOISY_NUMERICS_VERSION = 3
-"""The same of objectives whose loss draws noise, which is drawn by torch on the trial's device since 3."""
 
 LATENTS_VERSION = 1
 """Raised when stored latents become others: how pictures are cut, tiled (`sr_models.diffusion.tiled`) and flipped."""
@@ -76,6 +70,12 @@ def latents_of(model: str, hyper: Mapping[str, Any], spec: ObjectiveSpec, train:
 def degradation_version(train: TrainConfig) -> int:
     """The version of what a new trial's degradation makes; 1 without one."""
     return 1 if train.degradation is None else DEGRADATION_VERSION
+
+
+def plugins_of(model: str, spec: ObjectiveSpec, train: TrainConfig) -> dict[str, str]:
+    """The plug-ins that a trial computes with: "model NAME" -> "distribution version"."""
+    degraded = DEGRADATIONS.stamp(train.degradation.set) if train.degradation else {}
+    return sr_models.MODELS.stamp(model) | LOSSES.stamp(spec.loss.kind) | degraded
 
 
 class Measured(Params):
@@ -137,6 +137,19 @@ class TrialConfig(Params):
         exclude_if=lambda version: version == 1,  # so that fingerprints are what they were before there was a second
         description="of what `train.degradation` makes; 1 without one",
     )
+    plugins: dict[str, str] = Field(
+        default_factory=lambda fields: plugins_of(fields["model"], fields["objective"], fields["train"]),
+        exclude_if=lambda stamps: not stamps,  # as of `latents`
+        description="of whose plug-ins it is: model, objective or degradation NAME -> distribution and version",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_plugins(cls, given: Any) -> Any:
+        stamps = given.get("plugins") if isinstance(given, Mapping) else None
+        if isinstance(stamps, Mapping) and (lines := absent(stamps, exact=False)):
+            raise ValueError(f"{lines[0]} (docs/extending.md)")
+        return given
 
     @model_validator(mode="after")
     def _trains_its_objective(self) -> TrialConfig:

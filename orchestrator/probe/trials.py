@@ -16,8 +16,9 @@ from orchestrator.probe.kinds import Asked
 from orchestrator.run import journal
 from orchestrator.run.folder import SNAPSHOTS, WEIGHTS
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.roles import RoleRecord, read_roles
+from orchestrator.run.winners import read_winners
 from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint
 from sr_models.errors import InputError
 from sr_models.networks.base import Network

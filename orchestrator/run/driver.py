@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 
 from orchestrator.run import lease
-from orchestrator.run.access import Access, LocalAccess, MirroredAccess
+from orchestrator.run.access import Access, LocalAccess
 from orchestrator.run.folder import SHARED, TRIALS, RunDir, trial_name
 from orchestrator.run.journal import JOURNAL
+from orchestrator.run.mirrored import MirroredAccess
 from orchestrator.run.outage import weathered
 from orchestrator.run.records import TRIAL, HomeRecord
 from orchestrator.run.roles import read_roles

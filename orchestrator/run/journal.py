@@ -153,9 +153,9 @@ class Journal:
         kind = {"why": why} if why else {}
         self._append({"kind": "end", "status": status, "step": step, "cause": cause, **kind, "time": time.time()})
 
-    def reopen(self) -> None:
-        """Let the trial go on after an end that its environment made."""
-        self._append({"kind": "again", "step": self.last_step, "text": "tried again", "time": time.time()})
+    def reopen(self, text: str = "tried again") -> None:
+        """Let the trial go on after an end that is none of its own; `text` says how that came."""
+        self._append({"kind": "again", "step": self.last_step, "text": text, "time": time.time()})
 
     def note(self, text: str) -> None:
         """Record, and say, what befell the trial's files: what a worker says may be heard by nobody."""

@@ -1,4 +1,4 @@
-"""The JSON files of a run folder, typed: plan, trials, winners, home; each reader beside its writer.
+"""The JSON files of a run folder, typed: plan, trials, home; each reader beside its writer.
 
 A record that lacks a key, has another one or is not JSON is refused in one line that names the file, and so is one that
 is not what was written: `sha256` is of the rest. Needs neither Ray, MLflow, Optuna nor torch; only `write_plan` builds
@@ -22,8 +22,9 @@ from orchestrator.plan.config import BoardConfig
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.plan import Plan, higher_is_better
+from orchestrator.plan.plugins import used
 from orchestrator.plan.read import read_yaml
-from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version
+from orchestrator.plan.trial import NUMERICS_VERSION, TrialConfig, numerics_version, plugins_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, begin_anew
 from orchestrator.run.machine import Machine
@@ -31,6 +32,7 @@ from sr_models.errors import InputError
 from sr_models.files import read_json, write_json
 from sr_models.hashing import digest
 from sr_models.params import Params
+from sr_models.plugins import plugins_text
 
 Role = Literal["search", "final", "teacher"]
 
@@ -107,6 +109,8 @@ class CombinationRecord(Params):
     """Trainable ones of the network, without the σ head."""
     trained_parameters: int | None = None
     """With the σ head; None in plans of earlier versions."""
+    plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
+    """As of its trials (`TrialConfig.plugins`)."""
 
     @classmethod
     def of(cls, combination: Combination) -> Self:
@@ -121,6 +125,7 @@ class CombinationRecord(Params):
             searched=tuple(combination.axes.ranges) if combination.trials else (),
             parameters=parameters(combination),
             trained_parameters=trained_parameters(combination),
+            plugins=plugins_of(combination.network, combination.spec, combination.train),
         )
 
 
@@ -145,6 +150,8 @@ class PlanRecord(Record):
     """"xSCALE" -> seconds that workers spent on the teacher's centroids, all together, whichever run's they were."""
     unscored: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda found: not found)
     """"NAME xSCALE" -> ids of the combinations that a test set of that scale alone cannot score."""
+    plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
+    """All plug-ins of the run (`orchestrator.plan.plugins.used`); not in the file while there are none."""
     name: str
     run: str
     config_hash: str
@@ -199,7 +206,7 @@ def write_plan(
         trials_at_a_time: 0 before anything is run, which keeps what is written.
 
     Raises:
-        InputError: images, benchmarks, weights or the numbers' meaning have changed since the run started.
+        InputError: images, benchmarks, weights, plug-ins or the numbers' meaning have changed since the run started.
     """
     steering = [MetricRecord(name=name, higher_is_better=higher_is_better(name)) for name in plan.config.search.metrics]
     now = PlanRecord(
@@ -212,6 +219,7 @@ def write_plan(
         weights_from=dict(weights_from),
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
         unscored={f"{name} x{scale}": ids for (name, scale), ids in plan.unscored.items()},
+        plugins=used(plan),
         name=plan.config.name,
         run=run.name,
         config_hash=plan.config.hash,
@@ -229,6 +237,12 @@ def write_plan(
             was, is_now = getattr(before, key), getattr(now, key)
             if was and is_now and was != is_now:
                 raise _changed(key, run)
+        if before.plugins != now.plugins:
+            was, is_now = (plugins_text(plan.plugins) or "none" for plan in (before, now))
+            raise InputError(
+                f"plug-ins changed since {run.name} was started (then {was}; now {is_now}); take another name or "
+                "--output"
+            )
         found = {key: getattr(before, key) | getattr(now, key) for key in _FOUND}
         for key in _FOUND:
             if any(found[key][name] != sha for name, sha in getattr(before, key).items()):
@@ -362,88 +376,6 @@ def begin_trial(folder: Path, config: TrialConfig, *, run: str, steered: bool) -
     begin_anew(folder / JOURNAL)  # first: an old journal beside a new trial.json would pass for a finished trial
     found.write(path)
     return found
-
-
-# ---- winners.json ----------------------------------------------------------------------------------------------------
-
-
-class SearchCounts(Params):
-    """How many of a combination's trials there were, were stopped early, and failed."""
-
-    trials: int
-    pruned: int
-    failed: int
-    steps: int | None = None
-    """That the search took, of all its trials; None in files of earlier versions."""
-
-
-class PointRecord(Params):
-    """A trial of a search for a front that ran in full."""
-
-    number: int
-    params: dict[str, Any]
-    values: tuple[float, ...]
-    """Of its last validation, by each metric that steers."""
-    on_front: bool
-    """Whether none of the search's other trials is as good by every metric and better by one."""
-
-
-class FrontRecord(Params):
-    """What a search by several metrics came to; its values are those it has selected by, of one seed."""
-
-    metrics: tuple[MetricRecord, ...]
-    points: tuple[PointRecord, ...]
-    """All trials that ran in full, in the order of their numbers."""
-    reference: tuple[float, ...]
-    """The worst value, by each metric, of the trials of all the run's searches at this scale."""
-    chosen: int
-    """Number of the best trial by the first metric, then by the next: it is run in full with other seeds."""
-    hypervolume: float
-    """What the front dominates, down to `reference`, in the product of the metrics' units."""
-
-    @property
-    def front(self) -> tuple[PointRecord, ...]:
-        """The trials that no other one dominates."""
-        return tuple(point for point in self.points if point.on_front)
-
-
-class WinnerRecord(Params):
-    """What a combination is scored by: full runs of the best trial of its search, with seeds that the search never saw.
-
-    Files of an earlier version have no `search_run`: there the first fingerprint is of the search's own trial.
-    """
-
-    number: int | None
-    """Of the trial in its study; None where nothing was searched."""
-    params: dict[str, Any]
-    """What the search chose."""
-    fingerprints: tuple[str, ...]
-    """Of the final runs that came to their end, in the order of their seeds."""
-    search: SearchCounts
-    train_seconds: float
-    """Mean of the final runs."""
-    search_run: str | None = None
-    """Fingerprint of the search's own trial, which is in no mean."""
-    front: FrontRecord | None = Field(default=None, exclude_if=lambda front: front is None)
-    """Of a search by several metrics, of which the best by the first one is run in full; None of others."""
-
-
-@way_out()
-def read_winners(path: Path) -> dict[str, WinnerRecord]:
-    """winners.json: combination -> its winner; {} while there is no such file.
-
-    Raises:
-        InputError: the file is not JSON, or not what `write_winners` wrote.
-    """
-    found = read_sealed(path) if path.exists() else {}
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a mapping of combinations to winners, got {type(found).__name__} {found!r}")
-    return {name: WinnerRecord.parse(winner, f"{path}: {name}") for name, winner in found.items()}
-
-
-def write_winners(path: Path, winners: Mapping[str, WinnerRecord]) -> None:
-    """Write winners.json whole or not at all."""
-    write_sealed(path, {name: winner.model_dump(mode="json") for name, winner in winners.items()})
 
 
 # ---- home.json -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.plan.trial import TrialConfig
+from orchestrator.run import events
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, WRITTEN_AGAIN, Role, TrialRecord
 from sr_models.errors import InputError
@@ -54,14 +55,16 @@ class Roles:
         params: Mapping[str, Any] | None = None,
     ) -> None:
         """Write down that the run makes use of a trial."""
-        line = RoleRecord(
+        record = RoleRecord(
             fingerprint=config.fingerprint,
             combination=combination,
             role=role,
             number=number,
             seed=config.seed,
             params=dict(params or {}),
-        ).model_dump_json()
+        )
+        events.emit(events.TrialRole(**record.model_dump()))
+        line = record.model_dump_json()
         if line not in self._there:
             self._there.add(line)
             with self.path.open("a", encoding="utf-8") as file:

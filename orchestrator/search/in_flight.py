@@ -9,8 +9,9 @@ from typing import Any, Literal
 from optuna.trial import TrialState
 
 from orchestrator.plan.trial import TrialConfig
-from orchestrator.run import journal
+from orchestrator.run import events, journal
 from orchestrator.run.access import Access
+from orchestrator.run.budget import Meter
 from orchestrator.run.folder import RunDir
 from orchestrator.run.progress import say
 from orchestrator.run.records import TRIAL, TrialRecord
@@ -25,6 +26,9 @@ SearchProgress = Callable[[Assignment, int, str], None]
 """Called with (trial, finished steps, "running" | "complete" | "stopped" | "failed")."""
 
 
+ENDS: dict[TrialState, events.Ended] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}
+
+
 class InFlight:
     """The trials that are running, shared by Tune's searcher and scheduler: Tune's trial id -> assignment.
 
@@ -32,6 +36,7 @@ class InFlight:
         access: the driver's, to the run whose trials these are.
         roles: where the run keeps what it makes use of.
         progress: told of every report, and of how trials end.
+        meter: what the trials cost; once its budget is reached, they end at their next validation.
         tell_workers: sends the decision on a report, (trial id, step, answer), to workers that wait for it and then end
             by themselves; None where Tune ends trials.
     """
@@ -42,16 +47,19 @@ class InFlight:
         access: Access,
         roles: Roles,
         progress: SearchProgress,
+        meter: Meter,
         tell_workers: Callable[[str, int, Answer], object] | None = None,
     ) -> None:
         self.studies, self.access, self.progress, self.tell_workers = studies, access, progress, tell_workers
-        self.run, self.roles = access.run, roles
+        self.run, self.roles, self.meter = access.run, roles, meter
         self.live: dict[str, Assignment] = {}
         self.duplicates: list[Assignment] = []
         """Proposed while a trial of the same fingerprint runs: two at a time would be in each other's way."""
         self.given: dict[tuple[str, int], bool] = {}
         """Whether a trial was told to stop after a step: workers that were started again must hear the same."""
         self.errors: dict[str, str] = {}
+        self.off: list[str] = []
+        """Fingerprints of trials that the budget ended."""
         self.begun: set[str] = set()
         """Fingerprints that were handed out: what the environment does to one of them now is not tried once more."""
 
@@ -80,6 +88,7 @@ class InFlight:
                 self.access.reopen(config.fingerprint)
             self.begun.add(config.fingerprint)
             if not self._hear(trial_id, journal.steps(entries) if self.access.measures(config) else []):
+                self.meter.begin(config.fingerprint, journal.last_step(entries), config.train.steps)
                 return {"trial": config.model_dump(mode="json"), "key": trial_id}
         return None
 
@@ -121,26 +130,32 @@ class InFlight:
     def take_in(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Take in a report; True if the trial is to stop."""
         assignment = self.live[trial_id]
+        config, step = assignment.config, int(result["step"])
         metrics = {key.removeprefix("metrics/"): value for key, value in result.items() if key.startswith("metrics/")}
+        is_new = step not in assignment.reported  # one that goes on begins with what it has said before
         if metrics and result["status"] != "failed":
-            self.studies.record(assignment, result["step"], metrics)
-        if (
-            result["status"] == "running"
-            and result["step"] < assignment.config.train.steps
-            and self.studies.should_stop(assignment)
-        ):
-            self.close(trial_id, TrialState.PRUNED, result["step"])
+            if is_new:
+                entry = {"step": step, "of": config.train.steps, "metrics": metrics}
+                events.validations(config.fingerprint, [entry])
+            self.studies.record(assignment, step, metrics)
+        if result["status"] == "running" and step < config.train.steps and self.studies.should_stop(assignment):
+            self.close(trial_id, TrialState.PRUNED, step)
             return True
-        self.progress(assignment, result["step"], "running")
+        self.progress(assignment, step, "running")
+        if result["status"] == "running" and step < config.train.steps and is_new and self.meter.used_up:
+            self.off.append(config.fingerprint)
+            self.meter.end(config.fingerprint, "left", step)
+            self._out(trial_id)  # the study hears nothing, and hands it out first when it is opened again
+            return True
         return False
 
     def close(self, trial_id: str, state: TrialState, step: int, cause: str | None = None) -> None:
         """Tell the study how a trial ended."""
         assignment = self._out(trial_id)
         self.studies.tell(assignment, state, cause)
-        self.progress(
-            assignment, step, {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped"}.get(state, "failed")
-        )
+        status = ENDS.get(state, "failed")
+        self.meter.end(assignment.config.fingerprint, status, step, cause)
+        self.progress(assignment, step, status)
 
     def leave(self, trial_id: str, step: int, cause: str) -> None:
         """Leave a trial that its environment ended to the next invocation of the sweep; the study hears nothing."""
@@ -149,6 +164,7 @@ class InFlight:
             self.access.end(fingerprint, "failed", None, cause, "environment")
         assignment = self._out(trial_id)
         self.studies.leave(assignment, cause)
+        self.meter.end(fingerprint, "failed", step, cause)
         self.progress(assignment, step, "failed")
 
     def _out(self, trial_id: str) -> Assignment:
@@ -159,7 +175,13 @@ class InFlight:
         return assignment
 
     def close_journals(self) -> None:
-        """Write the end of stopped trials whose worker did not live to do so, unless another run goes on with them."""
+        """Write the end of stopped trials whose worker did not live to do so, unless another run goes on with them.
+
+        Those that the budget ended are under way.
+        """
+        for fingerprint in self.off:
+            if not self.access.is_busy(fingerprint):
+                self.access.leave(fingerprint)
         for fingerprint, step in self.studies.pruned():
             entries = self.access.read_journal(fingerprint)
             if entries and journal.end(entries) is None and not self.access.is_busy(fingerprint):

@@ -15,7 +15,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.plan.plan import higher_is_better
-from orchestrator.run.records import FrontRecord, MetricRecord, PointRecord, WinnerRecord
+from orchestrator.run.records import MetricRecord
+from orchestrator.run.winners import FrontRecord, PointRecord, WinnerRecord
 
 Values = tuple[float, ...]
 """One of each metric that steers, in their order."""

@@ -30,7 +30,7 @@ from orchestrator.plan.combination import Combination
 from orchestrator.plan.plan import Plan, first_rung, higher_is_better
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import FrontRecord, SearchCounts
+from orchestrator.run.winners import FrontRecord, SearchCounts
 from orchestrator.search import pareto
 from orchestrator.search.halving import falls_behind
 from orchestrator.search.record import adopt, keep, search_key
@@ -98,7 +98,7 @@ class Studies:
         for combination in self._searched:
             study = self._studies[combination.id]
             self._claim(study)
-            if len(self.metrics) > 1 and study.metric_names is None:
+            if study.metric_names is None:
                 with warnings.catch_warnings(category=ExperimentalWarning, action="ignore"):
                     study.set_metric_names(list(self.metrics))  # for optuna-dashboard
             adopt(study, run, self._keys[combination.id], combination.axes.distributions(), combination.trials)

@@ -29,6 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.ray_private import QUIET_TUNE
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run.access import Access
+from orchestrator.run.budget import BudgetReached, Meter
 from orchestrator.run.progress import say
 from orchestrator.run.roles import Roles
 from orchestrator.search.in_flight import InFlight, SearchProgress, lost
@@ -52,11 +53,15 @@ def search(
     at_a_time: Callable[[], int],
     device: str,
     progress: SearchProgress,
+    meter: Meter,
 ) -> None:
     """Run every planned trial that has not been told yet, and those that `lost` names; returns when all have.
 
     Args:
         at_a_time: how many run at a time, asked if any is to be run.
+
+    Raises:
+        BudgetReached: trials are left, and none is under way.
     """
     if again := lost(studies, access.run):
         say(f"search: {len(again)} finished trial(s), of damaged or deleted files, are run again")
@@ -68,6 +73,7 @@ def search(
             resources,
             device,
             lambda _: None,
+            meter,
             at_a_time=at_a_time,
             steered=True,
             until=until,
@@ -76,7 +82,7 @@ def search(
         return
     most = at_a_time()
     verdicts: Any = _here(Verdicts) if resources.workers_per_trial > 1 else None
-    in_flight = InFlight(studies, access, roles, progress, verdicts and verdicts.give.remote)
+    in_flight = InFlight(studies, access, roles, progress, meter, verdicts and verdicts.give.remote)
     reserved = reserved_for_trial(resources)
     bundle = {"cpu": reserved["num_cpus"], "gpu": reserved.get("num_gpus", 0), **reserved.get("resources", {})}
     crew = Crew(access.for_workers(), resources, device, True, verdicts)
@@ -104,6 +110,9 @@ def search(
             )
             os.environ.update(QUIET_TUNE)
             tuner.fit()
+        if studies.open and (bound := meter.forbids):
+            in_flight.close_journals()
+            raise BudgetReached(bound)
         if studies.open == left:
             raise RuntimeError(f"{left} planned trials were not run; the same command goes on with them")
         left = studies.open
@@ -227,7 +236,7 @@ class _StudySearcher(Searcher):
         self.in_flight, self.left = in_flight, most
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if not self.left:
+        if not self.left or self.in_flight.meter.forbids:
             return Searcher.FINISHED  # type: ignore[return-value]  # a string to Tune
         started = self.in_flight.start(trial_id)
         if started is None and self.in_flight.duplicates:

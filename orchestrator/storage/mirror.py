@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import filelock
 
-from orchestrator.storage.uri import Listed, Storage, is_part
+from orchestrator.storage.names import is_part
+from orchestrator.storage.uri import Listed, Storage
 from sr_models.errors import InputError
 from sr_models.files import locked, read_json, write_json
 from sr_models.hashing import digest

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from orchestrator.storage.names import checked, is_part, is_safe
 from sr_models.command import EXIT_DONE, EXIT_FAILED, run_command
 from sr_models.errors import InputError
 from sr_models.files import FULL, replacing
@@ -234,7 +235,7 @@ class Storage:
 
         listed = self._persist(f"listing {prefix or 'files'!r}", look)
         for name in listed:
-            if not _is_safe(name):
+            if not is_safe(name):
                 raise InputError(
                     f"storage {self.shown} holds {name!r}, which is no path below a folder; delete it there"
                 )
@@ -348,26 +349,6 @@ class Storage:
         return text
 
 
-def checked(name: str) -> str:
-    """The name, if it leads to a place below the folder it is relative to.
-
-    Raises:
-        InputError: absolute, empty, or with an empty, `.` or `..` part.
-    """
-    if not _is_safe(name):
-        raise InputError(f"a name in a storage is a relative path without '.' and '..', got {name!r}")
-    return name
-
-
-def is_part(name: str) -> bool:
-    """Whether a file of this name is one that `replacing` has not put in its place."""
-    return name.startswith(".") and name.endswith(".part")
-
-
-def _is_safe(name: str) -> bool:
-    return not {"", ".", ".."} & set(name.split("/")) and "\0" not in name
-
-
 def _fault(text: str) -> str | None:
     """What is wrong with a URI, if anything; the text itself is not in the answer, for it may hold a secret."""
     scheme = text.partition(":")[0].lower()
@@ -391,7 +372,7 @@ def _fault(text: str) -> str | None:
     if at and scheme == "gs" and user != "anonymous":
         return "gs:// takes anonymous@ or nothing; credentials come from the environment"
     path = unquote(parts.path)[1:].rstrip("/")
-    if path and not _is_safe(path):
+    if path and not is_safe(path):
         return "a path must not hold '//', '.' or '..'"
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         if key not in _QUERY[scheme]:

@@ -32,8 +32,9 @@ from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import TRIAL, TrialRecord, read_plan
 from orchestrator.run.roles import RoleRecord, read_roles
-from orchestrator.tracking import address, mlflow_store, view
+from orchestrator.tracking import address, exhibits, mlflow_store, rows, view
 from orchestrator.tracking.mlflow_store import Store
+from orchestrator.tracking.record import stamp
 from sr_models.errors import InputError
 
 INTERVAL_S = 2.0
@@ -53,6 +54,7 @@ _ENDED = ("complete", "stopped", "failed")
 """The statuses of trials that have an end."""
 
 _FILES = ("config.yaml", "plan.json", "winners.json", "leaderboard.*", "pictures/*.png", "probes/[a-z]*.*")
+
 _log = logging.getLogger("orchestrator.tracking")
 
 
@@ -98,7 +100,7 @@ class Tracker:
                 new += self._each(_trial_key(role), functools.partial(self._trial, role, parent))
             self._whole = False
             if (self.folder / "leaderboard.json").exists():
-                new += self._scores(parent)
+                new += self._scores(parent) + self._crops()
             new += self._files(parent)
             self._say_refused()
             return new
@@ -203,6 +205,8 @@ class Tracker:
             for key, child in self.store.state.runs.items():
                 if key.startswith(("trial/", "scores/")):
                     self._each(key, functools.partial(self.store.hang, child, run.id))
+        if "parent" not in self.store.asked:
+            self._each("datasets", functools.partial(exhibits.datasets, self.store, self.run_dir, plan, run.id))
         self.store.asked.add("parent")
         if run.status != "running" and self._live:
             self.store.set_status(run, "running", None)
@@ -227,9 +231,9 @@ class Tracker:
     def _roles(self) -> list[RoleRecord]:
         """Every role of the run; the file is read again when it has changed."""
         path = self.run_dir.roles
-        stamp = _stamp(path) if path.exists() else None
-        if stamp is None or stamp != self._roles_stamp:
-            self._roles_read, self._roles_stamp = read_roles(self.run_dir), stamp
+        now = stamp(path) if path.exists() else None
+        if now is None or now != self._roles_stamp:
+            self._roles_read, self._roles_stamp = read_roles(self.run_dir), now
         return self._roles_read
 
     def _is_at_rest(self, role: RoleRecord) -> bool:
@@ -298,21 +302,24 @@ class Tracker:
             self.run_dir.winners,
             *self.folder.glob("evaluation/*.parquet"),
         ]
-        stamp = hashlib.sha256(json.dumps(sorted(_stamp(path) for path in made if path.exists())).encode()).hexdigest()
-        if self.store.state.scores == stamp:
+        stamps = sorted(stamp(path) for path in made if path.exists())
+        all_of_it = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+        if self.store.state.scores == all_of_it:
             return 0
         when, new = _mtime(self.folder / "leaderboard.json"), 0
         boards = leaderboard.boards(self.folder)
         for board in boards:
-            suffix = f" {board.at}" if len({b.at for b in boards}) > 1 else ""
-            suffix += f" [{board.protocol}]" if sum(b.at == board.at for b in boards) > 1 else ""
             for entry in board.entries:
-                new += self._row(board, entry, board.name(entry) + suffix, when)
+                new += self._row(board, entry, rows.name(board, entry, boards), when)
                 for seed, fingerprint in entry.fingerprints.items():
                     if fingerprint:  # bicubic has no training to hang its scores on
                         new += self._evaluated(board, entry, seed, parent, when)
         self._each("view", functools.partial(self._first_sight, boards, parent, when))
-        self.store.state.scores = stamp
+        for board in exhibits.one_a_scale(boards):
+            register = functools.partial(exhibits.model, self.store, self.run_dir, self.plan, board, parent)
+            new += self._each(f"model/x{board.scale}", register)
+        exhibits.forget_crops(self.store)  # a row that was made anew has none
+        self.store.state.scores = all_of_it
         self.store.save()
         return new
 
@@ -320,23 +327,15 @@ class Tracker:
         """What one sees who opens MLflow: the board's columns, and the board in the sweep's own run."""
         shared = view.shared_view(boards[0])
         experiment = self.store.share(f"{self.plan.name} leaderboard", shared)
-        page = mlflow_store.board_page(experiment, shared.key)
+        page = view.board_page(experiment, shared.key)
         self.store.describe(parent, view.description(boards, page), *view.best(boards), when)
 
     def _row(self, board: Board, entry: Entry, name: str, when: float) -> int:
-        """A row of the board: its cost, the lead's numbers and each benchmark's, the means without a suffix."""
-        named = [(board.metric, entry.lead)] if entry.lead else []
-        named += [(f"{m}.{board.title(c)}", value) for c, cell in entry.cells.items() for m, value in cell.items()]
-        numbers: dict[str, Any] = {name: v for name, v in vars(entry.training).items() if name != "number"}
-        for metric, value in named:
-            numbers |= {metric if k == "mean" else f"{metric}.{k}": v for k, v in value.numbers.items()}
-        standing = entry.lead.standing if entry.lead else None
-        tags = {
-            **self._score_tags(board, entry), "role": "row", "mlflow.note.content": _note(entry),
-            "baseline": board.baseline, "twin_of": entry.twin_of, "unranked": standing.unranked if standing else "",
-        }  # fmt: skip
-        key, experiment = f"board/{_key(board, entry)}", f"{self.plan.name} leaderboard"
-        return self._each(key, lambda: self.store.log_scores(key, experiment, name, tags, numbers, when))
+        """A row of the board; where what its search chose is another one now, a new run in the place of the old."""
+        key, experiment = f"board/{rows.key(board, entry)}", f"{self.plan.name} leaderboard"
+        tags = {**rows.of_row(board, entry), **self._origin()}
+        told = name, tags, rows.numbers(board, entry), when
+        return self._each(key, lambda: self.store.log_scores(key, experiment, *told, params=rows.params(board, entry)))
 
     def _evaluated(self, board: Board, entry: Entry, seed: int, parent: str, when: float) -> int:
         """One seed's mean over the images of each benchmark."""
@@ -346,30 +345,37 @@ class Tracker:
             for metric, value in cell.items()
         }
         fingerprint = entry.fingerprints[seed]
-        tags = {**self._score_tags(board, entry), "role": "evaluation", "fingerprint": fingerprint, "seed": seed}
+        tags = {
+            **rows.tags(board, entry),
+            **self._origin(),
+            "role": "evaluation",
+            "fingerprint": fingerprint,
+            "seed": seed,
+        }
         tags["mlflow.parentRunId"] = parent
         name = f"{entry.model} × {entry.objective} {board.at} seed {seed} {entry.weights} scores"
-        key = f"scores/{_key(board, entry)}/{fingerprint[:16]}"
+        key = f"scores/{rows.key(board, entry)}/{fingerprint[:16]}"
         return self._each(key, lambda: self.store.log_scores(key, self.plan.name, name, tags, numbers, when))
-
-    def _score_tags(self, board: Board, entry: Entry) -> dict[str, Any]:
-        names = ("combination", "model", "objective", "target", "loss", "weights", "precision")
-        own = {name: getattr(entry, name) for name in names}
-        trained = {"trained_scale": board.trained_scale} if board.trained_scale else {}
-        own["weights_folder"] = entry.folder
-        return {**own, **self._origin(), "scale": board.scale, **trained, "protocol": board.protocol}
 
     def _files(self, parent: str) -> int:
         """Artifacts of the sweep's own run; a file goes out again when it has changed, and a link never."""
         sent = self.store.state.files
         found = [p for pattern in _FILES for p in sorted(self.folder.glob(pattern)) if not p.is_symlink()]
-        changed = [p for p in found if sent.get(p.name) != _stamp(p)]
+        changed = [p for p in found if sent.get(p.name) != stamp(p)]
         return sum(self._each(f"file/{path.name}", functools.partial(self._file, parent, path)) for path in changed)
 
+    def _crops(self) -> int:
+        """Pieces of the test sets' first images, as far as they have changed, in the rows' runs."""
+        changed = exhibits.changed_crops(self.store, self.run_dir)
+        boards = exhibits.one_a_scale(leaderboard.boards(self.folder)) if changed else []
+        return sum(
+            self._each(f"crops/{p.name}", functools.partial(exhibits.crops, self.store, p, boards)) for p in changed
+        )
+
     def _file(self, parent: str, path: Path) -> int:
-        stamp = _stamp(path)
+        sent = stamp(path)
         self.store.log_file(parent, path, path.parent.name if path.parent != self.folder else None)
-        self.store.state.files[path.name] = stamp
+        self.store.state.files[path.name] = sent
         self.store.note("files", path.name)
         return 1
 
@@ -378,25 +384,8 @@ def _trial_key(role: RoleRecord) -> str:
     return f"trial/{role.fingerprint[:16]}"
 
 
-def _note(entry: Entry) -> str:
-    best = ", ".join(f"{name} = {mlflow_store.text(value)}" for name, value in entry.training.params.items())
-    number = entry.training.number
-    return f"winner: {'' if number is None else f'trial #{number} '}({best})" if best else ""
-
-
-def _key(board: Board, entry: Entry) -> str:
-    elsewhere = f"x{board.scale}" if board.trained_scale else ""  # a protocol's id need not say the scale
-    more = filter(None, [entry.trial, elsewhere])
-    return "/".join([entry.combination, entry.weights, entry.precision, board.protocol, *more])
-
-
 def _mtime(path: Path) -> float:
     return path.stat().st_mtime
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    found = path.stat()
-    return path.name, found.st_size, found.st_mtime_ns
 
 
 def _no_newer(path: Path, board: Path) -> bool:

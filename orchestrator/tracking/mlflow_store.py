@@ -12,12 +12,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from cluster.secrets import shown, without_login
-from eval.protocol import get_metric
+from cluster.secrets import shown
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_evaluation, read_plan
 from orchestrator.tracking.address import absolute, client, one_line, sqlite_file
 from orchestrator.tracking.record import DeliveredRun, Part, TrackingRecord
 from orchestrator.tracking.view import SharedView
@@ -37,21 +36,20 @@ _STATUS = {
 """A trial that its search has stopped came to its end as planned; the tag `status` tells it from a complete one."""
 
 
-def board_link(run_folder: Path, uri: str) -> str:
-    """The page of `ui_command`'s server with the board by its leading metric, ranks beside; "" until delivered."""
-    plan, path = read_plan(run_folder), RunDir(run_folder).tracking
-    known = TrackingRecord.read(path) if path.exists() else TrackingRecord(uri="")
-    board = known.experiments.get(f"{plan.name} leaderboard")
-    metric = read_evaluation(run_folder).metrics[0]
-    ascending = "false" if get_metric(metric).higher_is_better else "true"
-    query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
-    server = without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/{board_page(board, known.view, query)}" if board else ""
+_WEIGHTS = "weights_sha256"
+"""Tag of a model's version."""
+
+_MODEL_NOTE = (
+    "The best row's weights, a version a run: model.safetensors and model.json, no pickle. Versions say how to load."
+)
 
 
-def board_page(experiment: str, view: str | None, query: str = "") -> str:
-    """The page of a board's experiment below a server's address: as its shared view has it, or else by a query."""
-    return f"#/experiments/{experiment}/runs?{f'viewStateShareKey={view}' if view else query}"
+def load_line(name: str, version: str) -> str:
+    """The line of Python that loads a version of a registered model, where `mlflow.set_tracking_uri` named the store.
+
+    Both names are imported: `load_checkpoint` of `sr_models.checkpoints.folder`, and `mlflow`.
+    """
+    return f'net, info = load_checkpoint(mlflow.artifacts.download_artifacts("models:/{name}/{version}"))'
 
 
 def left_alone(run_folder: Path) -> str:
@@ -270,6 +268,44 @@ class Store:
             self._client.set_tag(run_id, _safe(name)[:250], str(tag)[:5000])
         self._client.log_batch(run_id, metrics=metric_rows(metrics, 0, when))
 
+    def log_datasets(self, run_id: str, data: Sequence[Mapping[str, str]]) -> None:
+        """Give a run dataset inputs (`exhibits.DataUsed`'s fields); those that it has stay."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(one["name"][:500], one["digest"], "local", one["source"][:65535]),
+                [InputTag("mlflow.data.context", one["context"])],
+            )
+            for one in data
+        ]
+        self._client.log_inputs(run_id, inputs)
+
+    def register(self, name: str, folder: Path, sha256: str, run_id: str, tags: Mapping[str, Any]) -> None:
+        """Make a checkpoint folder a version of a registered model, its files artifacts of a run; not a second time.
+
+        Args:
+            name: of the model, which is made where it is not there.
+            folder: holds model.safetensors and model.json.
+            sha256: of the weights.
+            run_id: the run that has them.
+            tags: of the version.
+        """
+        name, place = _safe(name).replace("/", "_").replace(":", "_"), f"model/{sha256[:16]}"
+        if not self._client.search_registered_models(f"name = '{name}'"):
+            self._client.create_registered_model(name, description=_MODEL_NOTE)
+        versions = self._client.search_model_versions(f"name = '{name}'")
+        if any(found.run_id == run_id and found.tags.get(_WEIGHTS) == sha256 for found in versions):
+            return
+        for file in ("model.json", "model.safetensors"):
+            self._client.log_artifact(run_id, str(folder / file), place)
+        source = f"{self._client.get_run(run_id).info.artifact_uri}/{place}"
+        own = {_safe(tag)[:250]: str(value)[:5000] for tag, value in {**tags, _WEIGHTS: sha256}.items()}
+        made = self._client.create_model_version(name, source, run_id, own, await_creation_for=0)
+        note = f"{tags['row']}; `{load_line(name, made.version)}` loads it"
+        self._client.update_model_version(name, made.version, note)
+        self._client.set_tag(run_id, f"registered {name}", f"version {made.version}: {tags['row']}")
+
     def log_file(self, run_id: str, path: Path, folder: str | None) -> None:
         """Send an artifact, over one of the same name."""
         self._client.log_artifact(run_id, str(path), folder)
@@ -280,17 +316,30 @@ class Store:
         return max((m.step for key in keys for m in self._client.get_metric_history(run_id, key)), default=-1)
 
     def log_scores(
-        self, key: str, experiment: str, name: str, tags: Mapping[str, Any], scores: Mapping[str, Any], when: float
+        self,
+        key: str,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, Any],
+        scores: Mapping[str, Any],
+        when: float,
+        *,
+        params: Mapping[str, Any] = MappingProxyType({}),
     ) -> int:
         """A finished run that holds these scores and tags; only what differs from what MLflow has is sent.
 
-        MLflow cannot forget a metric: where there is one no longer (a rank, while a seed lacks), the run is made anew.
+        MLflow cannot forget a metric, nor change a param: where there is one no longer (a rank, while a seed lacks), or
+        another one, the run is made anew.
         """
         run, new = self.run(key, experiment, name, tags, when)
         there = self._client.get_run(run.id).data
-        now = metric_rows(scores, 0, when)
+        now, asked = (
+            metric_rows(scores, 0, when),
+            {_safe(own)[:250]: text(value)[:6000] for own, value in params.items()},
+        )
         gone = {_safe(score)[:250] for score in scores} - {value.key for value in now}
-        if gone & there.metrics.keys():
+        changed = {own: value for own, value in there.params.items() if own in asked and asked[own] != value}
+        if gone & there.metrics.keys() or changed or there.params.keys() - asked.keys():
             self.drop(key)
             run, new = self.run(key, experiment, name, tags, when)
             there = self._client.get_run(run.id).data
@@ -300,6 +349,8 @@ class Store:
                 self._client.set_tag(run.id, name, str(tag)[:5000])
         for start in range(0, len(values), BATCH):
             self._client.log_batch(run.id, metrics=values[start : start + BATCH])
+        if asked.keys() - there.params.keys():
+            self.log_params(run.id, params)
         if run.status != "complete":
             self.set_status(run, "complete", when)
         if values:

@@ -49,7 +49,7 @@ class TrackingRecord(Record):
     """Name -> MLflow's id."""
     runs: dict[str, DeliveredRun] = Field(default_factory=dict)
     files: dict[str, tuple[str, int, int]] = Field(default_factory=dict)
-    """Name -> (name, bytes, mtime in ns) as it was sent."""
+    """Name -> (name, bytes, mtime in ns) as it was sent; "model NAME" -> (hash of its weights, 0, 0)."""
     scores: str | None = None
     """Stamp of the board and rows that were sent; not in the file before there are any."""
     view: str | None = None
@@ -91,3 +91,9 @@ class TrackingRecord(Record):
         """Write the file whole or not at all."""
         without = set() if self.refused else {"refused"}
         write_json(path, self.model_dump(mode="json", exclude_none=True, exclude=without))
+
+
+def stamp(path: Path) -> tuple[str, int, int]:
+    """What a file is known by: name, bytes, mtime in ns."""
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns

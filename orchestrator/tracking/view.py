@@ -9,11 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from cluster.secrets import without_login
 from eval.protocol import get_metric
 from orchestrator.leaderboard.board import Board
 from orchestrator.leaderboard.text import lead_markdown
+from orchestrator.run.folder import RunDir
+from orchestrator.run.records import read_evaluation, read_plan
+from orchestrator.tracking.record import TrackingRecord
 from sr_models.hashing import digest
 
 VIEW_TAG = "mlflow.sharedViewState."
@@ -22,6 +27,23 @@ NOTE = 4800
 """Letters of a description, which is a tag."""
 
 _ROWS = 20  # of a board in a description
+
+
+def board_link(run_folder: Path, uri: str) -> str:
+    """The page of `ui_command`'s server with the board by its leading metric, ranks beside; "" until delivered."""
+    plan, path = read_plan(run_folder), RunDir(run_folder).tracking
+    known = TrackingRecord.read(path) if path.exists() else TrackingRecord(uri="")
+    board = known.experiments.get(f"{plan.name} leaderboard")
+    metric = read_evaluation(run_folder).metrics[0]
+    ascending = "false" if get_metric(metric).higher_is_better else "true"
+    query = f"orderByKey=metrics.%60{metric}%60&orderByAsc={ascending}"
+    server = without_login(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/{board_page(board, known.view, query)}" if board else ""
+
+
+def board_page(experiment: str, view: str | None, query: str = "") -> str:
+    """The page of a board's experiment below a server's address: as its shared view has it, or else by a query."""
+    return f"#/experiments/{experiment}/runs?{f'viewStateShareKey={view}' if view else query}"
 
 
 @dataclass(frozen=True)

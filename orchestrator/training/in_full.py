@@ -11,8 +11,9 @@ import ray
 
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.trial import TrialConfig
-from orchestrator.run import journal
+from orchestrator.run import events, journal
 from orchestrator.run.access import Access
+from orchestrator.run.budget import BudgetReached, Meter
 from orchestrator.run.journal import TrialResult, outcome
 from orchestrator.run.progress import say
 from orchestrator.training.failure import LOST, NODE_OUT_OF_MEMORY
@@ -29,6 +30,7 @@ def run_in_full(
     resources: ResourceConfig,
     device: str,
     progress: Callable[[int], None],
+    meter: Meter,
     *,
     at_a_time: Callable[[], int],
     steered: bool = False,
@@ -36,13 +38,17 @@ def run_in_full(
 ) -> list[TrialResult]:
     """Run trials to their end; `progress` gets the finished steps of all of them together, at once and then as they go.
 
-    A trial that its environment ended, here or in a run of its group, is a failed result; the others go on.
+    A trial that its environment ended, here or in a run of its group, is a failed result; the others go on. Once a
+    budget is reached, each trial under way is ended at its next validation.
 
     Args:
         access: the driver's.
         at_a_time: how many run at a time, asked if any is to be run.
         steered: whether their validations are held against those of a search.
         until: fingerprint -> the validation after which that trial is stopped, and not run to its end.
+
+    Raises:
+        BudgetReached: trials are left, and none is under way.
     """
     last = [until.get(config.fingerprint, config.train.steps) for config in configs]
     task = ray.remote(_execute).options(max_retries=resources.max_restarts, **reserved_for_trial(resources))
@@ -58,19 +64,32 @@ def run_in_full(
     progress(sum(reached))  # an earlier invocation may have left nothing to wait for
     try:
         while todo or running:
-            while todo and len(running) < at_a_time():
+            while todo and not meter.forbids and len(running) < at_a_time():
                 i = todo.pop(0)
+                meter.begin(configs[i].fingerprint, reached[i], configs[i].train.steps)
                 trial = configs[i].model_dump(mode="json")
                 running[task.remote(trial, workers, resources, device, steered, last[i])] = i
+            if not running:
+                raise BudgetReached(meter.forbids)
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             looked = list(running.values())  # what waits stands still, and what has ended too
             read = dict(zip(looked, access.read_journals([configs[i].fingerprint for i in looked]), strict=True))
+            further = set()
             for i, entries in read.items():
+                if new := [entry for entry in journal.steps(entries) if entry["step"] > reached[i]]:
+                    further.add(i)
+                    events.validations(configs[i].fingerprint, new)
                 reached[i] = journal.last_step(entries)
             progress(sum(reached))
+            if meter.used_up:
+                for ref in [ref for ref, i in running.items() if i in further and reached[i] < last[i]]:
+                    ray.cancel(ref, force=True)  # what it has come to lies in its checkpoint
+                    meter.end(configs[i := running.pop(ref)].fingerprint, "left", reached[i])
+                    todo.append(i)
             for ref in done:
                 i = running.pop(ref)
-                results[i] = _result(ref, access, configs[i].fingerprint)
+                result = results[i] = _result(ref, access, configs[i].fingerprint)
+                meter.end(configs[i].fingerprint, result.status, result.step, result.cause)
                 for note in journal.notes(read[i]):
                     say(note)
         return [result for result in results if result is not None]

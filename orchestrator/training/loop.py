@@ -53,6 +53,7 @@ from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import exact_arithmetic
+from sr_models.plugins import require
 from sr_models.rng import SampleRng, keyed
 
 Reporter = Callable[[int, dict[str, float]], Literal["continue", "stop"]]
@@ -112,9 +113,11 @@ def run_trial(
         environment ended goes on once its journal is reopened (`Access.reopen`).
 
     Raises:
-        InputError: the store lacks the teacher; weights that a metric of validations needs are not to be had.
+        InputError: this node lacks a plug-in, or the store the teacher; weights that a metric of validations needs are
+            not to be had.
         ValueError: the store or the checkpoint belongs to another config, or resume is off and the folder is in use.
     """
+    require(config.plugins)
     ranks = Ranks(rank, world)
     if store.data_hash != config.data_hash:
         raise ValueError(

@@ -23,8 +23,9 @@ from orchestrator.data.store import PatchStore
 from orchestrator.data.table import SCHEMA, ImageRow, ImageTable, write_tables
 from orchestrator.plan.resources import ResourceConfig
 from orchestrator.run.access import Access
+from orchestrator.run.budget import Meter
 from orchestrator.run.folder import STORES
-from orchestrator.run.progress import bar
+from orchestrator.run.progress import bar, moves
 from orchestrator.training.failure import NODE_OUT_OF_MEMORY
 from orchestrator.training.in_full import user_errors
 from sr_models.errors import InputError, LostError
@@ -98,7 +99,7 @@ class Room:
     """Memory of the cluster's largest node; 0: not known."""
 
 
-def bring(job: Job, access: Access, room: Callable[[], Room], what: str) -> None:
+def bring(job: Job, access: Access, room: Callable[[], Room], what: str, meter: Meter) -> None:
     """Have a product in the store, whoever makes it: this run, or another one of the output at the same time.
 
     Args:
@@ -108,13 +109,14 @@ def bring(job: Job, access: Access, room: Callable[[], Room], what: str) -> None
 
     Raises:
         InputError: a node without memory for an image. LostError: workers died with every try of a part.
+        BudgetReached: parts are left, and those under way are lost.
     """
     with locked(access.run.at(f"{STORES}/.building/{job.data_hash[:16]}-{job.name[:16]}")):
         store = access.open_store(job.data_hash)
         if not job.is_in(store):
             parts = parts_of(store)
             with bar(what, sum(map(len, parts))) as made:
-                _make(job, access, store, parts, room(), made.update)
+                _make(job, access, store, parts, room(), moves(made), meter)
             join(job, access, store, parts)
             access.publish(store)
     access.remove(job.what)
@@ -137,12 +139,14 @@ def _make(
     store: PatchStore,
     parts: list[range],
     room: Room,
-    progress: Callable[[int], Any],
+    progress: Callable[[int], None],
+    meter: Meter,
 ) -> None:
     """Make the parts that are not there."""
     there = access.entries(job.folder)
     todo = [part for part in parts if f"{_stem(part)}.json" not in there]
-    progress(sum(map(len, parts)) - sum(map(len, todo)))
+    ended = sum(map(len, parts)) - sum(map(len, todo))
+    progress(ended)
     if not todo:
         return
     resources, takes_of = room.resources, job.memory()
@@ -158,11 +162,13 @@ def _make(
         running[placed.remote(job, part)] = part
     try:
         while running:
+            meter.check()
             done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             for ref in done:
                 with user_errors():
                     ray.get(ref)
-                progress(len(running.pop(ref)))
+                ended += len(running.pop(ref))
+                progress(ended)
     except ray.exceptions.OutOfMemoryError:
         raise InputError(f"{job.what}: {NODE_OUT_OF_MEMORY}; {job.cure}, then run the same command again") from None
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:

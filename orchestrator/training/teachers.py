@@ -16,6 +16,7 @@ from orchestrator.plan.config import SweepConfig, TeacherConfig
 from orchestrator.plan.graph import refuse_drawn
 from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
+from orchestrator.run.budget import Meter
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import SHARED, TRIALS
 from orchestrator.run.progress import bar, moves
@@ -126,6 +127,7 @@ def teach(
     room: Callable[[], Room],
     device: str,
     given: Path | None,
+    meter: Meter,
 ) -> str:
     """The name of the teacher's centroids at `scale` (`TeacherConfig.centroids`); afterwards they are in the store.
 
@@ -140,7 +142,7 @@ def teach(
     teacher = plan.config.teacher
     assert teacher is not None  # the plan refuses objectives that need one otherwise
     if given is None:
-        name = _trained(plan, home, roles, scale, data_hash, room, device)
+        name = _trained(plan, home, roles, scale, data_hash, room, device, meter)
     elif given.is_relative_to(home.run.output / SHARED):
         name = home.run.name_of(given)
     else:
@@ -159,7 +161,7 @@ def teach(
         tile_overlap=teacher.tile_overlap,
         device=device,
     )
-    products.bring(job, home.access, room, f"centroids x{scale}")
+    products.bring(job, home.access, room, f"centroids x{scale}", meter)
     return job.name
 
 
@@ -185,7 +187,14 @@ def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
 
 
 def _trained(
-    plan: Plan, home: Home, roles: Roles, scale: int, data_hash: str, room: Callable[[], Room], device: str
+    plan: Plan,
+    home: Home,
+    roles: Roles,
+    scale: int,
+    data_hash: str,
+    room: Callable[[], Room],
+    device: str,
+    meter: Meter,
 ) -> str:
     """The folder, by its name, of a teacher that the sweep trains itself."""
     trial = plan.teacher_trial(scale, data_hash)
@@ -193,8 +202,10 @@ def _trained(
     result = home.access.result(trial.fingerprint)
     if result is None or result.status != "complete" or not home.access.measures(trial, steered=False):
         resources = room().resources
-        with bar(f"teacher x{scale}", trial.train.steps, "step") as made:
-            [result] = workers.run_in_full([trial], home.access, resources, device, moves(made), at_a_time=lambda: 1)
+        with bar(f"teacher x{scale}", trial.train.steps, "step", cost=lambda: meter.spent.rate) as made:
+            [result] = workers.run_in_full(
+                [trial], home.access, resources, device, moves(made), meter, at_a_time=lambda: 1
+            )
     if result.status != "complete":
         cure = "change teacher.train" if result.is_final else "the same command tries it again"
         raise InputError(f"teacher: training at x{scale} failed at step {result.step}: {result.cause}; {cure}")

@@ -27,6 +27,7 @@ from sr_models.hyper.process import AnyProcess
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.params import Params
+from sr_models.plugins import absent
 
 
 class CheckpointInfo(Params):
@@ -47,12 +48,21 @@ class CheckpointInfo(Params):
         exclude_if=lambda process: process is None,
         description="the noise process of a diffusion network, complete; none of others",
     )
+    plugins: dict[str, str] = Field(
+        default={},
+        exclude_if=lambda stamps: not stamps,
+        description="whose plug-in the model is, as a trial's",
+    )
     fingerprint: str | None = Field(description="the trial that made them")
     weights_sha256: str = Field(description="hash of model.safetensors: the identity of a teacher or an initialisation")
 
     @classmethod
     def read(cls, folder: Path | str) -> Self:
-        """Of a checkpoint's folder. Raises InputError: no such file, not JSON, a key too many or too few."""
+        """Of a checkpoint's folder.
+
+        Raises:
+            InputError: no such file, not JSON, a key too many or too few, a network of a plug-in that is not here.
+        """
         where, path = f"checkpoint {str(folder)!r}", Path(folder) / "model.json"
         try:
             values = json.loads(path.read_bytes())
@@ -60,7 +70,10 @@ class CheckpointInfo(Params):
             raise _unreadable(where, error) from None
         except ValueError as error:
             raise InputError(f"{where}: model.json is corrupt ({error})") from None
-        return cls.parse(values, f"{where}, model.json")
+        info = cls.parse(values, f"{where}, model.json")
+        if lines := absent(info.plugins, exact=False):
+            raise InputError(f"{where}: {lines[0]} (docs/extending.md)")
+        return info
 
     def write(self, folder: Path | str) -> None:
         """Into a checkpoint's folder, whole or not at all."""
@@ -106,6 +119,7 @@ def save_checkpoint(
         ema=ema,
         output=output,
         process=module.process if isinstance(module, Denoiser) else None,
+        plugins=sr_models.MODELS.stamp(model),
         fingerprint=fingerprint,
         weights_sha256=hashlib.sha256(payload).hexdigest(),
     )

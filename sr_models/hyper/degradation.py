@@ -9,12 +9,24 @@ noise alone. `sr_models.images.degrade` draws within these ranges.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from sr_models.errors import InputError
 from sr_models.params import Params, nearest
+from sr_models.plugins import Table, check_params
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NUMERICS_VERSION = 1
 """Of what a degradation makes of a picture and a generator, raised with its bits; held by frozen sets and by trials."""
@@ -228,7 +240,26 @@ class Additive(_Drawn):
     usm: bool = Field(default=False, description="sharpen HR first, target and what LR is made from")
 
 
-Degradation = SecondOrder | Shuffled | ShuffledMore | Additive
+class OwnDegradation(Params):
+    """Base of a plug-in's degradations: its fields are strengths, and `set: Literal[NAME]` its name."""
+
+    set: str = ""
+    usm: bool = Field(default=False, description="sharpen HR first, target and what LR is made from")
+
+    def lr(self, hr: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
+        """The LR of one picture, a function of it and of what is drawn from `rng`, and of nothing else.
+
+        Args:
+            hr: uint8 (H, W, 3), sides multiples of `scale`.
+
+        Returns:
+            uint8 (H / scale, W / scale, 3).
+        """
+        raise NotImplementedError
+
+
+_Ours = SecondOrder | Shuffled | ShuffledMore | Additive
+Degradation = _Ours | OwnDegradation
 
 SEATS: dict[str, type[Params]] = {
     "realesrgan, ccsr": SecondOrder,
@@ -240,12 +271,36 @@ NAMES = ("realesrgan", "ccsr", "bsrgan", "bsrgan_plus", "additive")
 """The named sets."""
 
 
-def _named(given: Any) -> Any:
-    """A set's name alone stands for all of it."""
-    return {"set": given} if isinstance(given, str) else given
+def _check_added(name: str, found: Any, _distribution: str) -> type[OwnDegradation]:
+    """A plug-in's row of `DEGRADATIONS`. Raises ValueError: what is wrong with it."""
+    if not (isinstance(found, type) and issubclass(found, OwnDegradation)):
+        raise ValueError(f"is no class below sr_models.hyper.degradation.OwnDegradation (got {found!r:.80})")
+    if "set" not in found.model_fields or found.model_fields["set"].default != name:
+        raise ValueError(f"must have the field `set: Literal[{name!r}] = {name!r}`")
+    if found.lr is OwnDegradation.lr:
+        raise ValueError("has no lr")
+    check_params(found)
+    return found
 
 
-AnyDegradation = Annotated[Degradation, Field(discriminator="set"), BeforeValidator(_named)]
+DEGRADATIONS = Table[type[Params]](
+    "degradation", {name: cls for names, cls in SEATS.items() for name in names.split(", ")}, _check_added
+)
+"""Every named set: ours, and those of plug-ins."""
+
+
+def _any(given: Any, ours: ValidatorFunctionWrapHandler) -> Any:
+    """One from its name, which stands for all of it, or from plain data, a plug-in's too."""
+    if isinstance(given, OwnDegradation):
+        return given
+    given = {"set": given} if isinstance(given, str) else given
+    name = given.get("set") if isinstance(given, Mapping) else None
+    return (
+        DEGRADATIONS[name].parse(given, name) if isinstance(name, str) and name in DEGRADATIONS.added else ours(given)
+    )
+
+
+AnyDegradation = Annotated[SerializeAsAny[_Ours], Field(discriminator="set"), WrapValidator(_any)]
 """The type of a field that holds one: `realesrgan`, or `{set: realesrgan, usm: false, first: {jpeg: [50, 90]}}`."""
 
 
@@ -255,10 +310,9 @@ def parse_degradation(given: Mapping[str, Any], where: str) -> Degradation:
     Raises:
         InputError: no such set, unknown key, a value out of range; it starts with `where`.
     """
-    if given.get("set") not in NAMES:
-        raise InputError(f"{where}: unknown set {given.get('set')!r}{nearest(str(given.get('set')), NAMES)}")
-    cls = next(cls for names, cls in SEATS.items() if given["set"] in names.split(", "))
-    return cls.parse(given, where)  # type: ignore[return-value]
+    if given.get("set") not in DEGRADATIONS:
+        raise InputError(f"{where}: unknown set {given.get('set')!r}{nearest(str(given.get('set')), [*DEGRADATIONS])}")
+    return DEGRADATIONS[given["set"]].parse(given, where)  # type: ignore[return-value]
 
 
 def cut_side(patch: int, scale: int) -> int:

@@ -16,10 +16,19 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from sr_models.hyper.degradation import Additive, Degradation, Interval, Round, SecondOrder, Shuffled, ShuffledMore
+from sr_models.hyper.degradation import (
+    Additive,
+    Degradation,
+    Interval,
+    OwnDegradation,
+    Round,
+    SecondOrder,
+    Shuffled,
+    ShuffledMore,
+)
 from sr_models.images.jpeg import jpeg, libjpeg
 from sr_models.images.kernels import Shape, blur_kernel, filtered, sharpened, shifted, sinc_kernel
-from sr_models.images.operators import downscale, resize
+from sr_models.images.matlab import downscale, resize
 
 Generator = np.random.Generator
 
@@ -56,6 +65,8 @@ def degrade(hr: np.ndarray, scale: int, how: Degradation, rng: Generator) -> Pai
         raise ValueError(f"degrade expects uint8 (H, W, 3), sides multiples of {scale}, got {hr.shape}, {hr.dtype}")
     if how.usm:
         hr = _to_u8(sharpened(_to_float(hr)))
+    if isinstance(how, OwnDegradation):
+        return Pair(hr, _own(hr, scale, how, rng))
     if isinstance(how, SecondOrder):
         lr = _second_order(hr, scale, how, rng)
     elif isinstance(how, Shuffled):
@@ -261,6 +272,15 @@ def _blurred_by(x: np.ndarray, scale: int, factor: float, rng: Generator) -> np.
 def _additive(hr: np.ndarray, scale: int, how: Additive, rng: Generator) -> np.ndarray:
     x, sigma, grey = _to_float(downscale(hr, scale)), rng.uniform(*how.noise), _happens(how.grey_share, rng)
     return x + gaussian_noise(x, sigma, grey, rng)
+
+
+def _own(hr: np.ndarray, scale: int, how: OwnDegradation, rng: Generator) -> np.ndarray:
+    """A plug-in's. Raises ValueError: it gives another shape or type than it must."""
+    lr, shape = how.lr(hr, scale, rng), (hr.shape[0] // scale, hr.shape[1] // scale, 3)
+    if not isinstance(lr, np.ndarray) or lr.shape != shape or lr.dtype != np.uint8:
+        got = f"{lr.shape} {lr.dtype}" if isinstance(lr, np.ndarray) else type(lr).__name__
+        raise ValueError(f"{type(how).__name__}.lr gives {got} where uint8 {shape} is expected")
+    return lr
 
 
 # ---- what all share --------------------------------------------------------------------------------------------------

@@ -10,17 +10,16 @@ import fnmatch
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sr_models.errors import InputError
 from sr_models.files import unreadable
-
-T = TypeVar("T")
 
 FORMATS = "PNG, JPEG, BMP, TIFF, WebP or PPM"
 SUFFIXES = frozenset(
@@ -120,7 +119,12 @@ def read_image(path: Path | str, *, max_pixels: int = 100_000_000) -> np.ndarray
             32-bit, ...). The message names the file. Missing pixels are always noticed; changed ones for certain
             only where the format has checksums, as PNG has.
     """
-    return decoded(path, _opaque_rgb, max_pixels=max_pixels)
+    with decoded(path, max_pixels=max_pixels) as (picture, _file):
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            if picture.getchannel("A").getextrema() != (255, 255):
+                raise InputError(f"image {str(path)!r}: has transparent pixels; flatten it onto a background first")
+        return np.array(picture.convert("RGB"))
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -129,36 +133,44 @@ def image_size(path: Path | str) -> tuple[int, int]:
     Raises:
         InputError: as `read_image` of a header.
     """
-    width, height = header(path, lambda opened: opened.size)
+    with header(path) as opened:
+        width, height = opened.size
     return height, width
 
 
-def header(path: Path | str, take: Callable[[Image.Image], T]) -> T:
-    """What `take` makes of a picture whose header was read. Raises InputError: as `read_image` of a header."""
+@contextmanager
+def header(path: Path | str) -> Iterator[Image.Image]:
+    """A picture of which nothing but its header was read. Raises InputError: as `read_image` of a header."""
     if fault := unreadable(path):
         raise InputError(f"image {str(path)!r}: {fault}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_DECODERS) as opened:
-                return take(opened)
+            opened = Image.open(path, formats=_DECODERS)
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         cause = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"image {str(path)!r}: its header cannot be read ({cause})") from error
+    with opened:
+        yield opened
 
 
-def decoded(path: Path | str, take: Callable[[Image.Image, Image.Image], T], *, max_pixels: int = 100_000_000) -> T:
-    """What `take` makes of a picture, whole, upright and of 8 bits, and of its file as it was opened.
+@contextmanager
+def decoded(path: Path | str, *, max_pixels: int = 100_000_000) -> Iterator[tuple[Image.Image, Image.Image]]:
+    """A picture, whole, upright and of 8 bits, and its file as it was opened.
 
     Raises:
-        InputError: as `read_image`, but for transparency; what `take` raises gets the file's name.
+        InputError: as `read_image`, but for transparency.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` refuses such a file by name
-        return _decoded(path, take, max_pixels)
+    with ExitStack() as stack:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` refuses such a file by name
+            found = _decoded(path, stack, max_pixels)
+        yield found
 
 
-def _decoded(path: Path | str, take: Callable[[Image.Image, Image.Image], T], max_pixels: int) -> T:
+def _decoded(path: Path | str, stack: ExitStack, max_pixels: int) -> tuple[Image.Image, Image.Image]:
+    """As `decoded`; its file is open until the stack ends. What is done with them is no part of what is caught here."""
+
     def refuse(reason: str) -> InputError:
         return InputError(f"image {str(path)!r}: {reason}")
 
@@ -172,17 +184,14 @@ def _decoded(path: Path | str, take: Callable[[Image.Image, Image.Image], T], ma
             if probe.format != "MPO" and getattr(probe, "n_frames", 1) > 1:
                 raise refuse("animated or multi-page; one picture a file is needed")
             probe.verify()  # checksums, where the format has them; the file must be opened again afterwards
-        with Image.open(path, formats=_DECODERS) as opened:
-            opened.load()
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I;16") and "transparency" not in picture.info:
-                picture = _eight_bits(picture, getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
-            if picture.mode not in _EIGHT_BIT:
-                raise refuse(f"colour mode {picture.mode} (allowed: 8-bit RGB, grey, palette, 1-bit; 16-bit grey)")
-            try:
-                return take(picture, opened)
-            except InputError as error:
-                raise refuse(str(error)) from None
+        opened = stack.enter_context(Image.open(path, formats=_DECODERS))
+        opened.load()
+        picture = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I;16") and "transparency" not in picture.info:
+            picture = _eight_bits(picture, getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+        if picture.mode not in _EIGHT_BIT:
+            raise refuse(f"colour mode {picture.mode} (allowed: 8-bit RGB, grey, palette, 1-bit; 16-bit grey)")
+        return picture, opened
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, met before its size can be asked
@@ -200,14 +209,6 @@ def _eight_bits(picture: Image.Image, white_is_zero: bool) -> Image.Image:
     if white_is_zero:
         grey = 65535 - grey
     return Image.fromarray(np.floor(grey / 257 + 0.5).astype(np.uint8))
-
-
-def _opaque_rgb(picture: Image.Image, _file: Image.Image) -> np.ndarray:
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema() != (255, 255):
-            raise InputError("has transparent pixels; flatten it onto a background first")
-    return np.array(picture.convert("RGB"))
 
 
 def sha256_file(path: Path | str) -> str:

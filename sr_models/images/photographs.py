@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.images.files import decoded, header
-from sr_models.images.operators import resize
+from sr_models.images.matlab import resize
 
 _GREY = frozenset({"1", "L", "LA"})
 _KEPT = tuple(
@@ -54,21 +54,19 @@ def read_photograph(path: Path | str) -> Photograph:
         InputError: as `read_image`, but for transparency.
     """
 
-    def take(picture: Image.Image, file: Image.Image) -> Photograph:
+    with decoded(path) as (picture, file):
         grey, alpha = picture.mode in _GREY, None
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             if picture.getchannel("A").getextrema() != (255, 255):
                 alpha = np.array(picture.getchannel("A"))
         exif, notes = None, list[str]()
-        try:  # of a decoded TIFF the further directories are out of reach
-            exif = header(path, _exif) if file.format == "TIFF" else _exif(file)
+        try:
+            exif = _exif_of(path, file)
         except (InputError, struct.error, SyntaxError, ValueError, TypeError, KeyError, OverflowError):
             notes.append("its EXIF is damaged, and left out")
         rgb, icc = np.array(picture.convert("RGB")), file.info.get("icc_profile")
-        return Photograph(rgb=rgb, alpha=alpha, grey=grey, icc=icc, exif=exif, notes=tuple(notes))
-
-    return decoded(path, take)
+    return Photograph(rgb=rgb, alpha=alpha, grey=grey, icc=icc, exif=exif, notes=tuple(notes))
 
 
 def write_picture(path: Path, rgb: np.ndarray, photograph: Photograph, scale: float) -> None:
@@ -86,6 +84,14 @@ def write_picture(path: Path, rgb: np.ndarray, photograph: Photograph, scale: fl
     metadata = {"icc_profile": photograph.icc, "exif": photograph.exif}
     with replacing(path) as part:
         picture.save(part, format="PNG", **{name: value for name, value in metadata.items() if value})
+
+
+def _exif_of(path: Path | str, file: Image.Image) -> bytes | None:
+    """`_exif` of a decoded picture's file: of a TIFF that is decoded the further directories are out of reach."""
+    if file.format != "TIFF":
+        return _exif(file)
+    with header(path) as again:
+        return _exif(again)
 
 
 def _exif(file: Image.Image) -> bytes | None:

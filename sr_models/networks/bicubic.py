@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from sr_models.images.operators import quantize, resize, resize_float, to_float, to_uint8
+from sr_models.images.matlab import resize
+from sr_models.images.operators import quantize, resize_float, to_float, to_uint8
 from sr_models.networks.base import SRNetwork
 from sr_models.scales import sr_side
 

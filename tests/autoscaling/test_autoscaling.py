@@ -18,8 +18,8 @@ from PIL import Image
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import read_winners
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import read_winners
 
 SWEEP_SECONDS = 300
 """Longest one sweep may take; an idle machine of two cores needs a fifth."""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from eval import benchmarks
 from sr_models.errors import InputError
-from sr_models.images.operators import KERNEL, downscale, resize
+from sr_models.images.matlab import KERNEL, downscale, resize
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 

@@ -18,7 +18,7 @@ from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import read_image
-from sr_models.images.operators import downscale
+from sr_models.images.matlab import downscale
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
 

@@ -15,7 +15,7 @@ from eval.__main__ import main
 from eval.rows import read_file
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.files import read_image, sha256_file
-from sr_models.images.operators import KERNEL, downscale
+from sr_models.images.matlab import KERNEL, downscale
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 KEYS = {

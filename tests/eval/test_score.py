@@ -18,7 +18,8 @@ from eval.score import noisy as score_noise
 from sr_models import build
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
-from sr_models.images.operators import quantize, resize, to_float
+from sr_models.images.matlab import resize
+from sr_models.images.operators import quantize, to_float
 from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma

@@ -13,7 +13,7 @@ from eval.__main__ import main
 from eval.rows import read_file
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.files import read_image
-from sr_models.images.operators import downscale
+from sr_models.images.matlab import downscale
 
 HYPER = {"channels": 8, "blocks": 1}
 

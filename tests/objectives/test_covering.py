@@ -20,7 +20,8 @@ from objectives.compose import Objective, trainable
 from objectives.spec import ObjectiveSpec, SigmaBranch
 from sr_models import MODELS
 from sr_models.errors import InputError
-from sr_models.images.operators import downscale, to_float
+from sr_models.images.matlab import downscale
+from sr_models.images.operators import to_float
 from sr_models.networks.sigma import DETAIL, SigmaHead, WithSigma
 from sr_models.rng import SampleRng
 

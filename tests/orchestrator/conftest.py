@@ -28,13 +28,15 @@ from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.run import lease
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import STORES, RunDir
-from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_winners
+from orchestrator.run.records import write_plan
 from orchestrator.run.roles import Roles
+from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 from orchestrator.storage import mirror
 from orchestrator.storage import uri as storage
 from orchestrator.storage.uri import Storage
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import load_checkpoint
+from sr_models.checkpoints.parts import packed
 from sr_models.images.operators import to_uint8
 from sr_models.inference.super_resolve import super_resolve
 
@@ -258,3 +260,16 @@ def quick_lease(monkeypatch):
     lease._watched.cache_clear()
     for name, seconds in {"LEASE": 0.6, "BEAT": 0.05, "TIE": 0.05, "LOOK": 0.02}.items():
         monkeypatch.setattr(lease, f"{name}_SECONDS", seconds)
+
+
+@pytest.fixture
+def part_access(stand_in: Path, tmp_path: Path) -> LocalAccess:
+    """Of a run that has the stand-in autoencoder as a part."""
+    run = tmp_path / "runs" / "run"
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    made = LocalAccess(run)
+    sha256, payload = packed(stand_in)
+    made.run.init(sha256).parent.mkdir()
+    made.run.init(sha256).write_bytes(payload)
+    return made

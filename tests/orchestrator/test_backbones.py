@@ -12,7 +12,8 @@ import pytest
 from eval.metrics import backbones as weights
 from orchestrator import backbones
 from orchestrator.plan.config import SweepConfig
-from orchestrator.run.access import LocalAccess, MirroredAccess
+from orchestrator.run.access import LocalAccess
+from orchestrator.run.mirrored import MirroredAccess
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.images.files import sha256_file

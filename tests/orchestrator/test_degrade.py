@@ -13,7 +13,7 @@ from orchestrator.degrade import main
 from sr_models.hyper.degradation import parse_degradation
 from sr_models.images.degrade import degrade
 from sr_models.images.files import pixels_sha256, read_image, sha256_file
-from sr_models.images.operators import modcrop, resize
+from sr_models.images.matlab import modcrop, resize
 from sr_models.rng import keyed
 
 

@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.winners import read_winners
 from sr_models.checkpoints.folder import CheckpointInfo
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]

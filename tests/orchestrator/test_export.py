@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from orchestrator.export import main
-from orchestrator.run.records import read_winners
+from orchestrator.run.winners import read_winners
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.checkpoints.published import load_weights
 

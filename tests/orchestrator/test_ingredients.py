@@ -15,7 +15,8 @@ from orchestrator.plan.weights import Weights
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
-from orchestrator.run.records import SearchCounts, WinnerRecord, begin_trial, exported, write_winners
+from orchestrator.run.records import begin_trial, exported
+from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 from orchestrator.training import teachers
 from orchestrator.training.network import build_network, export
 from sr_models.checkpoints.folder import load_checkpoint

@@ -18,7 +18,8 @@ from PIL import Image
 from orchestrator.run import checkpoint
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord
+from orchestrator.run.winners import read_winners
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.checkpoints.parts import packed
 
@@ -92,6 +93,7 @@ def test_resshift_under_ddpm_and_under_its_own_shifting(
     assert "resshift3" in own
 
 
+@pytest.mark.long
 def test_an_autoencoder_then_its_latents_then_what_is_trained_on_them_and_its_ceiling(
     tmp_path: Path, command: Callable[..., str]
 ) -> None:

@@ -13,6 +13,7 @@ from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.sources import SKIMAGE
 from orchestrator.sweep import main
+from sr_models.command import EXIT_DONE, EXIT_INPUT
 
 OF_PAPERS = sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != "quick")
 TINY = "scale_down=tiny"
@@ -29,17 +30,19 @@ def planned(name: str, *words: str) -> Plan:
 @pytest.mark.parametrize("name", OF_PAPERS)
 def test_a_preset_is_planned_without_its_data(name, size, monkeypatch, capsys, tmp_path):
     monkeypatch.delenv("SR_DATA", raising=False)
-    assert main(["--preset", name, "--dry-run", "--output", str(tmp_path / "runs"), *size]) == 0
+    code = main(["--preset", name, "--dry-run", "--output", str(tmp_path / "runs"), *size])
     said = capsys.readouterr().out
+    assert ("a run would be refused here: " in said) == (code == EXIT_INPUT) and (code == EXIT_DONE or not size)
     assert f"sweep {name}{'_tiny' if size else ''}-" in said and "GPU-hours" in said and "skipped" not in said
 
 
 def test_a_plan_without_its_data_says_that_it_does_not_know_what_is_there(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("SR_DATA", str(tmp_path / "data"))
     (tmp_path / "runs/shared/store").mkdir(parents=True)
-    assert main(["--preset", "eco_table2d", "--dry-run", "--output", str(tmp_path / "runs")]) == 0
+    assert main(["--preset", "eco_table2d", "--dry-run", "--output", str(tmp_path / "runs")]) == EXIT_INPUT
     missing = f"image folder '{tmp_path}/data/DIV2K/DIV2K_train_HR' does not exist"
-    assert capsys.readouterr().out.splitlines()[-1] == f"  already there: not known ({missing})"
+    lines = capsys.readouterr().out.splitlines()
+    assert f"  already there: not known ({missing})" in lines and f"  a run would be refused here: {missing}" in lines
 
 
 @pytest.mark.parametrize("name", OF_PAPERS)

@@ -12,7 +12,8 @@ from orchestrator.data.store import opened
 from orchestrator.replay import main
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.machine import Machine
-from orchestrator.run.records import TRIAL, TrialRecord, read_winners
+from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.winners import read_winners
 from orchestrator.storage.uri import Storage
 from sr_models.checkpoints.folder import CheckpointInfo
 

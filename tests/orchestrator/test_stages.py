@@ -16,10 +16,11 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
+from orchestrator.run.budget import Budget, Meter
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
-from orchestrator.run.records import SearchCounts, WinnerRecord, read_winners
 from orchestrator.run.roles import Roles, read_roles
+from orchestrator.run.winners import SearchCounts, WinnerRecord, read_winners
 from orchestrator.session import Session
 from orchestrator.training import in_full
 
@@ -75,10 +76,10 @@ class Finals:
             "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}},
         }  # fmt: skip
         self.plan = make_plan(SweepConfig.parse(base | changes, "test"))
-        home = SimpleNamespace(access=None, pull_weights=self.pulled.append, push=lambda: None)
+        home = SimpleNamespace(access=None, run=RunDir(self.folder), pull_weights=self.pulled.append, push=lambda: None)
         return SimpleNamespace(
             plan=self.plan, config=self.plan.config, run=RunDir(self.folder), home=home, device="cpu",
-            trials_at_a_time=2, roles=Roles(RunDir(self.folder)),
+            trials_at_a_time=2, roles=Roles(RunDir(self.folder)), meter=Meter(Budget(), 0),
         )  # fmt: skip
 
     def __call__(self, best: dict[str, tuple[int, dict[str, Any], str]], **changes: Any) -> dict[str, WinnerRecord]:
@@ -198,7 +199,9 @@ def test_rows_come_level_by_level_and_those_without_their_source_get_no_score(
         models={"imdn": {"init": {4: {"from": l1(2)}}}},
     )  # fmt: skip
     session = Session(**{name.name: getattr(session, name.name, None) for name in fields(Session)})
-    session = replace(session, home=SimpleNamespace(shown="home"), cluster=SimpleNamespace(is_joined=False))
+    session = replace(
+        session, home=SimpleNamespace(shown="home", run=session.home.run), cluster=SimpleNamespace(is_joined=False)
+    )
     seen: list[list[str]] = []
 
     def prepare(_session: Any, ingredients: Ingredients) -> Ingredients:

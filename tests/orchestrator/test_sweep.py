@@ -4,6 +4,7 @@ Two sweeps are run once for all tests here: one unbroken, one that a SIGKILL and
 """
 
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -30,7 +31,7 @@ from PIL import Image
 
 import sr_models
 from cluster import ray_runtime
-from orchestrator import sweep
+from orchestrator import api, sweep
 from orchestrator.data.store import PatchStore
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.plan.trial import TrialConfig
@@ -38,8 +39,9 @@ from orchestrator.run import journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, TrialResult
-from orchestrator.run.records import TrialRecord, read_plan, read_sealed, read_winners
+from orchestrator.run.records import TrialRecord, read_plan, read_sealed
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import read_winners
 from orchestrator.tracking import address
 from orchestrator.training.loop import run_trial
 from sr_models.checkpoints.folder import save_checkpoint
@@ -332,6 +334,13 @@ def test_a_finished_sweep_starts_no_ray(
     assert board_of(capsys.readouterr().out) == board_of(finished.output)
 
 
+def test_the_same_sweep_from_python(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    run = api.run_sweep(finished.command[0], output=finished.run.parent)
+    assert (run.folder, run.unscored) == (finished.run, ())
+    assert board_of(capsys.readouterr().out) == board_of(finished.output)
+    assert len(run.board.to_dataframe()) == len(run.board.rows) == 7
+
+
 def test_a_finished_sweep_draws_again_what_is_gone(finished: Finished, launch: Launcher) -> None:
     pictures = files(finished.run / "pictures")
     shutil.rmtree(finished.run / "pictures")
@@ -396,6 +405,51 @@ def test_larger_sweeps_at_once_train_and_score_only_what_is_new(finished: Finish
         found = {row["fingerprint"]: row["psnr_y"] for row in rows_of(run) if row["image"] == "0"}
         assert {name: found[name] for name in found.keys() & old.keys()}.items() <= old.items()
         assert len(found.keys() & old.keys()) == 1 + 2 * 2 and all(row["psnr_rgb"] for row in rows_of(run))
+
+
+@pytest.mark.long
+def test_a_budget_stops_it_and_the_same_line_comes_to_the_board_of_an_unbroken_one(
+    tmp_path: Path, launch: Launcher
+) -> None:
+    """One trial at a time, so that no order decides; first by trials, then by hours, then to the end, for programs."""
+    config = write_sweep(
+        tmp_path,
+        {"edsr_baseline": MODELS["edsr_baseline"]},
+        {"l1": {}, "eco": {"search": ["target.length"]}},
+        steps=40,
+        resources={"max_concurrent": 1},
+    )
+    cut = [str(config), "--output", str(tmp_path / "cut")]
+    first = launch(*cut, "--max-trials", "2")
+    assert first.wait() == 5, first.err.read_text()[-3000:]
+    [run] = (tmp_path / "cut").glob("tiny-*/")
+    last = first.err.read_text().splitlines()[-1]
+    assert last.startswith("python -m orchestrator.sweep: stopped by --max-trials 2; it cost 0.")
+    assert last.endswith(f"; go on with: python -m orchestrator.sweep --resume {run} --max-trials 2")
+    assert "unfinished, stopped by --max-trials 2" in first.out.read_text()
+    second = launch(*cut, "--max-hours", "0.0001", "--json", "--quiet")
+    assert second.wait() == 5, second.err.read_text()[-3000:]
+    assert len(second.err.read_text().splitlines()) == 1
+    told = [json.loads(line) for line in second.out.read_text().splitlines()]
+    assert told[0]["event"] == "sweep_begin" and told[-1]["event"] == "budget_reached"
+    third = launch(*cut, "--json", "--quiet")
+    assert third.wait() == 0 and third.err.read_text() == ""
+    told = [json.loads(line) for line in third.out.read_text().splitlines()]
+    begun, ended = ([one for one in told if one["event"] == f"trial_{what}"] for what in ("begin", "end"))
+    assert {one["fingerprint"] for one in begun} == {one["fingerprint"] for one in ended}
+    assert told[-1]["event"] == "done" and str(run / "leaderboard.json") in told[-1]["boards"]
+
+    whole = launch(str(config), "--output", str(tmp_path / "whole"), "--quiet")
+    assert whole.wait() == 0 and whole.err.read_text() == ""
+    [other] = (tmp_path / "whole").glob("tiny-*/")
+    assert whole.out.read_text() == f"{other / 'leaderboard.md'}\n"
+    assert scores_of(run) == scores_of(other)
+
+
+def scores_of(run: Path) -> list[dict[str, Any]]:
+    """The board's rows, without what a clock said."""
+    rows = read_json(run / "leaderboard.json")["rows"]
+    return [{name: value for name, value in row.items() if "seconds" not in name} for row in rows]
 
 
 def measurements(output: Path) -> dict[str, float]:

@@ -9,11 +9,11 @@ from PIL import Image
 
 import sr_models
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_winners
+from orchestrator.run.winners import read_winners
 from orchestrator.upscale import main
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.images.files import read_image
-from sr_models.images.operators import downscale
+from sr_models.images.matlab import downscale
 
 SMALL = {"channels": 8, "blocks": 1}
 RANDOM = np.random.default_rng(0)

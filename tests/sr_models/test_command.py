@@ -108,6 +108,13 @@ def test_the_code_and_the_arguments_are_the_commands_own(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", MAINS)
+def test_every_command_says_its_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        MAINS[name](["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith("sr-sweep ")
+
+
+@pytest.mark.parametrize("name", MAINS)
 def test_a_mistake_is_one_line_and_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert MAINS[name](["--no-such-option"]) == 2
     said = capsys.readouterr()

@@ -95,7 +95,14 @@ def test_a_field_says_whether_and_where_it_may_be_searched():
 @pytest.mark.parametrize(
     ("name", "tail"),
     [("edsr_basline", "; did you mean 'edsr_baseline'? (valid: edsr, edsr_baseline, imdn)"),
+     ("IMDN", "; did you mean 'imdn'? (valid: edsr, edsr_baseline, imdn)"),
      ("zzz", "; (valid: edsr, edsr_baseline, imdn)")],
 )  # fmt: skip
 def test_nearest(name, tail):
     assert nearest(name, ["imdn", "edsr_baseline", "edsr"]) == tail
+
+
+def test_a_name_that_goes_on_in_several_ways_asks_after_all():
+    assert nearest("LPIPS", ["psnr", "lpips_vgg", "lpips_alex"]).startswith(
+        "; did you mean 'lpips_alex' or 'lpips_vgg'?"
+    )

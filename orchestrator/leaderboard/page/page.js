@@ -4,6 +4,7 @@
 const MEAN = 0, SD = 1, GAIN = 2, LOW = 3, HIGH = 4, FIRST = 5, LAST = 6, OVER = 7, OVER_LOW = 8, OVER_HIGH = 9, PAPER = 10;
 const WHY = 11;
 const LEAD = "lead"; // the choice of test set that stands for the mean over those that the board is sorted by
+const FIGURES = ["board", "differences", "images", "plane", "violin", "validation", "budget", "trials", "front"];
 const SVG = "http://www.w3.org/2000/svg";
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
@@ -311,7 +312,8 @@ function boardOf(board) {
     return section.hidden ? 0 : rows.filter((row) => row.trained).length;
   }
 
-  const figures = DATA.pictures.filter((p) => p.scale === board.scale && ["board", "violin", "validation", "front"].includes(p.kind) && (!p.set || board.sets.some((s) => s.name === p.set)));
+  const figures = DATA.pictures.filter((p) => p.scale === board.scale && FIGURES.includes(p.kind) && (!p.set || board.sets.some((s) => s.name === p.set)))
+    .sort((a, b) => FIGURES.indexOf(a.kind) - FIGURES.indexOf(b.kind));
   const shown = figures.length ? make("details", {}, make("summary", {}, `figures of ×${board.scale} (${figures.length})`)) : null;
   if (shown) shown.addEventListener("toggle", () => { if (shown.childElementCount === 1) shown.append(...figures.map(picture)); });
   const section = make("section", { "aria-label": title }, make("h2", {}, title), controls, make("div", { class: "scroll board" }, table), why,

@@ -18,7 +18,8 @@ from eval.metrics.scorer import Scorer
 from eval.score import score_image
 from sr_models import build
 from sr_models.errors import InputError
-from sr_models.images.operators import KERNEL, KERNELS, downscale, resize, rgb_to_y, to_float, to_uint8
+from sr_models.images.matlab import KERNEL, KERNELS, downscale, resize
+from sr_models.images.operators import rgb_to_y, to_float, to_uint8
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 GOLDEN_DB = 10 * math.log10(255**2)  # MSE 1: 48.1308 dB

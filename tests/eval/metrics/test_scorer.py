@@ -18,7 +18,8 @@ from eval.metrics.uncertainty import pll, psnr_sigma, sigma_r
 from eval.protocol import FIDELITY, METRICS, UNCERTAINTY, all_metrics
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
-from sr_models.images.operators import KERNEL, quantize, to_float
+from sr_models.images.matlab import KERNEL
+from sr_models.images.operators import quantize, to_float
 
 SCALE = 2
 IMAGE_METRICS = [name for name, metric in METRICS.items() if metric.level == "image" and metric.cost != "extra"]

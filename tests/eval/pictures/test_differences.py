@@ -3,10 +3,11 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from eval.pictures.differences import Gap, differences
+from eval.pictures.differences import Gap, differences, per_image
 from eval.pictures.style import method_styles
 from sr_models.errors import InputError
 
@@ -35,3 +36,21 @@ def test_nothing_and_what_is_not_finite_are_no_pictures(tmp_path: Path) -> None:
         differences(tmp_path / "x.png", [[]], xlabel="x", title="t")
     with pytest.raises(InputError, match="finite"):
         differences(tmp_path / "x.png", [[Gap(label="a", value=1, low=math.nan, high=2)]], xlabel="x", title="t")
+
+
+def test_images_are_marks_and_twenty_of_them_a_shape(tmp_path: Path, drawn: list[Figure], check_readable) -> None:
+    many = np.random.default_rng(0).normal(0.3, 0.2, 20).tolist()
+    groups = [{"edsr × eco": many, "edsr × kd": [0.1, -0.2, 0.4]}, {"imdn × kd": [0.0]}]
+    styled = method_styles(["edsr × kd"])
+    per_image(tmp_path / "x.png", groups, higher_is_better=True, xlabel="psnr_y (dB)", title="t", styled=styled)
+    [axes] = drawn[0].axes
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [len(line.get_xdata()) for line in marks] == [20, 3, 1] and marks[1].get_color() == styled["edsr × kd"][1]
+    assert sum("PolyCollection" in type(part).__name__ for part in axes.collections) == 1, "of 20, and of no fewer"
+    better = sum(value > 0 for value in many)
+    assert [text.get_text() for text in axes.texts] == [
+        f"{np.mean(many):+.2f}, better on {better} of 20", "+0.10, better on 2 of 3", "+0.00, better on 0 of 1",
+    ]  # fmt: skip
+    check_readable(drawn[0])
+    with pytest.raises(InputError, match="finite"):
+        per_image(tmp_path / "x.png", [{"a": [math.inf]}], higher_is_better=True, xlabel="x", title="t")

@@ -20,7 +20,7 @@ from orchestrator.data.store import PatchStore, check_leaks
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images.files import find_images, pixels_sha256, read_image
-from sr_models.images.operators import KERNEL, downscale
+from sr_models.images.matlab import KERNEL, downscale
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT.parent / "shared" / "data"

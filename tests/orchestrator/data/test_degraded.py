@@ -15,7 +15,7 @@ from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.hyper.degradation import NAMES, Degradation, parse_degradation
 from sr_models.images.degrade import degrade
-from sr_models.images.operators import downscale, resize
+from sr_models.images.matlab import downscale, resize
 from sr_models.rng import keyed
 
 ROUND = {"blur_share": 0, "resize_shares": [0, 0, 1], "gaussian_share": 1, "noise": [0, 0], "jpeg_share": 0}

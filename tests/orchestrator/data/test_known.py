@@ -16,7 +16,7 @@ from orchestrator.data.known import with_facts
 from orchestrator.evaluate import work
 from orchestrator.run.access import LocalAccess
 from sr_models.images import files
-from sr_models.images.operators import downscale, modcrop
+from sr_models.images.matlab import downscale, modcrop
 
 SCALES = (2, 3, 4)
 

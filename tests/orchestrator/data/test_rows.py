@@ -12,7 +12,7 @@ from orchestrator.data.rows import Item, large_enough, list_items, make_rows
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256, sha256_file
-from sr_models.images.operators import downscale, modcrop
+from sr_models.images.matlab import downscale, modcrop
 
 RANDOM = np.random.default_rng(0)
 KERNEL = "matlab-bicubic-symmetric-u8"

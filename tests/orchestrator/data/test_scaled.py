@@ -14,7 +14,8 @@ from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.hyper.degradation import parse_degradation
-from sr_models.images.operators import KERNELS, downscale, modcrop, resize, to_float
+from sr_models.images.matlab import KERNELS, downscale, modcrop, resize
+from sr_models.images.operators import to_float
 from sr_models.rng import keyed
 from sr_models.scales import ScaleRange
 

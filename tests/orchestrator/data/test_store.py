@@ -22,7 +22,8 @@ from orchestrator.data.table import ImageRow, write_tables
 from orchestrator.plan.sources import ImageSource
 from sr_models.errors import InputError
 from sr_models.images.files import pixels_sha256
-from sr_models.images.operators import KERNEL, downscale, modcrop, to_float, to_uint8
+from sr_models.images.matlab import KERNEL, downscale, modcrop
+from sr_models.images.operators import to_float, to_uint8
 from sr_models.rng import SampleRng, keyed
 
 TEACHER = "0123456789abcdef" * 4

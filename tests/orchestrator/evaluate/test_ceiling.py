@@ -29,18 +29,6 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture
-def access(stand_in: Path, tmp_path: Path) -> LocalAccess:
-    run = tmp_path / "runs" / "run"
-    run.mkdir(parents=True)
-    (run / "config.yaml").touch()
-    made = LocalAccess(run)
-    sha256, payload = packed(stand_in)
-    made.run.init(sha256).parent.mkdir()
-    made.run.init(sha256).write_bytes(payload)
-    return made
-
-
-@pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     """Two networks on one autoencoder, of which one is drawn in two ways."""
     folder = tmp_path / "toy"
@@ -62,27 +50,27 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_hr_goes_there_and_back_once_for_all_that_stand_on_an_autoencoder(
-    access: LocalAccess, plan: Plan, stand_in: Path, tmp_path: Path
+    part_access: LocalAccess, plan: Plan, stand_in: Path, tmp_path: Path
 ) -> None:
     sha256, found = packed(stand_in)[0], {}
     for one in plan.combinations:
         trial = plan.trial(one, {}, 1, "d" * 64, None, None, {"autoencoder": sha256})
-        folder = access.run.trial(trial.fingerprint)
+        folder = part_access.run.trial(trial.fingerprint)
         folder.mkdir(parents=True)
         begin_trial(folder, trial, run="run", steered=True)
         assert (folder / TRIAL).exists()
         found[one.id] = type("Winner", (), {"fingerprints": (trial.fingerprint,)})
-    [made] = entrants.ceilings(access.run, plan, found)
+    [made] = entrants.ceilings(part_access.run, plan, found)
     assert made.identity.combination == f"x4/ceiling of {sha256[:8]}/-" and made.identity.weights == CEILING
 
     bench = benchmarks.load("toy", 4, tmp_path / "toy")
     source = BenchmarkSource(hr=str(tmp_path / "toy"))
     job = entrants._job(made, plan.config.evaluation, bench, source)
     assert job.is_ceiling and job.subject.protocol == "classical-y-b4"
-    [planned] = work.plan([job], {("toy", 4): bench}, access)
+    [planned] = work.plan([job], {("toy", 4): bench}, part_access)
     [unit] = planned.units({}, {})
-    assert actors.ScoringWorker(access, 1, "cpu").score(unit) == []
-    [file] = (access.run.path.parent / "shared").rglob("*.parquet")
+    assert actors.ScoringWorker(part_access, 1, "cpu").score(unit) == []
+    [file] = (part_access.run.path.parent / "shared").rglob("*.parquet")
     [row] = read_rows(file.parent)
     coder, hr = vq_autoencoder(str(stand_in), None, "cpu"), to_float(bench.read(0)[1])
     assert hr.shape[2:] == (36, 44) and row["deterministic"]

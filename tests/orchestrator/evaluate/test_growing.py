@@ -24,7 +24,8 @@ from eval.rows import SET, Identity, Subject, measurement, read_file, read_rows,
 from orchestrator.evaluate import actors, measured, service, work
 from orchestrator.evaluate.work import Unit
 from orchestrator.plan.sources import BenchmarkSource
-from orchestrator.run.access import Access, LocalAccess, MirroredAccess
+from orchestrator.run.access import Access, LocalAccess
+from orchestrator.run.mirrored import MirroredAccess
 from orchestrator.storage.uri import Storage
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError

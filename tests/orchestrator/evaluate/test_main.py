@@ -36,8 +36,9 @@ from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import SearchCounts, WinnerRecord, write_plan, write_winners
+from orchestrator.run.records import write_plan
 from orchestrator.run.roles import Roles
+from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 from orchestrator.training.loop import run_trial
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
@@ -77,6 +78,7 @@ def offline(*_: object, **__: object) -> None:
     raise URLError("tests have no network")
 
 
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_diffusion_network_on_two_workers_draws_what_one_process_does(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ from orchestrator.evaluate import actors
 from orchestrator.evaluate import service as scoring
 from orchestrator.evaluate import work
 from orchestrator.plan.sources import BenchmarkSource
-from orchestrator.run.access import MirroredAccess
+from orchestrator.run.mirrored import MirroredAccess
 from orchestrator.run.folder import RunDir
 from orchestrator.storage.uri import Storage
 from sr_models import build

@@ -8,14 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.run.records import (
-    CombinationRecord,
-    MetricRecord,
-    PlanRecord,
-    SearchCounts,
-    WinnerRecord,
-    write_winners,
-)
+from orchestrator.run.records import CombinationRecord, MetricRecord, PlanRecord
+from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,8 @@ from orchestrator.leaderboard.compare import boards, rows
 from orchestrator.leaderboard.cost import ranges, trainings
 from orchestrator.leaderboard.text import text
 from orchestrator.run.journal import JOURNAL
-from orchestrator.run.records import (
-    FrontRecord,
-    PlanRecord,
-    PointRecord,
-    Role,
-    TrialRecord,
-    read_plan,
-    read_winners,
-)
+from orchestrator.run.records import PlanRecord, Role, TrialRecord, read_plan
+from orchestrator.run.winners import FrontRecord, PointRecord, read_winners
 
 ECO, L1 = "x2/edsr/eco", "x2/edsr/l1"
 

@@ -1,6 +1,7 @@
 """What a finished sweep is shown by: which pictures there are, of whom, and with which scores."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import TRIAL, TrialRecord
-from orchestrator.run.roles import RoleRecord
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.inference.bound import reach
@@ -113,7 +113,7 @@ def drawn(run: RunDir, plan: Plan, images: Path) -> dict[str, dict[str, Any]]:
     computed: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report.leaderboard, "rows", lambda folder: computed.append(folder) or boards(folder))
-        for name in ("training_curves", "violins", "bars"):
+        for name in ("training_curves", "violins", "bars", "per_image", "methods"):
             patch.setattr(report, name, keep)
         for name in ("comparison", "write_crops"):
             patch.setattr(first_image, name, keep)
@@ -132,6 +132,7 @@ def test_pictures_are_drawn_again_only_when_something_changed_and_never_end_a_sw
     calls = []
     for name in ("_training", "_violins", "_bars"):
         monkeypatch.setattr(report, name, lambda *_args, name=name: calls.append(name))
+    monkeypatch.setattr(report, "_per_image", lambda *_: None)
 
     def workers(seeds):
         calls.append("begun")
@@ -169,6 +170,7 @@ def test_what_there_is_to_show(drawn):
         "comparison_toy_x2.png", "crops_toy_x2.json", "draws_toy_x2.png", "l_std_toy_x2.png",
         "sigma_toy_x2_edsr_baseline_expectation.png",
         "validation_x2.png", "violin_psnr_y_x2.png", "violin_ssim_y_x2.png", "board_toy_x2.png",
+        "images_toy_x2.png",
     }  # fmt: skip
 
 
@@ -238,28 +240,47 @@ def test_bars_stand_on_bicubic(drawn):
     ],)  # fmt: skip
 
 
-def test_the_searchs_budget_is_by_how_far_trials_came(run, plan, monkeypatch):
-    """Two trials of one search stopped after a validation, one ran in full; a lone trial is no search."""
+def test_images_are_held_against_bicubic_where_no_baseline_is_named(drawn):
+    given = drawn["images_toy_x2.png"]
+    [groups] = given["args"]
+    assert {label: values for found in groups for label, values in found.items()} == {
+        "edsr_baseline × l1": [1.0, 1.0], "noisy_edsr × l1": [2.0, 2.0], "edsr_baseline × expectation": [3.0, 3.0],
+    }  # fmt: skip
+    assert given["higher_is_better"] and given["title"] == "toy ×2: over bicubic, image by image"
+
+
+def test_images_are_held_against_the_networks_baseline(run, plan, monkeypatch, score, winner):
+    """Means over seeds of an image first; of other winners, averaged weights and another protocol nothing is taken."""
     found = {}
-    monkeypatch.setattr(
-        report, "budget", lambda path, spent, **given: found.update({path.name: (spent, given["full"])})
-    )
-    combination, other = plan.combinations[0], plan.combinations[1]
-    ends = {"a" * 64: 50, "b" * 64: 50, "c" * 64: 100, "d" * 64: 100}
-    for name, end in ends.items():
-        run.trial(name).mkdir(parents=True)
-        Journal(run.trial(name) / JOURNAL).step(end, 100, {"psnr_y": 20.0})
-    roles = [
-        RoleRecord(fingerprint=name, combination=(other if name[0] == "d" else combination).id, role="search",
-                   number=0, seed=0, params={})
-        for name in ends
+    monkeypatch.setattr(report, "per_image", lambda path, groups, **given: found.update({path.name: groups}))
+    config = plan.config.model_copy(update={"board": plan.config.board.model_copy(update={"baseline": "l1"})})
+    about = {"benchmark": "toy", "protocol": report.stamp(plan, 2, "toy")}
+    rows = [score(PLAIN, 30.0, fingerprint="a", **about), score(PLAIN, 32.0, fingerprint="b", **about),
+            score(SIGMA, 33.5, fingerprint="c", **about), score(SIGMA, 99.0, fingerprint="former", **about),
+            score(SIGMA, 99.0, fingerprint="c", weights="ema", **about),
+            score(SIGMA, 99.0, fingerprint="c", **about | {"protocol": "other"})]  # fmt: skip
+    report._per_image(run, replace(plan, config=config), {PLAIN: winner(0, "a", "b"), SIGMA: winner(0, "c")}, rows, {})
+    assert found == {"images_toy_x2.png": [{"edsr_baseline × expectation": [2.5]}]}
+
+
+def test_a_plane_needs_a_metric_of_distortion_and_one_of_perception(run, plan, monkeypatch):
+    found = {}
+    monkeypatch.setattr(report, "methods", lambda path, *args, **_: found.update({path.name: args}))
+    row = {"benchmark": "toy", "scale": 2, "weights": "raw", "protocol": report.stamp(plan, 2, "toy")}
+    rows = [
+        row | {"model": name, "objective": objective, "weights": kept,
+               "metrics": {"psnr_y": {"mean": 30.0 + i}, "lpips_alex": {"mean": 0.1}}}
+        for i, (name, objective, kept) in enumerate(
+            [("bicubic", "-", "none"), ("edsr", "l1", "raw"), ("edsr", "l1", "ema"), ("a stranger", "l1", "raw")])
     ]  # fmt: skip
-    monkeypatch.setattr(report, "read_roles", lambda _: roles)
-    run.roles.touch()
-    report._budget(run, plan, 2)
-    run.roles.unlink()
-    label = f"{combination.label} × {combination.objective_label}"
-    assert found == {"budget_x2.png": ({label: {50: (2, 100), 100: (1, 100)}}, 100)}
+    styled = {"bicubic": (":", "k"), "edsr × l1": ("-", "b")}
+    report._planes(run, plan, rows, styled)
+    assert found == {}, "psnr_y and ssim_y are both of distortion"
+    evaluation = plan.config.evaluation.model_copy(update={"metrics": ("psnr_y", "lpips_alex")})
+    other = replace(plan, config=plan.config.model_copy(update={"evaluation": evaluation}))
+    report._planes(run, other, rows, styled)
+    sets = {"toy": {"bicubic": (30.0, 0.1), "edsr × l1": (31.0, 0.1)}}
+    assert found == {"plane_x2.png": (sets, ("psnr_y", "lpips_alex"))}
 
 
 def test_differences_are_those_of_the_board(run, plan, monkeypatch):

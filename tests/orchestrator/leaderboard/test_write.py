@@ -11,7 +11,8 @@ from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.text import text
 from orchestrator.leaderboard.write import write
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import FrontRecord, MetricRecord, PointRecord
+from orchestrator.run.records import MetricRecord
+from orchestrator.run.winners import FrontRecord, PointRecord
 
 
 def test_files_and_width(tmp_path, score, winner, make):

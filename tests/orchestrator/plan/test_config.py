@@ -13,6 +13,8 @@ from sr_models.errors import InputError
         ("resources.cpus_per_worker=4", False),
         ("resources.gpus_per_worker=0.5", False),
         ("resources.max_concurrent=3", False),
+        ("resources=auto", False),
+        ("scales=2", False),
         ("evaluation.workers=2", False),
         ("evaluation.weights_dir=backbones", False),
         ("board.baseline=l1", False),

@@ -36,7 +36,7 @@ NOT_KEYS = {
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
     "ShiftParams",  # of the loss resshift, and what it leaves in a trial
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
-    "AutoencoderHyper", "AdversarialBranch",
+    "AutoencoderHyper", "AdversarialBranch", "OwnLoss", "OwnDegradation",
     "_Drawn",  # likewise
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from orchestrator.plan.sources import PHOTOGRAPHS, ImageSource, Kernel
 from sr_models.errors import InputError
-from sr_models.images.operators import KERNELS
+from sr_models.images.matlab import KERNELS
 
 
 def touch_png(path: Path) -> Path:

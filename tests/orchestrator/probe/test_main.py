@@ -23,8 +23,9 @@ from orchestrator.probe import curves, kept, work
 from orchestrator.probe.kinds import KINDS
 from orchestrator.run.driver import StoredHome, home_of
 from orchestrator.run.folder import STORES, RunDir
-from orchestrator.run.records import read_plan, read_winners
+from orchestrator.run.records import read_plan
 from orchestrator.run.roles import read_roles
+from orchestrator.run.winners import read_winners
 from orchestrator.tracking.address import client
 from orchestrator.tracking.deliver import Tracker
 from sr_models.checkpoints.folder import load_checkpoint

@@ -15,12 +15,12 @@ from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs, load_benchmark
 from orchestrator.plan.sources import BenchmarkSource, ImageSource
 from orchestrator.run import access as access_module
-from orchestrator.run import access as module
-from orchestrator.run import lease
-from orchestrator.run.access import Access, LocalAccess, MirroredAccess
+from orchestrator.run import lease, mirrored
+from orchestrator.run.access import Access, LocalAccess
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.folder import STORES
 from orchestrator.run.journal import JOURNAL, Journal, steps
+from orchestrator.run.mirrored import MirroredAccess
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
 from sr_models.files import write_text
@@ -160,7 +160,7 @@ def test_a_trial_that_its_environment_ended_is_reopened_and_no_other(seen, capsy
 def test_a_trial_is_held_against_another_run(seen, monkeypatch):
     """The second of two runs of an output waits, and goes on when the first one lets go."""
     monkeypatch.setattr(lease, "TIE_SECONDS", 0.05)
-    monkeypatch.setattr(module, "CLAIM_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(mirrored, "CLAIM_POLL_SECONDS", 0.05)
     other = another_run(seen.driver)
     if isinstance(seen.driver, MirroredAccess):
         lease.sign(seen.driver.storage, "host:/runs", "id")

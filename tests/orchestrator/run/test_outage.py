@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.run import outage
-from orchestrator.run.access import MirroredAccess
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal, steps
+from orchestrator.run.mirrored import MirroredAccess
 from orchestrator.run.outage import weathered
 from orchestrator.storage.uri import Storage, StorageAway
 from sr_models.errors import LostError

@@ -15,18 +15,8 @@ from orchestrator.plan.trial import NOISY_NUMERICS_VERSION, SIGMA_NUMERICS_VERSI
 from orchestrator.run import journal, records
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
-from orchestrator.run.records import (
-    CombinationRecord,
-    HomeRecord,
-    MetricRecord,
-    PlanRecord,
-    SearchCounts,
-    TrialRecord,
-    WinnerRecord,
-    begin_trial,
-    read_winners,
-    write_winners,
-)
+from orchestrator.run.records import CombinationRecord, HomeRecord, MetricRecord, PlanRecord, TrialRecord, begin_trial
+from orchestrator.run.winners import SearchCounts, WinnerRecord, read_winners, write_winners
 from sr_models.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.trial import TrialConfig
+from orchestrator.run.budget import Budget, Meter
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import TRIAL, begin_trial
@@ -98,6 +99,9 @@ class FakeAccess:
         if why:
             self.journals.setdefault(fingerprint, []).append(ending(status, step or 0, cause, why))
 
+    def leave(self, fingerprint: str) -> None:
+        self.ended.append((fingerprint, "left", None))
+
     def reopen(self, fingerprint: str) -> None:
         self.reopened.append(fingerprint)
         self.journals[fingerprint].append({"kind": "again"})
@@ -123,11 +127,14 @@ class Search:
         self.studies, self.access = studies, FakeAccess(folder)
         self.progress: list[tuple[int, int, str]] = []
         self.decisions: list[tuple[str, int, str]] = []
+        self.now = 0.0
+        self.meter = Meter(Budget(max_hours=1, max_trials=3), 0, lambda: self.now)
         self.in_flight = InFlight(
             studies,
             self.access,
             Roles(self.access.run),
             lambda found, steps, status: self.progress.append((found.number, steps, status)),
+            self.meter,
             (lambda *decision: self.decisions.append(decision)) if ray_train else None,
         )
 
@@ -459,3 +466,44 @@ def test_of_trials_that_differ_in_sampling_steps_alone_the_folder_holds_the_last
 
 def test_a_snapshot_holds_nothing_of_it(search):
     assert type(pickle.loads(pickle.dumps(search(assignment(0)).in_flight))) is object
+
+
+# ---- budgets ---------------------------------------------------------------------------------------------------------
+
+
+def test_time_is_up_at_a_trials_next_validation_and_the_study_hears_nothing_of_it(search):
+    one = assignment(0)
+    one.reported.add(50)
+    made = search(one)
+    made.access.journals[one.config.fingerprint] = [step(50)]
+    made.in_flight.start("t")
+    made.now = 3600.0
+    assert not made.in_flight.decide("t", report(50)), "what it had said before"
+    assert made.in_flight.decide("t", report(100))
+    assert made.studies.told == made.studies.left == [] and made.in_flight.live == {}
+    assert made.studies.recorded[-1][1] == 100 and made.meter.spent.trial_seconds == 3600.0
+    made.in_flight.close_journals()
+    assert made.access.ended == [(one.config.fingerprint, "left", None)]
+
+
+def test_workers_of_a_trial_are_told_that_time_is_up(search):
+    made = search(assignment(0), ray_train=True)
+    made.in_flight.start("t")
+    made.now = 3600.0
+    assert not made.in_flight.decide("t", report(50)) and made.decisions == [("t", 50, "stop")]
+
+
+def test_at_its_last_validation_nothing_is_left_to_stop(search):
+    made = search(assignment(0))
+    made.in_flight.start("t")
+    made.now = 3600.0
+    assert not made.in_flight.decide("t", report(STEPS)) and "t" in made.in_flight.live
+
+
+def test_trials_are_counted_as_they_are_handed_out(search):
+    made = search(assignment(0, 0.3), assignment(1, 0.6))
+    made.in_flight.start("t")
+    made.in_flight.start("u")
+    assert made.meter.spent.trials == 2 and made.meter.forbids is None
+    made.in_flight.close("t", TrialState.PRUNED, 50)
+    assert made.meter.spent.trials == 2, "however they end"

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.run.records import SearchCounts, WinnerRecord
+from orchestrator.run.winners import SearchCounts, WinnerRecord
 from orchestrator.search import pareto
 
 METRICS = ("psnr_y", "l_std")

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import SearchCounts
+from orchestrator.run.winners import SearchCounts
 from orchestrator.search.pareto import reported
 from orchestrator.search.record import SearchRecord
 from orchestrator.search.studies import Assignment, Studies, open_storage

@@ -24,19 +24,10 @@ from orchestrator.leaderboard.write import write
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
-from orchestrator.run.records import (
-    CombinationRecord,
-    MetricRecord,
-    PlanRecord,
-    Role,
-    SearchCounts,
-    TrialRecord,
-    WinnerRecord,
-    read_winners,
-    write_winners,
-)
+from orchestrator.run.records import CombinationRecord, MetricRecord, PlanRecord, Role, TrialRecord
 from orchestrator.run.roles import read_roles
-from orchestrator.tracking import deliver
+from orchestrator.run.winners import SearchCounts, WinnerRecord, read_winners, write_winners
+from orchestrator.tracking import deliver, view
 from orchestrator.tracking.__main__ import main
 from orchestrator.tracking.address import check, client
 from orchestrator.tracking.deliver import Tracker, mlflow_store
@@ -264,7 +255,7 @@ class Mute:
 
     def ignored(self, *_: Any, **_more: Any) -> None: ...
 
-    log_batch = set_tag = update_run = set_terminated = log_artifact = ignored
+    log_batch = set_tag = update_run = set_terminated = log_artifact = log_inputs = ignored
 
 
 def written(run: Path, trials: int, points: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
@@ -431,8 +422,12 @@ def test_board_and_scores(uri: str, run: Path) -> None:
     assert (best["parameters"], best["train_seconds"]) == (12345, 14) and "psnr_y.rank_first" not in best
     assert rows[0].data.tags["unranked"] == "order not established: no other row to compare with"
 
+    assert rows[0].data.params == {
+        "model": "edsr_baseline", "objective": "eco", "target": "mixup", "loss": "l1", "weights": "raw", "scale": "2",
+        "target.length": "0.5",
+    }  # fmt: skip
     assert rows[0].data.tags["weights_folder"].endswith(f"/trials/{'0' * 16}/model")
-    key = mlflow_store.board_link(run, uri).partition("?viewStateShareKey=")[2]
+    key = view.board_link(run, uri).partition("?viewStateShareKey=")[2]
     shared = json.loads(board.tags[f"mlflow.sharedViewState.{key}"])
     assert shared["orderByKey"] == shared["selectedColumns"][0] == "metrics.`psnr_y`" and not shared["orderByAsc"]
     sweep = one(uri, run, role="sweep").data
@@ -453,6 +448,14 @@ def test_board_and_scores(uri: str, run: Path) -> None:
     assert tracker.sync() > 0
     assert client(uri).get_run(rows[0].info.run_id).data.metrics["psnr_y"] == pytest.approx(31.3)
     assert len(mlflow.search_runs([board.experiment_id])) == 2, "the same rows, brought up to date"
+
+    winners = read_winners(run / "winners.json")
+    write_winners(run / "winners.json", {ECO: winners[ECO].model_copy(update={"params": {"target.length": 0.75}})})
+    tracker.sync()
+    again = mlflow.search_runs([board.experiment_id], order_by=["metrics.psnr_y DESC"])
+    assert [r.info.run_name for r in again] == ["edsr_baseline × eco", "bicubic"]
+    assert again[0].data.params["target.length"] == "0.75" and again[0].info.run_id != rows[0].info.run_id
+    assert again[1].info.run_id == rows[1].info.run_id
 
 
 def test_what_a_paper_prints_is_a_metric_of_the_row(uri: str, run: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from orchestrator.run.records import MetricRecord, PlanRecord
 from orchestrator.tracking import mlflow_store
-from orchestrator.tracking.mlflow_store import Store, board_link, metric_rows, text
+from orchestrator.tracking.mlflow_store import Store, metric_rows, text
 from orchestrator.tracking.record import DeliveredRun, TrackingRecord
+from orchestrator.tracking.view import board_link
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import sr_models
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.sources import ImageSource
-from orchestrator.run.access import Access, LocalAccess, MirroredAccess
+from orchestrator.run.access import Access, LocalAccess
 from orchestrator.run.folder import STORES
+from orchestrator.run.mirrored import MirroredAccess
 from orchestrator.storage.uri import Storage
 from orchestrator.training import centroids, products
 from orchestrator.training.centroids import Job

@@ -16,7 +16,7 @@ from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL
 from orchestrator.training.loop import run_trial
 from orchestrator.training.validation import validation_scores
-from sr_models.images.operators import resize
+from sr_models.images.matlab import resize
 
 
 @pytest.fixture(scope="module")

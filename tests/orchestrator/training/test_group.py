@@ -65,6 +65,7 @@ from orchestrator.plan.resources import ResourceConfig
 from orchestrator.plan.train import TrainConfig
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.access import LocalAccess
+from orchestrator.run.budget import Budget, Meter
 from orchestrator.data.build import build_store
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.plan.sources import ImageSource
@@ -103,8 +104,9 @@ try:
                 lost = step
 
         resources = ResourceConfig(workers_per_trial=2, min_workers=given["min_workers"], placement="spread")
+        about, meter = (LocalAccess(run.path), resources), Meter(Budget(), 0)
         began = time.monotonic()
-        [result] = workers.run_in_full([trial], LocalAccess(run.path), resources, "cpu", progress, at_a_time=lambda: 1)
+        [result] = workers.run_in_full([trial], *about, "cpu", progress, meter, at_a_time=lambda: 1)
         took = time.monotonic() - began
 finally:
     cluster.shutdown()

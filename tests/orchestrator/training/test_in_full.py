@@ -8,9 +8,14 @@ import pytest
 import ray
 
 from orchestrator.plan.resources import ResourceConfig
+from orchestrator.run.budget import Budget, BudgetReached, Meter
 from orchestrator.run.journal import TrialResult
 from orchestrator.training import in_full
 from sr_models.errors import InputError
+
+
+def unbounded() -> Meter:
+    return Meter(Budget(), 0)
 
 
 class FakeAccess:
@@ -23,7 +28,7 @@ class FakeAccess:
 
     def read_journals(self, fingerprints: list[str]) -> list[list[dict[str, Any]]]:
         self.asked.append("".join(fingerprints))
-        entries: list[dict[str, Any]] = [{"kind": "step", "step": step} for step in (2, 5)]
+        entries: list[dict[str, Any]] = [{"kind": "step", "step": step, "of": 5, "metrics": {}} for step in (2, 5)]
         return [[*entries, {"kind": "note", "step": 9, "text": f"of {name}"}] for name in fingerprints]
 
     def end(self, fingerprint: str, status: Any, step: int | None, cause: str, why: Any) -> TrialResult:
@@ -85,7 +90,7 @@ def test_what_an_earlier_invocation_has_done_is_told_at_once(monkeypatch: pytest
     monkeypatch.setattr(in_full, "_ended", lambda *_: result)
     trials: Any = [SimpleNamespace(fingerprint=name, train=SimpleNamespace(steps=5)) for name in "fg"]
     access: Any = FakeAccess()
-    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=lambda: 1)
+    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, unbounded(), at_a_time=lambda: 1)
     assert (found, told) == ([result] * 2, [10])
     assert access.asked == ["fg"]
 
@@ -111,7 +116,37 @@ def test_a_poll_looks_once_and_at_those_that_run_alone(
         for name in "abfgh"
     ]
     access: Any = FakeAccess()
-    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, at_a_time=lambda: 2)
+    found = in_full.run_in_full(trials, access, ResourceConfig(), "cpu", told.append, unbounded(), at_a_time=lambda: 2)
     assert (found, told) == ([result] * 5, [25] * 6)
     assert access.asked == ["abfgh", "fg", "fg", "gh", "h", "h"], "one look a poll; what has ended is not asked again"
     assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()] == ["f", "g", "h"], "notes, once each"
+
+
+def test_a_budget_ends_each_trial_at_its_next_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two run, a third waits; one is past a validation when time is up, the other at the second look after."""
+    now, looks = 0.0, iter([{"f": 0, "g": 0, "h": 0}, {"f": 2, "g": 0}, {"g": 0}, {"g": 3}])
+    cancelled = list[str]()
+
+    class Access(FakeAccess):
+        def read_journals(self, fingerprints: list[str]) -> list[list[dict[str, Any]]]:
+            nonlocal now
+            at, now = next(looks), now + 1800.0
+            return [
+                [{"kind": "step", "step": step, "of": 5, "metrics": {}} for step in ([at[name]] if at[name] else [])]
+                for name in fingerprints
+            ]
+
+    task = SimpleNamespace(remote=lambda trial, *_: trial, options=lambda **_: task)
+    monkeypatch.setattr(in_full.ray, "remote", lambda _: task)
+    monkeypatch.setattr(in_full.ray, "wait", lambda running, timeout: ([], running))
+    monkeypatch.setattr(in_full.ray, "cancel", lambda ref, force: cancelled.append(ref))
+    monkeypatch.setattr(in_full, "_ended", lambda *_: None)
+    trials: Any = [
+        SimpleNamespace(fingerprint=name, train=SimpleNamespace(steps=5), model_dump=lambda mode, name=name: name)
+        for name in "fgh"
+    ]
+    access: Any = Access()
+    meter = Meter(Budget(max_hours=1), 0, lambda: now)
+    with pytest.raises(BudgetReached, match="--max-hours 1"):
+        in_full.run_in_full(trials, access, ResourceConfig(), "cpu", lambda _: None, meter, at_a_time=lambda: 2)
+    assert cancelled == ["f", "g"] and meter.spent.trials == 2

@@ -49,20 +49,7 @@ def trial_of(sha256: str, data_hash: str, hyper: dict[str, Any] | None = None, *
 
 
 @pytest.fixture
-def access(stand_in: Path, tmp_path: Path) -> LocalAccess:
-    """Of a run that has the part."""
-    run = tmp_path / "runs" / "run"
-    run.mkdir(parents=True)
-    (run / "config.yaml").touch()
-    made = LocalAccess(run)
-    sha256, payload = packed(stand_in)
-    made.run.init(sha256).parent.mkdir()
-    made.run.init(sha256).write_bytes(payload)
-    return made
-
-
-@pytest.fixture
-def store(access: LocalAccess, tmp_path: Path) -> PatchStore:
+def store(part_access: LocalAccess, tmp_path: Path) -> PatchStore:
     (tmp_path / "images").mkdir()
     for i in range(3):
         rng = np.random.Generator(np.random.Philox(i))
@@ -71,31 +58,31 @@ def store(access: LocalAccess, tmp_path: Path) -> PatchStore:
     train, validation = (
         [ImageSource(hr=str(tmp_path / "images"), include=include)] for include in (("[01].png",), ("2.png",))
     )
-    return build_store(access.run.at(STORES), train=train, validation=validation, scale=4)
+    return build_store(part_access.run.at(STORES), train=train, validation=validation, scale=4)
 
 
-def made(trial: TrialConfig, access: LocalAccess, store: PatchStore) -> PatchStore:
+def made(trial: TrialConfig, part_access: LocalAccess, store: PatchStore) -> PatchStore:
     assert trial.latents is not None
     job = Job(
-        access=access, name=trial.latents, data_hash=store.data_hash, device="cpu", model=trial.model,
+        access=part_access, name=trial.latents, data_hash=store.data_hash, device="cpu", model=trial.model,
         scale=trial.scale, hyper=json.dumps(trial.hyper, sort_keys=True),
     )  # fmt: skip
     products.tools.cache_clear()
     parts = products.parts_of(store)
     for part in reversed(parts):
         products.make_part(job, part)
-    assert len(access.entries(job.folder)) == 3 * len(parts)
-    products.join(job, access, store, parts)
-    assert job.is_in(access.open_store(store.data_hash))
+    assert len(part_access.entries(job.folder)) == 3 * len(parts)
+    products.join(job, part_access, store, parts)
+    assert job.is_in(part_access.open_store(store.data_hash))
     return store
 
 
 def test_no_step_encodes_where_latents_are_stored(
-    access: LocalAccess, store: PatchStore, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part_access: LocalAccess, store: PatchStore, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "PART_PIXELS", 700)  # an image each
     trial = trial_of(packed(stand_in)[0], store.data_hash)
-    made(trial, access, store)
+    made(trial, part_access, store)
     encoded = ResShift.state
 
     def state(self: ResShift, picture: torch.Tensor) -> torch.Tensor:
@@ -103,7 +90,7 @@ def test_no_step_encodes_where_latents_are_stored(
         return encoded(self, picture)
 
     monkeypatch.setattr(ResShift, "state", state)
-    parts = access.parts(trial.model, trial.hyper)
+    parts = part_access.parts(trial.model, trial.hyper)
     result = run_trial(trial, store, lambda *_: "continue", out_dir=tmp_path / "trial", parts=parts)
     assert result.status == "complete" and np.isfinite(result.metrics["train.loss"])
     other = trial.model_copy(update={"latents": None})
@@ -126,15 +113,17 @@ def test_a_name_stands_for_what_latents_depend_on(stand_in: Path) -> None:
     assert plain.fingerprint != plain.model_copy(update={"latents": None}).fingerprint, "it moves numbers"
 
 
-def test_stored_latents_are_near_what_a_step_encodes(access: LocalAccess, store: PatchStore, stand_in: Path) -> None:
+def test_stored_latents_are_near_what_a_step_encodes(
+    part_access: LocalAccess, store: PatchStore, stand_in: Path
+) -> None:
     """An encoder that has seen what lies beyond a crop gives other numbers there, most at the crop's border.
 
     Measured of an autoencoder that was never trained, whose normalisation and attention see the picture or the crop:
-    off by 30 % of the latents' spread inside, by 48 % with the border; the loss of one network differs by 1 %.
+    off by 30 % of the latents' spread inside, by 48 % with the border; the loss of one network stays within 5 %.
     """
     trial = trial_of(packed(stand_in)[0], store.data_hash)
-    made(trial, access, store)
-    parts = access.parts(trial.model, trial.hyper)
+    made(trial, part_access, store)
+    parts = part_access.parts(trial.model, trial.hyper)
     batch = store.batch(seed=0, step=0, batch_size=8, patch=16, latents=trial.latents)
     net = build_network(trial, parts)
     assert isinstance(net, ResShift) and batch.latent is not None and batch.latent_lr is not None

@@ -147,7 +147,7 @@ def test_k_workers_equal_one(plan, store, tmp_path, objective, world, micro_batc
     ("model", "objective", "train"),
     [
         ("sr3", "dream+nutl", {}),
-        pytest.param("idm", "ddpm", {"scales": {"low": 1, "high": 4}}, marks=pytest.mark.slow),
+        pytest.param("idm", "ddpm", {"scales": {"low": 1, "high": 4}}, marks=[pytest.mark.slow, pytest.mark.long]),
     ],
 )
 def test_two_workers_train_a_diffusion_network_in_all_its_updates_as_one(

@@ -14,7 +14,7 @@ from sr_models.images.degrade import (
     poisson_counts,
     poisson_noise,
 )
-from sr_models.images.operators import downscale, resize
+from sr_models.images.matlab import downscale, resize
 from sr_models.rng import keyed
 
 QUANTILES = (5, 25, 50, 75, 95)
@@ -87,7 +87,7 @@ def test_two_rounds_leave_what_the_released_code_leaves(oracle, key, name):
     held = oracle("degrade_statistics")
     hr = np.ascontiguousarray(held["pipeline_hr_uint8"].transpose(1, 2, 0))
     made = np.stack([degrade(hr, 4, of(name), rng).lr for rng in rngs(300)]) / 255
-    _check(
+    assert_the_same_spread(
         made,
         held,
         key,
@@ -104,10 +104,10 @@ def test_a_shuffled_order_leaves_what_the_released_code_leaves(oracle, name):
     hr = held["image_uint8"]
     made = np.stack([degrade(hr, 4, of(name), rng).lr for rng in rngs(400)]) / 255
     area = hr.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3)) / 255
-    _check(made, held, name, "rmse_to_area", area, held[f"{name}/mean_lr"])
+    assert_the_same_spread(made, held, name, "rmse_to_area", area, held[f"{name}/mean_lr"])
 
 
-def _check(made, held, key, what, plain, mean_lr):
+def assert_the_same_spread(made, held, key, what, plain, mean_lr):
     quantiles = np.percentile(np.sqrt(((made - plain) ** 2).mean(axis=(1, 2, 3))), QUANTILES)
     ratios = quantiles / held[f"{key}/{what}_quantiles_05_25_50_75_95"]
     assert abs(ratios[2] - 1) < 0.12 and np.abs(ratios[[0, 4]] - 1).max() < 0.25, ratios

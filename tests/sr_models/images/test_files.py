@@ -15,8 +15,10 @@ from PIL import Image
 from sr_models.errors import InputError
 from sr_models.images.files import (
     FORMATS,
+    decoded,
     files_below,
     find_images,
+    header,
     image_size,
     pixels_sha256,
     read_image,
@@ -297,3 +299,10 @@ def test_pixel_hash_sees_pixels_and_shape_only(tmp_path: Path) -> None:
     assert pixels_sha256(RGB[:, ::-1]) == pixels_sha256(RGB[:, ::-1].copy())
     black = np.zeros((1, 1, 3), np.uint8)
     assert pixels_sha256(black) == hashlib.sha256(b"(1, 1, 3)" + bytes(3)).hexdigest()
+
+
+def test_what_goes_wrong_with_a_sound_picture_is_not_called_damage(tmp_path):
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    for opened in (decoded(tmp_path / "a.png"), header(tmp_path / "a.png")):
+        with pytest.raises(ZeroDivisionError), opened:
+            _ = 1 / 0

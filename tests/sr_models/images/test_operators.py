@@ -7,24 +7,10 @@ import pytest
 import torch
 
 from sr_models.errors import InputError
-from sr_models.images import operators
+from sr_models.images import matlab
 from sr_models.images.files import find_images, read_image
-from sr_models.images.operators import (
-    KERNEL,
-    KERNELS,
-    Border,
-    _sides,
-    check_images,
-    downscale,
-    modcrop,
-    pad_to_window,
-    quantize,
-    resize,
-    resize_float,
-    rgb_to_y,
-    to_float,
-    to_uint8,
-)
+from sr_models.images.matlab import KERNEL, KERNELS, Border, downscale, modcrop, resize, sides_of
+from sr_models.images.operators import check_images, pad_to_window, quantize, resize_float, rgb_to_y, to_float, to_uint8
 from sr_models.images.pairs import pair_images
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -50,14 +36,14 @@ def test_every_published_lr_file_is_reproduced_exactly(name: str, scale: int) ->
 @pytest.mark.parametrize("border", ["replicate", "symmetric"])
 @pytest.mark.parametrize("round_between", [True, False])
 def test_strips_are_bit_for_bit_the_whole(
-    scale: float, border: operators.Border, round_between: bool, monkeypatch: pytest.MonkeyPatch
+    scale: float, border: Border, round_between: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = noise(61, 37)
-    monkeypatch.setattr(operators, "_STRIP", 2**30)
+    monkeypatch.setattr(matlab, "_STRIP", 2**30)
     whole = resize(image, scale, border=border, round_between=round_between)
     turned = resize(image, 1, out_shape=(20, 90), border=border, round_between=round_between)
     for strip in (1, 500, 2000):
-        monkeypatch.setattr(operators, "_STRIP", strip)
+        monkeypatch.setattr(matlab, "_STRIP", strip)
         np.testing.assert_array_equal(resize(image, scale, border=border, round_between=round_between), whole)
         found = resize(image, 1, out_shape=(20, 90), border=border, round_between=round_between)
         np.testing.assert_array_equal(found, turned)
@@ -152,7 +138,7 @@ def test_out_shape_uses_each_sides_own_ratio() -> None:
 
 def test_size_of_a_third_is_not_rounded_up() -> None:
     for size in range(3, 1000, 3):
-        assert _sides((size, size), 1 / 3, None)[0][1] == size // 3
+        assert sides_of((size, size), 1 / 3, None)[0][1] == size // 3
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])

@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 
 from sr_models.errors import InputError
 from sr_models.images.files import read_image
-from sr_models.images.operators import resize
+from sr_models.images.matlab import resize
 from sr_models.images.photographs import read_photograph, write_picture
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)

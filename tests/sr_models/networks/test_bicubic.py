@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import sr_models
-from sr_models.images.operators import resize, resize_float, to_float, to_uint8
+from sr_models.images.matlab import resize
+from sr_models.images.operators import resize_float, to_float, to_uint8
 from sr_models.inference.super_resolve import super_resolve
 from sr_models.networks.base import parameters
 

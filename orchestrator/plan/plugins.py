@@ -1,0 +1,114 @@
+"""What a sweep uses of plug-ins: named, and tried out on random numbers before anything is trained.
+
+Ours are held to this by tests; rows of plug-ins (docs/extending.md) are held to it here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import sr_models
+from eval.protocol import METRICS, STABILITY
+from objectives import LOSSES, OwnLoss
+from orchestrator.plan.combination import Combination
+from orchestrator.plan.plan import Plan
+from orchestrator.plan.trial import plugins_of
+from sr_models.errors import InputError
+from sr_models.hyper.degradation import DEGRADATIONS, OwnDegradation
+
+_SIDE = 24
+"""LR pixels of what is tried out, or a multiple of a network's windows."""
+
+
+def used(plan: Plan) -> dict[str, str]:
+    """Every plug-in of a sweep: "model NAME", "metric NAME", ... -> "distribution version"."""
+    stamps: dict[str, str] = {}
+    for one in plan.combinations:
+        stamps |= plugins_of(one.network, one.spec, one.train)
+    if plan.teacher_scales and plan.config.teacher is not None:
+        stamps |= sr_models.MODELS.stamp(plan.config.teacher.model)
+    for name in plan.config.evaluation.metrics:
+        stamps |= METRICS.stamp(name.removeprefix(STABILITY))
+    return stamps
+
+
+def try_out(plan: Plan) -> None:
+    """Run once what plug-ins give.
+
+    Raises:
+        InputError: it fails, or gives another shape than it must, what is not finite, or LR that its generator does not
+            decide; it names the distribution.
+    """
+    stamps, parts = used(plan), dict[str, Callable[[], bool]]()
+    for one in plan.combinations:
+        parts |= dict.fromkeys(sr_models.MODELS.stamp(one.network), partial(_network, one))
+        if isinstance(loss := one.spec.loss, OwnLoss):
+            parts |= dict.fromkeys(LOSSES.stamp(loss.kind), partial(_loss, loss))
+        if isinstance(how := one.train.degradation, OwnDegradation):
+            parts |= dict.fromkeys(DEGRADATIONS.stamp(how.set), partial(_degradation, how, one.scale))
+    for name in plan.config.evaluation.metrics:
+        parts |= dict.fromkeys(METRICS.stamp(name.removeprefix(STABILITY)), partial(_metric, name))
+    for row, tried in parts.items():
+        try:
+            fault = "" if tried() else "gives another shape than it must, what is not finite, or other LR a second time"
+        except Exception as error:  # a plug-in may raise anything
+            fault = f"fails as it is tried out ({type(error).__name__}: {' '.join(str(error).split())})"
+        if fault:
+            raise InputError(f"plug-in {stamps[row]}: {row} {fault} (docs/extending.md)")
+
+
+def _network(one: Combination) -> bool:
+    """Its features and SR of two LR pictures."""
+    import torch
+
+    from sr_models.networks.base import SRNetwork
+
+    row, scale = sr_models.spec(one.network), one.scale
+    window = math.lcm(row.window, sr_models.check(one.network, scale, one.hyper).window(scale))
+    height = math.ceil(_SIDE / window) * window
+    width = height + window
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # the weights are drawn and thrown away
+        net = sr_models.build(one.network, scale, **one.hyper)
+        assert isinstance(net, SRNetwork), "build sees to it"
+        lr = torch.rand(2, 3, height, width)
+        features, sr = net.features(lr), net(lr)
+    to_go = net.feature_scale_to_go
+    of_features = (2, net.feature_channels, height * scale // to_go, width * scale // to_go)
+    fits = (features.shape, sr.shape) == (of_features, (2, 3, height * scale, width * scale))
+    return fits and bool(sr.isfinite().all())
+
+
+def _loss(loss: OwnLoss) -> bool:
+    """Its values of two samples, and their gradient."""
+    import torch
+
+    y, mu, z, sigma = torch.rand(4, 2, 3, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
+    mu.requires_grad_()
+    missed = loss.per_sample(mu, y, z if loss.noisy else None, sigma if "sigma" in loss.needs else None)
+    [gradient] = torch.autograd.grad(missed.sum(), mu)
+    return missed.shape == (2,) and bool(missed.isfinite().all() and gradient.isfinite().all())
+
+
+def _metric(name: str) -> bool:
+    """Its values of two pictures."""
+    import torch
+
+    metric = METRICS[name.removeprefix(STABILITY)]
+    assert metric.compute is not None, "the table sees to it"
+    pictures = torch.rand(2, 2, 3, 2 * _SIDE, 2 * _SIDE, generator=torch.Generator().manual_seed(0))
+    values = metric.compute(*pictures[: len(metric.reads)])
+    return values.shape == (2,) and bool(values.isfinite().all())
+
+
+def _degradation(how: OwnDegradation, scale: int) -> bool:
+    """The LR of a picture, twice from one state of the generator."""
+    import numpy as np
+
+    from sr_models.images.degrade import degrade
+    from sr_models.rng import keyed
+
+    hr = keyed(0, 0, 1, "degrade").integers(0, 256, (_SIDE * scale, _SIDE * scale, 3), np.uint8)
+    first, again = (degrade(hr, scale, how, keyed(0, 0, 0, "degrade")).lr for _ in range(2))
+    return bool((first == again).all())

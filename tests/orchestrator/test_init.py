@@ -1,0 +1,130 @@
+"""A config that starts as it is: from ten pictures of any kind, by a split that comes out the same; else one line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster.here import Gpu, Machine
+from orchestrator import init, ready
+from orchestrator.data.inputs import Inputs
+from orchestrator.init import main
+from orchestrator.plan.read import load
+from orchestrator.plan.schema import FILE, first_line
+from orchestrator.sweep import main as sweep
+from sr_models.command import EXIT_DONE, EXIT_INPUT
+
+CPU = Machine(cpus=2, memory=2**34)
+
+
+def picture(path: Path, seed: int, height: int = 60, width: int = 70) -> Image.Image:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+    made.save(path)
+    return made
+
+
+@pytest.fixture
+def ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten pictures: colour, grey, with alpha and of 16 bits, in folders, one with a name of glob letters and quotes."""
+    for module in (init, ready):
+        monkeypatch.setattr(module, "machine", lambda: CPU)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "my photos"
+    for i in range(6):
+        picture(folder / f"{i}.png", i)
+    picture(folder / "deeper" / '[1] "$x".png', 6)
+    picture(folder / "grey.png", 7).convert("L").save(folder / "grey.png")
+    picture(folder / "alpha.png", 8).convert("RGBA").save(folder / "alpha.png")
+    Image.fromarray(np.random.default_rng(9).integers(0, 65536, (60, 70)).astype(np.uint16)).save(folder / "deep.png")
+    return folder
+
+
+def files(config: str) -> dict[str, list[str]]:
+    inputs = Inputs(load(config))
+    inputs.check()
+    found = {
+        split: [file.name for one in sources for file in one.hr_files()] for split, sources in inputs.sources.items()
+    }
+    return {**found, "test": [pair.hr.name for bench in inputs.benchmarks.values() for pair in bench.pairs]}
+
+
+def test_ten_pictures_are_split_and_the_config_passes_a_dry_run(ten: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine.yaml", "--images", str(ten)]) == EXIT_DONE
+    said = capsys.readouterr().out
+    assert "10 pictures (10 PNG), 70x60 to 70x60 pixels" in said and "1 grey" in said and "1 of 16 bits" in said
+    text, split = Path("mine.yaml").read_text(), files("mine.yaml")
+    assert text.startswith(first_line()) and Path(FILE).exists() and "resources: auto" in text
+    assert {name: len(found) for name, found in split.items()} == {"train": 7, "validation": 1, "test": 2}
+    assert len({*split["train"], *split["validation"], *split["test"]}) == 10
+    assert sweep(["mine.yaml", "--dry-run"]) == EXIT_DONE
+    assert "minutes on 2 CPU cores" in capsys.readouterr().out
+    assert main(["again.yaml", "--images", str(ten)]) == EXIT_DONE and files("again.yaml") == split
+
+
+def test_every_picture_may_be_held_out_whatever_its_name(ten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = init._alone
+    monkeypatch.setattr(init, "_alone", lambda found: sorted(odd(found), key=lambda one: one.path.name[0] != "["))
+    assert main(["mine.yaml", "--images", str(ten)]) == EXIT_DONE
+    assert '[1] "$x".png' in files("mine.yaml")["test"] and '[1] "$x".png' not in files("mine.yaml")["train"]
+
+
+def test_what_cannot_be_used_is_left_out_and_twins_are_trained_on(
+    ten: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (ten / "broken.png").write_bytes((ten / "0.png").read_bytes()[:500])
+    (ten / "none.png").write_text("no picture")
+    picture(ten / "small.png", 11, 40, 90)
+    for name in ("1.jpg", "copy of 2.png"):
+        Image.open(ten / f"{name[-5]}.png").save(ten / name)
+    assert main(["mine.yaml", "--images", str(ten)]) == EXIT_DONE
+    assert "left out: 3, as " in capsys.readouterr().out
+    split = files("mine.yaml")
+    assert {"1.png", "1.jpg", "2.png", "copy of 2.png"} <= {*split["train"]}
+    assert not {"broken.png", "none.png", "small.png"} & {name for found in split.values() for name in found}
+
+
+def test_a_machine_with_a_gpu_gets_the_published_networks(
+    ten: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    gpu = Machine(cpus=8, memory=2**35, gpus=(Gpu(name="H", memory=2**36),))
+    for module in (init, ready):
+        monkeypatch.setattr(module, "machine", lambda: gpu)
+    assert main(["mine.yaml", "--images", str(ten), "--hours", "3"]) == EXIT_DONE
+    said = capsys.readouterr().out
+    assert "device: GPU, 1 of 1 GPU (H, 64 GiB)" in said and "about 3.0 hours" in said
+    assert load("mine.yaml").models["edsr_baseline"] == {}
+
+
+def too_few(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.png"))[2:]:
+        path.unlink()
+
+
+def too_small(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        picture(path, 1, 30, 30)
+
+
+def empty(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (empty, "holds no PNG"),
+        (too_few, "needs 3 pictures or more of 48 pixels a side, to train on, to steer by and to score; 2 of 2 can be"),
+        (too_small, "; 0 of 10 can be used: '0.png' is smaller than 48 pixels a side"),
+        (lambda _: Path("mine.yaml").write_text("mine"), "mine.yaml is there already; give another name, or remove it"),
+    ],
+)
+def test_what_it_refuses_is_one_line_and_leaves_nothing(ten: Path, capsys: Any, spoil: Any, said: str) -> None:
+    spoil(ten)
+    assert main(["mine.yaml", "--images", str(ten)]) == EXIT_INPUT
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not Path(FILE).exists() and (not Path("mine.yaml").exists() or Path("mine.yaml").read_text() == "mine")

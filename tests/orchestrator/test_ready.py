@@ -1,0 +1,108 @@
+"""A dry run refuses what a run refuses, by one function, and says on what trials would run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.here import Gpu, Machine
+from cluster.ray_runtime import Node, Resources
+from orchestrator import ready as module
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import load
+from orchestrator.plan.resources import resolved
+from orchestrator.plan.services import Services
+from orchestrator.ready import Ready, ready, refusal
+from orchestrator.sweep import main
+from sr_models.command import EXIT_DONE, EXIT_INPUT
+
+H200 = Gpu(name="NVIDIA H200", memory=139 * 2**30)
+CPU, GPU = Machine(cpus=2, memory=2**34), Machine(cpus=16, memory=2**37, gpus=(H200, H200))
+NO_CUDA = Machine(cpus=2, memory=2**34, gpus=(H200,), unusable="the installed torch is built without CUDA")
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def look(machine: Machine, *words: str, **services: Any) -> Ready:
+        monkeypatch.setattr(module, "machine", lambda: machine)
+        asked = Services(tracking_uri="sqlite://", **services)
+        return ready(make_plan(load("quick", words)), tmp_path / "runs" / "quick", asked)
+
+    return look
+
+
+@pytest.mark.parametrize(
+    ("machine", "words", "device"),
+    [
+        (CPU, [], "device: CPU, 2 of 2 cores; 1 CPU core a worker, 2 trials at a time; no GPU is here"),
+        (CPU, ["resources=auto"], "device: CPU, 2 of 2 cores; 1 CPU core a worker, 2 trials at a time; no GPU is here"),
+        (
+            GPU, [], "device: CPU, 16 of 16 cores; 1 CPU core a worker, 16 trials at a time; 2 GPUs (NVIDIA H200, "
+            "139 GiB) here and not used: `resources: auto` (or gpus_per_worker) uses them",
+        ),
+        (
+            GPU, ["resources=auto"], "device: GPU, 2 of 2 GPUs (NVIDIA H200, 139 GiB); 1 GPU and 4 CPU cores a worker, "
+            "2 trials at a time",
+        ),
+        (
+            NO_CUDA, ["resources=auto"], "device: CPU, 2 of 2 cores; 1 CPU core a worker, 2 trials at a time; 1 GPU "
+            "(NVIDIA H200, 139 GiB) here and not used: the installed torch is built without CUDA",
+        ),
+    ],
+)  # fmt: skip
+def test_the_device_is_said(found: Any, machine: Machine, words: list[str], device: str) -> None:
+    there = found(machine, *words)
+    assert there.device == device and there.faults == () and not there.plan.config.resources.auto
+    assert there.plan.config.hash == load("quick").hash, "auto moves no run"
+    assert there.gpus == (2 if "GPU, 2" in device else 0)
+
+
+def test_auto_takes_a_share_of_each_node_and_keeps_to_itself() -> None:
+    config = load("quick", ["resources=auto"]).resources
+    nodes = (Node(address="a", cpus=8, gpus=4), Node(address="b", cpus=64, gpus=0))
+    taken = resolved(config, Resources(cpus=72, gpus=4, nodes=nodes))
+    assert (taken.gpus_per_worker, taken.cpus_per_worker, taken.auto) == (1, 2, False)
+    assert load("quick").resources.model_dump() == load("quick", ["resources={}"]).resources.model_dump()
+    assert "auto" not in load("quick").model_dump()["resources"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["resources.gpus_per_worker=1"], "and this machine has 2 cores and no GPU; set resources.cpus_per_worker"),
+        (
+            ["resources.cpus_per_worker=3"],
+            "resources: a trial needs 3 CPU cores and 0 GPUs, and this machine has 2 cores",
+        ),
+        (["data.train=[{hr: /not/there}]"], "image folder '/not/there' does not exist"),
+    ],
+)
+def test_a_run_is_refused_as_a_dry_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, words: list[str], said: str
+) -> None:
+    monkeypatch.setattr(module, "machine", lambda: CPU)
+    output = ["--output", str(tmp_path / "runs")]
+    assert main(["--dry-run", *words, *output]) == EXIT_INPUT
+    assert said in capsys.readouterr().out.splitlines()[-1]
+    assert main([*words, *output]) == EXIT_INPUT
+    assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    assert main(["--dry-run", *output]) == EXIT_DONE
+
+
+def test_a_disk_too_small_for_the_images_is_told(found: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert found(CPU).lines[-1].startswith("disk: 9.83 MB for decoded images, up to about ")
+    usage = type("Usage", (), {"free": 5 * 10**6})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    [fault] = found(CPU).faults
+    assert fault == f"--output: decoded images take 9.83 MB, and 5 MB are free at {tmp_path}"
+    (tmp_path / "runs" / "shared" / "store" / "0123").mkdir(parents=True)
+    assert found(CPU).faults == () and found(CPU).lines[-1].endswith(": it may become full")
+
+
+def test_of_a_cluster_nothing_is_said_before_it_is_joined(found: Any) -> None:
+    there = found(CPU, "resources=auto", address="10.0.0.5:6379")
+    assert there.device is None and there.plan.config.resources.auto and there.faults == ()
+
+
+def test_more_faults_than_one_are_counted() -> None:
+    assert str(refusal(("a",))) == "a" and str(refusal(("a", "b", "c"))) == "a (and 2 more, which --dry-run lists)"
