@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import sr_models
@@ -25,7 +27,6 @@ def _names_a_file(entry: Any) -> bool:
 
 
 def _one(label: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    from orchestrator.plan.read import expand  # which reads configs
     from sr_models.checkpoints import zoo  # with torch
 
     where = f"models.{label}.{WEIGHTS}"
@@ -37,7 +38,7 @@ def _one(label: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(file, str):
         raise InputError(f"{where}: expected a file, got {file!r}")
     try:
-        found, _ = zoo.read(expand(file, where))
+        found, _ = zoo.read(Path(os.path.expandvars(file)).expanduser())
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     rest = {key: value for key, value in given.items() if key != WEIGHTS}

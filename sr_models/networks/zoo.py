@@ -6,8 +6,8 @@ own file loader is never used, nor are its extra architectures, which are under 
 
 from __future__ import annotations
 
-import importlib
 import json
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -140,7 +140,7 @@ def _built(architecture: str, network: str, arguments: Mapping[str, Any]) -> Des
     support = spandrel.MAIN_REGISTRY.get(architecture)
     cls = None
     if support is not None:
-        known = vars(importlib.import_module(type(support.architecture).__module__)).values()
+        known = vars(sys.modules[type(support.architecture).__module__]).values()
         cls = next((each for each in known if getattr(each, "__name__", None) == network), None)
     if support is None or not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise InputError(f"model 'zoo': spandrel {spandrel.__version__} knows no {architecture} network {network!r}")
