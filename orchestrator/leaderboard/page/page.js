@@ -308,7 +308,8 @@ function boardOf(board) {
       line.append(make("td", { title: column.name === "rank" && cell && cell[WHY] ? cell[WHY] : null }, shown));
     }
     let detail = null;
-    open.addEventListener("click", () => {
+    line.addEventListener("click", (event) => {  // the button, too, and the keys that press it
+      if (event.target !== open && String(getSelection())) return;  // a figure was being copied
       if (detail) { detail.remove(); detail = null; } else {
         detail = make("tr", { class: "detail" }, make("td", { colspan: columns.length + 1 }, opened(board, row)));
         line.after(detail);
