@@ -265,6 +265,7 @@ def score_pixels(
     """`score_draws` of pixels that are at hand; without HR only the metrics that need none.
 
     Args:
+        lr, hr: (H, W, 3) 8-bit pixels.
         about: what the row says of the image, with its `scale` and its name, `image`.
         where: what errors call it.
 

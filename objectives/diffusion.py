@@ -187,7 +187,7 @@ def rectified(
 def snr_weight(loss: MinSNR, prediction: str, level: Level) -> Tensor:
     """min(SNR, `loss.gamma`) where a network gives x0, which is that over SNR for eps, and over SNR + 1 for v.
 
-    SNR = γ² / (1 - γ²), of the level's γ.
+    SNR = γ² / (1 - γ²), of the level's γ, whose shape, (B,), the weight has.
     """
     signal = level.gamma**2
     if prediction == "x0":

@@ -19,6 +19,8 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import config_of, load
 from orchestrator.plan.services import Services, from_environment, output_folder
+from orchestrator.run import progress
+from orchestrator.run.budget import UNBOUND, Budget, BudgetReached
 from orchestrator.run.driver import visited
 from orchestrator.run.folder import RunDir
 from sr_models.errors import DiskFullError, InputError, LostError
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from sr_models.networks.base import Network
     from sr_models.networks.sigma import WithSigma
 
-__all__ = ["DiskFullError", "InputError", "LostError", "Results", "Row", "Run", "load_run", "run_sweep"]
+__all__ = ["Budget", "DiskFullError", "InputError", "LostError", "Results", "Row", "Run", "load_run", "run_sweep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,8 @@ class Run:
     """URI below which it lives; None: in its folder alone."""
     unscored: tuple[str, ...] = ()
     """A line on each planned row that `run_sweep` left without a score, and why; `load_run` does not know them."""
+    stopped: str = ""
+    """Which budget ended `run_sweep`, what it cost, and how to go on; "" where none did."""
 
     @property
     def name(self) -> str:
@@ -164,11 +168,14 @@ def run_sweep(
     storage: str | None = None,
     studies_uri: str | None = None,
     address: str | None = None,
+    budget: Budget = UNBOUND,
+    quiet: bool = False,
 ) -> Run:
     """Run a sweep to its board, or go on with it: the same call resumes, and one that is finished returns at once.
 
-    It says its progress on standard error and prints the board, as the command does. Where some trials failed it
-    returns as well: `Run.unscored` says which rows have no score, and why. A Ray of its own is started and stopped.
+    It says its progress on standard error and prints the board, as the command does. Where some trials failed, or
+    a budget is used up, it returns as well, and `Run.unscored` and `Run.stopped` say so. A Ray of its own is started
+    and stopped.
 
     Args:
         config: keys and values as a YAML file has them, such a file, or a preset's name.
@@ -176,6 +183,8 @@ def run_sweep(
         output: where run folders go; None: runs.
         tracking_uri, storage, studies_uri, address: as the command's options; None: what the environment says
             ($SR_TRACKING_URI, $SR_STORAGE, $SR_STUDIES_URI, $RAY_ADDRESS), else all on this machine.
+        budget: hours, trials, GPU-hours that this call may cost.
+        quiet: neither progress nor board.
 
     Raises:
         InputError: a config or data that cannot be used; DiskFullError: a disk is full. LostError: a cluster, storage
@@ -197,7 +206,13 @@ def run_sweep(
         address=from_environment(address, "RAY_ADDRESS"),
         may_add=from_environment(None, "SR_MAY_ADD"),
     )
-    unscored = carry_out(make_plan(asked), folder, services, "the same call")
+    progress.be_quiet(quiet)
+    try:
+        unscored = carry_out(make_plan(asked), folder, services, "the same call", budget)
+    except BudgetReached as stopped:
+        return Run(folder.absolute(), services.storage, stopped=str(stopped))
+    finally:
+        progress.be_quiet(False)
     return Run(folder.absolute(), services.storage, tuple(unscored))
 
 

@@ -107,6 +107,7 @@ class Thing:
 
     @classmethod
     def of(cls, kind: Kind, name: str, files: Mapping[str, Listed]) -> Thing:
+        """The thing that these files are, with the sum of their sizes."""
         return cls(
             kind=kind,
             name=name,

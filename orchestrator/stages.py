@@ -42,10 +42,12 @@ from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run import events
+from orchestrator.run.bicubic import BicubicRecord, bicubic_path, read_bicubic
 from orchestrator.run.budget import BudgetReached
 from orchestrator.run.folder import STORES
 from orchestrator.run.journal import TrialResult
 from orchestrator.run.progress import Bar, bar, moves, say, tell
+from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.winners import WinnerRecord, read_winners, write_winners
 from orchestrator.search.audit import Audited, audit_text, drawn
 from orchestrator.search.pareto import against_one_reference
@@ -113,6 +115,7 @@ def _every_stage(session: Session) -> list[str]:
         ingredients = replace(ingredients, sources={**ingredients.sources, **settled(part, ingredients, studies)})
     refused = evaluate(session)
     record(session, ingredients)  # on how many machines is known now
+    attempt("bicubic beside the curves", functools.partial(keep_bicubic, session, stores))
     report(session, refused=refused, audited=audited)
     return unscored + refused
 
@@ -282,14 +285,14 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
 
 def _search_progress(made: Bar, after: Callable[[], None]) -> Callable[[Assignment, int, str], None]:
     """What moves the search's bar as trials report and end; `after` is called each time."""
-    made.counts = ended = {"complete": 0, "stopped": 0, "failed": 0}
+    made.counts = ended = {"done": 0, "stopped": 0, "failed": 0}
     reached: dict[str, int] = {}
 
     def progress(assignment: Assignment, step: int, status: str) -> None:
         name = f"{assignment.combination.id}#{assignment.number}"
         now = step if status == "running" else assignment.combination.train.steps
         if status != "running":
-            ended[status] += 1
+            ended["done" if status == "complete" else status] += 1
         made.update(max(now - reached.get(name, 0), 0))
         reached[name] = now
         after()
@@ -476,6 +479,20 @@ def unfinished(session: Session, bound: str) -> None:
         tell("nothing is scored yet; this is where the sweep stands, and no board")
     tell(standing.text(standing.standing(folder)))
     session.home.push()
+
+
+def keep_bicubic(session: Session, stores: Mapping[int, PatchStore]) -> None:
+    """Write what bicubic scores on the validation images of each scale, as its winners are validated, once a run."""
+    from orchestrator.training.validation import bicubic_scores
+
+    run, winners = session.run, read_winners(session.run.winners)
+    known = dict(read_bicubic(run))
+    for combination in session.plan.combinations:
+        scale = f"x{combination.scale}"
+        if scale not in known and combination.id in winners:
+            record = TrialRecord.read(run.trial(winners[combination.id].fingerprints[0]) / TRIAL)
+            known[scale] = bicubic_scores(record.trial_config(), stores[combination.scale])
+            BicubicRecord(scales=known).write(bicubic_path(run))
 
 
 def report(session: Session, *, refused: list[str], audited: list[Audited]) -> None:

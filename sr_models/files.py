@@ -53,7 +53,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and hold its lock: one builder at a time, the next one waits."""
+    """Make the folder and hold its lock: one builder at a time, the next one waits.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / LOCK)

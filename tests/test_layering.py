@@ -56,7 +56,7 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "ray": ("cluster/", "orchestrator/search/tune.py", "orchestrator/training/", "orchestrator/evaluate/"),
     "mlflow": ("orchestrator/tracking/address.py", "orchestrator/tracking/mlflow_store.py"),
     "sqlalchemy": ("orchestrator/tracking/address.py", "orchestrator/search/studies.py"),
-    "optuna": ("orchestrator/search/", "orchestrator/plan/space.py"),
+    "optuna": ("orchestrator/search/", "orchestrator/plan/space.py", "orchestrator/leaderboard/searched.py"),
     "pyarrow": ("orchestrator/", "eval/rows.py"),
     "pandas": ("orchestrator/api.py",),
     "matplotlib": ("eval/pictures/",),

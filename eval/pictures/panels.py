@@ -128,6 +128,7 @@ def training_curves(
     title: str,
     protocol: str = "",
     styled: style.Styles | None = None,
+    bicubic: Mapping[str, float] | None = None,
 ) -> None:
     """Several metrics over training, one panel each above a common axis; a label looks the same in all of them.
 
@@ -139,6 +140,7 @@ def training_curves(
         xlabel: what training is counted in, such as "optimiser steps".
         protocol: id of the protocol behind the scores, printed in the caption.
         styled: of every label; None: in the order given.
+        bicubic: metric -> what bicubic scores on the same images, a dotted line; where it lies beyond the axis, said.
 
     Raises:
         InputError: no panels, an unknown metric.
@@ -158,6 +160,8 @@ def training_curves(
             axes.set_ylim(*ends)
             better += "; the first validations lie beyond the axis"
         axes.set_title(better, fontsize=SMALL_PT, loc="right")
+        if bicubic and math.isfinite(level := bicubic.get(metric, math.nan)):
+            _level(axes, level, f"bicubic {level:.{get_metric(metric).decimals}f}")
     axes.set_xlabel(xlabel, fontsize=TEXT_PT)
     if len(styled) > 1:
         handles = {
@@ -171,6 +175,18 @@ def training_curves(
             loc="outside right center",
         )
     style.save(figure, path)
+
+
+def _level(axes: Axes, level: float, said: str) -> None:
+    """A dotted line across, its name at its right end; the name alone, at the edge, if it lies beyond the axis."""
+    low, high = axes.get_ylim()
+    inside = low <= level <= high
+    if inside:
+        axes.axhline(level, color=COLOURS[6], ls=":", lw=1.2)
+    at = (level - low) / (high - low) if inside else float(level > high)
+    text = said if inside else f"{said}, {'above' if level > high else 'below'} the axis"
+    axes.annotate(text, (1, at), (-4, -4 if at > 0.2 else 4), xycoords="axes fraction", textcoords="offset points",
+                  ha="right", va="top" if at > 0.2 else "bottom", fontsize=SMALL_PT)  # fmt: skip
 
 
 def _deciding(series: Series) -> tuple[float, float] | None:
@@ -309,6 +325,8 @@ def _violin(axes: Axes, x: float, width: float, values: np.ndarray, colour: str,
 
 def magnified(image: np.ndarray, whole: np.ndarray, label: str) -> np.ndarray:
     """Repeat pixels until `image` has the size of `whole`; at a fraction some more often than others.
+
+    Both are (H, W, 3) of one type.
 
     Raises:
         InputError: its size is no fraction of that.

@@ -35,7 +35,7 @@ class Signs:
 
 
 def compare(gradients: Iterable[Tensor], references: Iterable[Tensor]) -> Signs:
-    """Count where gradients point against those of a reference, such as L1 to the same target."""
+    """Count where gradients point against those of a reference, such as L1 to the same target: of one shape."""
     wrong = right = silent = 0
     for gradient, reference in zip(gradients, references, strict=True):
         product = gradient.sign() * reference.sign()
@@ -48,7 +48,8 @@ def compare(gradients: Iterable[Tensor], references: Iterable[Tensor]) -> Signs:
 def detached_expectation(error: Tensor, generator: torch.Generator) -> Tensor:
     """Gradient of the expectation loss whose σ = |y - μ| is cut off, what Eq. 8 is not: -sgn(e - |e| z), e = y - μ.
 
-    Wrong where z is beyond one standard deviation on one side: 15.9 % of the elements.
+    `error` is e, of any shape, which the result has too. Wrong where z is beyond one standard deviation on one side:
+    15.9 % of the elements.
     """
     z = torch.randn(error.shape, generator=generator, dtype=error.dtype).to(error.device)
     return -(error - error.abs() * z).sign()

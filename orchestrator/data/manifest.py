@@ -112,6 +112,7 @@ def table_names(split: Split, scale: int) -> list[str]:
 
 
 def table_path(folder: Path, name: str) -> Path:
+    """Where a store keeps the table of that name."""
     return folder / f"{name}.arrow"
 
 

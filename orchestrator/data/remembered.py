@@ -41,6 +41,7 @@ class Look(NamedTuple):
 
     @classmethod
     def at(cls, path: Path) -> Look:
+        """A look at a file now; one that is not there, or cannot be looked at, has no facts."""
         now = time.time_ns()
         try:
             found = path.stat()

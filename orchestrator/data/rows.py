@@ -71,6 +71,9 @@ def make_rows(
     Args:
         taken: hashes of HR images that must not come again -> their names.
         skipped: takes the name and fault of an unusable image; None: the fault is raised.
+
+    Raises:
+        InputError: an unusable image, where `skipped` is None; one that is in another split too.
     """
     try:
         rows = _read_rows(items[i], scale)

@@ -217,6 +217,7 @@ class PatchStore:
         return {*names} <= self._products.keys()
 
     def has_centroids(self, teacher: str) -> bool:
+        """Whether that teacher's mu, and mu shrunk again, are there."""
         return self.has(self._centroids(teacher))
 
     def centroids_by(

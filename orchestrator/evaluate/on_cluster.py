@@ -47,7 +47,11 @@ def report(
     refused: Sequence[str],
     lr_sha256: str | None,
 ) -> Evaluation:
-    """What `python -m eval` says of the same rows; `there`: `read_keys` of the run's."""
+    """What `python -m eval` says of the same rows; `there`: `read_keys` of the run's.
+
+    Raises:
+        InputError: no image could be scored.
+    """
     from eval.report import model_report
     from orchestrator.evaluate.work import lacking_set, rows_of
 

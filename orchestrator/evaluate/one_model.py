@@ -21,6 +21,11 @@ from sr_models.files import replacing, write_text
 
 
 def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -> None:
+    """Score a model's pictures on workers, leave the rows in `output` and print the report.
+
+    Raises:
+        InputError: what workers cannot do, or cannot read; no image could be scored.
+    """
     for option, folder in (("--save-images", request.save_images), ("--pictures", request.pictures)):
         if folder is not None:
             raise InputError(f"{option} goes with python -m eval, not with workers")

@@ -45,6 +45,11 @@ class RunRequest:
 
 
 def score_run(request: RunRequest, pool: PoolOptions) -> None:
+    """Score trials of a run on workers, and write its board anew.
+
+    Raises:
+        InputError: no such run or trial, or nothing of it to score.
+    """
     from orchestrator.run.driver import visited
 
     run = RunDir(request.run.absolute())

@@ -27,7 +27,7 @@ from orchestrator.leaderboard.cost import ranges, trainings
 from orchestrator.leaderboard.paper import print_beside
 from orchestrator.leaderboard.scores import RunScores, Where, by_board, networks, read_runs
 from orchestrator.leaderboard.statistics import Row, Standing, order, twins
-from orchestrator.leaderboard.use import weights_folder
+from orchestrator.leaderboard.use import upscale_line, weights_folder
 from orchestrator.plan.plan import only_at
 from orchestrator.run.folder import RunDir
 from sr_models.plugins import plugins_text
@@ -364,13 +364,15 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     Keys: scale, trained_scale (where it is another one), run and data (of several runs), protocol, benchmark,
     lr_inputs, images, of_images (the set has), trial (of a row that is of no winner), twin_of (id of an earlier row
     with the same weights), combination, model, objective, target, loss, weights, precision, weights_folder (of the
-    first seed, as `RunDir.at` finds it), plugins (of a row that stands on some), seeds, what plan, winners and journals
-    say (`Training`), lead (over the leading columns) and metrics {name: `Value.numbers`}.
+    first seed, as `RunDir.at` finds it), upscale (the line that enlarges photographs by it), plugins (of a row that
+    stands on some), seeds, what plan, winners and journals say (`Training`), lead (over the leading columns) and
+    metrics {name: `Value.numbers`}.
     """
     return rows_of_boards(boards(folder))
 
 
 def rows_of_boards(found: Iterable[Board]) -> list[dict[str, Any]]:
+    """A flat row for each entry of each column, as `leaderboard.csv` and `.json` have them."""
     return [row for board in found for column in board.columns for row in _column_rows(board, column)]
 
 
@@ -386,6 +388,7 @@ def _column_rows(board: Board, column: Column) -> Iterable[dict[str, Any]]:
             "trial": entry.trial, "twin_of": entry.twin_of, "combination": entry.combination, "model": entry.model,
             "objective": entry.objective, "target": entry.target, "loss": entry.loss, "weights": entry.weights,
             "precision": entry.precision, "weights_folder": entry.folder,
+            "upscale": upscale_line(board, entry) if entry.folder else "",
             **({"plugins": entry.plugins} if entry.plugins else {}),
             "seeds": max(len(value.by_seed) for value in cells.values()),
             **vars(entry.training), "lead": entry.lead and entry.lead.numbers,

@@ -22,6 +22,7 @@ from orchestrator.leaderboard.board import Board, Entry, Value
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.text import below
 from orchestrator.leaderboard.use import upscale_line
+from orchestrator.run.bicubic import read_bicubic
 from orchestrator.run.folder import RunDir
 from sr_models.files import write_text
 
@@ -69,6 +70,7 @@ def page(found: Sequence[Board], runs: Mapping[str, Path]) -> str:
         crops += behind.crops(run, label)
     data = {
         "runs": names,
+        "bicubic": {label: read_bicubic(RunDir(folder.absolute())) for label, folder in runs.items()},
         "common": {label: numbers[label, "", ""] for label in runs},
         "behind": list(trials.values()),
         "boards": [_board(board, numbers, runs) for board in found],

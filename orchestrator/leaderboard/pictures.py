@@ -25,6 +25,7 @@ from orchestrator.leaderboard import drawn, searched
 from orchestrator.leaderboard.board import BICUBIC
 from orchestrator.plan.plan import Plan
 from orchestrator.run import journal
+from orchestrator.run.bicubic import read_bicubic
 from orchestrator.run.folder import RunDir
 from orchestrator.run.winners import WinnerRecord, read_winners
 from sr_models.files import replacing, write_text
@@ -161,6 +162,7 @@ def _training(
             title=f"Validation of the winners, ×{scale}{seeds}",
             protocol=get_protocol(plan.config.evaluation.protocol).id(scale) + _options(plan).marks,
             styled=labels,
+            bicubic=read_bicubic(run).get(f"x{scale}", {}),
         )
 
 

@@ -48,7 +48,8 @@ def write_files(found: Sequence[Board], folder: Path, origin: dict[str, Any]) ->
     if paper := next((board.paper for board in found if board.paper), None):
         head["paper"] = paper.source
     head["upscale"] = [upscale_line(board, first) for board in found if (first := best(board))]
-    write_json(folder / "leaderboard.json", _finite({**head, "rows": flat}))
+    rows = [{key: value for key, value in row.items() if key != "upscale"} for row in flat]  # equal in any folder
+    write_json(folder / "leaderboard.json", _finite({**head, "rows": rows}))
 
 
 def _finite(value: Any) -> Any:

@@ -23,7 +23,7 @@ from orchestrator.plan.weights import FORMS, Weights
 from sr_models.errors import InputError
 from sr_models.hyper.base import NetworkHyper
 from sr_models.hyper.process import AnyProcess, ProcessParams
-from sr_models.hyper.sampling import SOLVERS, check_solvers
+from sr_models.hyper.sampling import SOLVERS, check_sampler, check_solvers
 
 _BETAS = (f"{PROCESS}beta_start", f"{PROCESS}beta_end")
 
@@ -251,14 +251,18 @@ def _check_sampling(config: SweepConfig, made: Combination, process: ProcessPara
     asked_for = [("evaluation.sampling.steps", None), ("validation.steps", config.validation.steps)]
     if own := made.axes.values(STEPS) or [made.steps] * (made.steps is not None):
         asked_for = [(f"objectives.{made.objective}: {STEPS}", steps) for steps in own]
-    for key, asked in asked_for:
-        drawn = sampling(made.spec, config.evaluation, asked)
+    drawings = [(key, sampling(made.spec, config.evaluation, asked)) for key, asked in asked_for]
+    if made.spec.chain is not None:
+        drawings.append((f"loss.steps of objectives.{made.objective}", made.spec.chain))
+    for key, drawn in drawings:
         steps = process.steps if drawn is None or drawn.steps is None else drawn.steps
         if steps > process.steps:
             raise InputError(f"{key}: the process of {made.id} has {process.steps} steps, fewer than {steps}")
-        if drawn is not None and drawn.sampler in SOLVERS:
+        if drawn is not None:
             try:
-                check_solvers(process.alpha_bar())
+                check_sampler(process, drawn)
+                if drawn.sampler in SOLVERS:
+                    check_solvers(process.alpha_bar())
             except InputError as error:
                 raise InputError(f"evaluation.sampling of {made.id}: {error}") from None
         if isinstance(made.spec.timesteps, Range):

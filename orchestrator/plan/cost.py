@@ -38,7 +38,7 @@ LR_SECONDS = {
     "realesrgan": 3.6e-7, "ccsr": 2.0e-7, "bsrgan": 1.0e-7, "bsrgan_plus": 3.0e-7, "additive": 4.3e-8, "scales": 4e-8,
 }  # fmt: skip
 """That one core makes LR in, an HR pixel that it is made of: by a degradation's set (benchmarks/RESULTS.md, patches of
-192 pixels), and under `train.scales` by the kernel (patches of 72 to 384 pixels, within a factor of 2)."""
+192 pixels), and under `train.scales` by the kernel (one run with patches of 72 to 384 pixels, within a factor of 2)."""
 
 
 def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: TrainConfig, spec: ObjectiveSpec) -> float:

@@ -7,7 +7,6 @@ from graphlib import CycleError, TopologicalSorter
 
 import sr_models
 from orchestrator.plan.combination import Combination
-from orchestrator.plan.weights import PARTS
 from sr_models.errors import InputError
 from sr_models.params import nearest
 
@@ -60,7 +59,7 @@ def check_references(combinations: Sequence[Combination]) -> None:
                 raise InputError(f"{where}: no combination {weights.name!r} in this sweep{hint}")
             source = known[weights.name]
             if where in parts:
-                _check_part(where, source)
+                _check_part(where, one, source)
                 continue
             if source.spec.target.output != "sr" or (weights is one.teacher and not source.gives_sr):
                 raise InputError(f"{where}: {source.id} learns no SR, so its weights start and teach nothing")
@@ -75,17 +74,22 @@ def check_references(combinations: Sequence[Combination]) -> None:
     levels({name: combination.after for name, combination in known.items()})
 
 
-def _check_part(where: str, source: Combination) -> None:
-    """Raises InputError: what a combination trains is no such part."""
-    part, row = where.rpartition(".")[2], sr_models.spec(source.network)
-    if part not in PARTS:
+def _check_part(where: str, one: Combination, source: Combination) -> None:
+    """Raises InputError: what a combination trains is no such part as another one stands on."""
+    part = where.rpartition(".")[2]
+    asked = sr_models.spec(one.network).hyper.parse(one.hyper, where).stands_on(part)
+    if asked is None:
         raise InputError(f"{where}: {part} is a file, and nothing here trains one (got from: {source.id})")
-    attribute, wanted = PARTS[part]
-    if getattr(row, attribute) != wanted:
-        kinds = [name for name, other in sr_models.MODELS.own.items() if getattr(other, attribute) == wanted]
+    network, sizes = asked
+    if source.network != network:
         raise InputError(
-            f"{where}: {source.id} trains {source.network}, and {part} is one of: {', '.join(kinds) or 'none yet'}"
+            f"{where}: {one.network} stands on a {network}, and {source.id} trains {source.network}; name a "
+            f"combination of {network}"
         )
+    trained = sr_models.spec(network).hyper.parse(source.hyper, source.id)
+    for name, wanted in sizes.items():
+        if (found := getattr(trained, name)) != wanted:
+            raise InputError(f"{where}: {one.network} stands on one of {name} {wanted}, and {source.id} has {found}")
 
 
 def refuse_drawn(network: str) -> None:

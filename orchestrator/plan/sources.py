@@ -147,7 +147,7 @@ class BenchmarkSource(Params):
 
 
 def skimage_folder() -> Path:
-    """scikit-image's packaged data, found without importing the package."""
+    """scikit-image's packaged data, found without importing the package. Raises InputError if it is not installed."""
     spec = find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(f"{SKIMAGE} needs scikit-image, which is not installed; install it or name a folder of images")

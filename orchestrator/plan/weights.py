@@ -13,12 +13,6 @@ from typing import Any, Literal
 
 FORMS = "FILE, {trial: FINGERPRINT}, {from: 'x{scale}/LABEL/OBJECTIVE'}, or {SCALE: one of these, ...}"
 
-PARTS: dict[str, tuple[str, str]] = {"autoencoder": ("family", "autoencoder"), "unet": ("name", "latent_unet")}
-"""Frozen part -> an attribute of `ModelSpec`, and what it must be of the network that trains such a part.
-
-Other parts are files.
-"""
-
 _FINGERPRINT = re.compile("[0-9a-f]{8,64}")
 
 

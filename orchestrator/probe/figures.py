@@ -47,6 +47,7 @@ def shown_steps(rows: Sequence[Row]) -> list[int]:
 
 
 def mean(rows: Iterable[Row], name: str) -> float:
+    """The mean of one number over rows."""
     return statistics.fmean(row[name] for row in rows)
 
 

@@ -42,7 +42,7 @@ class Bar:
         self.name, self.total, self.unit, self.cost = name, total, unit, cost
         self.n = self._first = 0
         self.counts: Mapping[str, int] = {}
-        """What stands beside the position, e.g. {"complete": 3, "failed": 0}."""
+        """What stands beside the position, e.g. {"done": 3, "failed": 0}."""
         self.note = ""
         self._began, self._said, self._shown = time.monotonic(), -LOG_SECONDS, ""
         self.on_terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -76,13 +76,16 @@ class Bar:
         """It as one line of at most `width` columns: what matters least is left out first."""
         done, left = self.n - self._first, self.total - self.n
         head = f"{self.name} {100 * self.n // self.total}% " if self.total else f"{self.name} "
-        parts = [f"{head}{_short(self.n)}/{_short(self.total)} {self.note or self.unit}"]
+        head += f"{_short(self.n)}/{_short(self.total)}"
+        parts = [f"{head} {self.note or self.unit}"]
         if done > 0 and left > 0:
             parts.append(f"{duration((time.monotonic() - self._began) * left / done)} left")
         if self.counts:
             parts.append(" ".join(f"{count} {what}" for what, count in self.counts.items()))
         if self.cost is not None:
             parts.append(self.cost())
+        if len(", ".join(parts)) > width:
+            parts[0] = head
         while len(", ".join(parts)) > width and len(parts) > 1:
             parts.pop()
         return printable(", ".join(parts))[:width]

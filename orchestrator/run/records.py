@@ -42,7 +42,7 @@ WRITTEN_AGAIN = "delete it, and run the same sweep, which writes it again"
 
 @contextmanager
 def way_out() -> Iterator[None]:
-    """Have the line on a file that cannot be read say what to do about it."""
+    """Have the line on a file that cannot be read, an InputError raised within, say what to do about it."""
     try:
         yield
     except InputError as error:
@@ -114,6 +114,7 @@ class CombinationRecord(Params):
 
     @classmethod
     def of(cls, combination: Combination) -> Self:
+        """The record of a planned combination."""
         return cls(
             id=combination.id,
             model=combination.label,

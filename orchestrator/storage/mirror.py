@@ -230,6 +230,7 @@ def each(action: Callable[[str], T], names: Iterable[str]) -> list[T]:
 
 
 def log_transfer(done: str, sizes: Mapping[str, int], due: Iterable[str], began: float) -> None:
+    """Log how many files and bytes a transfer moved, of how many, since `began` (`time.monotonic`)."""
     moved = [sizes[name] for name in due]
     log.info(
         "%s: %d of %d files, %.1f of %.1f MB, in %.1f s",

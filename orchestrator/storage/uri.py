@@ -246,6 +246,7 @@ class Storage:
         return self._persist(f"looking for {name!r}", lambda: self._stat(name))
 
     def exists(self, name: str) -> bool:
+        """Whether there is a file of that name."""
         return self.stat(name) is not None
 
     def delete(self, name: str) -> None:

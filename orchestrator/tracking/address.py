@@ -184,6 +184,7 @@ def ui_command(uri: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    """What an error of MLflow or its database says, in at most 300 letters and without passwords."""
     said = str(error).partition("[SQL:")[0]  # SQLAlchemy adds the statement and a link
     return shown(" ".join(said.split()))[:300] or type(error).__name__
 

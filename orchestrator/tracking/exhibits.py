@@ -23,6 +23,7 @@ from orchestrator.run.records import PlanRecord
 from orchestrator.tracking import rows
 from orchestrator.tracking.mlflow_store import Store
 from orchestrator.tracking.record import stamp
+from sr_models.errors import InputError
 from sr_models.files import read_json
 
 _CROPS = "crops_"
@@ -84,14 +85,18 @@ def datasets(store: Store, run: RunDir, plan: PlanRecord, run_id: str) -> None:
 def model(store: Store, run: RunDir, plan: PlanRecord, board: Board, parent: str) -> int:
     """The board's best weights as a version of a registered model, where they lie here; 1 if that is new.
 
-    Those of a run on a storage may be there alone, and then nothing is registered.
+    Those of a run on a storage may be there alone, and then nothing is registered. Raises InputError: a damaged
+    checkpoint.
     """
     entry = use.best(board)
     folder = run.at(entry.folder) if entry and entry.folder else None
     if entry is None or folder is None or not (folder / "model.json").is_file():
         return 0
-    sha, name = str(read_json(folder / "model.json")["weights_sha256"]), f"{plan.name}-x{board.scale}"
-    known = (sha, 0, 0)
+    try:
+        sha = str(read_json(folder / "model.json")["weights_sha256"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{folder / 'model.json'} does not say the hash of its weights") from None
+    name, known = f"{plan.name}-x{board.scale}", (sha, 0, 0)
     if store.state.files.get(f"model {name}") == known:
         return 0
     tags = {**rows.tags(board, entry), "run": plan.run, "row": board.name(entry), "fingerprint": use.first_trial(entry)}

@@ -392,4 +392,5 @@ def _safe(name: str) -> str:
 
 
 def text(value: Any) -> str:
+    """A value as a tag or parameter: a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -42,8 +42,12 @@ def board_link(run_folder: Path, uri: str) -> str:
 
 
 def board_page(experiment: str, view: str | None, query: str = "") -> str:
-    """The page of a board's experiment below a server's address: as its shared view has it, or else by a query."""
-    return f"#/experiments/{experiment}/runs?{f'viewStateShareKey={view}' if view else query}"
+    """The page of a board's experiment below a server's address: as its shared view has it, or else by a query.
+
+    It opens MLflow's view of runs, "Model training", and not the one of language models that MLflow 3.17 begins with.
+    """
+    how = f"viewStateShareKey={view}" if view else query
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{how}"
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from orchestrator.training.products import Make
 from sr_models.diffusion.base import Denoiser
 
 TILE_BYTES = 2 * 2**30
-"""What a worker takes with a tile, to which larger pictures are cut (`sr_models.diffusion.tiled`), of the released
-autoencoders: 1.5 GB of VQ-f4's encoder, 1.7 GB of Stable Diffusion's, measured on a CPU."""
+"""What a worker is reckoned to take with a tile, to which larger pictures are cut (`sr_models.diffusion.tiled`), of the
+released autoencoders: VQ-f4's encoder took 1.5 GB and Stable Diffusion's 1.7 GB, in one run each on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)

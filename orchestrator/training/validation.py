@@ -13,11 +13,12 @@ from torch import Tensor
 from eval.metrics.fidelity import inside
 from eval.metrics.scorer import Scorer
 from eval.metrics.stability import Spread
-from eval.protocol import PROTOCOLS
+from eval.protocol import FIDELITY, PROTOCOLS
 from orchestrator.data.store import PatchStore
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.training.failure import TrialFailure
 from orchestrator.training.ranks import Ranks
+from sr_models import build
 from sr_models.images.operators import quantize, to_float
 from sr_models.inference.bound import Bound, fitted
 from sr_models.inference.super_resolve import Options, super_resolve
@@ -84,6 +85,14 @@ def validation_scores(
         if row.isnan().any():
             raise TrialFailure(f"{prefix}SR of validation image {name} is not finite at step {step}")
     return {f"{prefix}{metric}": sum(table[:, j].tolist()) / len(images) for j, metric in enumerate(names)}
+
+
+def bicubic_scores(config: TrialConfig, store: PatchStore) -> dict[str, float]:
+    """What bicubic scores on a trial's validation images by those of its metrics that need no weights, on the CPU."""
+    metrics = tuple(name for name in config.metrics if name in FIDELITY)
+    asked, cpu = config.model_copy(update={"metrics": metrics, "sampling": None}), torch.device("cpu")
+    net = build("bicubic", config.scale)
+    return validation_scores(net, "", scorer_of(asked, cpu, None), asked, store, Ranks(), cpu, 0, None)
 
 
 def _l_std(sr_BCHW: Tensor, scorer: Scorer) -> float:

@@ -3,7 +3,8 @@
 An autoencoder of latent diffusion (https://arxiv.org/abs/2112.10752) comes as a `.pth`, a `.ckpt` with its training's
 discriminator beside it, or a checkpoint folder of ours; Stable Diffusion's parts as one file of all of them too, or as
 a folder of https://github.com/huggingface/diffusers, here or at the hub. Kept is a safetensors file of the part's
-tensors alone, so that it has the same hash whatever file it came in.
+tensors alone, so that it has the same hash whatever file it came in under the same names; one
+under other names (latent diffusion's, diffusers') is another part, with other trials.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The adapter differs from ControlNet's (https://arxiv.org/abs/2302.05543): the condition is a latent, read beside the
 state by a first convolution of twice as many channels, and there is no other way in (https://github.com/csslc/CCSR,
-commit 15778ed). Stage 2 freezes it and tunes a decoder (`objectives.decoder`).
+commit 15778ed). Stage 2 freezes it and tunes a decoder (`objectives.adversarial.DecoderObjective`).
 
 States are latents (https://arxiv.org/abs/2112.10752) of a frozen autoencoder, its modes times `latent_scale`: computed
 in float32, whatever a network's precision, and in tiles where a picture is large (`sr_models.diffusion.tiled`).

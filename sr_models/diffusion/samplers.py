@@ -3,7 +3,7 @@
 Ancestral: Algorithm 2 of https://arxiv.org/abs/2006.11239 through the clamped guess of x0, as SR3's code has it
 (Janspiry, commit 01d27a7). DDIM: https://arxiv.org/abs/2010.02502, Eq. 12 and 16; the steps of `idm_ddim` are those of
 https://github.com/Ree1s/IDM, commit d224c0e. Truncated: https://arxiv.org/abs/2401.00877, Sec. 3.3, steps as in
-https://github.com/csslc/CCSR, commit 15778ed.
+https://github.com/csslc/CCSR, commit 15778ed. States and guesses are (B, C, H, W), clean ones in [-1, 1].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sr_models.diffusion.process import Level, Process, add_noise, eps_between
 from sr_models.diffusion.solvers import dpm_solver, unipc
 from sr_models.errors import InputError
 from sr_models.hyper.process import AnyProcess, ShiftParams, spread
-from sr_models.hyper.sampling import SOLVERS, Sampling, check_solvers
+from sr_models.hyper.sampling import SOLVERS, Sampling, check_sampler, check_solvers
 
 Predict = Callable[[Tensor, Level], Tensor]
 """A network on a noisy state."""
@@ -66,22 +66,6 @@ def settled(params: AnyProcess, sampling: Sampling) -> Sampling:
     if sampling.sampler in SOLVERS:
         check_solvers(params.alpha_bar())
     return sampling.model_copy(update={"steps": count})
-
-
-def check_sampler(params: AnyProcess, sampling: Sampling) -> None:
-    """Refuse to draw by residual shifting's steps from a network of another process, or by others from its.
-
-    Raises:
-        InputError: says which.
-    """
-    shifts = isinstance(params, ShiftParams)
-    if shifts != (sampling.sampler == "resshift"):
-        which = "was trained by residual shifting, and is drawn by sampler resshift" if shifts else "has no such steps"
-        raise InputError(f"sampling: sampler {sampling.sampler}: this network {which}")
-    if shifts and sampling.steps not in (None, params.steps):
-        raise InputError(
-            f"sampling: residual shifting has {params.steps} steps, and all are taken, not {sampling.steps}"
-        )
 
 
 def ancestral(predict: Predict, process: Process, noise: Noise, sampling: Sampling) -> Tensor:

@@ -1,7 +1,7 @@
 """DPM-Solver++ (https://arxiv.org/abs/2211.01095) and UniPC (https://arxiv.org/abs/2302.04867), as diffusers has them.
 
 An adapter: the schedulers of https://github.com/huggingface/diffusers see our clamped guess of x0 and our ᾱ, and choose
-their own steps. They are optional, by the extra [diffusion].
+their own steps. They are optional, by the extra [diffusion]. States and guesses are (B, C, H, W), as in `process`.
 """
 
 from __future__ import annotations

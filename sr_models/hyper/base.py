@@ -54,6 +54,10 @@ class NetworkHyper(Params):
         """Upscaling factor left between the features and the output: all of it, unless a network says otherwise."""
         return scale
 
+    def stands_on(self, part: str) -> tuple[str, dict[str, Any]] | None:
+        """The network that trains such a frozen part, and what its hyperparameters must be; None: it is a file."""
+        return None
+
     @property
     def latents(self) -> Latents | None:
         """The latents that it can be trained on, made before; None: it takes none.

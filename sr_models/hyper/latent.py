@@ -76,6 +76,10 @@ class ResShiftHyper(NetworkHyper):
         if self.condition == "lr" and scale != REDUCTION:
             raise InputError(f"resshift: condition lr is for x{REDUCTION}, not for x{scale}")
 
+    def stands_on(self, part: str) -> tuple[str, dict[str, Any]] | None:
+        """As in `NetworkHyper`; the other sizes are read off the part itself."""
+        return "vq_autoencoder", {"reduction": REDUCTION, "latent": LATENT}
+
     def window(self, scale: int) -> int:
         """As in `NetworkHyper`: latents are whole windows at the last level."""
         multiple = REDUCTION * self.attention_window * 2 ** (len(self.mults) - 1)
@@ -179,6 +183,11 @@ class LatentUNetHyper(NetworkHyper):
             raise ValueError(f"channels must be a multiple of head, got {self.channels} and {self.head}")
         return self
 
+    def stands_on(self, part: str) -> tuple[str, dict[str, Any]] | None:
+        """As in `NetworkHyper`."""
+        sizes = {name: getattr(self, f"vae_{name}") for name in ("channels", "mults", "blocks")}
+        return ("kl_autoencoder", {**sizes, "latent": self.latent}) if part == "autoencoder" else None
+
     def window(self, scale: int) -> int:
         """As in `NetworkHyper`: pictures are whole cells of a latent, and each level but the first halves that."""
         multiple = 2 ** (len(self.mults) + len(self.vae_mults) - 2)
@@ -258,6 +267,13 @@ class CCSRHyper(LatentUNetHyper):
         default=False,
         description="stage 2: the adapter is frozen, and a decoder of its own, begun as the autoencoder's, is trained",
     )
+
+    def stands_on(self, part: str) -> tuple[str, dict[str, Any]] | None:
+        """As in `NetworkHyper`: its U-Net is one of its own sizes."""
+        if part != "unet":
+            return super().stands_on(part)
+        files = {each for part in LatentUNetHyper.parts for each in (part, f"{part}_sha256")}
+        return "latent_unet", {name: getattr(self, name) for name in LatentUNetHyper.model_fields if name not in files}
 
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`, of one call: the U-Net and the adapter."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sr_models.errors import InputError
+from sr_models.hyper.process import AnyProcess, ShiftParams
 from sr_models.params import Params
 
 if TYPE_CHECKING:
@@ -104,8 +105,24 @@ _OWN: dict[str, dict[str, Any]] = {
 }
 
 
+def check_sampler(params: AnyProcess, sampling: Sampling) -> None:
+    """Refuse to draw by residual shifting's steps from a network of another process, or by others from its.
+
+    Raises:
+        InputError: says which.
+    """
+    shifts = isinstance(params, ShiftParams)
+    if shifts != (sampling.sampler == "resshift"):
+        which = "was trained by residual shifting, and is drawn by sampler resshift" if shifts else "has no such steps"
+        raise InputError(f"sampling: sampler {sampling.sampler}: this network {which}")
+    if shifts and sampling.steps not in (None, params.steps):
+        raise InputError(
+            f"sampling: residual shifting has {params.steps} steps, and all are taken, not {sampling.steps}"
+        )
+
+
 def check_solvers(alpha_bar: np.ndarray) -> None:
-    """Refuse `SOLVERS` where diffusers is not installed, or they cannot start from this chain's end.
+    """Refuse `SOLVERS` where diffusers is not installed, or they cannot start from the end of `alpha_bar`, (T + 1,).
 
     Raises:
         InputError: says which.

@@ -4,7 +4,8 @@ Real-ESRGAN's two rounds (https://arxiv.org/abs/2107.10833, Fig. 2, appendix) an
 (https://arxiv.org/abs/2103.14006, Sec. 3.5), without the noise of a camera's processing. What comes out is a function
 of the picture and the generator's key alone: `keyed(seed, step, sample, "degrade")`. On the CPU, 8 bits at both ends.
 
-Shapes: C = 3 channels, float32 in [0, 1] between the ends, not always clamped where the papers' code does not.
+Shapes: pictures are (C, H, W), C = 3 channels, float32 in [0, 1] between the ends, not always clamped where the papers'
+code does not.
 """
 
 from __future__ import annotations

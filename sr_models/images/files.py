@@ -227,7 +227,7 @@ def sha256_file(path: Path | str) -> str:
 
 
 def is_flat(image: np.ndarray) -> bool:
-    """Whether a picture has one colour only."""
+    """Whether a picture, (H, W, C), has one colour only."""
     return bool((image == image[0, 0]).all())
 
 

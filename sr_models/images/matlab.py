@@ -126,7 +126,10 @@ def sides_of(
 
 
 def beyond(index: np.ndarray, size: int, border: Border) -> np.ndarray:
-    """Where an index outside [0, size) reads from: the edge pixel, or the mirror image with the edge repeated."""
+    """Where an index outside [0, size) reads from: the edge pixel, or the mirror image with the edge repeated.
+
+    `index` is of any shape, which the result has too.
+    """
     folded = index % (2 * size)
     mirrored = np.minimum(folded, 2 * size - 1 - folded)
     return np.asarray(mirrored if border == "symmetric" else np.clip(index, 0, size - 1))

@@ -127,6 +127,9 @@ def surplus_text(surplus: Sequence[Path], partner: str = "LR") -> str | None:
 def check_pair_sizes(hr: np.ndarray, lr: np.ndarray, scale: float, name: str) -> None:
     """Hold that an LR image is exactly its HR image's size divided by `scale`, remainder dropped (`lr_side`).
 
+    Args:
+        hr, lr: (H, W, 3) pixels.
+
     Raises:
         InputError: it is not; `name` says which pair.
     """

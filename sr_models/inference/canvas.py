@@ -44,7 +44,7 @@ def on_canvas(lr_BCHW: Tensor, scale: float) -> Tensor:
 
 
 def off_canvas(sr_BCHW: Tensor, height: int, width: int) -> Tensor:
-    """Pictures in [0, 1] back at their own size, by Lanczos; untouched if they have it."""
+    """Pictures in [0, 1] back at their own size in pixels, by Lanczos; untouched if they have it."""
     return _resized(sr_BCHW, (height, width), Image.Resampling.LANCZOS)
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level, Process
-from sr_models.diffusion.samplers import Noise, Predict, check_sampler, sample_state
+from sr_models.diffusion.samplers import Noise, Predict, sample_state
 from sr_models.diffusion.shifting import Shifting
 from sr_models.errors import InputError
 from sr_models.hyper.process import ShiftParams
-from sr_models.hyper.sampling import Sampling
+from sr_models.hyper.sampling import Sampling, check_sampler
 from sr_models.images.operators import pad_to, pad_to_window
 from sr_models.inference.tiling import CropRule, crop_starts, tile_starts, tile_weights
 from sr_models.rng import noise_field

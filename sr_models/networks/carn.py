@@ -131,7 +131,7 @@ class CARN(SRNetwork):
 
 
 def cascade(x: Tensor, units: Iterable[nn.Module], fusions: Iterable[nn.Module]) -> Tensor:
-    """Each unit reads the last fusion; each fusion reads the input and the outputs of all units so far."""
+    """Each unit reads the last fusion; each fusion reads input and outputs of all units so far: (B, C, H, W)."""
     parts, out = x, x
     for unit, fuse in zip(units, fusions, strict=True):
         parts = torch.cat([parts, unit(out)], dim=1)

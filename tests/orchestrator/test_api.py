@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from orchestrator import api, sweep
-from orchestrator.api import InputError, load_run, run_sweep
+from orchestrator.api import Budget, InputError, load_run, run_sweep
 from orchestrator.leaderboard.write import write_files
+from orchestrator.run.budget import BudgetReached
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,8 +84,10 @@ def test_a_config_is_a_mapping_a_file_or_a_preset_and_failed_rows_are_told(tmp_p
     asked = []
     monkeypatch.setenv("SR_TRACKING_URI", "sqlite:////elsewhere.db")
 
-    def carry_out(plan, folder, services, again):
+    def carry_out(plan, folder, services, again, budget):
         asked.append((plan.config, services))
+        if budget.max_trials:
+            raise BudgetReached(f"stopped by --max-trials; go on with: {again}")
         return ["r"]
 
     monkeypatch.setattr(sweep, "carry_out", carry_out)
@@ -96,6 +99,8 @@ def test_a_config_is_a_mapping_a_file_or_a_preset_and_failed_rows_are_told(tmp_p
     assert run_sweep(fields, output=tmp_path).folder == run.folder == run_sweep(config, output=tmp_path).folder
     assert run_sweep(config, ["seeds=3"], output=tmp_path).folder != run.folder
     assert fields == config.model_dump(mode="json")
+    cut = run_sweep(config, output=tmp_path, budget=Budget(max_trials=1))
+    assert (cut.folder, cut.stopped) == (run.folder, "stopped by --max-trials; go on with: the same call")
 
 
 def test_what_is_documented_is_there():

@@ -17,7 +17,6 @@ from orchestrator import ingredients, stages
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
 from orchestrator.ingredients import Ingredients
-from orchestrator.plan import weights
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import load
@@ -83,17 +82,34 @@ def test_a_part_is_no_hyperparameter_until_its_hash_is_known(stand_in: Path, tmp
     assert len(prints) == 1
 
 
-def test_what_stands_on_a_winner_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stands_on_a_winner_comes_after_it() -> None:
+    plan = standing_on({"model": "vq_autoencoder", "channels": 32, "blocks": 1})
+    assert [[one.id for one in level] for level in plan.levels] == [["x4/vq/reconstruction"], ["x4/mine/ddpm"]]
+    assert plan.combinations[1].parts == {"autoencoder": Weights("from", "x4/vq/reconstruction")}
+
+
+def standing_on(source: dict[str, Any]) -> Plan:
+    objective = "l1" if source["model"] == "edsr_baseline" else "reconstruction"
+    part = {"from": f"x{{scale}}/vq/{objective}"}
     models = {
-        "vq": {"model": "edsr_baseline", "objectives": ["l1"], **SMALL},
-        "mine": {"model": "resshift", "autoencoder": {"from": "x{scale}/vq/l1"}, **TINY},
+        "vq": {**source, "objectives": [objective]},
+        "mine": {"model": "resshift", "objectives": ["ddpm"], "autoencoder": part, **TINY},
     }
-    with pytest.raises(InputError, match=r"models\.mine\.autoencoder: x4/vq/l1 trains edsr_baseline, and autoencoder"):
-        planned(None, models=models, objectives=["l1", "ddpm"])
-    monkeypatch.setitem(weights.PARTS, "autoencoder", ("name", "edsr_baseline"))
-    plan = planned(None, models=models, objectives=["l1", "ddpm"])
-    assert [[one.id for one in level] for level in plan.levels] == [["x4/vq/l1"], ["x4/mine/ddpm"]]
-    assert plan.combinations[1].parts == {"autoencoder": Weights("from", "x4/vq/l1")}
+    return planned(None, models=models, objectives=[objective, "ddpm"])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"model": "edsr_baseline", **SMALL}, "a vq_autoencoder, and x4/vq/l1 trains edsr_baseline"),
+        ({"model": "kl_autoencoder"}, "a vq_autoencoder, and x4/vq/reconstruction trains kl_autoencoder"),
+        ({"model": "vq_autoencoder", "mults": [1, 2]}, "one of reduction 4, and x4/vq/reconstruction has 2"),
+        ({"model": "vq_autoencoder", "latent": 4}, "one of latent 3, and x4/vq/reconstruction has 4"),
+    ],
+)
+def test_a_part_that_would_not_fit_is_refused_before_it_is_trained(source: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=rf"^models\.mine\.autoencoder: resshift stands on {said}"):
+        standing_on(source)
 
 
 @pytest.mark.parametrize(

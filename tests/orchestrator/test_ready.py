@@ -1,10 +1,12 @@
 """A dry run refuses what a run refuses, by one function, and says on what trials would run."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster import ray_runtime
 from cluster.here import Gpu, Machine
 from cluster.ray_runtime import Node, Resources
 from orchestrator import ready as module
@@ -106,3 +108,17 @@ def test_of_a_cluster_nothing_is_said_before_it_is_joined(found: Any) -> None:
 
 def test_more_faults_than_one_are_counted() -> None:
     assert str(refusal(("a",))) == "a" and str(refusal(("a", "b", "c"))) == "a (and 2 more, which --dry-run lists)"
+
+
+def test_a_dry_run_asks_the_cluster_and_a_full_one_is_a_fault(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Resources(cpus=8, gpus=4, nodes=(Node(address="a", cpus=8, gpus=4),))
+    monkeypatch.setattr(ray_runtime, "connect", lambda *_, **__: nullcontext(nodes))
+    plan = make_plan(load("quick", ["resources=auto"]))
+    services = Services(tracking_uri="sqlite://", address="10.0.0.5:6379")
+    there = ready(plan, Path("runs/quick"), services, join=True)
+    assert there.device == "device: GPU, 4 of 4 GPUs; 1 GPU and 2 CPU cores a worker, 4 trials at a time"
+    larger = make_plan(load("quick", ["resources.cpus_per_worker=9"]))
+    [fault] = ready(larger, Path("runs/quick"), services, join=True).faults
+    assert fault.startswith(
+        "resources: a trial needs 9 CPUs and 0 GPUs on one node; the cluster's nodes (1) have 8 CPUs"
+    )

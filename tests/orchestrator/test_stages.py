@@ -200,7 +200,10 @@ def test_rows_come_level_by_level_and_those_without_their_source_get_no_score(
     )  # fmt: skip
     session = Session(**{name.name: getattr(session, name.name, None) for name in fields(Session)})
     session = replace(
-        session, home=SimpleNamespace(shown="home", run=session.home.run), cluster=SimpleNamespace(is_joined=False)
+        session,
+        home=SimpleNamespace(shown="home", run=session.home.run),
+        cluster=SimpleNamespace(is_joined=False),
+        services=SimpleNamespace(address=None),
     )
     seen: list[list[str]] = []
 

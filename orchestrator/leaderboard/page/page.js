@@ -69,12 +69,22 @@ function whisker(cell, ends) {
   return made;
 }
 
-function plot(lines, { title, xlabel, ends, step }) {
-  // lines: [{x, y, kind, label}], y with gaps as null; ends: [x0, x1, y0, y1] where they are fixed
+function deciding(lines) {
+  // the ends of y for the second half of a run, where the whole would leave that less than a quarter of the axis
+  const points = lines.flatMap((line) => line.x.map((x, i) => [x, line.y[i]])).filter(([, y]) => y !== null);
+  const end = Math.max(...points.map(([x]) => x)), ys = points.map(([, y]) => y);
+  const late = points.filter(([x]) => 2 * x > end).map(([, y]) => y);
+  const low = Math.min(...late), high = Math.max(...late), room = 0.08 * (high - low);
+  return high > low && 4 * (high - low) < Math.max(...ys) - Math.min(...ys) ? [low - room, high + room] : null;
+}
+
+function plot(lines, { title, xlabel, ends, level }) {
+  // lines: [{x, y, kind, label}], y with gaps as null; ends: [x0, x1, y0, y1] where they are fixed; level: bicubic's y
   const width = 420, height = 190, left = 52, right = 10, top = 10, bottom = 34;
   const xs = lines.flatMap((line) => line.x), ys = lines.flatMap((line) => line.y.filter((y) => y !== null));
   if (!ys.length) return null;
-  const [x0, x1, y0, y1] = ends || [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const late = ends ? null : deciding(lines);
+  const [x0, x1, y0, y1] = ends || [Math.min(...xs), Math.max(...xs), ...(late || [Math.min(...ys), Math.max(...ys)])];
   const across = (x) => left + ((x - x0) / (x1 - x0 || 1)) * (width - left - right);
   const down = (y) => height - bottom - ((y - y0) / (y1 - y0 || 1)) * (height - top - bottom);
   const made = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
@@ -84,6 +94,14 @@ function plot(lines, { title, xlabel, ends, step }) {
   for (const [x, anchor] of [[x0, "start"], [x1, "end"]])
     made.append(draw("text", { x: across(x), y: height - bottom + 14, "text-anchor": anchor }, Number(x.toPrecision(5))));
   made.append(draw("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, xlabel));
+  const inside = draw("svg", { x: left, y: top, width: width - left - right, height: height - top - bottom, viewBox: `${left} ${top} ${width - left - right} ${height - top - bottom}` });
+  made.append(inside); // what lies beyond the axis is cut off
+  let said = title + (late ? "; the first validations lie beyond the axis" : "");
+  if (level !== undefined) {
+    const shown = y0 <= level && level <= y1;
+    said += `; bicubic ${Number(level.toPrecision(4))}${shown ? ", dotted" : level > y1 ? ", above the axis" : ", below the axis"}`;
+    if (shown) inside.append(draw("path", { class: "line c", d: `M${left} ${down(level)}H${width - right}` }));
+  }
   for (const line of lines) {
     let path = "", pen = "M";
     line.x.forEach((x, i) => {
@@ -93,11 +111,11 @@ function plot(lines, { title, xlabel, ends, step }) {
     });
     const drawn = draw("path", { class: `line ${line.kind || ""}`, d: path });
     drawn.append(draw("title", {}, line.label));
-    made.append(drawn);
+    inside.append(drawn);
     if (line.x.length === 1 && line.y[0] !== null)
       made.append(draw("circle", { class: "fill", cx: across(line.x[0]), cy: down(line.y[0]), r: 3 }));
   }
-  return make("figure", {}, make("figcaption", {}, title), made);
+  return make("figure", {}, make("figcaption", {}, said), made);
 }
 
 function levels(schedule) {
@@ -171,12 +189,12 @@ function scores(board, row) {
   return make("div", { class: "wide" }, make("h3", {}, "All scores"), make("div", { class: "scroll" }, table));
 }
 
-function curves(found) {
+function curves(found, bicubic) {
   const metrics = [...new Set(found.flatMap((curve) => Object.keys(curve.y)))].filter((name) => !name.startsWith("ema."));
   return metrics.map((metric) => plot(
     found.flatMap((curve) => ["", "ema."].filter((kept) => curve.y[kept + metric]).map((kept) => (
       { x: curve.x, y: curve.y[kept + metric], kind: kept ? "b" : "", label: `seed ${curve.seed}${kept ? ", averaged weights" : ""}` }))),
-    { title: `Validation ${metric}, a line a seed${found.some((c) => c.y[`ema.${metric}`]) ? "; dashed: averaged weights" : ""}`, xlabel: "optimiser steps" }));
+    { title: `Validation ${metric}, a line a seed${found.some((c) => c.y[`ema.${metric}`]) ? "; dashed: averaged weights" : ""}`, xlabel: "optimiser steps", level: bicubic[metric] }));
 }
 
 function schedule(found) {
@@ -196,10 +214,11 @@ function opened(board, row) {
     row.folder ? make("p", {}, "weights of its first seed: ", make("code", {}, row.folder)) : null,
     row.use ? make("p", {}, "photographs by it: ", make("code", {}, row.use)) : null,
     again.length ? make("details", {}, make("summary", {}, "run it again"), ...again) : null);
-  const parts = [about, pairs("Cost and search", row.cost), ...curves(found.curves || []), ...schedule(found.schedule || {})];
-  if (found.config) parts.push(pairs("Config, where it differs within the run", found.config));
-  if (common.config && row.trained) parts.push(make("details", {}, make("summary", {}, "config that all rows of the run share"), pairs("", common.config)));
-  parts.push(scores(board, row));
+  const drawn = [...curves(found.curves || [], (DATA.bicubic[row.run] || {})[`x${board.scale}`] || {}), ...schedule(found.schedule || {})];
+  const config = found.config ? pairs("Config, where it differs within the run", found.config) : null;
+  const shared = common.config && row.trained ? make("details", {}, make("summary", {}, "config that all rows of the run share"), pairs("", common.config)) : null;
+  const columns = [[about, ...drawn], [pairs("Cost and search", row.cost)], [config, shared]].map((column) => column.filter(Boolean));
+  const parts = [...columns.filter((column) => column.length).map((column) => make("div", {}, ...column)), scores(board, row)];
   const here = (item) => item.run === row.run && item.scale === board.scale && board.sets.some((set) => set.name === item.set);
   for (const item of DATA.crops.filter(here)) parts.push(comparison(item, row));
   for (const item of DATA.pictures.filter((p) => here(p) && ["comparison", "draws", "l", "sigma"].includes(p.kind))) {

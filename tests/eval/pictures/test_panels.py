@@ -179,3 +179,17 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, message: str, draw: Callab
     with pytest.raises(InputError, match=message):
         draw(tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_bicubic_is_a_line_or_said_to_lie_beyond_the_axis(tmp_path: Path, drawn, check_readable) -> None:
+    steps, values = [10, 20, 30, 40], [20.0, 29.0, 30.0, 30.5]
+    panels = {name: {"a": (steps, values), "b": (steps, values[::-1])} for name in ("psnr_y", "psnr_rgb")}
+    flat = {"psnr_y": {"a": (steps, values)}}
+    pictures.training_curves(tmp_path / "x.png", panels, xlabel="step", title="t", bicubic={"psnr_y": 25.0})
+    pictures.training_curves(tmp_path / "y.png", flat, xlabel="step", title="t", bicubic={"psnr_y": 21.0})
+    first, second = drawn[0].axes
+    assert [line.get_ydata() for line in first.lines if line.get_linestyle() == ":"] == [[25.0, 25.0]]
+    assert first.texts[0].get_text() == "bicubic 25.00" and not second.texts
+    assert drawn[1].axes[0].texts[0].get_text() == "bicubic 21.00, below the axis"
+    for figure in drawn:
+        check_readable(figure)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.leaderboard import pictures
+from orchestrator.leaderboard import searched
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.text import text
 from orchestrator.leaderboard.write import write
@@ -41,6 +41,7 @@ def test_files_and_width(tmp_path, score, winner, make):
         str(best["rank_first"]),
         str(best["rank_last"]),
     )
+    assert "python -m orchestrator.upscale" in table[0]["upscale"] and "upscale" not in data["rows"][0]
     assert table[0]["weights_folder"] == data["rows"][0]["weights_folder"] == "shared/trials/imdn0/model"
     assert data["upscale"] == [f"python -m orchestrator.upscale {run} PHOTOS -o OUT --row x2/imdn/l1"]
     assert table[0]["lead"] == str(data["rows"][0]["lead"]["mean"]) and "psnr_y_by_seed" not in table[0]
@@ -102,8 +103,8 @@ def test_a_front_is_told_below_its_row_and_drawn(tmp_path, score, winner, make):
     assert FrontRecord.parse(found["x4/sr3/dream"], "") == FRONT
     folder = RunDir(run)
     folder.pictures.mkdir()
-    pictures._fronts(folder, {"x4/sr3/dream": won, "x2/imdn/l1": winner(1, "g")}, 4)
-    pictures._fronts(folder, {"x4/sr3/dream": won}, 2)
+    searched.fronts(folder, {"x4/sr3/dream": won, "x2/imdn/l1": winner(1, "g")}, 4)
+    searched.fronts(folder, {"x4/sr3/dream": won}, 2)
     assert [path.name for path in folder.pictures.iterdir()] == ["front_x4.png"]
 
 

@@ -27,7 +27,7 @@ PREFIXED = [
 NOT_KEYS = {
     "CheckpointInfo", "Manifest", "Product", "SourceFile", "TrialConfig",  # files that the sweep itself writes
     "Record", "PlanRecord", "CombinationRecord", "MetricRecord", "TrialRecord", "RoleRecord", "WinnerRecord",
-    "FrontRecord", "PointRecord",
+    "FrontRecord", "PointRecord", "BicubicRecord",
     "SearchCounts", "HomeRecord", "Machine", "TrackingRecord", "DeliveredRun", "SearchRecord", "Proposal",
     "_Ingredients", "_Export",  # parts of files, as `clean` reads them
     "Known", "KnownFiles", "Facts",  # of image files, in the cache
@@ -60,6 +60,7 @@ def test_no_set_of_hyperparameters_is_forgotten():
         "sr_models.hyper.process",
         "sr_models.hyper.sampling",
         "orchestrator.data.manifest",
+        "orchestrator.run.bicubic",
         "orchestrator.run.records",
         "orchestrator.run.roles",
         "orchestrator.search.record",

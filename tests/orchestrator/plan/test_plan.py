@@ -235,7 +235,7 @@ def test_rungs(steps, every, first, reduction, rungs):
             "train: degradation makes LR of the trial's scale, and scales of others; give one",
         ),
         ({"search": {"common": ["train.steps"]}}, "search.common: 'train.steps' cannot be searched everywhere"),
-        ({"search": {"common": "train.lr"}}, "test.search.common: Input should be a valid tuple"),
+        ({"search": {"common": {"train.lr": 1}}}, "test.search.common: Input should be a valid tuple"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_one_line(changes, said):
@@ -444,6 +444,9 @@ def test_a_decoder_is_tuned_on_its_first_stage_and_its_discriminator_may_look_at
     assert "no prompt" not in plan_text(prompted, 2)
     with pytest.raises(InputError, match=r"resources\.micro_batch: the discriminator \(loss\.norm batch\) normal"):
         planned(**changes | {"resources": {"micro_batch": 4}})
+    chain = {"nutl": {}, "decoder": objectives["decoder"] | {"loss.steps": 2}}
+    with pytest.raises(InputError, match=r"^loss\.steps of objectives\.decoder: of 2 steps none may lie between"):
+        planned(**changes | {"objectives": chain})
     grouped = {"nutl": {}, "decoder": objectives["decoder"] | {"loss.norm": "group"}}
     assert planned(**changes | {"resources": {"workers_per_trial": 2}, "objectives": grouped}).combinations
 
@@ -623,6 +626,10 @@ def test_a_grid_over_p_with_null_is_rows_and_a_model_may_have_noise_of_its_own()
                 "search": {"metric": "l_std"},
             },
             "search.metric: l_std cannot steer x2/imdn/expectation, which gives one picture",
+        ),
+        (
+            {"evaluation": {"sampling": {"sampler": "resshift"}}},
+            "evaluation.sampling of x2/sr3/ddpm: sampling: sampler resshift: this network has no such steps",
         ),
         ({"evaluation": {"sampling": {"steps": 5000}}}, "the process of x2/sr3/ddpm has 2000 steps, fewer than 5000"),
         (

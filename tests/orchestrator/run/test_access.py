@@ -157,6 +157,19 @@ def test_a_trial_that_its_environment_ended_is_reopened_and_no_other(seen, capsy
     assert seen.driver.result(FINGERPRINT).why == "numbers" and capsys.readouterr().err == ""
 
 
+def test_a_trial_that_a_budget_stopped_is_under_way_and_a_complete_one_is_not(seen):
+    begin(seen.worker, 1, 2)
+    seen.driver.leave(FINGERPRINT)
+    assert seen.driver.result(FINGERPRINT) is None, "its worker wrote no end, and none is needed"
+    seen.worker.end(FINGERPRINT, "stopped", 2)
+    seen.move()
+    seen.driver.leave(FINGERPRINT)
+    assert seen.driver.result(FINGERPRINT) is None is seen.worker.result(FINGERPRINT)
+    seen.worker.end(FINGERPRINT, "complete", 2)
+    seen.driver.leave(FINGERPRINT)
+    assert seen.driver.result(FINGERPRINT).status == "complete"
+
+
 def test_a_trial_is_held_against_another_run(seen, monkeypatch):
     """The second of two runs of an output waits, and goes on when the first one lets go."""
     monkeypatch.setattr(lease, "TIE_SECONDS", 0.05)

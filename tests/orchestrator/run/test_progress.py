@@ -30,11 +30,11 @@ def test_on_a_terminal_it_is_written_over_itself_within_its_width_and_without_co
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda _: os.terminal_size((40, 24)))
     with bar("winners in full", 200000, "step", cost=lambda: "0.12 trial-h") as made:
-        made.counts = {"complete": 12, "stopped": 3, "failed": 0}
+        made.counts = {"done": 12, "stopped": 3, "failed": 0}
         say("a trial failed")
         made.update(200000)
     states = terminal.getvalue().split("\r")
-    assert states[-1] == "winners in full 100% 200k/200k step\n" and len(states[1]) <= 39
+    assert states[-1] == "winners in full 100% 200k/200k\n" and len(states[1]) <= 39
     assert "a trial failed\n" in states[-2] and "\x1b" not in terminal.getvalue()
 
 
@@ -43,10 +43,11 @@ def test_all_of_a_search_fits_eighty_columns(monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     made.start_at(5000)
     made.update(8500)
-    made.counts = {"complete": 15, "stopped": 12, "failed": 1}
-    said = made.text(80)
-    assert said == "search 45% 13.5k/30.0k step, 1:56 left, 15 complete 12 stopped 1 failed"
-    assert made.text(100) == f"{said}, 0.12 trial-h" and made.text(30) == "search 45% 13.5k/30.0k step"
+    made.counts = {"done": 15, "stopped": 12, "failed": 1}
+    assert made.text(80) == "search 45% 13.5k/30.0k, 1:56 left, 15 done 12 stopped 1 failed, 0.12 trial-h"
+    made.counts = {"done": 100, "stopped": 112, "failed": 1}
+    assert made.text(80) == "search 45% 13.5k/30.0k, 1:56 left, 100 done 112 stopped 1 failed, 0.12 trial-h"
+    assert made.text(40) == "search 45% 13.5k/30.0k, 1:56 left"
 
 
 def made_at():

@@ -488,6 +488,20 @@ def test_a_front_is_told_its_winner_is_the_best_by_the_first_metric(in_memory):
     assert study.metric_names == ["psnr_y", "ssim_y"] and len(study.directions) == 2
 
 
+def test_a_study_of_an_earlier_version_gets_its_metrics_name_and_keeps_its_trials(opened):
+    studies = opened()
+    [one] = [combination for combination in studies.plan.combinations if combination.id == ECO]
+    train(studies, ask(studies, ECO), flat(20.0))
+    study = optuna.load_study(study_name=f"{studies.run.name}/{ECO}", storage=studies.storage)
+    assert study.metric_names == ["psnr_y"]
+    studies.storage.set_study_system_attr(study._study_id, "study:metric_names", None)  # as it was before
+    assert study.metric_names is None
+    again = opened()
+    assert again.winner(one).value == 20.0 and again.open == studies.open
+    found = optuna.load_study(study_name=f"{studies.run.name}/{ECO}", storage=again.storage)
+    assert found.metric_names == ["psnr_y"] and len(found.trials) == 1
+
+
 def test_a_shared_record_of_a_front_spares_another_run_its_search(tmp_path):
     def studies(name: str, **changes: Any) -> Studies:
         objectives = {"eco": {"search": ["target.length"]}}

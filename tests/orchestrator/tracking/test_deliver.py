@@ -427,12 +427,15 @@ def test_board_and_scores(uri: str, run: Path) -> None:
         "target.length": "0.5",
     }  # fmt: skip
     assert rows[0].data.tags["weights_folder"].endswith(f"/trials/{'0' * 16}/model")
-    key = view.board_link(run, uri).partition("?viewStateShareKey=")[2]
+    key = view.board_link(run, uri).partition("&viewStateShareKey=")[2]
     shared = json.loads(board.tags[f"mlflow.sharedViewState.{key}"])
     assert shared["orderByKey"] == shared["selectedColumns"][0] == "metrics.`psnr_y`" and not shared["orderByAsc"]
     sweep = one(uri, run, role="sweep").data
     assert "| edsr_baseline × eco | 2 | 31.20 |" in sweep.tags["mlflow.note.content"]
-    assert f"#/experiments/{board.experiment_id}/runs?viewStateShareKey={key}" in sweep.tags["mlflow.note.content"]
+    assert (
+        f"#/experiments/{board.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+        in sweep.tags["mlflow.note.content"]
+    )
     assert sweep.metrics["best psnr_y x2"] == pytest.approx(31.2)
     assert sweep.tags["best psnr_y x2"] == "edsr_baseline × eco"
 

@@ -67,6 +67,13 @@ def test_data_weights_and_pictures_are_there_once(run, tmp_path, monkeypatch):
     Tracker(run.path, uri).sync()
     assert len(mlflow.search_model_versions("name = 'scored-x2'")) == 1
 
+    # what is damaged is left out and said, and the rest arrives
+    run.tracking.unlink()
+    (run.at(version.tags["weights_folder"]) / "model.json").write_text("[]")
+    tracker = Tracker(run.path, uri)
+    tracker.sync()
+    assert not tracker.complete and len(board(mlflow)) == 3
+
 
 def runs(mlflow, experiment):
     found = mlflow.get_experiment_by_name(experiment)

@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> Path:
 def test_the_boards_page_is_sorted_by_its_leading_metric(run: Path) -> None:
     assert board_link(run, "sqlite:///x.db") == "", "not delivered yet"
     TrackingRecord(uri="u", experiments={"quick": "1", "quick leaderboard": "2"}).write(run / "tracking.json")
-    page = "/#/experiments/2/runs?orderByKey=metrics.%60psnr_y%60&orderByAsc=false"
+    page = "/#/experiments/2/runs?workflowType=machine_learning&orderByKey=metrics.%60psnr_y%60&orderByAsc=false"
     assert board_link(run, "sqlite:///x.db") == f"http://127.0.0.1:5000{page}"
     assert board_link(run, "https://me:pass@host/mlflow/") == f"https://host/mlflow{page}"
     (run / "config.yaml").write_text("evaluation: {metrics: [lpips_alex]}\n")

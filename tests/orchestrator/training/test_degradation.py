@@ -5,6 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from eval.metrics.scorer import Scorer
+from eval.protocol import PROTOCOLS
 from objectives import RECIPES
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
@@ -15,8 +17,9 @@ from orchestrator.run import checkpoint, journal
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.journal import JOURNAL
 from orchestrator.training.loop import run_trial
-from orchestrator.training.validation import validation_scores
+from orchestrator.training.validation import bicubic_scores, validation_scores
 from sr_models.images.matlab import resize
+from sr_models.images.operators import to_float
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +75,11 @@ def test_inputs_are_made_anew_and_validations_are_what_they_were(large, tmp_path
         losses.append(first["metrics"]["train.loss"])
     assert losses[1] > losses[0], "harder inputs"
     assert len(seen) == 4 and all((pictures[0] == seen[0][0]).all() for pictures in seen)
+
+
+def test_bicubic_is_scored_on_the_images_of_validations(large):
+    [(_, lr, hr)] = large.validation()
+    scorer = Scorer(PROTOCOLS["classical"], ("psnr_y",), scale=2, device=torch.device("cpu"))
+    by_hand = scorer.image(to_float(resize(lr, 2)), to_float(hr))["psnr_y"].item()
+    trial = config(large).model_copy(update={"metrics": ("psnr_y", "lpips_alex")})
+    assert bicubic_scores(trial, large) == {"psnr_y": pytest.approx(by_hand, abs=0.02)}, "no weights for a line"
