@@ -110,12 +110,15 @@ def _write_file(chosen: Chosen, _folder: Path, output: Path) -> str:
 
     import sr_models
     from sr_models.networks.sigma import without_head
+    from sr_models.networks.zoo import Zoo
 
     if sr_models.spec(chosen.name).family == "diffusion":
         raise InputError(
             f"--format pth: {chosen.name} draws from a noise process, which no .pth file says; safetensors keeps it"
         )
-    state = {key: value.detach().contiguous() for key, value in without_head(chosen.model).state_dict().items()}
+    net = without_head(chosen.model)
+    theirs = net.net if isinstance(net, Zoo) else net  # under the keys of its own code
+    state = {key: value.detach().contiguous() for key, value in theirs.state_dict().items()}
     with replacing(output) as part:
         torch.save({"params": state}, part)
     return ""

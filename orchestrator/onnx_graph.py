@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.plan.sources import skimage_folder
-from sr_models.errors import InputError
+from sr_models.errors import InputError, chain
 from sr_models.images.files import read_image
 from sr_models.images.operators import to_float
 from sr_models.networks.base import Network, SRNetwork
@@ -68,7 +68,7 @@ def write_graph(net: SRNetwork, path: Path, about: Mapping[str, str]) -> float:
         about: what else the file's metadata says, beside scale, window, fit and range.
 
     Raises:
-        InputError: the file computes other pixels, by more than `MOST_DELTA`.
+        InputError: torch makes no graph of it, or the file computes other pixels, by more than `MOST_DELTA`.
     """
     import onnxruntime
 
@@ -86,6 +86,10 @@ def write_graph(net: SRNetwork, path: Path, about: Mapping[str, str]) -> float:
             program.save(str(path), external_data=False)
             picture = _photograph(net.noise_channels)
             expected = net(picture)
+    except torch.onnx.OnnxExporterError as error:
+        first = [*chain(error)][-1]
+        said = f"{type(first).__name__}: {' '.join(str(first).split())[:200]}"
+        raise InputError(f"--format onnx: torch makes no graph of this {type(net).__name__} ({said})") from None
     finally:
         net.train(training)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
