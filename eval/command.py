@@ -282,11 +282,30 @@ def _complete(given: argparse.Namespace) -> None:
         if getattr(given, name) is None and isinstance(said, dict) and isinstance(said.get(name), str | int):
             setattr(given, name, said[name])
     if given.model is None and given.images is None:
-        raise InputError("give --model, --images, or --weights with a checkpoint folder, which says its network")
+        _recognise(given)
     if given.scale is None:
         raise InputError("--scale is needed; only a checkpoint folder (--weights) says its own")
     if given.hr is None and (given.images is not None or given.lr is None):
         raise InputError("--hr is needed; only a network's pictures of --lr are measured without HR images")
+
+
+def _recognise(given: argparse.Namespace) -> None:
+    """Take network and scale from what a file of weights is recognised as.
+
+    Raises:
+        InputError: there are none, or what `sr_models.checkpoints.zoo.read` refuses.
+    """
+    if given.weights is None or not given.weights.is_file():
+        raise InputError("give --model, --images, or --weights with a folder or file that says its network")
+    if given.hyper:
+        raise InputError("--hyper goes with --model; without it a file of weights says all of its network")
+    from sr_models.checkpoints import zoo
+
+    found, _ = zoo.read(given.weights, given.weights_key)
+    say(f"{given.weights}: {found.architecture} x{found.factor}, {found.cost:,.0f} parameters (by spandrel)")
+    given.model = sr_models.ZOO.name
+    given.scale = found.factor if given.scale is None else given.scale
+    given.hyper = [f"{key}={json.dumps(value)}" for key, value in found.model_dump().items()]
 
 
 def _without_hr(asked: str | None, protocol: Protocol) -> list[str]:

@@ -1,12 +1,13 @@
-"""`python -m orchestrator.export RUN|FOLDER -o OUT`: a row's weights for other places, as a folder or a .pth file.
+"""`python -m orchestrator.export RUN|FOLDER -o OUT`: a row's weights for other places: a folder, .pth or .onnx file.
 
-The folder (`model.safetensors`, `model.json`) holds all that there is, without pickle. The file holds the network
-alone, under the key names of its own release, as training codes and other tools read it.
+The folder (`model.safetensors`, `model.json`) holds all that there is, without pickle. The .pth file holds the network
+alone, under the key names of its own release, as training codes and other tools read it; the .onnx file its graph.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,15 +24,20 @@ if TYPE_CHECKING:
 
 PROG = "python -m orchestrator.export"
 
+_FOLDER = "safetensors"
+_SUFFIXES = {"pth": (".pth", ".pt"), "onnx": (".onnx",)}  # of formats that are one file
+
 
 def parser() -> Parser:
     """The command line."""
-    made = Parser(prog=PROG, description="Bring a row's weights elsewhere: as a checkpoint folder, or as a .pth file.")
+    made = Parser(prog=PROG, description="Bring a row's weights elsewhere: a checkpoint folder, .pth or .onnx file.")
     made.add_argument(
         "what", metavar="RUN|FOLDER", type=Path, help="whose weights: a run's best row's, or a checkpoint's"
     )
-    made.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder, or with pth the file")
-    made.add_argument("--format", choices=("safetensors", "pth"), default="safetensors", help="default: %(default)s")
+    made.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="folder, or the file")
+    made.add_argument(
+        "--format", choices=("safetensors", *_SUFFIXES), default="safetensors", help="default: %(default)s"
+    )
     made.add_argument("--row", metavar="N|ID", help="of the run's board: its place, or what the board calls it")
     made.add_argument("--scale", metavar="S", help="of the board, where there are several")
     made.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -46,8 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
-    if given.format == "pth" and given.output.suffix not in (".pth", ".pt"):
-        raise InputError(f"--output: with --format pth a file such as model.pth, got {str(given.output)!r}")
+    form = given.format
+    if form in _SUFFIXES and given.output.suffix not in _SUFFIXES[form]:
+        raise InputError(f"--output: with --format {form} a file such as model.{form}, got {str(given.output)!r}")
+    if form == "onnx":
+        from orchestrator.onnx_graph import check_extra
+
+        check_extra()
     if given.output.exists() and not given.overwrite:
         raise InputError(f"--output: {given.output} is there already; --overwrite replaces it")
     chosen = _chosen(given)
@@ -56,12 +67,14 @@ def _run(argv: Sequence[str]) -> int:
     if given.output.resolve() == chosen.folder.resolve():
         raise InputError(f"--output: {given.output} is the folder of these weights")
     try:
-        (_write_file if given.format == "pth" else _copy)(chosen, chosen.folder, given.output)
+        note = {"safetensors": _copy, "pth": _write_file, "onnx": _write_graph}[form](
+            chosen, chosen.folder, given.output
+        )
     except OSError as error:
         raise full_disk(error, [given.output]) or InputError(
             f"--output: {given.output} cannot be written ({error.strerror})"
         ) from None
-    tell(f"{chosen.title} -> {given.output}")
+    tell(f"{chosen.title} -> {given.output}{note}")
     return EXIT_DONE
 
 
@@ -79,14 +92,15 @@ def _chosen(given: argparse.Namespace) -> Chosen:
     return chosen.of_run(given.what, root, row=given.row, scale=scale)
 
 
-def _copy(_chosen: Chosen, folder: Path, output: Path) -> None:
-    """The checkpoint folder as it lies, `model.json` last, which makes it one."""
+def _copy(_chosen: Chosen, folder: Path, output: Path) -> str:
+    """The checkpoint folder as it lies, `model.json` last, which makes it one. Returns what is to be said of it."""
     for name in ("model.safetensors", "model.json"):
         with replacing(output / name) as part:
             shutil.copyfile(folder / name, part)
+    return ""
 
 
-def _write_file(chosen: Chosen, _folder: Path, output: Path) -> None:
+def _write_file(chosen: Chosen, _folder: Path, output: Path) -> str:
     """A file with the network's tensors under `params`, as BasicSR keeps them; a σ head stays behind.
 
     Raises:
@@ -96,14 +110,39 @@ def _write_file(chosen: Chosen, _folder: Path, output: Path) -> None:
 
     import sr_models
     from sr_models.networks.sigma import without_head
+    from sr_models.networks.zoo import Zoo
 
     if sr_models.spec(chosen.name).family == "diffusion":
         raise InputError(
             f"--format pth: {chosen.name} draws from a noise process, which no .pth file says; safetensors keeps it"
         )
-    state = {key: value.detach().contiguous() for key, value in without_head(chosen.model).state_dict().items()}
+    net = without_head(chosen.model)
+    theirs = net.net if isinstance(net, Zoo) else net  # under the keys of its own code
+    state = {key: value.detach().contiguous() for key, value in theirs.state_dict().items()}
     with replacing(output) as part:
         torch.save({"params": state}, part)
+    return ""
+
+
+def _write_graph(chosen: Chosen, folder: Path, output: Path) -> str:
+    """The network's graph, which says in its metadata what it is and by how much it differs.
+
+    Raises:
+        InputError: a diffusion network, a σ head, a graph that computes other pixels.
+    """
+    from orchestrator.onnx_graph import check_exportable, write_graph
+    from sr_models.checkpoints.folder import CheckpointInfo
+
+    info = CheckpointInfo.read(folder)
+    net = check_exportable(chosen.model, chosen.name)
+    about = {
+        "model": info.model,
+        "hyper": json.dumps(info.hyper, sort_keys=True),
+        "weights_sha256": info.weights_sha256,
+    }
+    with replacing(output) as part:
+        delta = write_graph(net, part, about)
+    return f"; onnxruntime's pixels of a photograph differ from torch's by up to {delta:.1e} in [0, 1], before rounding"
 
 
 if __name__ == "__main__":

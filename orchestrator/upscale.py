@@ -48,7 +48,7 @@ def parser() -> Parser:
     made.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     made.add_argument("--storage", metavar="URI", help="where RUN lives, as the sweep was told ($SR_STORAGE)")
     file = made.add_argument_group("of a released file")
-    file.add_argument("--model", metavar="NAME", help="its network")
+    file.add_argument("--model", metavar="NAME", help="its network (default: recognised by spandrel)")
     file.add_argument("--hyper", metavar="KEY=VALUE", action="append", help="a hyperparameter; may be repeated")
     file.add_argument("--weights-key", metavar="KEY", help="the part of the file to take, where it holds several")
     add_part_option(made.add_argument_group("of a folder or a file"))
@@ -104,8 +104,8 @@ def _check(given: argparse.Namespace) -> None:
     if given.overlap is not None and given.tile is None:
         raise InputError("--overlap has no effect without --tile")
     released = given.what.is_file()
-    if released and (given.model is None or given.scale is None):
-        raise InputError("a released file does not say what it is: give --model and --scale")
+    if released and given.model is not None and given.scale is None:
+        raise InputError(f"a file of {given.model} does not say its scale: give --scale")
     for name in () if released else ("model", "hyper", "weights_key"):
         if getattr(given, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} goes with a released file, and {given.what} is a folder")
@@ -231,6 +231,12 @@ def _chosen(given: argparse.Namespace) -> Chosen:
 
     if given.what.is_file():
         hyper = parse_hyper(given.hyper)
+        if given.model is None:
+            from sr_models.checkpoints import zoo
+
+            found, _ = zoo.read(given.what, given.weights_key)
+            given.model, given.scale = "zoo", given.scale or found.factor
+            hyper = found.model_dump() | hyper
         parts = parse_parts(given.part, given.model, hyper)
         return chosen.of_file(
             given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key, parts=parts

@@ -11,6 +11,7 @@ from sr_models.errors import InputError
 from sr_models.hyper import autoencoder, diffusion, latent
 from sr_models.hyper import regression as hyper
 from sr_models.hyper.base import NetworkHyper, SigmaHyper
+from sr_models.hyper.zoo import ZooHyper
 from sr_models.params import nearest
 from sr_models.plugins import Table
 from sr_models.spec import MOST_SCALE, ModelSpec, build_added, check_added
@@ -160,6 +161,13 @@ _OURS: dict[str, ModelSpec] = {
     ),
 }  # fmt: skip
 
+ZOO = ModelSpec(
+    name="zoo", family="regression", hyper=ZooHyper,
+    module="sr_models.networks.zoo", cls="Zoo", scales=(1, 2, 3, 4, 8, 16),
+    paper="spandrel, https://github.com/chaiNNer-org/spandrel",
+)  # fmt: skip
+"""Networks of other projects, each known by its file: no row of `MODELS`, for there is none without a file."""
+
 MODELS = Table("model", _OURS, check_added)
 """Every network: ours, and those of plug-ins."""
 
@@ -170,6 +178,8 @@ def spec(name: str) -> ModelSpec:
     Raises:
         InputError: there is none; the nearest name is suggested.
     """
+    if name == ZOO.name:
+        return ZOO
     if name not in MODELS:
         raise InputError(f"unknown model {name!r}{nearest(name, list(MODELS))}")
     return MODELS[name]

@@ -64,6 +64,8 @@ ONLY_IN = {  # library -> the files (or folders) that may import it
     "huggingface_hub": ("sr_models/checkpoints/parts.py",),
     "transformers": ("sr_models/prompt.py",),
     "diffusers": ("sr_models/diffusion/solvers.py", "sr_models/diffusion/latent.py"),
+    "spandrel": ("sr_models/networks/zoo.py",),
+    "onnxruntime": ("orchestrator/onnx_graph.py",),
 }  # fmt: skip
 KEYWORDS = {  # functions below the orchestrator that take **kwargs; each checks every one of them
     ("sr_models/__init__.py", "build"),

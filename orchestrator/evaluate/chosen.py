@@ -71,7 +71,8 @@ def of_file(
     hyper = {**hyper, **{f"{part}_sha256": sha256 for part, sha256 in hashes.items()}}
     check_parts(model, hyper, hashes)
     net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key, parts=files)
-    return Chosen(model=net, name=model, hyper=hyper, options=Options(), title=f"{model}, {path}", folder=None)
+    title = f"{hyper.get('architecture', model)}, {path}"
+    return Chosen(model=net, name=model, hyper=hyper, options=Options(), title=title, folder=None)
 
 
 def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] | None) -> Chosen:

@@ -189,6 +189,12 @@ def check_shifting(spec: ObjectiveSpec, network: str, hyper: NetworkHyper) -> No
         )
 
 
+def check_features(spec: ObjectiveSpec, network: str) -> None:
+    """Raises InputError: an objective has a σ branch, and the network exposes no features that it could read."""
+    if spec.sigma is not None and network == sr_models.ZOO.name:
+        raise InputError(f"objective: has a sigma branch, which reads features, and {network} exposes none")
+
+
 def check_training(
     config: SweepConfig,
     network: str,

@@ -20,6 +20,7 @@ from orchestrator.plan.sources import BenchmarkSource, ImageSource
 from orchestrator.plan.train import MOST_COUNT, TrainConfig
 from orchestrator.plan.trial import check_tiles, overlap_field, tile_field
 from orchestrator.plan.weights import Weights, weights_at, weights_of
+from orchestrator.plan.zoo import recognised
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.hyper.process import ProcessParams
@@ -128,7 +129,10 @@ class TeacherConfig(Params):
         "of this output; {from: 'x{scale}/LABEL/OBJECTIVE'}, the winner of that row; {SCALE: one of these}; null: "
         "trained first",
     )
-    model: str = Field(default="edsr_baseline", description="network of a teacher that the sweep trains")
+    model: str = Field(
+        default="edsr_baseline",
+        description="network of a teacher that the sweep trains, or of its file; left out, a file is recognised",
+    )
     hyper: dict[str, Any] = Field(default={}, description="the network's hyperparameters")
     train: dict[str, Any] = Field(default={}, description="what differs from the sweep's `train` (steps, lr, ...)")
     tile: int | None = tile_field("side, in LR pixels, of the tiles that mu is computed in; null: whole images")
@@ -242,6 +246,11 @@ class SweepConfig(Params):
     @classmethod
     def _list_to_mapping(cls, value: Any) -> Any:
         return as_mapping(value)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _files_that_say_their_network(cls, value: Any) -> Any:
+        return recognised(value) if isinstance(value, Mapping) else value
 
     @field_validator("models", "objectives")
     @classmethod

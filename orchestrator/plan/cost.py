@@ -141,8 +141,10 @@ def kept_bytes(plan: Plan) -> float:
         ]
     for network, hyper, scale, train, count in runs:
         counts = sr_models.spec(network).counts
-        share = sr_models.multiply_adds(network, scale, hyper) / sr_models.multiply_adds(network, scale, {})
-        weights = 4 * counts.get(scale, max(counts.values())) * share
+        weights = 4 * sr_models.multiply_adds(network, scale, hyper)  # of one that no row counts: a use a pixel
+        if counts:
+            published = sr_models.multiply_adds(network, scale, {})
+            weights *= counts.get(scale, max(counts.values())) / published
         averages = 1 + bool(train.ema)
         total += count * weights * (averages * (1 + len(train.snapshots)) + 2 * (2 + averages))
     return total

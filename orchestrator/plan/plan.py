@@ -18,6 +18,7 @@ from orchestrator.plan.combination import (
     TEACHER_OBJECTIVE,
     Combination,
     check_degradation,
+    check_features,
     check_given_parts,
     check_shifting,
     check_training,
@@ -206,6 +207,7 @@ def make_plan(config: SweepConfig) -> Plan:
                     check_legal(spec, sr_models.spec(network).family, tuned_decoder=tuned)
                     check_degradation(spec, scale)
                     check_shifting(spec, network, values)
+                    check_features(spec, network)
                 except InputError as error:
                     skipped.append((f"x{scale}/{label}/{name}", str(error)))
                     continue

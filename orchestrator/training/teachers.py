@@ -25,7 +25,7 @@ from orchestrator.run.roles import Roles
 from orchestrator.training import centroids, products
 from orchestrator.training import in_full as workers
 from orchestrator.training.products import Room
-from sr_models.checkpoints import published
+from sr_models.checkpoints import published, zoo
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.checkpoints.parts import packed
 from sr_models.diffusion.base import Denoiser
@@ -172,13 +172,21 @@ def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
         load_checkpoint(source)  # refuses what is no checkpoint of ours
         shutil.copytree(source, home.run.path / name, dirs_exist_ok=True)
         return name
-    net = published.load_weights(source, model=teacher.model, scale=scale, hyper=teacher.hyper)
+    model, hyper = teacher.model, teacher.hyper
+    try:
+        net = published.load_weights(source, model=model, scale=scale, hyper=hyper)
+    except InputError:
+        if teacher.hyper or model != TeacherConfig.model_fields["model"].default:
+            raise
+        found, _ = zoo.read(source)  # no network was named: the file says it
+        model, hyper = sr_models.ZOO.name, found.model_dump()
+        net = published.load_weights(source, model=model, scale=scale, hyper=hyper)
     save_checkpoint(
         home.run.path / name,
         net,
-        model=teacher.model,
+        model=model,
         scale=scale,
-        hyper=teacher.hyper,
+        hyper=hyper,
         sigma=None,
         ema=False,
         fingerprint=None,

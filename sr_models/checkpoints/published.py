@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import sr_models
+from sr_models.checkpoints import zoo
 from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint
 from sr_models.checkpoints.schedule import recorded_process, without_schedule
 from sr_models.checkpoints.tensors import tensors
@@ -164,6 +165,9 @@ def load_weights(
         return load_checkpoint(path, scale=scale, parts=parts)[0]
     with torch.random.fork_rng(devices=[]):  # the initial weights are drawn and thrown away
         net = sr_models.build(model, scale, parts=parts, **hyper)
+    if model == sr_models.ZOO.name:
+        net.load_state_dict(zoo.read(path, key)[1])
+        return net
     wanted, state = net.state_dict(), tensors(path, key)
     if isinstance(net, Denoiser):
         recorded = recorded_process(state, f"weights {str(path)!r}")
@@ -203,6 +207,8 @@ def read(path: Path | str, *, model: str) -> dict[str, Tensor]:
         if info.model != model:
             raise InputError(f"checkpoint {str(path)!r} holds model {info.model!r}, not {model!r}")
         return dict(without_head(module).state_dict())
+    if model == sr_models.ZOO.name:
+        return zoo.read(path)[1]
     state = tensors(path)
     if sr_models.spec(model).family == "diffusion":
         state = without_schedule(state)

@@ -54,7 +54,7 @@ _RECOMPUTED = re.compile(
 )
 
 
-def tensors(path: Path | str, key: str | None = None) -> dict[str, Tensor]:
+def tensors(path: Path | str, key: str | None = None, *, whole: bool = False) -> dict[str, Tensor]:
     """The state dict in a file, under its own keys, without SwinIR's and ResShift's index buffers.
 
     These are for one image size, and computed here.
@@ -62,6 +62,7 @@ def tensors(path: Path | str, key: str | None = None) -> dict[str, Tensor]:
     Args:
         key: where in the file it is; None finds it under the names that training codes use, averaged weights first,
             and says which of several it took.
+        whole: with those index buffers, by which other codes recognise a network.
 
     Raises:
         InputError: the file cannot be read, needs code to be run, or holds no state dict of finite, dense tensors.
@@ -70,7 +71,7 @@ def tensors(path: Path | str, key: str | None = None) -> dict[str, Tensor]:
     loaded = _unwrapped(_load(Path(path), where), key, where)
     if not isinstance(loaded, Mapping) or not loaded:
         raise InputError(f"{where}: holds no state dict, but {type(loaded).__name__} {_brief(repr(loaded))}")
-    kept = {name: value for name, value in loaded.items() if not _RECOMPUTED.match(str(name))}
+    kept = {name: value for name, value in loaded.items() if whole or not _RECOMPUTED.match(str(name))}
     for name, value in kept.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise InputError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sr_models.images.matlab import Border, beyond, matrix, sides_of
 
@@ -25,10 +26,26 @@ def resize_float(
         raise ValueError(f"resize_float expects float BCHW, got shape {tuple(x_BCHW.shape)}, dtype {x_BCHW.dtype}")
     if scale == 1 and out_shape is None:
         return x_BCHW
+    if torch.compiler.is_exporting():
+        return _in_graph(x_BCHW, int(scale))
     sides = sides_of((x_BCHW.shape[2], x_BCHW.shape[3]), scale, out_shape)
     rows, columns = (torch.from_numpy(matrix(*side, border)).to(x_BCHW) for side in sides)
     with torch.autocast(x_BCHW.device.type, enabled=False):
         return rows @ x_BCHW @ columns.T
+
+
+def _in_graph(x_BCHW: Tensor, scale: int) -> Tensor:
+    """Enlargement by a whole factor as one convolution, for graphs whose sides are open: `resize_float` to rounding.
+
+    All pixels of the result that lie at the same place of an LR pixel have the same weights, within two LR pixels.
+    """
+    middle, reach = 8, 2
+    taps = matrix(2 * middle, 2 * middle * scale, scale, "replicate")
+    taps = taps[middle * scale : (middle + 1) * scale, middle - reach : middle + reach + 1]
+    kernel = torch.from_numpy(np.einsum("ri,cj->rcij", taps, taps)).to(x_BCHW).flatten(0, 1)[:, None]
+    padded = functional.pad(x_BCHW, (reach,) * 4, mode="replicate")
+    planes = [functional.conv2d(plane, kernel) for plane in padded.split(1, dim=1)]
+    return torch.cat([functional.pixel_shuffle(plane, scale) for plane in planes], dim=1)
 
 
 def rgb_to_y(x_BCHW: Tensor, *, data_range: float | None = None) -> Tensor:

@@ -33,6 +33,7 @@ def test_a_row_comes_out_as_a_folder_or_a_file_that_load_as_the_same_network(sco
     ("words", "said"),
     [
         (["RUN", "-o", "net", "--format", "pth"], "--output: with --format pth a file such as model.pth, got 'net'"),
+        (["RUN", "-o", "net.pth", "--format", "onnx"], "--output: with --format onnx a file such as model.onnx, got"),
         (["RUN", "-o", "."], "--output: . is there already; --overwrite replaces it"),
         (["RUN", "-o", "net", "--row", "x2/bicubic/-"], "--row: bicubic has no weights"),
         (["RUN", "-o", "net.pth", "--format", "pth", "--row", "x2/sr3/nutl"], "--format pth: sr3 draws from a noise"),

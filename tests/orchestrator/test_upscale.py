@@ -126,7 +126,7 @@ def test_a_checkpoint_of_some_noise_levels_is_sampled_on_these(scored_run, tmp_p
     ("words", "said"),
     [
         (["not there", "x.png"], "'not there' does not exist; expected a run folder"),
-        (["FILE", "x.png"], "a released file does not say what it is: give --model and --scale"),
+        (["FILE", "x.png", "--model", "rrdb"], "a file of rrdb does not say its scale: give --scale"),
         (["FOLDER", "x.png", "--model", "edsr"], "--model goes with a released file"),
         (["FOLDER", "x.png", "--row", "1"], "--row is of a run's board"),
         (["FOLDER", "x.png", "--steps", "9"], "--steps goes with diffusion networks, and edsr_baseline is none"),

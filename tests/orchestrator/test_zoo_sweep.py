@@ -1,0 +1,74 @@
+"""A sweep whose network and teacher are files of other projects: recognised, trained, taught by, scored."""
+
+import pytest
+import torch
+
+from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.plan import make_plan
+from orchestrator.sweep import main
+from sr_models.errors import InputError
+
+pytest.importorskip("spandrel")
+
+DATA = {
+    "train": [{"hr": "skimage:", "include": ["astronaut.png"]}],
+    "validation": [{"hr": "skimage:", "include": ["chelsea.png"]}],
+    "test": {"coffee": {"hr": "skimage:", "include": ["coffee.png"]}},
+}
+
+
+def files(folder):
+    from spandrel.architectures.Compact import Compact
+    from spandrel.architectures.HAT import HAT
+
+    torch.manual_seed(0)
+    hat = HAT(
+        upscale=2, embed_dim=12, depths=[1], num_heads=[2], window_size=8, num_feat=8, squeeze_factor=4,
+        overlap_ratio=0.5, upsampler="pixelshuffle",
+    )  # fmt: skip
+    torch.save({"params_ema": hat.state_dict()}, folder / "hat.pth")
+    torch.save({"params": Compact(num_feat=8, num_conv=1, upscale=2).state_dict()}, folder / "mine.pth")
+    return folder / "mine.pth", folder / "hat.pth"
+
+
+def config(mine, hat):
+    return {
+        "name": "zoo",
+        "scales": [2],
+        "models": {"mine": {"weights": str(mine)}, "edsr_baseline": {"channels": 8, "blocks": 1}},
+        "objectives": {"l1": {}, "kd": {}, "expectation": {}},
+        "teacher": {"weights": str(hat)},
+        "data": DATA,
+        "train": {"steps": 4, "batch_size": 2, "patch": 16, "validate_every": 4},
+        "search": {"trials": 1},
+        "evaluation": {"metrics": ["psnr_y"]},
+    }
+
+
+def test_a_file_in_a_config_is_a_network_that_starts_from_it(tmp_path):
+    mine, hat = files(tmp_path)
+    read = SweepConfig.parse(config(mine, hat), "test")
+    entry = read.models["mine"]
+    assert (entry["model"], entry["architecture"], entry["init"]) == ("zoo", "Compact", str(mine))
+    mine.unlink()  # what the run folder keeps needs the file no more
+    assert SweepConfig.parse(read.model_dump(mode="json"), "again").hash == read.hash
+    plan = make_plan(read)
+    assert plan.skipped == (
+        ("x2/mine/expectation", "objective: has a sigma branch, which reads features, and zoo exposes none"),
+    )
+    with pytest.raises(InputError, match="leave out model"):
+        SweepConfig.parse({**config(hat, hat), "models": {"mine": {"weights": str(hat), "model": "edsr"}}}, "test")
+    with pytest.raises(InputError, match=r"models.mine.weights: .*no such file"):
+        SweepConfig.parse(config(mine, hat), "test")
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_such_a_sweep_reaches_its_board(tmp_path, capsys):
+    import json
+
+    path = tmp_path / "zoo.yaml"
+    path.write_text(json.dumps(config(*files(tmp_path))))
+    assert main([str(path), "--output", str(tmp_path / "runs")]) == 0
+    board = capsys.readouterr().out
+    assert "mine × l1" in board and "mine × kd" in board and "edsr_baseline × expectation" in board
