@@ -198,8 +198,9 @@ class SweepConfig(Params):
     scales: tuple[int, ...] = Field(default=(2,), min_length=1, description="upscaling factors; 1: LR as large as HR")
     models: dict[str, dict[str, Any]] = Field(
         min_length=1,
-        description="label -> hyperparameters; `model:` names the network if the label does not, `train:` what "
-        "differs, `process:` likewise, `init:` weights to start from, as teacher.weights (x2 ones start x3, x4, x8: "
+        description="label -> hyperparameters; `model:` names the network if the label does not, `weights:` a file "
+        "that says its network and starts it (spandrel), `train:` what differs, "
+        "`process:` likewise, `init:` weights to start from, as teacher.weights (x2 ones start x3, x4, x8: "
         "all but the upsampler); a frozen part (`autoencoder:`) likewise; `objectives:` those it is trained under",
     )
     objectives: dict[str, dict[str, Any]] = Field(

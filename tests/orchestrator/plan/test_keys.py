@@ -35,6 +35,7 @@ NOT_KEYS = {
     "ObjectiveSpec",  # its seats are listed one by one
     "Protocol", "SigmaHyper",  # chosen by name; set through the sigma branch
     "ShiftParams",  # of the loss resshift, and what it leaves in a trial
+    "ZooHyper",  # read from a file that `weights:` names
     "Measured", "NetworkHyper", "TargetParams", "RampedTarget", "LossParams", "DiffusionLoss", "Timesteps",  # bases
     "AutoencoderHyper", "AdversarialBranch", "OwnLoss", "OwnDegradation",
     "_Drawn",  # likewise
