@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from orchestrator.run.budget import UNBOUND, Meter
 from orchestrator.search.tune import _cause, _Losses, _raised, _StudySearcher, scratch_of
 from sr_models.errors import DiskFullError
 
@@ -88,7 +89,8 @@ def test_a_round_hands_out_so_many_trials_and_no_more() -> None:
         started.append(trial_id)
         return None if trial_id == "b" else {"trial": trial_id}
 
-    searcher = _StudySearcher(SimpleNamespace(start=start, duplicates={"b"}), 2)  # type: ignore[arg-type]
+    meter = Meter(UNBOUND, gpus=0)
+    searcher = _StudySearcher(SimpleNamespace(start=start, duplicates={"b"}, meter=meter), 2)  # type: ignore[arg-type]
     answers = [searcher.suggest(trial_id) for trial_id in "abcd"]
     assert answers == [{"trial": "a"}, None, {"trial": "c"}, Searcher.FINISHED] and started == ["a", "b", "c"]
 
