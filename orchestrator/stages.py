@@ -10,51 +10,35 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
-import sr_models
-from cluster.secrets import shown
 from eval.pictures.style import attempt
-from orchestrator import backbones
-from orchestrator.data.build import build_store
-from orchestrator.data.store import PatchStore, check_leaks
+from orchestrator import backbones, images, report
 from orchestrator.ingredients import (
     Ingredients,
     bring_latents,
     check_starts,
     find_trials,
-    path_of,
     prepare,
     record,
 )
-from orchestrator.leaderboard import html, pictures, standing, write
-from orchestrator.leaderboard.rungs import rungs_text
-from orchestrator.leaderboard.scores import has_scores
-from orchestrator.leaderboard.text import terminal_width
 from orchestrator.plan.combination import Combination
 from orchestrator.plan.plan import higher_is_better
 from orchestrator.plan.text import plan_text
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
 from orchestrator.run import events
-from orchestrator.run.bicubic import BicubicRecord, bicubic_path, read_bicubic
 from orchestrator.run.budget import BudgetReached
-from orchestrator.run.folder import STORES
 from orchestrator.run.journal import TrialResult
-from orchestrator.run.progress import Bar, bar, moves, say, tell
-from orchestrator.run.records import TRIAL, TrialRecord
+from orchestrator.run.progress import Bar, bar, moves, say
 from orchestrator.run.winners import WinnerRecord, read_winners, write_winners
-from orchestrator.search.audit import Audited, audit_text, drawn
+from orchestrator.search.audit import Audited, drawn
 from orchestrator.search.pareto import against_one_reference
 from orchestrator.search.studies import Assignment, Studies
 from orchestrator.session import Session
 from orchestrator.there import There, there
-from orchestrator.tracking import address, mlflow_store, view
 
 
 def run(session: Session) -> list[str]:
@@ -76,7 +60,7 @@ def run(session: Session) -> list[str]:
     try:
         unscored = _every_stage(session)
     except BudgetReached as bound:
-        unfinished(session, str(bound))
+        report.unfinished(session, str(bound))
         raise
     boards = tuple(str(path) for path in sorted(run.path.glob("leaderboard.*")))
     costs = session.meter.costs()
@@ -90,10 +74,10 @@ def _every_stage(session: Session) -> list[str]:
     say(session.home.shown)
     check_starts(session.plan)
     found = find_trials(session)
-    stores = build_images(session)
+    stores = images.build(session)
     backbones.check_sizes(session.config, stores)
     backbones.supply(session)
-    check_memory(session, stores, found)
+    images.check_memory(session, stores, found)
     data_hash = {scale: store.data_hash for scale, store in stores.items()}
     ingredients = prepare(session, Ingredients(data_hash=data_hash, sources=found))
     say(already(session, ingredients).text)
@@ -106,7 +90,7 @@ def _every_stage(session: Session) -> list[str]:
         ready = [combination for combination in level if ingredients.hold(combination)]
         if not ready:
             continue
-        check_pictures(session, stores, [one for one in ready if one.parts], ingredients.parts)
+        images.check_pictures(session, stores, [one for one in ready if one.parts], ingredients.parts)
         bring_latents(session, ingredients, ready)
         part = replace(session, plan=session.plan.part(ready))
         studies = search(part, ingredients)
@@ -115,122 +99,12 @@ def _every_stage(session: Session) -> list[str]:
         ingredients = replace(ingredients, sources={**ingredients.sources, **settled(part, ingredients, studies)})
     refused = evaluate(session)
     record(session, ingredients)  # on how many machines is known now
-    attempt("bicubic beside the curves", functools.partial(keep_bicubic, session, stores))
-    report(session, refused=refused, audited=audited)
+    attempt("bicubic beside the curves", functools.partial(images.keep_bicubic, session, stores))
+    report.finished(session, refused=refused, audited=audited)
     return unscored + refused
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
-
-
-def build_images(session: Session) -> dict[int, PatchStore]:
-    """Scale -> the training and validation images as a patch store, which all runs of the output share.
-
-    Raises:
-        InputError: images that cannot be read, are too small for a patch, or are in two of train, validation and test.
-    """
-    config, sources = session.config, session.inputs.sources
-    with bar("patch stores", 0) as made:
-
-        def tick(what: str, done: int, total: int) -> None:
-            session.meter.check()
-            made.note, made.total = what, total
-            made.update(done - made.n)
-
-        stores = {
-            scale: build_store(
-                session.run.at(STORES),
-                train=sources["train"],
-                validation=sources["validation"],
-                scale=scale,
-                on_bad=config.data.on_bad,
-                patch=session.plan.largest_patch(scale),
-                progress=tick,
-            )
-            for scale in config.scales
-        }
-    for scale, patch in session.plan.patches:
-        stores[scale].check_patch(patch)
-    for store in stores.values():
-        check_leaks(store, session.inputs.test_hashes)
-    if skipped := list({name: None for store in stores.values() for name in store.skipped}):
-        say(f"skipped {len(skipped)} images, unreadable or too small: {', '.join(skipped[:3])}")
-    for store in stores.values():
-        session.home.access.publish(store)
-    return stores
-
-
-def check_memory(session: Session, stores: Mapping[int, PatchStore], found: Mapping[Weights, str]) -> None:
-    """Refuse pictures that take more than `resources.max_bytes`, before anything is trained.
-
-    Those of networks that stand on frozen parts are looked at once these are there (`check_pictures`).
-
-    Args:
-        found: `find_trials`.
-
-    Raises:
-        InputError: one of a network that tiles would change, or whose tiles are too large; it names what to declare.
-    """
-    from orchestrator.training import memory
-    from orchestrator.training.centroids import WHOLE_BYTES
-
-    config, max_bytes = session.config, session.config.resources.bound
-    if max_bytes is None:
-        return
-    check_pictures(session, stores, [one for one in session.plan.combinations if not one.parts])
-    for scale in session.plan.teacher_scales:
-        assert config.teacher is not None  # the plan refuses objectives that need one otherwise
-        weights = config.teacher.at(scale)
-        if weights and weights.kind == "from":
-            teacher = memory.Network.of(next(c for c in session.plan.combinations if c.id == weights.name))
-        else:
-            given = path_of(session, weights, "teacher.weights", scale, found) if weights else None
-            teacher = memory.Network.of_teacher(config.teacher, scale, given)
-        memory.check(teacher, stores[scale].sizes("train"), config.teacher, "teacher", max_bytes, WHOLE_BYTES)
-        if config.teacher.weights is None:
-            memory.check(teacher, stores[scale].sizes("validation"), config.evaluation, "evaluation", max_bytes)
-
-
-def check_pictures(
-    session: Session,
-    stores: Mapping[int, PatchStore],
-    combinations: Sequence[Combination],
-    parts: Mapping[tuple[str, int], Mapping[str, str]] = MappingProxyType({}),
-) -> None:
-    """Refuse pictures of validations and test sets that take more of some combinations' networks.
-
-    Args:
-        parts: as of `Ingredients`.
-
-    Raises:
-        InputError: as `check_memory`.
-    """
-    from orchestrator.training import memory
-
-    config, max_bytes = session.config, session.config.resources.bound
-    if max_bytes is None:
-        return
-    networks = {
-        memory.Network.of(
-            one, {name: session.run.init(sha) for name, sha in parts.get((one.label, one.scale), {}).items()}
-        )
-        for one in combinations
-        if one.gives_sr
-    }
-    validated: dict[float, dict[str, tuple[int, int]]] = {s: store.sizes("validation") for s, store in stores.items()}
-    elsewhere: dict[float, dict[str, tuple[int, int]]] = defaultdict(dict)  # test sets that have a scale of their own
-    for (name, scale), bench in session.inputs.benchmarks.items():
-        sizes = {f"{name}/{image}": size for image, size in bench.lr_sizes.items()}
-        if scale in validated:
-            validated[scale] = validated[scale] | sizes
-        if config.data.test[name].scale is not None:
-            elsewhere[scale] |= sizes
-    for network in networks:
-        memory.check(network, validated[network.scale], config.evaluation, "evaluation", max_bytes)
-        for scale in elsewhere.keys() - {network.scale}:
-            if sr_models.spec(network.name).takes(scale):
-                at = replace(network, scale=scale)
-                memory.check(at, elsewhere[scale], config.evaluation, "evaluation", max_bytes)
 
 
 def already(session: Session, ingredients: Ingredients) -> There:
@@ -467,64 +341,3 @@ def evaluate(session: Session) -> list[str]:
                 session.meter.check()
 
         return service.evaluate(planned, access, workforce, progress)
-
-
-def unfinished(session: Session, bound: str) -> None:
-    """Say what there is of a sweep that a budget stopped: the board of what is scored, and where the rest stands."""
-    folder = session.run.path
-    tell(f"\nunfinished, stopped by {bound}")
-    if has_scores(folder):
-        tell(f"the board of what is scored:\n{write.write(folder, terminal_width(), unfinished=bound)}\n")
-    else:
-        tell("nothing is scored yet; this is where the sweep stands, and no board")
-    tell(standing.text(standing.standing(folder)))
-    session.home.push()
-
-
-def keep_bicubic(session: Session, stores: Mapping[int, PatchStore]) -> None:
-    """Write what bicubic scores on the validation images of each scale, as its winners are validated, once a run."""
-    from orchestrator.training.validation import bicubic_scores
-
-    run, winners = session.run, read_winners(session.run.winners)
-    known = dict(read_bicubic(run))
-    for combination in session.plan.combinations:
-        scale = f"x{combination.scale}"
-        if scale not in known and combination.id in winners:
-            record = TrialRecord.read(run.trial(winners[combination.id].fingerprints[0]) / TRIAL)
-            known[scale] = bicubic_scores(record.trial_config(), stores[combination.scale])
-            BicubicRecord(scales=known).write(bicubic_path(run))
-
-
-def report(session: Session, *, refused: list[str], audited: list[Audited]) -> None:
-    """Write the board and its pictures, let the tracker deliver what is left, and print what came out."""
-    from orchestrator.evaluate import first_image
-
-    folder, uri = session.run.path, session.services.tracking_uri
-    board = write.write(folder, terminal_width())
-    first_images = first_image.on_workers(
-        session.run, session.plan, session.inputs, session.home.access, session.device, session.cluster.join
-    )
-    pictures.pictures(session.run, session.plan, session.inputs.known, first_images)
-    attempt(html.PAGE, functools.partial(html.write_page, folder))
-    if not session.tracker.finish():
-        say(
-            "tracking is behind (see tracking.log); deliver it with: "
-            f"python -m orchestrator.tracking {folder} --tracking-uri {shown(uri)}"
-        )
-    if said := mlflow_store.left_alone(folder):
-        say(said)
-    session.home.push()
-    tell(f"\n{board}\n")
-    for line in refused:
-        tell(f"refused: {line}")
-    if said := rungs_text(folder):
-        tell(said)
-    if audited and (judge := session.config.search.halved_by):
-        tell(audit_text(audited, judge))
-    tell(f"\nfinished in {time.time() - session.began:.0f} s; tables and pictures in {folder}")
-    tell(f"all of it as a page: {folder / html.PAGE}")
-    tell(f"all runs and curves: {address.ui_command(uri)}")
-    if not uri.startswith("http"):
-        tell("  (asks nobody who they are: while it runs, any user of this machine can read and change what it shows)")
-    link = view.board_link(folder, uri)
-    tell(f"the board in it: {link or 'not delivered yet, see tracking.log'}")

@@ -21,6 +21,8 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/evaluate/one_run.py": "tests/orchestrator/evaluate/test_main.py",
     "orchestrator/evaluate/pool.py": "tests/orchestrator/evaluate/test_service.py",
     "orchestrator/evaluate/work.py": "tests/orchestrator/evaluate/test_service.py",
+    "orchestrator/images.py": "tests/orchestrator/test_parts.py",
+    "orchestrator/report.py": "tests/orchestrator/test_sweep.py",
     "orchestrator/needed.py": "tests/orchestrator/test_clean.py",
     "objectives/named.py": "tests/sr_models/test_plugins.py",
     "cluster/ray_private.py": "tests/cluster/test_ray_runtime.py",

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 import eval.command
-from orchestrator import ingredients, stages
+from orchestrator import ingredients
 from orchestrator.data.build import build_store
 from orchestrator.data.store import PatchStore
+from orchestrator.images import check_pictures
 from orchestrator.ingredients import Ingredients
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
@@ -235,7 +236,7 @@ def test_pictures_that_take_too_much_are_refused_once_the_part_is_there(
         own.inputs = SimpleNamespace(benchmarks={})
         parts = ingredients.frozen_parts(own, Ingredients(data_hash={4: store.data_hash}))
         with pytest.raises(InputError, match=said) if said else nullcontext():
-            stages.check_pictures(own, {4: store}, own.plan.combinations, parts)
+            check_pictures(own, {4: store}, own.plan.combinations, parts)
 
 
 @pytest.mark.parametrize("objective", ["dream", "resshift"])

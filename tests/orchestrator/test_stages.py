@@ -219,13 +219,14 @@ def test_rows_come_level_by_level_and_those_without_their_source_get_no_score(
         seen.append([one.id for one in part.plan.combinations])
 
     nothing: dict[str, Callable[..., Any]] = {
-        "check_starts": lambda _: None, "find_trials": lambda _: {}, "build_images": lambda _: {},
-        "check_memory": lambda *_: None, "record": lambda *_: None, "finish_winners": lambda *_: [],
-        "already": lambda *_: SimpleNamespace(text="there"), "audit": lambda *_: [], "evaluate": lambda _: [],
-        "report": lambda *_, **__: None, "prepare": prepare, "settled": settled, "search": search,
+        "stages.check_starts": lambda _: None, "stages.find_trials": lambda _: {}, "images.build": lambda _: {},
+        "images.check_memory": lambda *_: None, "stages.record": lambda *_: None, "stages.search": search,
+        "stages.finish_winners": lambda *_: [], "stages.already": lambda *_: SimpleNamespace(text="there"),
+        "stages.audit": lambda *_: [], "stages.evaluate": lambda _: [], "report.finished": lambda *_, **__: None,
+        "stages.prepare": prepare, "stages.settled": settled,
     }  # fmt: skip
     for name, function in nothing.items():
-        monkeypatch.setattr(stages, name, function)
+        monkeypatch.setattr(f"orchestrator.{name}", function)
     unscored = stages.run(session)
     if trained:
         assert seen == [[l1(2)], [kd(2), l1(4)], [kd(4)]] and unscored == []
