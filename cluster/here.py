@@ -107,14 +107,24 @@ def _gpus() -> tuple[Gpu, ...]:
         found = []
         for i in range(count.value if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 else 0):
             device, name, memory = ctypes.c_void_p(), ctypes.create_string_buffer(_NAME_BYTES), _Memory()
-            nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(i), ctypes.byref(device))
-            nvml.nvmlDeviceGetName(device, name, ctypes.c_uint(_NAME_BYTES))
-            nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory))
+            if (
+                nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(i), ctypes.byref(device)) != 0
+                or nvml.nvmlDeviceGetName(device, name, ctypes.c_uint(_NAME_BYTES)) != 0
+                or nvml.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) != 0
+            ):
+                continue  # one that does not answer trains nothing
             found.append(Gpu(name=name.value.decode(errors="replace") or "GPU", memory=memory.total))
     finally:
         nvml.nvmlShutdown()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return tuple(found)
-    chosen = [one for one in visible.split(",") if one.strip() not in ("", "-1", "NoDevFiles")]
-    return tuple(found[: len(chosen)])
+    chosen: list[Gpu] = []
+    for one in (each.strip() for each in visible.split(",")):
+        if one.isdecimal() and int(one) < len(found):
+            chosen.append(found[int(one)])
+        elif one.startswith(("GPU-", "MIG-")) and len(chosen) < len(found):
+            chosen.append(found[len(chosen)])  # named by UUID: which kind it is, is not looked up
+        else:
+            break  # as CUDA does: what follows an entry that means none is not seen
+    return tuple(chosen)

@@ -277,7 +277,7 @@ def _complete(given: argparse.Namespace) -> None:
     ours = given.images is None and given.weights is not None and (given.weights / "model.json").is_file()
     said = read_json(given.weights / "model.json") if ours else {}
     if isinstance(said, dict) and isinstance(stamps := said.get("plugins"), dict):
-        require(stamps, exact=False)
+        require({row: str(stamp) for row, stamp in stamps.items()}, exact=False)
     for name in ("model", "scale"):
         if getattr(given, name) is None and isinstance(said, dict) and isinstance(said.get(name), str | int):
             setattr(given, name, said[name])
@@ -293,7 +293,7 @@ def _recognise(given: argparse.Namespace) -> None:
     """Take network and scale from what a file of weights is recognised as.
 
     Raises:
-        InputError: there are none, or what `sr_models.checkpoints.zoo.read` refuses.
+        InputError: there are none, or what `sr_models.checkpoints.zoo.named_by` refuses.
     """
     if given.weights is None or not given.weights.is_file():
         raise InputError("give --model, --images, or --weights with a folder or file that says its network")
@@ -301,7 +301,7 @@ def _recognise(given: argparse.Namespace) -> None:
         raise InputError("--hyper goes with --model; without it a file of weights says all of its network")
     from sr_models.checkpoints import zoo
 
-    found, _ = zoo.read(given.weights, given.weights_key)
+    found = zoo.named_by(given.weights, given.weights_key)
     say(f"{given.weights}: {found.architecture} x{found.factor}, {found.cost:,.0f} parameters (by spandrel)")
     given.model = sr_models.ZOO.name
     given.scale = found.factor if given.scale is None else given.scale

@@ -133,7 +133,7 @@ RESERVED = frozenset({
     "protocol", "kernel", "lr_sha256", "hr_sha256", "width", "height", "precision", "channels_last", "compile",
     "tile", "overlap", "self_ensemble", "crops", "sampler", "eta", "t_max", "t_min", "steps", "draws",
     "deterministic", "noise_seed", "seconds", "per_draw", "not_computed", "details", "versions", "run", "data",
-    "lr_inputs", "of_images", "trial", "twin_of", "weights_folder", "seeds", "metrics", "lead", "plugins",
+    "lr_inputs", "of_images", "trial", "twin_of", "weights_folder", "upscale", "seeds", "metrics", "lead", "plugins",
     "all", "parameters", "paper_parameters", "picture_seconds", "paper_seconds", "trained_parameters",
     "searched", "number", "params", "trials", "pruned", "failed", "search_steps", "search_value", "run_images",
     "teacher_images", "teacher_seconds", "centroid_seconds", "train_seconds", "seconds_per_step",

@@ -11,8 +11,9 @@ import argparse
 import glob
 import hashlib
 import json
+import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +119,8 @@ def _run(argv: Sequence[str]) -> int:
         raise InputError(f"{asked.config} is there already; give another name, or remove it")
     if asked.config.suffix.lower() not in (".yaml", ".yml"):
         raise InputError(f"{asked.config}: give a name that ends with .yaml")
-    if asked.hours is not None and not asked.hours > 0:
-        raise InputError(f"--hours must be above 0, got {asked.hours}")
+    if asked.hours is not None and not 0 < asked.hours < math.inf:
+        raise InputError(f"--hours must be a number above 0, got {asked.hours:g}")
     pictures, unread = look_through(asked.images)
     split = divide(pictures, unread, asked.images, asked.scale)
     size = PUBLISHED if machine().resources.gpus else SMALL
@@ -183,7 +184,7 @@ def divide(pictures: Sequence[Picture], unread: Sequence[tuple[Path, str]], fold
     least = LEAST_PATCH * scale
     small = [one for one in pictures if min(one.height, one.width) < least]
     large = [one for one in pictures if min(one.height, one.width) >= least]
-    alone = _alone(large)
+    alone = _alone(large, [*(one.path for one in pictures), *(path for path, _ in unread)])
     left_out = [path for path, _ in unread] + [one.path for one in small]
     reasons = [why for _, why in unread] + [f"{one.path.name!r} is smaller than {least} pixels a side" for one in small]
     tests, steering = (min(max(round(len(large) * part), 1), most) for part, most in ((0.2, 10), (0.1, 5)))
@@ -224,12 +225,10 @@ def divide(pictures: Sequence[Picture], unread: Sequence[tuple[Path, str]], fold
     )  # fmt: skip
 
 
-def _alone(pictures: Sequence[Picture]) -> list[Picture]:
-    """Those whose name, without suffix and capitals, no other has, in an order that their names alone decide."""
-    named: dict[str, list[Picture]] = defaultdict(list)
-    for one in pictures:
-        named[one.path.stem.casefold()].append(one)
-    single = [group[0] for group in named.values() if len(group) == 1]
+def _alone(pictures: Sequence[Picture], files: Sequence[Path]) -> list[Picture]:
+    """Those whose name, without suffix and capitals, no other of the files has, in an order that names alone decide."""
+    named = Counter(path.stem.casefold() for path in files)
+    single = [one for one in pictures if named[one.path.stem.casefold()] == 1]
     return sorted(single, key=lambda one: hashlib.sha256(one.path.name.encode("utf-8", "replace")).hexdigest())
 
 
@@ -251,10 +250,10 @@ def write(asked: argparse.Namespace, split: Split, size: Size, hours: float) -> 
         if found.faults:
             raise InputError(found.faults[0])
         write_schema(asked.config.parent)
-    except OSError as error:
-        raise InputError(f"{asked.config}: cannot be written: {error.strerror}") from None
-    except InputError:
+    except BaseException as error:
         asked.config.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"{asked.config}: cannot be written: {error.strerror}") from None
         raise
     return found
 
@@ -285,6 +284,10 @@ def config_text(asked: argparse.Namespace, split: Split, size: Size, steps: int)
     sides = [min(one.height, one.width) // scale for one in split.train]
     patch = min(size.patch, min(sides) // STEP * STEP)
     folder = _text(str(asked.images.absolute()))
+    kept = {
+        one.path.name for one in split.train
+    }  # a name means every file that has it: the run leaves those out itself
+    left_out = [path for path in split.left_out if path.name not in kept]
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", asked.config.stem).strip("-.")[:80]
     large = max(max(one.height, one.width) for one in held) > LARGE
     validation = "validation: {crop: 512}                     # of each picture the middle alone: they are large\n"
@@ -305,7 +308,7 @@ data:
   on_bad: skip                                 # a training picture that cannot be read is left out, and said
   train:
     - hr: {folder}
-{_names("exclude", [*(one.path for one in held), *split.left_out], "held out below, or not to be used")}  validation:
+{_names("exclude", [*(one.path for one in held), *left_out], "held out below, or not to be used")}  validation:
     - hr: {folder}
 {_names("include", [one.path for one in split.validation], "these steer the search and are never scored")}  test:
     mine:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -28,8 +29,8 @@ from sr_models.networks.sigma import WithSigma
 MOST_DELTA = 1e-4
 """That a pixel may differ by, in [0, 1], before it is rounded: a fortieth of an 8-bit level."""
 
-_SIDES = (96, 144)  # of the photograph's part, a multiple of every window; not of the traced input's
-_TRACED = (48, 80)
+_TRACED, _SIDES = (48, 80), (96, 144)
+"""Of the traced input, and of the photograph's part, whose sides are others; both become multiples of the window."""
 _MOST_SIDE = 2**14
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
@@ -76,7 +77,7 @@ def write_graph(net: SRNetwork, path: Path, about: Mapping[str, str]) -> float:
     net.eval()
     try:
         with torch.no_grad(), _silent():
-            traced = torch.zeros(1, 3 + net.noise_channels, *_TRACED)
+            traced = torch.zeros(1, 3 + net.noise_channels, *_whole(_TRACED, net.window))
             program = torch.onnx.export(
                 net, (traced,), dynamo=True, dynamic_shapes=(_open_sides(net.window),), input_names=["lr"],
                 output_names=["sr"], verbose=False,
@@ -84,7 +85,7 @@ def write_graph(net: SRNetwork, path: Path, about: Mapping[str, str]) -> float:
             assert program is not None
             program.model.metadata_props.update({**_described(net), **about})
             program.save(str(path), external_data=False)
-            picture = _photograph(net.noise_channels)
+            picture = _photograph(net.noise_channels, _whole(_SIDES, net.window))
             expected = net(picture)
     except torch.onnx.OnnxExporterError as error:
         first = [*chain(error)][-1]
@@ -126,9 +127,15 @@ def _described(net: SRNetwork) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _photograph(noise_channels: int) -> Tensor:
-    """(1, 3 + noise_channels, H, W): part of a photograph, with noise where a network reads it."""
-    height, width = _SIDES
+def _whole(sides: tuple[int, int], window: int) -> tuple[int, int]:
+    """The least multiples of a window that are no smaller, and differ."""
+    height, width = (math.ceil(side / window) for side in sides)
+    return height * window, max(width, height + 1) * window
+
+
+def _photograph(noise_channels: int, sides: tuple[int, int]) -> Tensor:
+    """(1, 3 + noise_channels, *sides): part of a photograph, with noise where a network reads it."""
+    height, width = sides
     photo_1CHW = to_float(read_image(skimage_folder() / "astronaut.png")[:height, 160 : 160 + width])
     if noise_channels == 0:
         return photo_1CHW

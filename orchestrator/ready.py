@@ -59,6 +59,8 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
                 cluster = _nodes(services)
             except (InputError, LostError) as error:
                 faults.append(str(error))
+    elif here.may_have_more and plan.config.resources.auto:
+        cluster = None  # of GPUs that Ray alone counts, which settles `auto` as it starts
     device, cores, gpus = None, here.cpus, 0.0
     if cluster:
         resources = resolved(plan.config.resources, cluster)

@@ -108,7 +108,13 @@ class Session:
 
 @contextmanager
 def opened(
-    plan: Plan, folder: Path, services: Services, budget: Budget = UNBOUND, *, group: bool = False
+    plan: Plan,
+    folder: Path,
+    services: Services,
+    budget: Budget = UNBOUND,
+    *,
+    began: float | None = None,
+    group: bool = False,
 ) -> Iterator[Session]:
     """A sweep that is ready to run in `folder`; whatever this started (Ray, the tracker) ends with the `with` block.
 
@@ -116,13 +122,14 @@ def opened(
     there it is started when something is.
 
     Args:
+        began: `time.monotonic()` from which the budget's hours count; None: now.
         group: whether the output's group may read folders that are new.
 
     Raises:
         InputError: a budget that cannot be reached, missing data, a folder that cannot be written or is in use, a
             tracking server, storage or Ray cluster that does not answer, trials that its nodes can never hold.
     """
-    began, counted_from, inputs = time.time(), time.monotonic(), Inputs(plan.config)
+    started, inputs = time.time(), Inputs(plan.config)
     if inputs.are_far:
         check_fetched(plan)
     inputs.check()
@@ -157,7 +164,7 @@ def opened(
             if plan.config.resources.auto:
                 plan = replace(plan, config=placed(plan.config, cluster.resources))
             gpus = plan.config.resources.gpus_per_worker * plan.config.resources.workers_per_trial
-            meter = Meter(budget, gpus, began=counted_from)
+            meter = Meter(budget, gpus, began=began)
             budget.check(meter.gpus)
             write_config(run_dir, plan.config)
             roles = Roles(run_dir)
@@ -183,7 +190,7 @@ def opened(
             cluster=cluster,
             tracker=tracker,
             meter=meter,
-            began=began,
+            began=started,
         )
 
 

@@ -12,6 +12,7 @@ import math
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -207,11 +208,12 @@ def carry_out(
             cluster, the storage or the database of the studies. KeyboardInterrupt, BudgetReached: with how to go on as
             their text.
     """
+    began = time.monotonic()
     found = ready(plan, folder, services)
     if found.faults:
         raise refusal(found.faults)
-    if found.device:
-        progress.say(f"{found.device}\n{plan_text(found.plan, found.cores, found.gpus)}")
+    if not services.address:  # else once it is joined
+        progress.say("\n".join(filter(None, [found.device, plan_text(found.plan, found.cores, found.gpus)])))
     for line in (*found.lines, *found.left_out):
         progress.say(f"  {line}")
     from orchestrator import stages
@@ -219,7 +221,7 @@ def carry_out(
 
     again = f"go on with: {resume}"
     try:
-        with opened(found.plan, folder, services, budget, group=group) as session:
+        with opened(found.plan, folder, services, budget, began=began, group=group) as session:
             try:
                 return stages.run(session)
             except BudgetReached as bound:
@@ -331,7 +333,7 @@ def _resume_line(folder: Path, arguments: argparse.Namespace) -> str:
         if value := getattr(arguments, option):
             line += [f"--{option.replace('_', '-')}", shown(value)]
     for option, value in Budget.of(arguments).given.items():
-        line += [option, f"{value:g}"]
+        line += [option, str(value)]
     line += ["--quiet"] * arguments.quiet + ["--json"] * arguments.json
     line += ["--allow-anonymous"] * arguments.allow_anonymous + ["--group"] * arguments.group
     return shlex.join(line)

@@ -232,11 +232,13 @@ def _chosen(given: argparse.Namespace) -> Chosen:
     if given.what.is_file():
         hyper = parse_hyper(given.hyper)
         if given.model is None:
+            import sr_models
             from sr_models.checkpoints import zoo
 
-            found, _ = zoo.read(given.what, given.weights_key)
-            given.model, given.scale = "zoo", given.scale or found.factor
-            hyper = found.model_dump() | hyper
+            if given.hyper:
+                raise InputError("--hyper goes with --model; without it a file of weights says all of its network")
+            found = zoo.named_by(given.what, given.weights_key)
+            given.model, given.scale, hyper = sr_models.ZOO.name, given.scale or found.factor, found.model_dump()
         parts = parse_parts(given.part, given.model, hyper)
         return chosen.of_file(
             given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key, parts=parts

@@ -168,7 +168,7 @@ ZOO = ModelSpec(
 )  # fmt: skip
 """Networks of other projects, each known by its file: no row of `MODELS`, for there is none without a file."""
 
-MODELS = Table("model", _OURS, check_added)
+MODELS = Table("model", _OURS, check_added, taken=(ZOO.name,))
 """Every network: ours, and those of plug-ins."""
 
 

@@ -133,6 +133,9 @@ def absent(stamps: Mapping[str, str], *, exact: bool = True) -> list[str]:
     lines = []
     for row, stamp in stamps.items():
         name, _, wanted = stamp.rpartition(" ")
+        if not name:
+            lines.append(f"plug-in {stamp!r} ({row}): expected `DISTRIBUTION VERSION`")
+            continue
         try:
             here = version(name)
         except PackageNotFoundError:

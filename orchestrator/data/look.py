@@ -81,11 +81,13 @@ def look(config: SweepConfig, patches: Collection[tuple[int, int]], *, fetch: bo
                 left_out.append(f"data.{split}: {len(bad)} cannot be read, and are left out: {some(bad)}")
             else:
                 faults.append(f"{_fault_of(bad[0])}{more}")
-        faults += _unequal(images, size)
+        if wrong := _unequal(images, size):
+            (left_out if skips and split != "test" else faults).append(wrong)
     for scale, patch in sorted(patches):
         line, refused = _small(config, found["train"], size, scale, patch)
         (faults if refused else left_out).extend(line)
-    faults += _twins(found)
+    sound = {split: [image for image in images if size(image.hr)] for split, images in found.items()}
+    faults += _twins(sound)
     return Looked(
         images=tuple(_counted(split, images, size) for split, images in found.items() if images),
         left_out=tuple(dict.fromkeys(left_out)),
@@ -160,8 +162,8 @@ def _counted(split: str, images: Sequence[_Image], size: Sizes) -> str:
     return f"{split}: {files} image{'s'[: files != 1]}" + (f", {' to '.join(shown)} pixels" if shown else "")
 
 
-def _unequal(images: Sequence[_Image], size: Sizes) -> list[str]:
-    """A fault where LR files have not the sides of their HR over the scale, whichever way they are turned."""
+def _unequal(images: Sequence[_Image], size: Sizes) -> str | None:
+    """Which LR files have not the sides of their HR over the scale, whichever way they are turned."""
     wrong = []
     for image in images:
         for scale, lr in image.lr.items():
@@ -169,7 +171,7 @@ def _unequal(images: Sequence[_Image], size: Sizes) -> list[str]:
             if sides and others and scale == int(scale) and sorted(others) != sorted(s // int(scale) for s in sides):
                 wrong.append(f"pair {image.name!r}: LR is {others[1]}x{others[0]} pixels, HR {sides[1]}x{sides[0]} at "
                              f"scale {scale:g}")  # fmt: skip
-    return [wrong[0] + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")] if wrong else []
+    return wrong[0] + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "") if wrong else None
 
 
 def _small(

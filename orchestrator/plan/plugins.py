@@ -6,13 +6,13 @@ Ours are held to this by tests; rows of plug-ins (docs/extending.md) are held to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import sr_models
 from eval.protocol import METRICS, STABILITY
 from objectives import LOSSES, OwnLoss
-from orchestrator.plan.combination import Combination
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.trial import plugins_of
 from sr_models.errors import InputError
@@ -41,16 +41,23 @@ def try_out(plan: Plan) -> None:
         InputError: it fails, or gives another shape than it must, what is not finite, or LR that its generator does not
             decide; it names the distribution.
     """
-    stamps, parts = used(plan), dict[str, Callable[[], bool]]()
+    stamps, parts = used(plan), dict[tuple[str, str], Callable[[], bool]]()
+
+    def add(row: Mapping[str, str], try_: Callable[..., bool], *given: Any) -> None:
+        parts.update({(name, repr(given)): partial(try_, *given) for name in row})
+
     for one in plan.combinations:
-        parts |= dict.fromkeys(sr_models.MODELS.stamp(one.network), partial(_network, one))
+        add(sr_models.MODELS.stamp(one.network), _network, one.network, one.scale, one.hyper)
         if isinstance(loss := one.spec.loss, OwnLoss):
-            parts |= dict.fromkeys(LOSSES.stamp(loss.kind), partial(_loss, loss))
+            add(LOSSES.stamp(loss.kind), _loss, loss)
         if isinstance(how := one.train.degradation, OwnDegradation):
-            parts |= dict.fromkeys(DEGRADATIONS.stamp(how.set), partial(_degradation, how, one.scale))
+            add(DEGRADATIONS.stamp(how.set), _degradation, how, one.scale)
+    if (teacher := plan.config.teacher) is not None:
+        for scale in plan.teacher_scales:
+            add(sr_models.MODELS.stamp(teacher.model), _network, teacher.model, scale, teacher.hyper)
     for name in plan.config.evaluation.metrics:
-        parts |= dict.fromkeys(METRICS.stamp(name.removeprefix(STABILITY)), partial(_metric, name))
-    for row, tried in parts.items():
+        add(METRICS.stamp(name.removeprefix(STABILITY)), _metric, name)
+    for (row, _), tried in parts.items():
         try:
             fault = "" if tried() else "gives another shape than it must, what is not finite, or other LR a second time"
         except Exception as error:  # a plug-in may raise anything
@@ -59,18 +66,17 @@ def try_out(plan: Plan) -> None:
             raise InputError(f"plug-in {stamps[row]}: {row} {fault} (docs/extending.md)")
 
 
-def _network(one: Combination) -> bool:
+def _network(name: str, scale: int, hyper: Mapping[str, Any]) -> bool:
     """Its features and SR of two LR pictures."""
     import torch
 
     from sr_models.networks.base import SRNetwork
 
-    row, scale = sr_models.spec(one.network), one.scale
-    window = math.lcm(row.window, sr_models.check(one.network, scale, one.hyper).window(scale))
+    window = math.lcm(sr_models.spec(name).window, sr_models.check(name, scale, hyper).window(scale))
     height = math.ceil(_SIDE / window) * window
     width = height + window
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # the weights are drawn and thrown away
-        net = sr_models.build(one.network, scale, **one.hyper)
+        net = sr_models.build(name, scale, **hyper)
         assert isinstance(net, SRNetwork), "build sees to it"
         lr = torch.rand(2, 3, height, width)
         features, sr = net.features(lr), net(lr)

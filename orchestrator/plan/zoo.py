@@ -9,6 +9,7 @@ from typing import Any
 
 import sr_models
 from sr_models.errors import InputError
+from sr_models.hyper.zoo import ZooHyper
 
 WEIGHTS = "weights"
 
@@ -30,9 +31,9 @@ def _one(label: str, given: Mapping[str, Any]) -> dict[str, Any]:
     from sr_models.checkpoints import zoo  # with torch
 
     where = f"models.{label}.{WEIGHTS}"
-    if beside := [key for key in ("model", "init") if key in given]:
+    if beside := [key for key in ("model", "init", *ZooHyper.model_fields) if key in given]:
         raise InputError(
-            f"{where} says the network and where it starts; leave out {beside[0]}, or give init: FILE alone"
+            f"{where} says all of the network and where it starts; leave out {beside[0]}, or give init: FILE alone"
         )
     file = given[WEIGHTS]
     if not isinstance(file, str):

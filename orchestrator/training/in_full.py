@@ -82,7 +82,9 @@ def run_in_full(
                 reached[i] = journal.last_step(entries)
             progress(sum(reached))
             if meter.used_up:
-                for ref in [ref for ref, i in running.items() if i in further and reached[i] < last[i]]:
+                for ref in [
+                    ref for ref, i in running.items() if ref not in done and i in further and reached[i] < last[i]
+                ]:
                     ray.cancel(ref, force=True)  # what it has come to lies in its checkpoint
                     meter.end(configs[i := running.pop(ref)].fingerprint, "left", reached[i])
                     todo.append(i)

@@ -19,7 +19,7 @@ from orchestrator.run import journal
 from orchestrator.run.budget import Meter
 from orchestrator.run.driver import Home
 from orchestrator.run.folder import SHARED, TRIALS
-from orchestrator.run.progress import bar, moves
+from orchestrator.run.progress import bar, moves, say
 from orchestrator.run.records import TRIAL, TrialRecord, exported
 from orchestrator.run.roles import Roles
 from orchestrator.training import centroids, products
@@ -175,10 +175,14 @@ def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
     model, hyper = teacher.model, teacher.hyper
     try:
         net = published.load_weights(source, model=model, scale=scale, hyper=hyper)
-    except InputError:
+    except InputError as error:
         if teacher.hyper or model != TeacherConfig.model_fields["model"].default:
             raise
-        found, _ = zoo.read(source)  # no network was named: the file says it
+        try:
+            found, _ = zoo.read(source)
+        except InputError as other:
+            raise InputError(f"{error}; nor is it another project's: {other}") from None
+        say(f"teacher.weights: {source} is no {model}; by spandrel it is {found.architecture} x{found.factor}")
         model, hyper = sr_models.ZOO.name, found.model_dump()
         net = published.load_weights(source, model=model, scale=scale, hyper=hyper)
     save_checkpoint(

@@ -47,6 +47,10 @@ class Zoo(SRNetwork):
         self.scale = self.feature_scale_to_go = factor
         self.window = multiple
         found = _built(architecture, network, arguments)
+        if (own := (found.scale, found.size_requirements.multiple_of)) != (factor, multiple):
+            raise InputError(
+                f"model 'zoo': this {architecture} has factor {own[0]}, multiple {own[1]}, got {factor} and {multiple}"
+            )
         self.net: nn.Module = found.model.float()
         self.least = found.size_requirements.minimum
         self._call = found._call_fn  # what of the network's outputs is the picture, in which range

@@ -66,7 +66,7 @@ def test_ten_pictures_are_split_and_the_config_passes_a_dry_run(ten: Path, capsy
 
 def test_every_picture_may_be_held_out_whatever_its_name(ten: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = init._alone
-    monkeypatch.setattr(init, "_alone", lambda found: sorted(odd(found), key=lambda one: one.path.name[0] != "["))
+    monkeypatch.setattr(init, "_alone", lambda *given: sorted(odd(*given), key=lambda one: one.path.name[0] != "["))
     assert main(["mine.yaml", "--images", str(ten)]) == EXIT_DONE
     assert '[1] "$x".png' in files("mine.yaml")["test"] and '[1] "$x".png' not in files("mine.yaml")["train"]
 
@@ -84,6 +84,23 @@ def test_what_cannot_be_used_is_left_out_and_twins_are_trained_on(
     split = files("mine.yaml")
     assert {"1.png", "1.jpg", "2.png", "copy of 2.png"} <= {*split["train"]}
     assert not {"broken.png", "none.png", "small.png"} & {name for found in split.values() for name in found}
+
+
+def test_thumbnails_of_the_same_names_take_no_picture_from_training(ten: Path) -> None:
+    """A name in a config means every file that has it."""
+    for i in range(6):
+        picture(ten / "thumbs" / f"{i}.png", i, 20, 20)
+    assert main(["mine.yaml", "--images", str(ten)]) == EXIT_DONE
+    split = files("mine.yaml")
+    assert {f"{i}.png" for i in range(6)} <= set(split["train"])
+    assert not {f"{i}.png" for i in range(6)} & {*split["validation"], *split["test"]}
+    assert len(split["test"]) + len(split["validation"]) == 3
+
+
+@pytest.mark.parametrize("hours", ["inf", "nan", "0", "-1"])
+def test_hours_are_a_number_above_0(ten: Path, capsys: Any, hours: str) -> None:
+    assert main(["mine.yaml", "--images", str(ten), f"--hours={hours}"]) == EXIT_INPUT
+    assert "--hours must be a number above 0, got" in capsys.readouterr().err and not Path("mine.yaml").exists()
 
 
 def test_a_machine_with_a_gpu_gets_the_published_networks(

@@ -157,6 +157,7 @@ def test_a_broken_package_is_no_business_of_who_does_not_name_it(plugin):
     ("group", "name", "found", "said"),
     [
         ("models", "imdn", "spec(name='imdn')", "has a name that is taken here"),
+        ("models", "zoo", "spec(name='zoo')", "has a name that is taken here"),
         ("models", "Own", "spec(name='Own')", "must be named by at most 50 lower case letters"),
         ("models", "own", "missing", "cannot be imported .AttributeError"),
         ("models", "own", "Net", "is no sr_models.spec.ModelSpec"),

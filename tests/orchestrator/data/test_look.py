@@ -93,6 +93,8 @@ def test_pairs_are_looked_at(root: Path) -> None:
     save(root / "lr" / "2.png", 2, 10, 11)
     [fault] = look(config(root, **given), ()).faults
     assert fault == "pair 'train/2.png': LR is 11x10 pixels, HR 24x20 at scale 2"
+    skipping = look(config(root, on_bad="skip", **given), ())
+    assert skipping.faults == () and skipping.left_out == (fault,)
     (root / "lr" / "2.png").unlink()
     [fault] = look(config(root, **given), ()).faults
     assert "has no LR image of the same name" in fault
@@ -102,6 +104,16 @@ def test_what_cannot_be_read_is_left_out_where_the_config_says_so(root: Path) ->
     (root / "train" / "bad.png").write_text("no picture")
     found = look(config(root, on_bad="skip"), {(2, 10)})
     assert found.faults == () and found.left_out == ("data.train: 1 cannot be read, and are left out: 'bad.png'",)
+
+
+def test_what_cannot_be_read_is_nobodys_twin(root: Path) -> None:
+    for split in ("train", "validation"):
+        (root / split / "empty.png").touch()
+    (root / "train" / "gone.png").symlink_to(root / "nowhere.png")
+    found = look(config(root, on_bad="skip"), ())
+    assert found.faults == () and [line.partition(":")[0] for line in found.left_out] == [
+        "data.train", "data.validation"
+    ]  # fmt: skip
 
 
 def test_images_at_a_uri_are_left_to_the_run(root: Path) -> None:

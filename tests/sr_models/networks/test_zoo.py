@@ -100,6 +100,8 @@ def test_what_cannot_be_used_is_one_line(tmp_path, capsys):
         sr_models.build("zoo", 4, **hyper)
     with pytest.raises(InputError, match="knows no Compact network 'Sequential'"):
         sr_models.build("zoo", 2, **hyper | {"network": "Sequential"})
+    with pytest.raises(InputError, match="this Compact has factor 2, multiple 1, got 4 and 1"):
+        sr_models.build("zoo", 4, **hyper | {"factor": 4})
     assert "this must not run" not in capsys.readouterr().out
 
 
