@@ -224,7 +224,7 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*PICTURES, "sr", "--seed", "0"), "--seed goes with --model"),
         ((*PICTURES, "sr", "--pictures", "new"), "--pictures goes with --model"),
         ((*PICTURES, "sr", "--model", "bicubic"), "--model: not allowed with argument --images"),
-        (PICTURES[:4], "give --model, --images, or --weights with a checkpoint folder"),
+        (PICTURES[:4], "give --model, --images, or --weights with a folder or file"),
         ((*BICUBIC, "--metrics", "psnr"), "--metrics: unknown metric 'psnr'; did you mean 'psnr_y'?"),
         ((*BICUBIC, "--protocol", "clasical"), "--protocol: unknown protocol 'clasical'; did you mean 'classical'?"),
         ((*BICUBIC, "--model", "bicubik"), "unknown model 'bicubik'; did you mean 'bicubic'?"),

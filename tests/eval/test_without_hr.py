@@ -76,7 +76,7 @@ def test_a_broken_picture_costs_the_others_nothing(folder: Path, capsys) -> None
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--hr", "x"], "give --model, --images, or --weights with a checkpoint folder"),
+        (["--hr", "x"], "give --model, --images, or --weights with a folder or file"),
         (["--hr", "x", "--model", "bicubic"], "--scale is needed; only a checkpoint folder"),
         (["--weights", "FOLDER"], "--hr is needed; only a network's pictures of --lr"),
         (["--images", "x", "--scale", "2", "--lr", "x"], "--hr is needed"),
