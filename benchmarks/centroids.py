@@ -20,8 +20,8 @@ from PIL import Image
 import sr_models
 from benchmarks.timing import interleaved, machine, markdown, parser, ratio
 from orchestrator.data.build import build_store
-from orchestrator.plan.config import TeacherConfig
 from orchestrator.plan.sources import ImageSource
+from orchestrator.plan.teacher import TeacherConfig
 from orchestrator.run.access import LocalAccess
 from orchestrator.run.folder import STORES
 from orchestrator.training import centroids, products

@@ -181,7 +181,8 @@ def test_a_config_loads(block, configs):
     missing = {key: value for key, value in WHOLE.items() if key not in given}
     path = configs / "block.yaml"
     path.write_text(f"{block.text}\n{yaml.safe_dump(missing) if missing else ''}", encoding="utf-8")
-    load(str(path))
+    config = load(str(path))
+    assert {*given} - {"tiny"} <= {*config.model_dump()}, "each key of it is one of the config's"
 
 
 @of("")

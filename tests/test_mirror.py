@@ -36,6 +36,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "orchestrator/run/winners.py": "tests/orchestrator/run/test_records.py",
     "orchestrator/plan/evaluation.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/resources.py": "tests/orchestrator/plan/test_config.py",
+    "orchestrator/plan/teacher.py": "tests/orchestrator/plan/test_config.py",
     "orchestrator/plan/train.py": "tests/orchestrator/plan/test_trial.py",
     "orchestrator/tracking/rows.py": "tests/orchestrator/tracking/test_deliver.py",
     "orchestrator/plan/text.py": "tests/orchestrator/plan/test_plan.py",

@@ -15,7 +15,7 @@ from eval.protocol import METRICS, PROTOCOLS, VALIDATED
 from objectives import DESCRIPTIONS, LOSSES, TARGETS, TIMESTEPS
 from objectives.spec import SigmaBranch
 from objectives.timesteps import Terminal
-from orchestrator.plan import config, evaluation, paper, resources, sources, train
+from orchestrator.plan import config, evaluation, paper, resources, sources, teacher, train
 from sr_models import MODELS
 from sr_models.hyper.degradation import DEGRADATIONS, SEATS, Round
 from sr_models.hyper.process import ProcessParams
@@ -32,7 +32,7 @@ SECTIONS: dict[str, type[Params]] = {
     "train.": train.TrainConfig,
     "train.groups.NAME.": train.GroupConfig,
     "train.scales.": ScaleRange,
-    "teacher.": config.TeacherConfig,
+    "teacher.": teacher.TeacherConfig,
     "search.": config.SearchConfig,
     "process.": ProcessParams,
     "validation.": evaluation.ValidationConfig,

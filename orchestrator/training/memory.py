@@ -15,8 +15,8 @@ import sr_models
 from cluster import capacity, ray_runtime
 from cluster.ray_runtime import Resources
 from orchestrator.plan.combination import Combination
-from orchestrator.plan.config import TeacherConfig
 from orchestrator.plan.evaluation import EvaluationConfig
+from orchestrator.plan.teacher import TeacherConfig
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
 from sr_models.inference.bound import Bound

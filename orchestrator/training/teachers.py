@@ -12,9 +12,10 @@ import torch
 
 import sr_models
 from orchestrator.plan.combination import Combination
-from orchestrator.plan.config import SweepConfig, TeacherConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.graph import refuse_drawn
 from orchestrator.plan.plan import Plan
+from orchestrator.plan.teacher import TeacherConfig
 from orchestrator.run import journal
 from orchestrator.run.budget import Meter
 from orchestrator.run.driver import Home

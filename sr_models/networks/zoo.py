@@ -150,6 +150,6 @@ def _built(architecture: str, network: str, arguments: Mapping[str, Any]) -> Des
         raise InputError(f"model 'zoo': spandrel {spandrel.__version__} knows no {architecture} network {network!r}")
     try:
         return support.architecture.load(cls(**arguments).state_dict())
-    except Exception as error:
+    except Exception as error:  # anyone's model.json may hold the arguments, and each class fails in its own way
         said = " ".join(str(error).split())[:200]
         raise InputError(f"model 'zoo': {architecture} cannot be built ({type(error).__name__}: {said})") from None

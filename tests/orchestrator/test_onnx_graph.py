@@ -20,7 +20,7 @@ def tiny(name, scale=2):
     return sr_models.build(name, scale, **hyper | ({"channels": 16} if name.startswith(("imdn", "rcan")) else {}))
 
 
-def same_pixels(name, tmp_path):
+def assert_the_same_pixels(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     net, path = tiny(name), tmp_path / "net.onnx"
@@ -40,13 +40,13 @@ def same_pixels(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["edsr_baseline", "vdsr"])
 def test_a_graph_computes_what_the_network_does_at_any_size(name, tmp_path):
-    same_pixels(name, tmp_path)
+    assert_the_same_pixels(name, tmp_path)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("edsr_baseline", "vdsr")])
 def test_so_does_that_of_every_network(name, tmp_path):
-    same_pixels(name, tmp_path)
+    assert_the_same_pixels(name, tmp_path)
 
 
 def test_what_is_no_graph_is_refused_by_name():

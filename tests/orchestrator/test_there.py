@@ -13,8 +13,9 @@ from PIL import Image
 from orchestrator import sweep
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
-from orchestrator.plan.config import SweepConfig, TeacherConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
+from orchestrator.plan.teacher import TeacherConfig
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.run.folder import STORES, RunDir
 from orchestrator.run.journal import JOURNAL, Journal

@@ -2,8 +2,9 @@
 
 import pytest
 
-from orchestrator.plan.config import SweepConfig, TeacherConfig
+from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.read import load
+from orchestrator.plan.teacher import TeacherConfig
 from sr_models.errors import InputError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import sr_models
-from orchestrator.plan.config import TeacherConfig
 from orchestrator.plan.evaluation import EvaluationConfig
+from orchestrator.plan.teacher import TeacherConfig
 from orchestrator.plan.trial import TILE_OVERLAP
 from orchestrator.training.memory import Network, check
 from sr_models.checkpoints.folder import save_checkpoint
