@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from orchestrator import session, stages, sweep
+from orchestrator.ready import Ready
 from orchestrator.run.budget import Budget, BudgetReached, Meter
 from orchestrator.sweep import main
 from sr_models.errors import InputError
@@ -22,10 +23,11 @@ CONFIG = {
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, run: Callable[[Any], list[str]]) -> None:
     """Have the stages be `run`, on a machine that has all they need."""
-    there = {"device": None, "lines": (), "left_out": (), "faults": ()}
-    monkeypatch.setattr(sweep, "ready", lambda plan, *_: SimpleNamespace(plan=plan, **there))
+    there = {"device": None, "cores": 2, "gpus": 0, "lines": (), "left_out": (), "faults": ()}
+    monkeypatch.setattr(sweep, "ready", lambda plan, *_: Ready(plan=plan, **there))
+    monkeypatch.setattr(sweep, "plan_text", lambda *_: "the plan")
     meter = Meter(Budget(), 0)
-    monkeypatch.setattr(session, "opened", lambda *_, group: nullcontext(SimpleNamespace(meter=meter)))
+    monkeypatch.setattr(session, "opened", lambda *_, began, group: nullcontext(SimpleNamespace(meter=meter)))
     monkeypatch.setattr(stages, "run", run)
 
 
@@ -59,7 +61,7 @@ def test_rows_without_a_score(
     line = [str(tmp_path / "s.yaml"), "--output", str(tmp_path / "runs"), *["--as-job"] * as_job]
     assert main(line) == (0 if as_job else code)
     said = capfd.readouterr()
-    assert said.out == "the board\n" and said.err == (f"{last}\n" if last else "")
+    assert said.out == "the board\n" and said.err == "the plan\n" + (f"{last}\n" if last else "")
 
 
 def test_a_job_that_was_lost_or_is_defect_does_not_pass_for_finished(
@@ -83,7 +85,8 @@ def test_a_budget_is_said_last_with_its_cost_and_the_line_that_goes_on(
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(CONFIG))
     line = [str(tmp_path / "s.yaml"), "--output", str(tmp_path), "--max-trials", "3", "--max-hours", "0.02"]
     assert main(line) == 5 and main([*line, "--as-job"]) == 0
-    first, _ = capfd.readouterr().err.splitlines()
+    _, first, _, second = capfd.readouterr().err.splitlines()
+    assert second.startswith(first)
     said, _, again = first.partition("; go on with: ")
     assert said == (
         "python -m orchestrator.sweep: stopped by --max-trials 3; it cost 0.000 hours, 0 trials begun, "
