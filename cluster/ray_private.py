@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -109,6 +110,12 @@ def hush() -> None:
     from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
     global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+
+
+def without_advice() -> None:
+    """Keep Ray, and tqdm below it, from asking for ipywidgets as a notebook imports them: nothing here shows any."""
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "IProgress not found")
 
 
 def abandon() -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.ray_private import without_advice
 from orchestrator.leaderboard import text, use
 from orchestrator.leaderboard.board import Board, Entry, Value
 from orchestrator.leaderboard.compare import boards, rows_of_boards
@@ -63,9 +64,9 @@ class Row:
     """`model.safetensors` and `model.json` of the first seed; None of what no trial made."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
-    """The boards of a run: `rows` of all of them, best first within each; printed, they are the terminal's tables."""
+    """The boards of a run: `rows` of all of them, best first within each; shown, they are the terminal's tables."""
 
     boards: tuple[Board, ...]
 
@@ -92,7 +93,7 @@ class Results:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return text.text(self.boards, text.terminal_width())
 
 
@@ -206,6 +207,7 @@ def run_sweep(
         address=from_environment(address, "RAY_ADDRESS"),
         may_add=from_environment(None, "SR_MAY_ADD"),
     )
+    without_advice()
     progress.be_quiet(quiet)
     try:
         unscored = carry_out(make_plan(asked), folder, services, "the same call", budget)

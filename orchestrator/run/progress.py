@@ -97,8 +97,9 @@ class Bar:
             self._shown = ""
 
     def close(self) -> None:
-        """Let its last state stand."""
-        self.show()
+        """Let its last state stand, unless nothing was to be done."""
+        if self.n or self.total:
+            self.show()
         if self.on_terminal and self._shown:
             print(file=sys.stderr, flush=True)
 

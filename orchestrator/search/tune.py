@@ -104,6 +104,7 @@ def search(
                     name=in_flight.run.name,
                     storage_path=scratch,
                     verbose=0,
+                    progress_reporter=tune.CLIReporter(),  # a notebook's clears what its cell has said so far
                     callbacks=[_Losses(in_flight)],
                     failure_config=tune.FailureConfig(max_failures=resources.max_restarts),
                 ),

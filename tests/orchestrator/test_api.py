@@ -43,7 +43,7 @@ def test_rows_are_typed_and_the_frame_is_the_csv(scored_run, tmp_path):
     frame, csv = found.to_dataframe(), pandas.read_csv(tmp_path / "leaderboard.csv")
     assert list(frame.columns) == list(csv.columns)
     assert np.allclose(frame["psnr_y"], csv["psnr_y"], rtol=1e-12) and list(frame["combination"]) == [*csv.combination]
-    assert "python -m orchestrator.upscale" in str(found)
+    assert "python -m orchestrator.upscale" in str(found) == repr(found)
 
 
 def test_a_run_on_a_storage_is_brought_here(scored_run, tmp_path, monkeypatch):

@@ -25,6 +25,12 @@ def test_a_bar_in_a_log_is_lines_and_few_of_them(capsys):
     assert said.out == "" and said.err.splitlines() == ["search 0% 0/1000 image", "search 100% 1000/1000 image"]
 
 
+def test_nothing_is_said_of_nothing_to_do(capsys):
+    with bar("patch stores", 0):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
 def test_on_a_terminal_it_is_written_over_itself_within_its_width_and_without_codes(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
