@@ -1,6 +1,7 @@
 """One thread a process, for all tests; a Ray head with a token, for tests that send jobs to one."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -109,6 +110,13 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         table._rows.clear()
     for module in made:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def documented() -> str:
+    """The module of the degradation `box` that docs/extending.md shows."""
+    [found] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text("utf-8"), re.DOTALL)
+    return str(found)
 
 
 def free_ports(count: int) -> list[int]:

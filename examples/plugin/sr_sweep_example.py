@@ -1,8 +1,7 @@
-"""A network, a loss, a metric and a degradation of one's own; docs/extending.md explains each line."""
+"""A network, a loss and a metric of one's own; docs/extending.md explains each line."""
 
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,7 +9,6 @@ from torch.nn import functional
 from eval import Metric
 from objectives import OwnLoss
 from sr_models.hyper.base import NetworkHyper, upsampler_multiply_adds
-from sr_models.hyper.degradation import OwnDegradation
 from sr_models.networks.base import SRNetwork, conv, upsampler
 from sr_models.params import SearchRange, searchable
 from sr_models.spec import ModelSpec
@@ -53,14 +51,3 @@ class TinyHuber(OwnLoss):
 
 MEAN_ERROR = Metric(unit="", higher_is_better=False, reads=("sr", "hr"), decimals=2, description="mean |SR - HR| x 255",
                     compute=lambda sr, hr: 255 * (sr - hr).abs().mean(dim=(1, 2, 3)))  # fmt: skip
-
-
-class Box(OwnDegradation):
-    """The mean of scale x scale pixels, with Gaussian noise."""
-
-    set: Literal["box"] = "box"
-    noise: float = Field(default=2, ge=0, le=255, description="standard deviation, of 255")
-
-    def lr(self, hr: np.ndarray, scale: int, rng: np.random.Generator) -> np.ndarray:
-        small = hr.reshape(hr.shape[0] // scale, scale, hr.shape[1] // scale, scale, 3).mean(axis=(1, 3))
-        return np.clip(small + self.noise * rng.standard_normal(small.shape) + 0.5, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""examples/plugin, installed beside an environment and not into it, from its network to its rows on the board."""
+"""examples/plugin and the page's degradation, installed beside an environment, from a network to rows on the board."""
 
 import csv
 import json
@@ -48,8 +48,12 @@ def command(folder: Path, *words: str, site: Path | None) -> subprocess.Complete
     )  # fmt: skip
 
 
-def test_the_example_goes_through_a_sweep_to_the_board(tmp_path):
+def test_the_example_goes_through_a_sweep_to_the_board(tmp_path, documented):
     package, site = shutil.copytree(ROOT / "examples/plugin", tmp_path / "package"), tmp_path / "site"
+    (package / "degradation.py").write_text(documented)
+    about = (package / "pyproject.toml").read_text().replace("py-modules = [", 'py-modules = ["degradation", ')
+    entry = '[project.entry-points."sr_sweep.degradations"]\nbox = "degradation:Box"\n'
+    (package / "pyproject.toml").write_text(f"{about}\n{entry}")
     install(package, site)
     random = np.random.Generator(np.random.Philox(7))
     for name, count in {"train": 2, "validation": 1, "test": 2}.items():

@@ -71,16 +71,17 @@ def example(plugin):
     plugin(source, points, about["name"], about["version"])
 
 
-def test_the_example_adds_a_row_to_each_table(plugin):
+def test_the_example_and_the_documented_degradation_add_a_row_to_each_table(plugin, documented):
     before = [len(of) for of in (MODELS, LOSSES, METRICS, DEGRADATIONS)]
     example(plugin)
+    plugin(documented, {"degradations": {"box": "Box"}}, "sr-box")
     assert [len(of) for of in (MODELS, LOSSES, METRICS, DEGRADATIONS)] == [count + 1 for count in before]
     assert list(MODELS)[-1] == "tiny_net" and MODELS.stamp("imdn") == {}
     assert MODELS.stamp("tiny_net") == {"model tiny_net": "sr-sweep-example 0.1"}
     assert MODELS["tiny_net"].counts == {2: 12_483, 4: 21_763}
     assert [sr_models.build("tiny_net", scale).scale for scale in (2, 4)] == [2, 4]  # counted as it is built
     assert all(of.sound()[1] == [] for of in (MODELS, LOSSES, METRICS, DEGRADATIONS))
-    assert len([line for line in (EXAMPLE / "sr_sweep_example.py").read_text().splitlines() if line.strip()]) < 60
+    assert len((EXAMPLE / "sr_sweep_example.py").read_text().splitlines()) < 60
 
 
 def test_a_loss_of_a_plugin_is_an_objective_under_any_target(plugin):
@@ -117,16 +118,17 @@ def test_a_metric_of_a_plugin_is_scored_under_the_protocol(plugin):
     assert plugins_of("imdn", ["psnr_y"]) == "" and "sr-sweep-example 0.1" in plugins_of("imdn", ["g_std.mean_error"])
 
 
-def test_a_degradation_of_a_plugin_makes_lr(plugin):
-    example(plugin)
+def test_a_degradation_of_a_plugin_makes_lr(plugin, documented):
+    plugin(documented, {"degradations": {"box": "Box"}})
     how = parse_degradation({"set": "box", "noise": 0}, "d")
     hr = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
     pair = degrade(hr, 2, how, keyed(0, 0, 0, "degrade"))
     assert pair.lr.tolist() == [[[8, 9, 10], [14, 15, 16]]] and (pair.hr == hr).all()
 
 
-def test_lists_name_the_distribution_and_what_cannot_be_used(plugin):
+def test_lists_name_the_distribution_and_what_cannot_be_used(plugin, documented):
     example(plugin)
+    plugin(documented, {"degradations": {"box": "Box"}}, "sr-box")
     plugin("import no_such_module", {"models": {"gone": "X"}}, "sr-broken", "3.1")
     text = table()
     assert "tiny_net: by the plug-in sr-sweep-example 0.1" in text
