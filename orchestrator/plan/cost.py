@@ -208,6 +208,12 @@ def run_of(plan: Plan, combination: Combination) -> Run:
     return Run(count=c.trials + config.seeds, flops=flops, seconds=network.seconds(flops), made=made)
 
 
+def step_seconds(plan: Plan, combination: Combination) -> float:
+    """Estimated seconds of one of its training steps on one core."""
+    c, network = combination, Network.of(plan, combination)
+    return network.seconds(network.step_flops(c.train, c.spec)) + lr_seconds(c.train, c.scale) / c.train.steps
+
+
 def wall_seconds(plan: Plan, cores: int) -> float:
     """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
     return sum(run.count * (run.seconds + run.made + TRIAL_SECONDS) for run in _runs(plan)) / cores
