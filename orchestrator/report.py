@@ -11,10 +11,23 @@ from orchestrator.leaderboard import html, pictures, standing, write
 from orchestrator.leaderboard.rungs import rungs_text
 from orchestrator.leaderboard.scores import has_scores
 from orchestrator.leaderboard.text import terminal_width
+from orchestrator.plan.cost import duration
 from orchestrator.run.progress import say, tell
 from orchestrator.search.audit import Audited, audit_text
 from orchestrator.session import Session
 from orchestrator.tracking import address, mlflow_store, view
+
+
+def training_left(session: Session, stage: str) -> float | None:
+    """Seconds of training that all of the sweep has left as a stage begins, about; said, where it is known and some is.
+
+    By what the sweep's trials have taken so far, in this invocation and before; None: none has been validated.
+    """
+    session.home.pull_trials()
+    left = standing.standing(session.run.path).seconds_left
+    if left:
+        say(f"{stage}: about {duration(left)} of training left in this sweep, if no trial is stopped early")
+    return left
 
 
 def unfinished(session: Session, bound: str) -> None:

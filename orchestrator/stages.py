@@ -135,7 +135,8 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
     session.home.pull_trials()
     steps = {combination.id: combination.train.steps for combination in plan.combinations}
     total = sum(combination.trials * steps[combination.id] for combination in plan.combinations)
-    with bar("search", total, "step", cost=lambda: session.meter.spent.rate) as made:
+    left = report.training_left(session, "search") if total else None
+    with bar("search", total, "step", cost=lambda: session.meter.spent.rate, left=left) as made:
         made.start_at(sum(studies.finished(combination) * steps[combination.id] for combination in plan.combinations))
         progress = _search_progress(made, lambda: session.home.push(sometimes=True))
         tune.search(
@@ -291,7 +292,8 @@ def _run_in_full(
         return {}
     each = list({trial.fingerprint: trial for trial in trials}.values())
     total = sum(trial.train.steps for trial in each)
-    with bar(what, total, "step", cost=lambda: session.meter.spent.rate) as made:
+    left = report.training_left(session, what)
+    with bar(what, total, "step", cost=lambda: session.meter.spent.rate, left=left) as made:
         results = in_full.run_in_full(
             each,
             session.home.access,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.protocol import get_metric, plain_metric
+from orchestrator.plan.cost import duration
 from orchestrator.plan.read import read_yaml
 from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
@@ -57,6 +58,8 @@ class Row:
     seeds: int
     """Full runs that it is to have."""
     steps: int
+    step_seconds: float | None
+    """That the plan expects of a step; None in plans of earlier versions."""
     search: tuple[Trial, ...]
     full: tuple[Trial, ...]
     best: Trial | None
@@ -96,13 +99,23 @@ class Standing:
 
     @property
     def seconds_left(self) -> float | None:
-        """Of training, if no trial is stopped early; None while no step is known, 0 where nothing is left."""
+        """Of training, if no trial is stopped early; None while no step is known, 0 where nothing is left.
+
+        Steps of a row without a validation are taken to be as much slower than the plan expects as those of the others
+        are (the middle one of them); of a plan that expects nothing, as slow as those.
+        """
         known = {row.id: rate for row in self.rows if (rate := _rate([*row.search, *row.full])) is not None}
-        left = {row.id: row.left for row in self.rows if row.left}
+        left = [row for row in self.rows if row.left]
         if left and not known:
             return None
         usual = statistics.fmean(known.values()) if known else 0.0
-        return sum(steps * known.get(name, usual) for name, steps in left.items()) / self.at_a_time
+        paces = [known[row.id] / row.step_seconds for row in self.rows if row.id in known and row.step_seconds]
+        pace = statistics.median(paces) if paces else None
+
+        def expected(row: Row) -> float:
+            return pace * row.step_seconds if pace and row.step_seconds else usual
+
+        return sum(row.left * known.get(row.id, expected(row)) for row in left) / self.at_a_time
 
 
 def standing(folder: Path) -> Standing:
@@ -125,7 +138,8 @@ def standing(folder: Path) -> Standing:
                 id=combination.id,
                 planned=combination.trials,
                 seeds=int(config.get("seeds", 0)),
-                steps=max([trial.of for trial in own] + [0]) or steps,
+                steps=max([trial.of for trial in own] + [0]) or combination.steps or steps,
+                step_seconds=combination.step_seconds,
                 search=search,
                 full=full,
                 best=_best(search, plan),
@@ -200,9 +214,7 @@ def _left(found: Standing) -> str:
         return "every combination has its winner"
     if seconds is None:
         return "time left: not known before a first validation"
-    return (
-        f"at most {_duration(seconds)} of training left, with {found.at_a_time} trials at a time and none stopped early"
-    )
+    return f"about {duration(seconds)} of training left, with {found.at_a_time} trials at a time and none stopped early"
 
 
 def _line(row: Row, metric: str) -> list[str]:
@@ -226,10 +238,3 @@ def _name(trial: Trial) -> str:
     if role.role == "search":
         return f"{role.combination}#{role.number}"
     return f"{role.combination or 'teacher'} seed {role.seed}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import sr_models
 from objectives import ObjectiveSpec
-from objectives.losses import DREAM, DRM
+from objectives.losses import DREAM, DRM, AdversarialBranch, CCSRDecoder
 from orchestrator.plan.combination import TEACHER_OBJECTIVE, Combination
 from orchestrator.plan.evaluation import sampling
 from orchestrator.plan.plan import Plan, teacher_train
 from orchestrator.plan.space import STEPS
 from orchestrator.plan.train import TrainConfig
 from orchestrator.plan.trial import Measured
+from sr_models.hyper.autoencoder import AutoencoderHyper
+from sr_models.hyper.base import NetworkHyper
 from sr_models.hyper.process import AnyProcess, ProcessParams
 from sr_models.hyper.sampling import Sampling
 
@@ -26,6 +29,14 @@ GPU_FLOPS = 10e12
 """The same of a GPU: what the inference times that He & Cheng print for a Titan RTX amount to, 10.6e12 for
 EDSR-baseline and 10.1e12 for RCAN at x4 (https://arxiv.org/abs/2201.10084, Tables 3 and 6). Training is taken to
 sustain as much. With what newer cards and bf16 gain, and small networks lose, an estimate is good to a factor of 3."""
+
+SMALL_GROUPS = 2.0
+"""What networks lose on a CPU that normalise few channels together, where torch's backward pass is slow: one of d
+channels a group takes 1 + this / d² times as long. A core sustained 178 GFLOP/s in steps of EDSR-baseline, 163 in those
+of Stable Diffusion's autoencoder (d = 4), 97 in SR3's (d = 2) and 40 to 57 in `examples/ccsr_world.yaml` (d = 1)."""
+
+VGG = 305_856.0
+"""Multiply-adds of VGG-16's convolutions (https://arxiv.org/abs/1409.1556, column D), per pixel of a picture."""
 
 FORWARDS = 3
 """What a plain step costs in forward passes: one, and its backward pass is two more."""
@@ -41,12 +52,74 @@ LR_SECONDS = {
 192 pixels), and under `train.scales` by the kernel (one run with patches of 72 to 384 pixels, within a factor of 2)."""
 
 
-def trial_seconds(network: str, hyper: Mapping[str, Any], scale: int, train: TrainConfig, spec: ObjectiveSpec) -> float:
-    """Seconds of one full run's steps on one core: two operations a multiply-add."""
-    macs = sr_models.multiply_adds(network, scale, hyper, sigma_width=spec.sigma.width if spec.sigma else None)
-    if train.scales is not None:
-        macs *= train.scales.mean_square / scale**2
-    return train.steps * train.batch_size * train.patch**2 * macs * 2 * forwards(spec) / CPU_FLOPS
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network at a scale, as far as its cost goes."""
+
+    name: str
+    hyper: Mapping[str, Any]
+    scale: int
+    coder: AutoencoderHyper | None = None
+    """The frozen autoencoder that it stands on; None: its states are pictures."""
+
+    @classmethod
+    def of(cls, plan: Plan, combination: Combination) -> Self:
+        """That of a combination, on the autoencoder that another one trains, or one of the size that it says."""
+        name, hyper, scale = combination.network, combination.hyper, combination.scale
+        asked = sr_models.check(name, scale, hyper).stands_on("autoencoder")
+        if asked is None:
+            return cls(name=name, hyper=hyper, scale=scale)
+        kind, sizes = asked
+        row, weights = sr_models.spec(kind).hyper, combination.parts.get("autoencoder")
+        trained = [c.hyper for c in plan.combinations if weights and weights.kind == "from" and c.id == weights.name]
+        given = trained[0] if trained else {size: n for size, n in sizes.items() if size in row.model_fields}
+        coder = row.parse(given, f"{combination.id}: autoencoder")
+        assert isinstance(coder, AutoencoderHyper)
+        return cls(name=name, hyper=hyper, scale=scale, coder=coder)
+
+    @property
+    def multiply_adds(self) -> float:
+        """Of one pass, per LR pixel."""
+        return sr_models.multiply_adds(self.name, self.scale, self.hyper)
+
+    @property
+    def encoded(self) -> int:
+        """Pictures that are encoded for one to be trained on: it, and LR enlarged where that is the condition."""
+        if self.coder is None:
+            return 0
+        return 1 + (sr_models.spec(self.name).sr and self._values.latents is not None)
+
+    def seconds(self, flops: float) -> float:
+        """That one core takes for so many of its operations."""
+        return flops / CPU_FLOPS * (1 + SMALL_GROUPS / self._values.group_width**2)
+
+    def step_flops(self, train: TrainConfig, spec: ObjectiveSpec) -> float:
+        """Operations of a training step: two a multiply-add. Latents that are made before it are not in it."""
+        forward, backward = calls_of_step(spec)
+        one = self.multiply_adds
+        total = forward * one + backward * self._values.backward_multiply_adds(self.scale)
+        if spec.sigma is not None:
+            head = sr_models.multiply_adds(self.name, self.scale, self.hyper, sigma_width=spec.sigma.width) - one
+            total += (forward + 2 * backward) * head
+        if self.coder is not None and (self._values.latents is None or train.encodes(spec)):
+            total += self.encoded * self.coder.encoding * self.scale**2
+        if isinstance(spec.loss, CCSRDecoder) and self.coder is not None:
+            # its decoder there and back, and there once more for the discriminator's update
+            total += (4 * self.coder.decoding + judging(spec.loss)) * self.scale**2
+        if train.scales is not None:
+            total *= train.scales.mean_square / self.scale**2
+        return 2 * total * train.batch_size * train.patch**2
+
+    def picture_flops(self, passes: int, side: int) -> float:
+        """Operations of drawing a picture of so many HR pixels a side in so many passes, its frozen parts with it."""
+        coding = 0.0
+        if self.coder is not None:
+            coding = (self.encoded - 1) * self.coder.encoding + self.coder.decoding
+        return 2 * (passes * self.multiply_adds / self.scale**2 + coding) * side**2
+
+    @property
+    def _values(self) -> NetworkHyper:
+        return sr_models.check(self.name, self.scale, self.hyper)
 
 
 def lr_seconds(train: TrainConfig, scale: int) -> float:
@@ -65,7 +138,7 @@ def calls_of_step(spec: ObjectiveSpec) -> tuple[int, int]:
     """Forward passes of a training step, and backward ones.
 
     DRM and DREAM begin with one more, without its gradient; a terminal loss is two more of both. A decoder is tuned on
-    what a frozen chain gives, and what it costs itself is not in it.
+    what a frozen chain gives: these are the chain's.
     """
     if spec.chain is not None:
         return calls(spec.chain, ProcessParams()), 0
@@ -74,16 +147,21 @@ def calls_of_step(spec: ObjectiveSpec) -> tuple[int, int]:
     return 1 + first + 2 * terminal, 1 + 2 * terminal
 
 
+def judging(branch: AdversarialBranch) -> float:
+    """Multiply-adds of a step's discriminator and LPIPS, per pixel of its pictures.
+
+    The discriminator sees a picture that was made, and leads two gradients back to it: the adaptive weight's, and the
+    update's. For its own update it sees a real one and a made one, there and twice as much back. LPIPS sees both, and
+    leads the same two gradients back to one.
+    """
+    discriminator = 9 * (12.0 * branch.channels**2 + 14 * branch.channels)
+    return discriminator + (4 * VGG if branch.perceptual_weight else 0)
+
+
 def forwards(spec: ObjectiveSpec) -> int:
     """What a step costs in forward passes: a backward pass is two."""
     forward, backward = calls_of_step(spec)
     return forward + 2 * backward
-
-
-def picture_flops(combination: Combination, side: int) -> float:
-    """Operations of one pass for a picture of so many HR pixels a side."""
-    macs = sr_models.multiply_adds(combination.network, combination.scale, combination.hyper)
-    return 2 * macs * (side / combination.scale) ** 2
 
 
 def calls(drawn: Sampling, process: AnyProcess) -> int:
@@ -94,15 +172,8 @@ def calls(drawn: Sampling, process: AnyProcess) -> int:
     return 1 + max(round(steps * drawn.t_max) - round(steps * drawn.t_min), 0)
 
 
-def validation_seconds(
-    network: str,
-    hyper: Mapping[str, Any],
-    scale: int,
-    train: TrainConfig,
-    measured: Measured,
-    passes: int,
-) -> float | None:
-    """Seconds that a run's validations draw pictures for, on one core; None: it is not declared how many of what size.
+def validation_flops(network: Network, train: TrainConfig, measured: Measured, passes: int) -> float | None:
+    """Operations of what a run's validations draw; None: it is not declared how many pictures of what size.
 
     Args:
         passes: of each picture (`calls`).
@@ -111,20 +182,46 @@ def validation_seconds(
         return None
     times = math.ceil(train.steps / train.validate_every) * (2 if train.ema else 1)
     pictures = times * measured.images * measured.draws
-    macs = sr_models.multiply_adds(network, scale, hyper)
-    return pictures * passes * (measured.crop // scale) ** 2 * macs * 2 / CPU_FLOPS
+    return pictures * network.picture_flops(passes, measured.crop // network.scale * network.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a full run costs, one of several alike."""
+
+    count: int
+    flops: float
+    """Operations of its steps and validations."""
+    seconds: float
+    """That one core takes for these."""
+    made: float
+    """That one core makes LR in."""
+
+
+def run_of(plan: Plan, combination: Combination) -> Run:
+    """A full run of a combination; as many as it has proposals and seeds."""
+    c, config, network = combination, plan.config, Network.of(plan, combination)
+    flops = c.train.steps * network.step_flops(c.train, c.spec)
+    if c.process:
+        flops += validation_flops(network, c.train, config.validation.measured, passes(plan, c)) or 0.0
+    made = lr_seconds(c.train, c.scale)
+    return Run(count=c.trials + config.seeds, flops=flops, seconds=network.seconds(flops), made=made)
+
+
+def step_seconds(plan: Plan, combination: Combination) -> float:
+    """Estimated seconds of one of its training steps on one core."""
+    c, network = combination, Network.of(plan, combination)
+    return network.seconds(network.step_flops(c.train, c.spec)) + lr_seconds(c.train, c.scale) / c.train.steps
 
 
 def wall_seconds(plan: Plan, cores: int) -> float:
     """Estimated wall time of all trials on `cores` CPU cores, evaluation aside, if no trial is stopped early."""
-    count, steps, made = _work(plan)
-    return (steps + made + count * TRIAL_SECONDS) / cores
+    return sum(run.count * (run.seconds + run.made + TRIAL_SECONDS) for run in _runs(plan)) / cores
 
 
 def gpu_hours(plan: Plan) -> float:
     """Estimated hours of all trials' steps on one GPU of `GPU_FLOPS`, which waits for one core where that makes LR."""
-    _, steps, made = _work(plan)
-    return (steps * CPU_FLOPS / GPU_FLOPS + made) / 3600
+    return sum(run.count * (run.flops / GPU_FLOPS + run.made) for run in _runs(plan)) / 3600
 
 
 def kept_bytes(plan: Plan) -> float:
@@ -168,23 +265,13 @@ def passes(plan: Plan, combination: Combination, *, evaluated: bool = False) -> 
     return calls(drawn, process)
 
 
-def _work(plan: Plan) -> tuple[int, float, float]:
-    """How many runs there are, and what their steps, and LR that is made in them, take one CPU core in seconds.
-
-    If none is stopped early.
-    """
-    config, count, total, made = plan.config, 0, 0.0, 0.0
-    for c in plan.combinations:
-        what = (c.network, c.hyper, c.scale, c.train)
-        runs = c.trials + config.seeds
-        drawn = validation_seconds(*what, config.validation.measured, passes(plan, c)) or 0.0 if c.process else 0.0
-        count, total = count + runs, total + runs * (trial_seconds(*what, c.spec) + drawn)
-        made += runs * lr_seconds(c.train, c.scale)
+def _runs(plan: Plan) -> list[Run]:
+    """All full runs, those of teachers too."""
+    config, found = plan.config, [run_of(plan, combination) for combination in plan.combinations]
     teacher = config.teacher
     if teacher is not None and teacher.weights is None:
         for scale in plan.teacher_scales:
-            hyper = sr_models.check(teacher.model, scale, teacher.hyper).model_dump()
-            train = teacher_train(config, scale)
-            total += trial_seconds(teacher.model, hyper, scale, train, TEACHER_OBJECTIVE)
-            count, made = count + 1, made + lr_seconds(train, scale)
-    return count, total, made
+            train, network = teacher_train(config, scale), Network(name=teacher.model, hyper=teacher.hyper, scale=scale)
+            flops = train.steps * network.step_flops(train, TEACHER_OBJECTIVE)
+            found.append(Run(count=1, flops=flops, seconds=network.seconds(flops), made=lr_seconds(train, scale)))
+    return found

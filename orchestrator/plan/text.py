@@ -10,12 +10,12 @@ from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.cost import (
     FORWARDS,
     GPU_FLOPS,
+    Network,
     calls_of_step,
     duration,
     forwards,
     gpu_hours,
     passes,
-    picture_flops,
     wall_seconds,
 )
 from orchestrator.plan.plan import Plan, only_at, teacher_train
@@ -134,17 +134,17 @@ def _sampling(plan: Plan) -> list[str]:
     for c in (c for c in plan.combinations if c.process):
         scored, seen = passes(plan, c, evaluated=True), passes(plan, c)
         name = f"{c.label}/{c.objective}" + (f"[{STEPS}={c.steps}]" if c.steps else "")
-        seconds = scored * picture_flops(c, _SIDE) / GPU_FLOPS
+        seconds = Network.of(plan, c).picture_flops(scored, _SIDE) / GPU_FLOPS
         forward, backward = calls_of_step(c.spec)
-        if forwards(c.spec) != FORWARDS:
+        if c.spec.chain is not None:
+            lines[f"  a step of {name} takes {forward} forward of a frozen chain, and two updates behind it"] = None
+        elif forwards(c.spec) != FORWARDS:
             cost = Fraction(forwards(c.spec), FORWARDS)
             lines[f"  a step of {name} takes {forward} forward and {backward} backward, {cost} of a plain one"] = None
         lines[
             f"  {name} draws a picture in {scored} passes, in {seen} for a validation; evaluation, which is in no "
             f"estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"
         ] = None
-    if any(c.parts for c in plan.combinations if c.process):
-        lines["  what frozen parts take of a drawn picture is in no estimate"] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None
     return list(lines)

@@ -48,6 +48,8 @@ class Stage(Event):
     total: int
     """What there is of it, done or not, in units; 0: not known yet."""
     unit: str
+    sweep_seconds_left: float | None = None
+    """Of the training of the whole sweep, about, if no trial is stopped early; None: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

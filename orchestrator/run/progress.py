@@ -105,14 +105,17 @@ class Bar:
 
 
 @contextmanager
-def bar(name: str, total: int, unit: str = "image", *, cost: Callable[[], str] | None = None) -> Iterator[Bar]:
+def bar(
+    name: str, total: int, unit: str = "image", *, cost: Callable[[], str] | None = None, left: float | None = None
+) -> Iterator[Bar]:
     """A progress bar for the length of a `with` block, which is told as a stage too (`events.Stage`).
 
     Args:
         total: 0: not known yet.
         cost: says what the trials have cost so far, in a few characters.
+        left: seconds of training of the whole sweep, about, as the stage begins; None: not known.
     """
-    events.emit(events.Stage(stage=name, total=total, unit=unit))
+    events.emit(events.Stage(stage=name, total=total, unit=unit, sweep_seconds_left=left))
     made = Bar(name, total, unit, cost)
     _live.append(made)
     try:

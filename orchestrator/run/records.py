@@ -19,6 +19,7 @@ from pydantic import Field
 
 from orchestrator.plan.combination import Combination, parameters, trained_parameters
 from orchestrator.plan.config import BoardConfig
+from orchestrator.plan.cost import step_seconds
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
 from orchestrator.plan.plan import Plan, higher_is_better
@@ -109,11 +110,15 @@ class CombinationRecord(Params):
     """Trainable ones of the network, without the σ head."""
     trained_parameters: int | None = None
     """With the σ head; None in plans of earlier versions."""
+    steps: int | None = None
+    """Of a full run; None in plans of earlier versions, as the next."""
+    step_seconds: float | None = None
+    """That one of them takes one CPU core, estimated (`orchestrator.plan.cost`)."""
     plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
     """As of its trials (`TrialConfig.plugins`)."""
 
     @classmethod
-    def of(cls, combination: Combination) -> Self:
+    def of(cls, plan: Plan, combination: Combination) -> Self:
         """The record of a planned combination."""
         return cls(
             id=combination.id,
@@ -126,6 +131,8 @@ class CombinationRecord(Params):
             searched=tuple(combination.axes.ranges) if combination.trials else (),
             parameters=parameters(combination),
             trained_parameters=trained_parameters(combination),
+            steps=combination.train.steps,
+            step_seconds=step_seconds(plan, combination),
             plugins=plugins_of(combination.network, combination.spec, combination.train),
         )
 
@@ -229,7 +236,7 @@ def write_plan(
         front=tuple(steering) if len(steering) > 1 else (),
         halve_by=plan.config.search.halve_by if len(steering) > 1 else None,
         protocol=plan.config.evaluation.protocol,
-        combinations=tuple(map(CombinationRecord.of, plan.combinations)),
+        combinations=tuple(CombinationRecord.of(plan, one) for one in plan.combinations),
         trials_at_a_time=trials_at_a_time,
     )
     if run.plan.exists():

@@ -49,36 +49,59 @@ class AutoencoderHyper(NetworkHyper):
         """As in `NetworkHyper`: attention and normalisation see all of a picture."""
         return False
 
+    @property
+    def group_width(self) -> float:
+        """As in `NetworkHyper`."""
+        return self.channels / GROUPS
+
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`, of a picture there and back; attention's two products are left out."""
-        widths = [self.channels * mult for mult in self.mults]
-        last = widths[-1]
+        return (self.encoding + self.decoding) * scale**2
 
-        def level(before: int, after: int, blocks: int) -> float:
-            shortcut = before * after if before != after else 0
-            return 9 * before * after + shortcut + (2 * blocks - 1) * 9 * after**2
-
-        middle = (4 * 9 + 4) * last**2
-        smallest = 2 * middle + 9 * last * (self._moments + self.latent) + self._moments**2 + self.latent**2
-        total = 2 * 27.0 * widths[0] + smallest / self.reduction**2
-        before = widths[0]
+    @property
+    def encoding(self) -> float:
+        """Multiply-adds of the encoder, per pixel of a picture."""
+        widths = self._widths
+        here, total = widths[0], 27.0 * widths[0]
         for i, width in enumerate(widths):
-            total += level(before, width, self.blocks) / 4**i
-            before = width
+            total += _level(here, width, self.blocks) / 4**i
+            here = width
             if i < len(widths) - 1:
                 total += 9 * width**2 / 4 ** (i + 1)
-        before = last
+        return total + (_middle(here) + 9 * here * self._moments + self._moments**2) / self.reduction**2
+
+    @property
+    def decoding(self) -> float:
+        """The same of the decoder."""
+        widths = self._widths
+        here, total = widths[-1], 27.0 * widths[0]
+        total += (_middle(here) + 9 * here * self.latent + self.latent**2) / self.reduction**2
         for i, width in reversed([*enumerate(widths)]):
-            total += level(before, width, self.blocks + 1) / 4**i
-            before = width
+            total += _level(here, width, self.blocks + 1) / 4**i
+            here = width
             if i:
                 total += 9 * width**2 / 4 ** (i - 1)
-        return total * scale**2
+        return total
+
+    @property
+    def _widths(self) -> list[int]:
+        return [self.channels * mult for mult in self.mults]
 
     @property
     def _moments(self) -> int:
         """Channels that the encoder gives."""
         return self.latent
+
+
+def _level(before: int, after: int, blocks: int) -> float:
+    """Multiply-adds of a level's residual blocks, per pixel that it has."""
+    shortcut = before * after if before != after else 0
+    return 9 * before * after + shortcut + (2 * blocks - 1) * 9 * after**2
+
+
+def _middle(channels: int) -> float:
+    """The same of the two blocks in the middle and the attention between them."""
+    return (4 * 9 + 4) * channels**2
 
 
 class VQAutoencoderHyper(AutoencoderHyper):

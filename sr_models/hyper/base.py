@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -43,6 +44,10 @@ class NetworkHyper(Params):
         """Multiply-adds of one forward pass per LR pixel, convolutions only; 0 where nothing is trained."""
         return 0.0
 
+    def backward_multiply_adds(self, scale: int) -> float:
+        """The same of a backward pass: as much for inputs and for weights, where none are frozen."""
+        return 2 * self.multiply_adds(scale)
+
     def check_scale(self, scale: int) -> None:
         """Raise an InputError where the network has the scale, but not with these values."""
 
@@ -79,6 +84,11 @@ class NetworkHyper(Params):
         size (ACS).
         """
         return True
+
+    @property
+    def group_width(self) -> float:
+        """Channels of a group that normalisations take together, at full size; infinite where there are none."""
+        return math.inf
 
     @property
     def feature_channels(self) -> int:

@@ -48,6 +48,11 @@ class SR3Hyper(NetworkHyper):
         """As in `NetworkHyper`: attention and normalisation see all of a picture, and each tile draws its own."""
         return False
 
+    @property
+    def group_width(self) -> float:
+        """As in `NetworkHyper`."""
+        return self.channels / self.groups
+
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`, of one call; attention's two products, which grow with the picture, are left out."""
         here = c = self.channels

@@ -100,6 +100,11 @@ class ResShiftHyper(NetworkHyper):
         """As in `NetworkHyper`: normalisation and the autoencoder see all of a picture, and each tile draws its own."""
         return False
 
+    @property
+    def group_width(self) -> float:
+        """As in `NetworkHyper`."""
+        return self.channels / self.groups
+
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`, of one call.
 
@@ -203,6 +208,11 @@ class LatentUNetHyper(NetworkHyper):
         """As in `NetworkHyper`: attention and normalisation see all of a picture, and each tile draws its own."""
         return False
 
+    @property
+    def group_width(self) -> float:
+        """As in `NetworkHyper`."""
+        return self.channels / GROUPS
+
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`, of one call.
 
@@ -277,6 +287,14 @@ class CCSRHyper(LatentUNetHyper):
 
     def multiply_adds(self, scale: int) -> float:
         """As in `NetworkHyper`, of one call: the U-Net and the adapter."""
+        return super().multiply_adds(scale) + self._adapter(scale)
+
+    def backward_multiply_adds(self, scale: int) -> float:
+        """As in `NetworkHyper`, of the adapter, and through the frozen U-Net's second half, or all of it, to it."""
+        frozen = self._up() + self.encoder_in_gradient * self._down(self.latent)
+        return 2 * self._adapter(scale) + self._cells(frozen, scale)
+
+    def _adapter(self, scale: int) -> float:
         controls = sum(channels**2 / 4**level for channels, level in self._skips())
         controls += (self.channels * self.mults[-1]) ** 2 / 4 ** (len(self.mults) - 1)
-        return super().multiply_adds(scale) + self._cells(self._down(2 * self.latent) + controls, scale)
+        return self._cells(self._down(2 * self.latent) + controls, scale)

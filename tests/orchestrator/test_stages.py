@@ -1,5 +1,7 @@
 """What is run in full after a search, and what winners.json says of it; nothing here trains, and there is no Ray."""
 
+import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -11,11 +13,13 @@ import pytest
 
 from orchestrator import stages
 from orchestrator.ingredients import Ingredients
+from orchestrator.leaderboard import standing
 from orchestrator.plan.combination import Combination
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.trial import TrialConfig
 from orchestrator.plan.weights import Weights
+from orchestrator.run import events
 from orchestrator.run.budget import Budget, Meter
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import TrialResult
@@ -67,7 +71,9 @@ class Finals:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.ran, self.fails = folder, list[TrialConfig](), lambda trial: False
         self.pulled: list[str] = []
+        self.seconds_left: float | None = None
         monkeypatch.setattr(in_full, "run_in_full", self._run)
+        monkeypatch.setattr(standing, "standing", lambda _folder: SimpleNamespace(seconds_left=self.seconds_left))
 
     def session(self, **changes: Any) -> Any:
         base = {
@@ -76,7 +82,10 @@ class Finals:
             "data": {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}},
         }  # fmt: skip
         self.plan = make_plan(SweepConfig.parse(base | changes, "test"))
-        home = SimpleNamespace(access=None, run=RunDir(self.folder), pull_weights=self.pulled.append, push=lambda: None)
+        home = SimpleNamespace(
+            access=None, run=RunDir(self.folder), pull_weights=self.pulled.append, push=lambda: None,
+            pull_trials=lambda: self.pulled.append("trials"),
+        )  # fmt: skip
         return SimpleNamespace(
             plan=self.plan, config=self.plan.config, run=RunDir(self.folder), home=home, device="cpu",
             trials_at_a_time=2, roles=Roles(RunDir(self.folder)), meter=Meter(Budget(), 0),
@@ -125,9 +134,28 @@ def test_every_combination_gets_as_many_seeds_that_no_search_saw(finals: Finals,
     assert {(one.combination, one.role, one.number, one.seed) for one in read_roles(RunDir(tmp_path))} == {
         (name, "final", None, seed) for name in (L1, ECO) for seed in (8, 9)
     }
-    assert finals.pulled == [trial.fingerprint for trial in finals.ran]
+    assert finals.pulled == ["trials", *(trial.fingerprint for trial in finals.ran)]
     assert not finals.steered, "their weights alone are asked for"
     assert finals.unscored == []
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [(None, ""), (0.0, ""), (5040.0, "winners in full: about 84 minutes of training left in this sweep, if no trial")],
+)
+def test_a_stage_begins_with_the_time_that_the_sweep_has_left(finals: Finals, capsys, left, said) -> None:
+    """Where it is known, and there is some; programs are told either."""
+    out = io.StringIO()
+    finals.seconds_left = left
+    events.to(out)
+    try:
+        finals({ECO: (3, {"target.length": 0.5}, "s")})
+    finally:
+        events.to(None)
+    told = [event for event in map(json.loads, out.getvalue().splitlines()) if event["event"] == "stage"]
+    assert [(event["stage"], event["sweep_seconds_left"]) for event in told] == [("winners in full", left)]
+    err = capsys.readouterr().err
+    assert said in err and ("of training left" in err) == bool(said)
 
 
 def test_each_grid_point_has_its_own_runs(finals: Finals) -> None:

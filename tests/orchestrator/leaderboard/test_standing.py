@@ -58,10 +58,32 @@ def test_a_cut_run_says_what_is_done_what_is_best_and_what_is_left(cut):
     assert found.seconds_left == pytest.approx((180 + 70) * 0.5 / 2), "half a second a step, two at a time"
     said = text(found)
     assert "run cut: search 3 of 8 (1 stopped, 2 under way); full runs 0 of 4; teachers 1 of 1" in said
-    assert "at most 62 seconds of training left, with 2 trials at a time and none stopped early" in said
+    assert "about 62 s of training left, with 2 trials at a time and none stopped early" in said
     assert "x2/edsr/l1      3/4                    33.00    30/30        0/2  #2 target.length=0.512" in said
     assert said.endswith("under way: x2/edsr/eco#0 at 0 of ?, x2/edsr/l1#3 at 20 of 30")
     assert max(map(len, said.splitlines())) <= 120
+
+
+def expecting(run: RunDir, **expected: tuple[int, float]) -> None:
+    """Have its plan expect some steps of so many core-seconds each, by the name of the objective."""
+    plan = read_plan(run.path)
+    rows = []
+    for row in plan.combinations:
+        steps, seconds = expected[row.objective]
+        rows.append(row.model_copy(update={"steps": steps, "step_seconds": seconds}))
+    plan.model_copy(update={"combinations": tuple(rows)}).write(run.plan)
+
+
+def test_rows_without_a_validation_take_what_the_plan_expects_at_the_pace_of_the_others(cut):
+    """l1's half second a step was expected to be 0.2: eco's, expected to be 1, are 2.5, and as many as are planned."""
+    expecting(cut, l1=(30, 0.2), eco=(7, 1.0))
+    found = standing(cut.path)
+    assert {row.id: (row.steps, row.left) for row in found.rows} == {A: (30, 70), B: (7, 6 * 7)}
+    assert found.seconds_left == pytest.approx((70 * 0.5 + 42 * 2.5) / 2)
+    add(cut, "0", B, "search", [30.0], number=2)
+    again = standing(cut.path)
+    [eco] = [row for row in again.rows if row.id == B]
+    assert again.seconds_left == pytest.approx((70 * 0.5 + eco.left * 0.5) / 3), "three are under way; its own pace"
 
 
 def test_a_board_of_a_run_without_scores_is_its_standing_marked_so(cut, capsys):

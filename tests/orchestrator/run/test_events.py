@@ -46,8 +46,13 @@ def test_stages_are_told_and_standard_output_is_the_events_alone(
 ) -> None:
     with bar("evaluation", 4):
         tell("the board")
-    [told] = map(json.loads, out.getvalue().splitlines())
-    assert {**told, "time": 0} == {"event": "stage", "time": 0, "stage": "evaluation", "total": 4, "unit": "image"}
+    with bar("search", 30, "step", left=4200.0):
+        pass
+    told = [{**json.loads(line), "time": 0} for line in out.getvalue().splitlines()]
+    assert told == [
+        {"event": "stage", "time": 0, "stage": "evaluation", "total": 4, "unit": "image", "sweep_seconds_left": None},
+        {"event": "stage", "time": 0, "stage": "search", "total": 30, "unit": "step", "sweep_seconds_left": 4200.0},
+    ]
     said = capsys.readouterr()
     assert said.out == "" and "the board\n" in said.err
 

@@ -28,7 +28,7 @@ PLAN = PlanRecord(
     combinations=(
         CombinationRecord(
             id="x2/edsr/eco", model="edsr", objective="eco", target="mixup", loss="l1", scale=2, trials=4,
-            searched=("target.length",), parameters=12345, trained_parameters=23456,
+            searched=("target.length",), parameters=12345, trained_parameters=23456, steps=1000, step_seconds=0.125,
         ),
     ),
     trials_at_a_time=2,
@@ -66,7 +66,9 @@ PLAN_TEXT = """{
     "target.length"
    ],
    "parameters": 12345,
-   "trained_parameters": 23456
+   "trained_parameters": 23456,
+   "steps": 1000,
+   "step_seconds": 0.125
   }
  ],
  "trials_at_a_time": 2
@@ -196,10 +198,12 @@ def test_no_bit_of_a_record_flips_unheard(name: str, record: Any, tmp_path: Path
 
 def test_plans_and_winners_of_earlier_versions_are_read(tmp_path: Path) -> None:
     old = PLAN_TEXT.replace(',\n   "trained_parameters": 23456', "").replace(',\n "trials_at_a_time": 2', "")
+    old = old.replace(',\n   "steps": 1000,\n   "step_seconds": 0.125', "")
     old = old.replace(' "centroid_seconds": {},\n', "")
     (tmp_path / "plan.json").write_text(old)
     found = PlanRecord.read(tmp_path / "plan.json")
-    assert (found.trials_at_a_time, found.combinations[0].trained_parameters) == (None, None)
+    [row] = found.combinations
+    assert (found.trials_at_a_time, row.trained_parameters, row.steps, row.step_seconds) == (None,) * 4
     earlier = WINNERS_TEXT.replace(',\n  "search_run": "s"', "").replace(',\n   "steps": null', "")
     (tmp_path / "winners.json").write_text(earlier)
     eco = read_winners(tmp_path / "winners.json")["x2/edsr/eco"]
@@ -285,7 +289,8 @@ def test_trained_parameters_hold_the_sigma_head(tmp_path: Path) -> None:
     config = load(
         "quick", ["models={edsr_baseline: {channels: 16, blocks: 1}}", "objectives.expectation.sigma.width=160"]
     )
-    made = {c.objective: c for c in map(records.CombinationRecord.of, make_plan(config).combinations)}
+    plan = make_plan(config)
+    made = {one.objective: records.CombinationRecord.of(plan, one) for one in plan.combinations}
     assert made["l1"].trained_parameters == made["l1"].parameters == made["expectation"].parameters
     assert made["expectation"].trained_parameters > 20 * made["expectation"].parameters
 

@@ -295,3 +295,30 @@ def test_a_plan_knows_the_cost_of_a_call(latent_parts, changed):
             net.unet(x, t, context)
         totals.append(total / 16**2 * (4 / 2) ** 2)
         assert sr_models.multiply_adds(model, 4, given) == pytest.approx(sum(totals))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_plan_knows_that_frozen_weights_have_no_gradients(latent_parts, whole):
+    """Each layer's pass back: once for weights that learn, once for inputs that lead to some."""
+    net, total = sr_models.build("ccsr", 4, **latent_parts, encoder_in_gradient=whole), 0.0
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        places = output.numel() // (layer.weight.shape[0] if isinstance(layer, nn.Conv2d) else output.shape[-1])
+        total += layer.weight.numel() * places * (layer.weight.requires_grad + given[0].requires_grad)
+
+    state = torch.rand(1, 4, 16, 16, requires_grad=whole)
+    layers = [*net.control.named_modules(), *net.steered(state).named_modules()]
+    hooks = [
+        layer.register_forward_hook(count)
+        for name, layer in layers
+        if isinstance(layer, nn.Conv2d)
+        or (isinstance(layer, nn.Linear) and "emb" not in name and not name.endswith(("attn2.to_k", "attn2.to_v")))
+    ]
+    try:
+        net.denoise(state, torch.rand(1, 4, 16, 16), torch.zeros(1), torch.zeros(1, 5, 12))
+    finally:
+        for hook in hooks:
+            hook.remove()  # the frozen part is shared
+    wanted = CCSRHyper.parse(latent_parts | {"encoder_in_gradient": whole}, "ccsr").backward_multiply_adds(4)
+    assert total / 16**2 * (4 / 2) ** 2 == pytest.approx(wanted, rel=0.02)

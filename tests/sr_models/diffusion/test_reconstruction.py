@@ -10,6 +10,7 @@ import sr_models
 from sr_models.checkpoints.folder import load_checkpoint, save_checkpoint
 from sr_models.diffusion.frozen import kl_autoencoder, vq_autoencoder
 from sr_models.diffusion.latent import AutoencoderLayout
+from sr_models.diffusion.reconstruction import TrainedVQ
 from sr_models.errors import InputError
 from sr_models.networks.base import parameters
 
@@ -58,6 +59,12 @@ def test_multiply_adds_are_those_of_its_convolutions(name: str) -> None:
     if name == "vq_autoencoder":
         linear -= sum(flops for op, flops in found.items() if str(op) == "aten.mm")  # the distances to the codes
     assert linear / 2 / 8**2 == pytest.approx(sr_models.multiply_adds(name, 2, TINY | OWN[name]))
+    z = torch.zeros(1, *net.latent_shape((16, 16)))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.decode(z, quantise=False) if isinstance(net, TrainedVQ) else net.decoder(net.post_quant_conv(z))
+    found = counter.get_flop_counts()["Global"]
+    linear = sum(flops for op, flops in found.items() if "bmm" not in str(op) and "attention" not in str(op))
+    assert linear / 2 / 16**2 == pytest.approx(sr_models.check(name, 2, TINY | OWN[name]).decoding)
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
