@@ -1,7 +1,7 @@
 """What a sweep needs before it starts, looked at by a dry run and in the first second of a run: the same function.
 
-Images by their headers (`orchestrator.data.look`), what a trial holds against what is here, disk. Nothing heavy is
-imported: a run says what is wrong before Ray or torch are.
+Settings that would be ignored (`orchestrator.plan.idle`), images by their headers (`orchestrator.data.look`), what a
+trial holds against what is here, disk. Nothing heavy is imported: a run says what is wrong before Ray or torch are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cluster.ray_runtime import Resources
 from orchestrator import backbones
 from orchestrator.data.look import Looked, look
 from orchestrator.plan.cost import kept_bytes
+from orchestrator.plan.idle import idle
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.plugins import try_out
 from orchestrator.plan.resources import ResourceConfig, device_text, most_trials, resolved
@@ -38,6 +39,7 @@ class Ready:
     lines: tuple[str, ...]
     """On images and disk."""
     left_out: tuple[str, ...]
+    """Images that are there and not used, settings that a part of the sweep ignores."""
     faults: tuple[str, ...]
     """For what a run is refused, the first thing first."""
 
@@ -80,13 +82,14 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
     except InputError as error:
         faults.append(str(error))
     looked = look(plan.config, plan.patches)
-    faults = [*looked.faults, *faults]
+    ignored = idle(plan)
+    faults = [*ignored.refused, *looked.faults, *faults]
     disk, lacking = _disk(plan, folder, looked)
     if lacking:
         faults.append(lacking)
     return Ready(
-        plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, disk), left_out=looked.left_out,
-        faults=tuple(faults),
+        plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, disk),
+        left_out=(*ignored.said, *looked.left_out), faults=tuple(faults),
     )  # fmt: skip
 
 
