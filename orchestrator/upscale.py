@@ -219,7 +219,8 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     say(f"{chosen.title}{drawn}; on {device}")
     exact = sr_models.tile_exact(chosen.name, chosen.hyper)
     if options.crop_rule is not None and not exact:
-        say(f"caution: {chosen.name} looks at all of a picture, so tiles give other pictures than the whole would")
+        named = sr_models.called(chosen.name, chosen.hyper)
+        say(f"caution: {named} looks at all of a picture, so tiles give other pictures than the whole would")
     most = memory_share(device) if given.max_bytes is None else given.max_bytes
     bound = Bound.of(chosen.model.to(device), most, tile_exact=exact)
     return Enlarger(model=chosen.model, options=options, bound=bound, seed=seed)
