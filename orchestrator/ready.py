@@ -22,6 +22,7 @@ from orchestrator.plan.resources import ResourceConfig, device_text, most_trials
 from orchestrator.plan.services import Services
 from orchestrator.run.folder import STORES, RunDir
 from sr_models.errors import InputError, LostError
+from sr_models.text_table import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,11 @@ def _nodes(services: Services) -> Resources:
 def _too_little(resources: ResourceConfig, here: Machine) -> str:
     """Why a trial does not fit on this machine, and what does."""
     workers, gpus = resources.min_workers or resources.workers_per_trial, resources.gpus_per_worker
-    needs = f"{f'{workers} workers with ' * (workers > 1)}{resources.cpus_per_worker} CPU cores and {gpus:g} GPUs"
+    needs = f"{counted(resources.cpus_per_worker, 'CPU core')} and {counted(gpus, 'GPU')}"
+    needs = f"{workers} workers with {needs} each" if workers > 1 else needs
     has = gpus_text(here.gpus) if here.gpus else "no GPU"
     return (
-        f"resources: a trial needs {needs}{' each' * (workers > 1)}, and this machine has {here.cpus} cores and {has}"
+        f"resources: a trial needs {needs}, and this machine has {counted(here.cpus, 'core')} and {has}"
         f"{f' ({here.unusable})' * bool(here.unusable)}; set resources.cpus_per_worker and gpus_per_worker, or let "
         "`resources: auto` do so, or name a cluster by --address"
     )

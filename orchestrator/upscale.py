@@ -19,6 +19,7 @@ from sr_models.errors import InputError
 from sr_models.files import full_disk
 from sr_models.images.files import files_below, find_images, image_size, unread_text
 from sr_models.scales import parse_scale
+from sr_models.text_table import counted
 
 if TYPE_CHECKING:
     from eval.enlarge import Enlarger
@@ -85,11 +86,11 @@ def enlarge(argv: Sequence[str]) -> int:
     photos, failed = _photos(given.photos, given.output)
     todo = [photo for photo in photos if given.overwrite or not photo.target.exists()]
     if there := len(photos) - len(todo):
-        say(f"{there} of {len(photos)} pictures are in {given.output} already; --overwrite makes them again")
+        say(f"in {given.output} already: {there} of {counted(len(photos), 'picture')}; --overwrite makes them again")
     if todo:
         failed += _enlarge(_enlarger(given), todo)
     if failed:
-        say(f"{PROG}: {failed} photographs failed, {len(todo) - failed + there} are done")
+        say(f"{PROG}: {counted(failed, 'photograph')} failed, {len(todo) - failed + there} done")
     return EXIT_FAILED if failed else EXIT_DONE
 
 

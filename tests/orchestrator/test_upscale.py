@@ -49,8 +49,11 @@ def test_names_and_folders_are_kept_and_what_fails_is_named(photos, weights, tmp
     assert {p.relative_to(out).as_posix() for p in out.rglob("*.png")} == {"a.png", "b.png", "sub/a.png"}
     said = capsys.readouterr().err
     assert "broken.png': not a PNG" in said and "gone.png': no such file" in said
-    assert "2 photographs failed, 3 are done" in said
+    assert "2 photographs failed, 3 done" in said
     assert read_image(out / "sub/a.png").shape == (24, 28, 3)
+    assert run(weights, photos, "-o", out) == 1
+    said = capsys.readouterr().err
+    assert f"in {out} already: 3 of 4 pictures; " in said and "1 photograph failed, 3 done" in said
 
 
 def test_pictures_that_are_there_stay_unless_told_otherwise(photos, weights, tmp_path, capsys):
@@ -58,7 +61,7 @@ def test_pictures_that_are_there_stay_unless_told_otherwise(photos, weights, tmp
     out.mkdir()
     (out / "b.png").write_bytes(b"mine")
     assert run(weights, photos, "-o", out) == 0
-    assert (out / "b.png").read_bytes() == b"mine" and "1 of 3 pictures are in" in capsys.readouterr().err
+    assert (out / "b.png").read_bytes() == b"mine" and "already: 1 of 3 pictures; " in capsys.readouterr().err
     assert run(weights, photos, "-o", out, "--overwrite") == 0
     assert read_image(out / "b.png").shape == (24, 28, 3)
 
