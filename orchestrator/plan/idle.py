@@ -22,7 +22,7 @@ from orchestrator.plan.plan import Plan, teacher_train
 from orchestrator.plan.space import STEPS, TRAIN
 from orchestrator.plan.train import TrainConfig
 from orchestrator.plan.weights import weights_of
-from sr_models.hyper.process import ShiftParams
+from sr_models.hyper.process import ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params
 
@@ -123,9 +123,9 @@ def _processes(plan: Plan, found: Idle) -> None:
         return None if c.spec.takes_process else f"loss {c.spec.loss.kind} has a process of its own (loss.T, ...)"
 
     def betas(c: Combination) -> str | None:
-        if not c.spec.takes_process:
+        if not isinstance(c.process, ProcessParams):
             return taken(c)
-        return "schedule cosine has none" if getattr(c.process, "schedule", None) == "cosine" else None
+        return "schedule cosine has none" if c.process.schedule == "cosine" else None
 
     if config.process and not drawn:
         found.refuse("process", "no network of this sweep has a noise process")
@@ -230,9 +230,16 @@ def _search(plan: Plan, found: Idle) -> None:
         found.refuse("search.audit", "no trial is stopped early" if plan.trials else "nothing is searched")
     if search.sampler == "random" and _given(search, "startup_trials"):
         found.refuse("search.startup_trials", "with search.sampler random all proposals are")
+    searched = [c for c in plan.combinations if c.trials] if search.sampler == "tpe" else []
+    found.judge("search.sampler tpe", searched, lambda c: _not_modelled(c, search.startup_trials), allowed=True)
     for name in ("first_rung", "reduction"):
         if search.halved_by is None and _given(search, name):
             found.refuse(f"search.{name}", "without search.halve_by no trial is stopped")
+
+
+def _not_modelled(c: Combination, startup: int) -> str | None:
+    few = c.trials <= startup
+    return f"its {c.trials} trials are proposed at random (search.startup_trials {startup})" if few else None
 
 
 def _teacher(plan: Plan, found: Idle) -> None:
@@ -255,13 +262,25 @@ def _teacher(plan: Plan, found: Idle) -> None:
 
 
 def _models(plan: Plan, found: Idle) -> None:
-    """What entries of `models` say of networks that are not trained, or of other scales."""
+    """What entries of `models` say of networks that are not trained, of gradients that are none, of other scales."""
     for label, entry in plan.config.models.items():
         network = entry.get("model", label)
         for key in () if sr_models.spec(network).trainable else [key for key in _OF_TRAINING if key in entry]:
             found.refuse(f"models.{label}.{key}", f"{network} is not trained")
+        over = [c for c in plan.combinations if c.label == label and c.hyper.get("encoder_in_gradient")]
+        found.judge(f"models.{label}.encoder_in_gradient", over, _without_gradient)
         for key in ("init", *sr_models.spec(network).hyper.parts):
             _of_other_scales(f"models.{label}.{key}", entry.get(key), plan.config, found)
+
+
+def _without_gradient(c: Combination) -> str | None:
+    """Why no gradient would reach a noisy state: only the guess from step T, made noisy again, brings one."""
+    terminal = c.spec.timesteps.terminal if c.spec.timesteps else None
+    if c.hyper["tuned_decoder"]:
+        return "with tuned_decoder the decoder alone is trained"
+    if not terminal or terminal.detach:
+        return "no state has a gradient without timesteps.terminal, or with its detach"
+    return None
 
 
 def _of_other_scales(where: str, given: Any, config: SweepConfig, found: Idle) -> None:

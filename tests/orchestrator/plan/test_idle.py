@@ -43,6 +43,17 @@ def found(**changes: Any) -> Idle:
             "its discriminator would never count; give at most that",
         ),
         (
+            TUNED | {"models": {"ccsr": CCSR | {"tuned_decoder": True, "encoder_in_gradient": True}},
+                     "objectives": {"decoder": DECODER}},
+            "models.ccsr.encoder_in_gradient: would be ignored: with tuned_decoder the decoder alone is trained; leave "
+            "it out",
+        ),
+        (
+            {"models": {"ccsr": CCSR | {"encoder_in_gradient": True}}, "scales": [4], "objectives": ["ddpm"]},
+            "models.ccsr.encoder_in_gradient: would be ignored: no state has a gradient without timesteps.terminal, or "
+            "with its detach; leave it out",
+        ),
+        (
             TABLE | {"models": {"mine": SHIFTED | {"process": {"T": 40}}}, "objectives": ["resshift"]},
             "models.mine.process: would be ignored: loss resshift has a process of its own (loss.T, ...); leave it out",
         ),
@@ -187,6 +198,10 @@ def test_what_nothing_uses_is_refused(changes: dict[str, Any], said: str) -> Non
             TABLE | {"models": {"mine": SHIFTED | {"objectives": ["ddpm", "resshift"], "process": {"kept": 9}}}},
             "models.mine.process: ignored by x4/mine/resshift: loss resshift has a process of its own (loss.T, ...)",
         ),
+        (
+            {"search": {"common": ["train.lr"], "trials": 4}},
+            "search.sampler tpe: ignored by x2/imdn/l1: its 4 trials are proposed at random (search.startup_trials 4)",
+        ),
         ({"teacher": {}}, "teacher is not used: no objective of this sweep learns from one"),
         (
             {"models": {"imdn": {"init": {3: "f.pth"}}}},
@@ -220,7 +235,7 @@ def test_lr_files_beside_hr_that_makes_its_own_are_said_once() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        MIXUP | {"objectives": {"eco": {"search": ["target.shape"], "target.power": 3}}, "search": {"trials": 3}},
+        MIXUP | {"objectives": {"eco": {"search": ["target.shape"], "target.power": 3}}, "search": {"trials": 5}},
         MIXUP | {"objectives": {"eco": {"search": [], "target.power": 3, "target.shape": "polynomial"}}},
         {"models": {"imdn": {"train": {"schedule": "step"}}, "vdsr": {}}, "train": {"decay_at": [0.2]}},
         {"objectives": ["kd"], "teacher": {"train": {"schedule": "step"}}, "train": {"decay": 0.1}},
@@ -232,6 +247,9 @@ def test_lr_files_beside_hr_that_makes_its_own_are_said_once() -> None:
         TUNED | {"objectives": {"decoder": DECODER | {"loss.start": 999}}, "train": {"steps": 1000}},
         {"resources": {"placement": "spread", "workers_per_trial": 2}},
         {"search": {"common": ["train.lr"], "audit": 1, "startup_trials": 2}},
+        {"search": {"common": ["train.lr"], "trials": 4, "sampler": "random"}},
+        {"models": {"ccsr": CCSR | {"encoder_in_gradient": True}}, "scales": [4],
+         "objectives": {"nutl": {"search": []}}},
         {"objectives": ["kd"], "teacher": {"weights": "f.pth", "hyper": {"channels": 8}}},
     ],
 )  # fmt: skip
