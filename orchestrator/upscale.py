@@ -107,6 +107,9 @@ def _check(given: argparse.Namespace) -> None:
     released = given.what.is_file()
     if released and given.model is not None and given.scale is None:
         raise InputError(f"a file of {given.model} does not say its scale: give --scale")
+    for name in ("row", "storage") if released else ():
+        if getattr(given, name) is not None:
+            raise InputError(f"--{name} is of a run, and {given.what} is a file")
     for name in () if released else ("model", "hyper", "weights_key"):
         if getattr(given, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} goes with a released file, and {given.what} is a folder")
@@ -206,6 +209,7 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     import sr_models
     from eval.enlarge import Enlarger, memory_share
     from sr_models.inference.bound import Bound
+    from sr_models.networks.sigma import without_head
 
     chosen = _chosen(given)
     options = chosen.sampled(asked_sampling(given))
@@ -215,6 +219,8 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     if given.self_ensemble:
         options = replace(options, self_ensemble=True)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if given.seed is not None and not without_head(chosen.model).stochastic:
+        raise InputError(f"--seed goes with networks that draw from noise, and {chosen.name} is none")
     seed = chosen.seed if given.seed is None else given.seed
     drawn = f", drawn by {options.sampling.mark} with seed {seed}" if options.sampling else ""
     say(f"{chosen.title}{drawn}; on {device}")

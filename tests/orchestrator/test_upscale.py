@@ -132,6 +132,8 @@ def test_a_checkpoint_of_some_noise_levels_is_sampled_on_these(scored_run, tmp_p
         (["FILE", "x.png", "--model", "rrdb"], "a file of rrdb does not say its scale: give --scale"),
         (["FOLDER", "x.png", "--model", "edsr"], "--model goes with a released file"),
         (["FOLDER", "x.png", "--row", "1"], "--row is of a run's board"),
+        (["FILE", "x.png", "--row", "1"], "--row is of a run, and "),
+        (["FOLDER", "x.png", "--seed", "0"], "--seed goes with networks that draw from noise, and"),
         (["FOLDER", "x.png", "--steps", "9"], "--steps goes with diffusion networks, and edsr_baseline is none"),
         (["FOLDER", "x.png", "--scale", "3"], "holds scale 2, not 3"),
         (["FOLDER", "x.png", "--overlap", "3"], "--overlap has no effect without --tile"),
