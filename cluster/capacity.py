@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster.ray_runtime import LOCAL_SLOTS, TRIAL_SLOT, Resources
 from sr_models.errors import InputError
+from sr_models.text_table import counted
 
 
 def workers_that_fit(cluster: Resources, cpus: int, gpus: float) -> int:
@@ -27,9 +28,9 @@ def trials_at_a_time(
     """
     fit, needed = workers_that_fit(cluster, cpus, gpus), min_workers or workers
     if fit < needed:
-        many = f"{needed} workers with " if needed > 1 else ""
+        many, each = (f"{needed} workers with ", " each, and each") if needed > 1 else ("", "")
         raise InputError(
-            f"resources: a trial needs {many}{cpus} CPUs and {gpus:g} GPUs{' each, and each' if needed > 1 else ''} "
+            f"resources: a trial needs {many}{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}{each} "
             f"on one node; the cluster's nodes ({len(cluster.may_have)}) have {shapes(cluster)}; name nodes that an "
             "autoscaler may start with --may-add"
         )
@@ -59,4 +60,5 @@ def bytes_of_worker(cluster: Resources, cpus: int, gpus: float) -> int:
 
 def shapes(cluster: Resources) -> str:
     """What the nodes have, in words, each kind once."""
-    return ", ".join(sorted({f"{node.cpus} CPUs and {node.gpus} GPUs" for node in cluster.may_have})) or "nothing"
+    kinds = {f"{counted(node.cpus, 'CPU')} and {counted(node.gpus, 'GPU')}" for node in cluster.may_have}
+    return ", ".join(sorted(kinds)) or "nothing"

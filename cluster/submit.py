@@ -26,6 +26,7 @@ from cluster.ray_runtime import secure
 from cluster.secrets import PASSWORD, SECRET_VALUE
 from sr_models.command import EXIT_DONE, EXIT_FAILED, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LOST, Parser, run_command, say
 from sr_models.errors import InputError
+from sr_models.text_table import counted
 
 PROG = "python -m cluster.submit"
 
@@ -282,7 +283,8 @@ def _run(typed: Sequence[str]) -> int:
     except ConnectionError as error:
         print(f"{PROG}: {arguments.address} did not take the job: {error}", file=sys.stderr)
         return EXIT_LOST
-    print(f"{job}: {shlex.join(line)}  ({len(files)} files, {_megabytes(sum(files.values()))})\n", flush=True)
+    size = f"{counted(len(files), 'file')}, {_megabytes(sum(files.values()))}"
+    print(f"{job}: {shlex.join(line)}  ({size})\n", flush=True)
     return _watch(client, job, shlex.join(["python", "-m", "cluster.submit", *typed]))
 
 

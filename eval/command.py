@@ -159,8 +159,8 @@ def caution(request: Request) -> None:
         and not sr_models.tile_exact(request.model, request.hyper)
     ):
         print(
-            f"caution: {request.model} looks at all of a picture, so these scores, of tiles, are not those of whole "
-            "pictures",
+            f"caution: {sr_models.called(request.model, request.hyper)} looks at all of a picture, so these scores, of "
+            "tiles, are not those of whole pictures",
             file=sys.stderr,
         )
 
@@ -200,6 +200,7 @@ def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
 
     loaded, device = load(request), "cuda" if torch.cuda.is_available() else "cpu"
     subject = loaded.subject
+    name = sr_models.called(request.model, json.loads(subject.hyper))
     scorer = _scorer(request, kernel=subject.kernel, device=device)
     model = loaded.model.to(device)
     if loaded.benchmark is None:
@@ -209,11 +210,11 @@ def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
         say(f"no --hr: measured by what needs no HR images alone ({', '.join(request.metrics)})")
         result = score_lr(
             model, request.lr, globs=(request.include, request.exclude), strict=request.strict, subject=subject,
-            name=request.model, scorer=scorer, metrics=request.metrics, save_in=request.save_images,
+            name=name, scorer=scorer, metrics=request.metrics, save_in=request.save_images,
         )  # fmt: skip
     else:
         result = report.score_model(
-            model, loaded.benchmark, name=request.model, weights_sha256=subject.weights_sha256, scorer=scorer,
+            model, loaded.benchmark, name=name, weights_sha256=subject.weights_sha256, scorer=scorer,
             metrics=request.metrics, seed=subject.seed, options=subject.options, save_in=request.save_images,
             pictures_in=request.pictures, trained_scale=subject.identity.trained_scale,
         )  # fmt: skip
@@ -281,6 +282,8 @@ def _complete(given: argparse.Namespace) -> None:
     for name in ("model", "scale"):
         if getattr(given, name) is None and isinstance(said, dict) and isinstance(said.get(name), str | int):
             setattr(given, name, said[name])
+    if given.model == sr_models.ZOO.name and isinstance(said, dict) and isinstance(said.get("hyper"), dict):
+        given.hyper = given.hyper or [f"{key}={json.dumps(value)}" for key, value in said["hyper"].items()]
     if given.model is None and given.images is None:
         _recognise(given)
     if given.scale is None:

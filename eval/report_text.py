@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 from eval.protocol import STABILITY, get_metric
-from sr_models.text_table import aligned
+from sr_models.text_table import aligned, counted
 
 Report = dict[str, Any]
 
@@ -53,7 +53,7 @@ def _what(report: Report) -> str:
     what += f", {report['parameters']:,} parameters, {report['seconds_per_image']:.3g} s an image, "
     if report["deterministic"]:
         return what + "deterministic: one draw, G-STD and L-STD are exactly 0"
-    return what + f"means over {report['draws']} draws, noise seed {report['noise_seed']}"
+    return what + f"means over {counted(report['draws'], 'draw')}, noise seed {report['noise_seed']}"
 
 
 def _notes(report: Report) -> list[str]:

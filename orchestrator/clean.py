@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command, say, tell
 from sr_models.errors import InputError
-from sr_models.text_table import aligned
+from sr_models.text_table import aligned, counted
 
 if TYPE_CHECKING:
     from orchestrator.needed import Needed, Thing
@@ -79,7 +79,10 @@ def _clean(place: _Place, needs: Needed, given: argparse.Namespace) -> int:
     files, now = place.files(), time.time()
     found = unneeded(place.folder, files, needs, now)
     states = finished_checkpoints(place.folder, files, needs)
-    tell(f"{place.shown}: {len(needs.runs)} run folders need {len(needs.trials)} trials" + _earlier(needs))
+    tell(
+        f"{place.shown}: {counted(len(needs.runs), 'run folder')} need{'s'[: len(needs.runs) == 1]} "
+        f"{counted(len(needs.trials), 'trial')}" + _earlier(needs)
+    )
     tell(_listing("needed by none of them", found, now))
     tell(_listing("checkpoints of finished trials (an audit, snapshots or a longer search may want them)", states, now))
     if not given.remove:

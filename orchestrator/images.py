@@ -21,6 +21,7 @@ from orchestrator.run.progress import bar, say
 from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.winners import read_winners
 from orchestrator.session import Session
+from sr_models.text_table import counted
 
 
 def build(session: Session) -> dict[int, PatchStore]:
@@ -54,7 +55,7 @@ def build(session: Session) -> dict[int, PatchStore]:
     for store in stores.values():
         check_leaks(store, session.inputs.test_hashes)
     if skipped := list({name: None for store in stores.values() for name in store.skipped}):
-        say(f"skipped {len(skipped)} images, unreadable or too small: {', '.join(skipped[:3])}")
+        say(f"skipped {counted(len(skipped), 'image')}, unreadable or too small: {', '.join(skipped[:3])}")
     for store in stores.values():
         session.home.access.publish(store)
     return stores

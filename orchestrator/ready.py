@@ -1,7 +1,7 @@
 """What a sweep needs before it starts, looked at by a dry run and in the first second of a run: the same function.
 
-Images by their headers (`orchestrator.data.look`), what a trial holds against what is here, disk. Nothing heavy is
-imported: a run says what is wrong before Ray or torch are.
+Settings that would be ignored (`orchestrator.plan.idle`), images by their headers (`orchestrator.data.look`), what a
+trial holds against what is here, disk. Nothing heavy is imported: a run says what is wrong before Ray or torch are.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from cluster.ray_runtime import Resources
 from orchestrator import backbones
 from orchestrator.data.look import Looked, look
 from orchestrator.plan.cost import kept_bytes
+from orchestrator.plan.idle import idle
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.plugins import try_out
 from orchestrator.plan.resources import ResourceConfig, device_text, most_trials, resolved
 from orchestrator.plan.services import Services
 from orchestrator.run.folder import STORES, RunDir
 from sr_models.errors import InputError, LostError
+from sr_models.text_table import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Ready:
     lines: tuple[str, ...]
     """On images and disk."""
     left_out: tuple[str, ...]
+    """Images that are there and not used, settings that a part of the sweep ignores."""
     faults: tuple[str, ...]
     """For what a run is refused, the first thing first."""
 
@@ -80,13 +83,14 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
     except InputError as error:
         faults.append(str(error))
     looked = look(plan.config, plan.patches)
-    faults = [*looked.faults, *faults]
+    ignored = idle(plan)
+    faults = [*ignored.refused, *looked.faults, *faults]
     disk, lacking = _disk(plan, folder, looked)
     if lacking:
         faults.append(lacking)
     return Ready(
-        plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, disk), left_out=looked.left_out,
-        faults=tuple(faults),
+        plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, disk),
+        left_out=(*ignored.said, *looked.left_out), faults=tuple(faults),
     )  # fmt: skip
 
 
@@ -109,10 +113,11 @@ def _nodes(services: Services) -> Resources:
 def _too_little(resources: ResourceConfig, here: Machine) -> str:
     """Why a trial does not fit on this machine, and what does."""
     workers, gpus = resources.min_workers or resources.workers_per_trial, resources.gpus_per_worker
-    needs = f"{f'{workers} workers with ' * (workers > 1)}{resources.cpus_per_worker} CPU cores and {gpus:g} GPUs"
+    needs = f"{counted(resources.cpus_per_worker, 'CPU core')} and {counted(gpus, 'GPU')}"
+    needs = f"{workers} workers with {needs} each" if workers > 1 else needs
     has = gpus_text(here.gpus) if here.gpus else "no GPU"
     return (
-        f"resources: a trial needs {needs}{' each' * (workers > 1)}, and this machine has {here.cpus} cores and {has}"
+        f"resources: a trial needs {needs}, and this machine has {counted(here.cpus, 'core')} and {has}"
         f"{f' ({here.unusable})' * bool(here.unusable)}; set resources.cpus_per_worker and gpus_per_worker, or let "
         "`resources: auto` do so, or name a cluster by --address"
     )

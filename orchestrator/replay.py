@@ -18,6 +18,7 @@ from orchestrator.run.folder import WEIGHTS
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command, say, tell
 from sr_models.errors import InputError
 from sr_models.params import nearest
+from sr_models.text_table import counted
 
 if TYPE_CHECKING:
     from orchestrator.plan.resources import ResourceConfig
@@ -64,14 +65,17 @@ def _run(argv: Sequence[str]) -> int:
     device, threads = _device(given.device, then.resources), given.threads or then.resources.cpus_per_worker
     config = then.record.trial_config()
     say(
-        f"trial {name}: {config.model} ×{config.scale}, seed {config.seed}, {then.end.step} steps, on {device} with "
-        f"{threads} threads"
+        f"trial {name}: {config.model} ×{config.scale}, seed {config.seed}, {counted(then.end.step, 'step')}, "
+        f"on {device} with {counted(threads, 'thread')}"
     )
     into = given.into or Path(f"replay-{name}")
     _train(config, then, access, into, device=device, threads=threads, weights_dir=given.weights_dir)
     differences = _compared(then, into)
     if not differences:
-        tell(f"bit-equal: {then.end.step} steps, {len(then.steps)} validations{_weights_text(into)}; it lies in {into}")
+        tell(
+            f"bit-equal: {counted(then.end.step, 'step')}, {counted(len(then.steps), 'validation')}"
+            f"{_weights_text(into)}; it lies in {into}"
+        )
         return EXIT_DONE
     why = _machines(then, Machine.here(), device, threads)
     for line in differences:
@@ -156,7 +160,8 @@ def _then(access: Access, name: str) -> Then:
     entries = journal.read(folder / journal.JOURNAL)
     end = journal.outcome(entries)
     if end is None or not end.is_final:
-        raise InputError(f"trial {name} has not come to its end; its record has {journal.last_step(entries)} steps")
+        begun = counted(journal.last_step(entries), "step")
+        raise InputError(f"trial {name} has not come to its end; its record has {begun}")
     steps = {entry["step"]: entry["metrics"] for entry in journal.steps(entries)}
     resources = ResourceConfig.parse(read_yaml(access.run.config).get("resources", {}), str(access.run.config))
     return Then(record=TrialRecord.read(folder / TRIAL), folder=folder, end=end, steps=steps, resources=resources)

@@ -21,6 +21,7 @@ from orchestrator.run.records import exported
 from orchestrator.search.pareto import best, lifted
 from orchestrator.search.record import SearchRecord, record_name, search_key
 from sr_models.checkpoints.folder import CheckpointInfo
+from sr_models.text_table import counted
 
 Firsts = Mapping[str, str]
 """Combination -> fingerprint of its winner's first fresh seed, where that is there."""
@@ -44,7 +45,8 @@ class There:
         parts = {"teachers": self.teachers, "search": self.search, "full runs": self.full}
         there, of = (sum(both) for both in zip(*parts.values(), strict=True))
         each = ", ".join(f"{name} {known} of {all_}" for name, (known, all_) in parts.items() if all_)
-        later = f"; those of {self.unknown} rows are known once what they need is trained" if self.unknown else ""
+        rows = counted(self.unknown, "row")
+        later = f"; those of {rows} are known once what they need is trained" if self.unknown else ""
         return f"already there: {there} of {of} trials ({each}){later}"
 
 

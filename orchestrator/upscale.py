@@ -19,6 +19,7 @@ from sr_models.errors import InputError
 from sr_models.files import full_disk
 from sr_models.images.files import files_below, find_images, image_size, unread_text
 from sr_models.scales import parse_scale
+from sr_models.text_table import counted
 
 if TYPE_CHECKING:
     from eval.enlarge import Enlarger
@@ -85,11 +86,11 @@ def enlarge(argv: Sequence[str]) -> int:
     photos, failed = _photos(given.photos, given.output)
     todo = [photo for photo in photos if given.overwrite or not photo.target.exists()]
     if there := len(photos) - len(todo):
-        say(f"{there} of {len(photos)} pictures are in {given.output} already; --overwrite makes them again")
+        say(f"in {given.output} already: {there} of {counted(len(photos), 'picture')}; --overwrite makes them again")
     if todo:
         failed += _enlarge(_enlarger(given), todo)
     if failed:
-        say(f"{PROG}: {failed} photographs failed, {len(todo) - failed + there} are done")
+        say(f"{PROG}: {counted(failed, 'photograph')} failed, {len(todo) - failed + there} done")
     return EXIT_FAILED if failed else EXIT_DONE
 
 
@@ -106,6 +107,9 @@ def _check(given: argparse.Namespace) -> None:
     released = given.what.is_file()
     if released and given.model is not None and given.scale is None:
         raise InputError(f"a file of {given.model} does not say its scale: give --scale")
+    for name in ("row", "storage") if released else ():
+        if getattr(given, name) is not None:
+            raise InputError(f"--{name} is of a run, and {given.what} is a file")
     for name in () if released else ("model", "hyper", "weights_key"):
         if getattr(given, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} goes with a released file, and {given.what} is a folder")
@@ -205,6 +209,7 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     import sr_models
     from eval.enlarge import Enlarger, memory_share
     from sr_models.inference.bound import Bound
+    from sr_models.networks.sigma import without_head
 
     chosen = _chosen(given)
     options = chosen.sampled(asked_sampling(given))
@@ -214,12 +219,15 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     if given.self_ensemble:
         options = replace(options, self_ensemble=True)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if given.seed is not None and not without_head(chosen.model).stochastic:
+        raise InputError(f"--seed goes with networks that draw from noise, and {chosen.name} is none")
     seed = chosen.seed if given.seed is None else given.seed
     drawn = f", drawn by {options.sampling.mark} with seed {seed}" if options.sampling else ""
     say(f"{chosen.title}{drawn}; on {device}")
     exact = sr_models.tile_exact(chosen.name, chosen.hyper)
     if options.crop_rule is not None and not exact:
-        say(f"caution: {chosen.name} looks at all of a picture, so tiles give other pictures than the whole would")
+        named = sr_models.called(chosen.name, chosen.hyper)
+        say(f"caution: {named} looks at all of a picture, so tiles give other pictures than the whole would")
     most = memory_share(device) if given.max_bytes is None else given.max_bytes
     bound = Bound.of(chosen.model.to(device), most, tile_exact=exact)
     return Enlarger(model=chosen.model, options=options, bound=bound, seed=seed)

@@ -208,6 +208,15 @@ def check(name: str, scale: float, hyper: Mapping[str, Any]) -> NetworkHyper:
     return values
 
 
+def called(name: str, hyper: Mapping[str, Any]) -> str:
+    """What people are told that a network is: one of another project by its architecture, as `Compact (zoo)`.
+
+    Args:
+        hyper: complete, as `check` gives them.
+    """
+    return f"{hyper['architecture']} ({name})" if name == ZOO.name else name
+
+
 def tile_exact(name: str, given: Mapping[str, Any]) -> bool:
     """Whether tiles change nothing of what a network computes (`NetworkHyper.tile_exact`); imports no torch."""
     return spec(name).hyper.parse(given, f"model {name!r}").tile_exact

@@ -18,6 +18,7 @@ from pathlib import Path
 from orchestrator.data.fit import Sizes, lr_side
 from orchestrator.data.inputs import expanded, load_benchmark, local, located
 from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.evaluation import ValidationConfig
 from orchestrator.plan.read import is_uri
 from orchestrator.plan.sources import ImageSource
 from sr_models.command import say
@@ -88,6 +89,8 @@ def look(config: SweepConfig, patches: Collection[tuple[int, int]], *, fetch: bo
         (faults if refused else left_out).extend(line)
     sound = {split: [image for image in images if size(image.hr)] for split, images in found.items()}
     faults += _twins(sound)
+    if fetch or not any(is_uri(source.hr) for source in config.data.validation):
+        left_out += _less(config.validation, [side for image in found["validation"] if (side := size(image.hr))])
     return Looked(
         images=tuple(_counted(split, images, size) for split, images in found.items() if images),
         left_out=tuple(dict.fromkeys(left_out)),
@@ -197,6 +200,19 @@ def _small(
         f"data.train: an LR patch of {patch} at x{scale} does not fit into {count}: {some(small)}{_all_of(small)}; "
         f"the largest patch that fits all is {min(sides.values())}: set train.patch{others}{least}"
     ], True
+
+
+def _less(validation: ValidationConfig, sides: Sequence[tuple[int, int]]) -> list[str]:
+    """A line on each thing that validations are to look at, and that the images have less of."""
+    lines, asked = [], sides[: validation.images]
+    if sides and validation.images is not None and validation.images > len(sides):
+        lines.append(f"validation.images: {validation.images} are asked for, and there are {len(sides)}")
+    if validation.crop is not None and (small := sum(min(side) < validation.crop for side in asked)):
+        lines.append(
+            f"validation.crop: {small} of {len(asked)} images are smaller than {validation.crop} pixels a side, and "
+            "looked at as far as they go"
+        )
+    return lines
 
 
 def _all_of(files: Sequence[Path]) -> str:

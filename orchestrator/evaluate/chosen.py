@@ -71,7 +71,7 @@ def of_file(
     hyper = {**hyper, **{f"{part}_sha256": sha256 for part, sha256 in hashes.items()}}
     check_parts(model, hyper, hashes)
     net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key, parts=files)
-    title = f"{hyper.get('architecture', model)}, {path}"
+    title = f"{sr_models.called(model, hyper)}, {path}"
     return Chosen(model=net, name=model, hyper=hyper, options=Options(), title=title, folder=None)
 
 
@@ -92,7 +92,7 @@ def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] |
     record = folder.parent / TRIAL
     timesteps = TrialRecord.read(record).trial_config().objective.timesteps if record.exists() else None
     options = Options(sampling=timesteps.sampled(Sampling()) if timesteps else None)
-    title = f"{info.model}, {folder}"
+    title = f"{sr_models.called(info.model, info.hyper)}, {folder}"
     return Chosen(model=model, name=info.model, hyper=info.hyper, options=options, title=title, folder=folder)
 
 

@@ -12,6 +12,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.lock import EVALUATE_LOCK, held, refuse_while_cleaned
 from sr_models.command import interrupt_on_sigterm
 from sr_models.errors import InputError
+from sr_models.text_table import counted
 
 if TYPE_CHECKING:
     from eval.report import Evaluation
@@ -104,8 +105,8 @@ def bring_rows(
         fit = capacity.workers_that_fit(cluster, pool.cpus, pool.gpus)
         if not fit:
             raise InputError(
-                f"--cpus-per-worker, --gpus-per-worker: no node has {pool.cpus} CPUs and {pool.gpus:g} GPUs; the "
-                f"{len(cluster.may_have)} nodes have {capacity.shapes(cluster)}"
+                f"--cpus-per-worker, --gpus-per-worker: no node has {counted(pool.cpus, 'CPU')} and "
+                f"{counted(pool.gpus, 'GPU')}; there are {len(cluster.may_have)}, of {capacity.shapes(cluster)}"
             )
         workforce = scoring.Workforce(
             workers=pool.workers or fit,

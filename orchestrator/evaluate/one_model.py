@@ -5,9 +5,11 @@ Beside that folder lies what it shares with others, as with run folders: by defa
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import sr_models
 from eval import command
 from eval.benchmarks import joined
 from eval.request import ModelRequest
@@ -80,5 +82,6 @@ def score_model(request: ModelRequest, output: Path | None, pool: PoolOptions) -
         refused = bring_rows(planned, access, pool, strict=request.strict)
         lr_sha256 = None if planned[0].refused else joined({one.name: one.lr_sha256 for one in planned[0].pictures})
         there, size = read_keys(run.evaluation), parameters(asked.model)
-        result = report(planned[0], access, there, request.metrics, request.model, size, refused, lr_sha256)
+        called = sr_models.called(request.model, json.loads(subject.hyper))
+        result = report(planned[0], access, there, request.metrics, called, size, refused, lr_sha256)
     command.show(request, result, subject)

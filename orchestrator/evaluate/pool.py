@@ -14,6 +14,7 @@ import ray
 
 from orchestrator.evaluate.work import Unit
 from sr_models.errors import InputError
+from sr_models.text_table import counted
 
 POLL_SECONDS = 0.5
 """Longest wait for an actor before Ctrl-C is looked at."""
@@ -91,7 +92,8 @@ class Pool:
                     elif unit is not tried:
                         suspects.append(again[0])
                     else:
-                        refused.append(f"{again[0].name}: its worker died {again[0].losses} times ({_cause(error)})")
+                        died = counted(again[0].losses, "time")
+                        refused.append(f"{again[0].name}: its worker died {died} ({_cause(error)})")
                 else:
                     self.idle.append(place)
                     if unit is not None:

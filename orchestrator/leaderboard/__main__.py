@@ -16,6 +16,7 @@ from orchestrator.run.records import read_plan
 from orchestrator.run.winners import read_winners
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 from sr_models.errors import InputError
+from sr_models.text_table import counted
 
 PROG = "python -m orchestrator.leaderboard"
 
@@ -68,8 +69,8 @@ def _run(argv: Sequence[str]) -> int:
     for run in arguments.runs:
         if lacking := without_winner(run):
             tell(
-                f"\nunfinished: {len(lacking)} combinations have no winner yet, such as {lacking[0]}; python -m "
-                f"orchestrator.status {run} says where they stand"
+                f"\nunfinished: {counted(len(lacking), 'combination')} without a winner yet, such as {lacking[0]}; "
+                f"python -m orchestrator.status {run} says where they stand"
             )
     if arguments.images:
         tell(f"\n{over_images.text(found, width)}")

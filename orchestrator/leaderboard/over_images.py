@@ -20,6 +20,7 @@ from orchestrator.leaderboard.statistics import (
     surely_better,
 )
 from orchestrator.leaderboard.text import WIDTH, group, tables, wrapped
+from sr_models.text_table import counted
 
 LEGEND = (
     "over images: would it hold on other pictures of this kind? Seeds are as they are and the images random: paired "
@@ -57,7 +58,7 @@ def _standings(some: Sequence[Entry], values: Mapping[str, Value], board: Board)
     scores = np.array([list(values[entry.id].by_image.values()) for entry in compared])
     means, apart = scores.mean(axis=-1), image_margins(scores, seed=_SEED)
     if not np.isfinite(apart).any():
-        few = f"order not established: {scores.shape[-1]} images are too few for it"
+        few = f"order not established: {counted(scores.shape[-1], 'image is', 'images are')} too few for it"
         return {name: replace(standing, unranked=standing.unranked or few) for name, standing in found.items()}
     better = surely_better(means, Margins(apart, apart.min(axis=-1) / 2), get_metric(board.metric).higher_is_better)
     best, last = (ends.tolist() for ends in rank_ranges(better))
@@ -93,7 +94,8 @@ def text(found: Sequence[Board], width: int = WIDTH) -> str:
         for column in board.columns:
             values = over_images(board, column)
             some = [values.get(entry.id) for entry in board.entries]
-            title = f"{board.title(column)}: {max(len(v.by_image) for v in values.values())} images" if values else ""
+            images = max((len(value.by_image) for value in values.values()), default=0)
+            title = f"{board.title(column)}: {counted(images, 'image')}"
             groups += group(title, some, board.metric, gains=False, baseline=board.baseline) if values else []
             for entry, value in zip(board.entries, some, strict=True):
                 if value and value.standing and value.standing.unranked:

@@ -13,6 +13,7 @@ from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_plan
 from orchestrator.run.roles import read_roles
+from sr_models.text_table import counted
 
 
 def rung_correlation(folder: Path) -> list[dict[str, Any]]:
@@ -80,5 +81,5 @@ def rungs_text(run: Path) -> str:
     silent = {name: reason for name, reason in missing.items() if name not in found}
     for reason in sorted(set(silent.values())):
         names = [name for name, why in silent.items() if why == reason]
-        lines.append(f"  not computed for {len(names)} combinations: {reason}")
+        lines.append(f"  not computed for {counted(len(names), 'combination')}: {reason}")
     return "\n".join(lines)

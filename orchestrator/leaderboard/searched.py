@@ -18,6 +18,7 @@ from orchestrator.run import journal
 from orchestrator.run.folder import RunDir
 from orchestrator.run.roles import read_roles
 from orchestrator.run.winners import WinnerRecord
+from sr_models.text_table import counted
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -94,7 +95,8 @@ def tried(run: RunDir, plan: Plan, winners: Mapping[str, WinnerRecord], scale: i
         if len(found := outcomes.get(combination.id, [])) > 1 and any(value is not None for _, value in found)
     ]
     if shown:
-        more = f"; {len(shown) - _SEARCHES} more searches are not drawn" if len(shown) > _SEARCHES else ""
+        others = counted(len(shown) - _SEARCHES, "more search is", "more searches are")
+        more = f"; {others} not drawn" if len(shown) > _SEARCHES else ""
         trials(
             run.pictures / f"trials_x{scale}.png",
             shown[:_SEARCHES],

@@ -20,7 +20,7 @@ from orchestrator.run.journal import JOURNAL
 from orchestrator.run.records import PlanRecord, read_plan
 from orchestrator.run.roles import RoleRecord, read_roles
 from orchestrator.run.winners import read_winners
-from sr_models.text_table import aligned
+from sr_models.text_table import aligned, counted
 
 Status = Literal["waiting", "under way", "complete", "stopped", "failed"]
 
@@ -214,7 +214,10 @@ def _left(found: Standing) -> str:
         return "every combination has its winner"
     if seconds is None:
         return "time left: not known before a first validation"
-    return f"about {duration(seconds)} of training left, with {found.at_a_time} trials at a time and none stopped early"
+    return (
+        f"about {duration(seconds)} of training left, with {counted(found.at_a_time, 'trial')} at a time and "
+        "none stopped early"
+    )
 
 
 def _line(row: Row, metric: str) -> list[str]:

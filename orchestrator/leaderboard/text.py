@@ -15,7 +15,7 @@ from orchestrator.leaderboard import use
 from orchestrator.leaderboard.board import Board, Training, Value
 from orchestrator.leaderboard.paper import beside_paper, printed_only
 from orchestrator.run.winners import FrontRecord
-from sr_models.text_table import aligned
+from sr_models.text_table import aligned, counted
 
 WIDTH = 80
 """Columns of the terminal table where no terminal says how many it has."""
@@ -148,7 +148,7 @@ def lead_markdown(board: Board, most: int) -> str:
     groups = group(title, values, board.metric, gains=True, baseline=board.baseline)
     columns = [["model × objective", *map(board.name, board.entries)], _seeds(board), *(c for g in groups for c in g)]
     table = _markdown_table([column[: most + 1] for column in columns])
-    more = f"\n\n{len(values) - most} more rows" if len(values) > most else ""
+    more = f"\n\n{counted(len(values) - most, 'more row')}" if len(values) > most else ""
     return f"{_caption(board, board.metric)}\n\n{table}{more}"
 
 

@@ -11,6 +11,7 @@ from cluster.here import Machine, gpus_text
 from cluster.ray_runtime import Resources
 from orchestrator.plan.train import MOST_BATCH, MOST_COUNT
 from sr_models.params import Params
+from sr_models.text_table import counted
 
 MOST_CORES = 4
 """CPU cores that `auto` gives a worker with a GPU: they make its batches, and more have nothing to do."""
@@ -133,14 +134,14 @@ def device_text(resources: ResourceConfig, cluster: Resources, machine: Machine 
     at_a_time = f"{trials} trial{'s'[: trials != 1]} at a time"
     a_worker = f"{resources.cpus_per_worker} CPU core{'s'[: resources.cpus_per_worker != 1]}"
     if each:
-        gpus = gpus_text(machine.gpus) if machine else f"{cluster.gpus} GPUs"
+        gpus = gpus_text(machine.gpus) if machine else counted(cluster.gpus, "GPU")
         share = f"{each:g} GPU{'s'[: each > 1]} and {a_worker} a worker"
         return f"device: GPU, {held * each:g} of {gpus}; {share}, {at_a_time}"
     cores = sum(node.cpus for node in cluster.may_have)
     line = f"device: CPU, {held * resources.cpus_per_worker} of {cores} cores; {a_worker} a worker, {at_a_time}"
     if machine and machine.unusable:
         return f"{line}; {gpus_text(machine.gpus)} here and not used: {machine.unusable}"
-    there = gpus_text(machine.gpus) if machine and machine.gpus else f"{cluster.gpus} GPUs" if cluster.gpus else ""
-    if there:
+    if cluster.gpus or (machine and machine.gpus):
+        there = gpus_text(machine.gpus) if machine and machine.gpus else counted(cluster.gpus, "GPU")
         return f"{line}; {there} here and not used: `resources: auto` (or gpus_per_worker) uses them"
     return f"{line}; no GPU is here"

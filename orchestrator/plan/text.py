@@ -22,6 +22,7 @@ from orchestrator.plan.plan import Plan, only_at, teacher_train
 from orchestrator.plan.plugins import used
 from orchestrator.plan.space import STEPS
 from sr_models.plugins import plugins_text
+from sr_models.text_table import counted
 
 _SIDE = 128
 """Of the picture that shows what drawing one takes, in HR pixels: how large test images are is not known yet."""
@@ -35,12 +36,13 @@ def plan_text(plan: Plan, cores: int, gpus: float = 0) -> str:
     """
     config, lines = plan.config, []
     lines.append(
-        f"sweep {config.run_name}: {len(plan.combinations)} combinations, {plan.trials} search trials, "
-        f"{len(plan.combinations) * config.seeds} full runs with {config.seeds} other seeds"
+        f"sweep {config.run_name}: {counted(len(plan.combinations), 'combination')}, "
+        f"{counted(plan.trials, 'search trial')}, {counted(len(plan.combinations) * config.seeds, 'full run')} with "
+        f"{counted(config.seeds, 'other seed')}"
     )
     lines.append(
-        f"  a full run: {config.train.steps} steps, {config.train.batch_size} patches of {_patches(config)}; "
-        f"rungs at {', '.join(map(str, plan.rungs)) or 'none'}"
+        f"  a full run: {config.train.steps} steps, {counted(config.train.batch_size, 'patch', 'patches')} of "
+        f"{_patches(config)}; rungs at {', '.join(map(str, plan.rungs)) or 'none'}"
     )
     if plan.trials and len(config.search.metrics) > 1:
         first, halved_by = config.search.metrics[0], config.search.halved_by
@@ -142,8 +144,8 @@ def _sampling(plan: Plan) -> list[str]:
             cost = Fraction(forwards(c.spec), FORWARDS)
             lines[f"  a step of {name} takes {forward} forward and {backward} backward, {cost} of a plain one"] = None
         lines[
-            f"  {name} draws a picture in {scored} passes, in {seen} for a validation; evaluation, which is in no "
-            f"estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"
+            f"  {name} draws a picture in {counted(scored, 'pass', 'passes')}, in {seen} for a validation; evaluation, "
+            f"which is in no estimate, takes about {seconds:.2g} GPU-seconds for one of {_SIDE}x{_SIDE} HR pixels"
         ] = None
     if lines and (measured.images is None or measured.crop is None):
         lines["  validations are not in the estimate: give validation.images and validation.crop"] = None

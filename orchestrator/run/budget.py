@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.run import events
 from sr_models.errors import InputError
+from sr_models.text_table import counted
 
 HOUR = 3600.0
 """Seconds."""
@@ -53,7 +54,8 @@ class Spent:
     def text(self) -> str:
         """All of it, in words."""
         gpus = f", {self.gpu_hours:.3f} GPU-hours" if self.gpus else ""
-        return f"{self.seconds / HOUR:.3f} hours, {self.trials} trials begun, {self.trial_hours:.3f} trial-hours{gpus}"
+        begun = counted(self.trials, "trial")
+        return f"{self.seconds / HOUR:.3f} hours, {begun} begun, {self.trial_hours:.3f} trial-hours{gpus}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.records import read_evaluation, read_plan
 from orchestrator.tracking.record import TrackingRecord
 from sr_models.hashing import digest
+from sr_models.text_table import counted
 
 VIEW_TAG = "mlflow.sharedViewState."
 
@@ -85,7 +86,7 @@ def description(found: Sequence[Board], page: str) -> str:
     for i, board in enumerate(found):
         part = f"\n\n{lead_markdown(board, _ROWS)}"
         if len(said) + len(part) > NOTE - 40:
-            return f"{said}\n\n{len(found) - i} more boards there."
+            return f"{said}\n\n{counted(len(found) - i, 'more board')} there."
         said += part
     return said
 

@@ -30,6 +30,7 @@ from orchestrator.training.failure import NODE_OUT_OF_MEMORY
 from orchestrator.training.in_full import user_errors
 from sr_models.errors import InputError, LostError
 from sr_models.files import locked, read_json, write_json
+from sr_models.text_table import counted
 
 PART_PIXELS = 2**18
 """LR pixels of a part, of one image or several: enough that a task is more work than its start."""
@@ -172,7 +173,8 @@ def _make(
     except ray.exceptions.OutOfMemoryError:
         raise InputError(f"{job.what}: {NODE_OUT_OF_MEMORY}; {job.cure}, then run the same command again") from None
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-        raise LostError(f"{job.what}: a worker was lost {resources.max_restarts + 1} times ({error})") from None
+        times = counted(resources.max_restarts + 1, "time")
+        raise LostError(f"{job.what}: a worker was lost {times} ({error})") from None
     finally:
         for ref in running:  # only on the way out of an interrupted wait
             ray.cancel(ref, force=True)

@@ -133,7 +133,7 @@ def grow(cluster, sweep, changes: dict[str, Any], title: str, worker: str) -> tu
 def test_without_leave_to_add_nodes_a_trial_that_cannot_be_placed_is_refused(sweep):
     done, output = sweep({"search": {"trials": 2}})
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "a trial needs 1 CPUs and 0 GPUs on one node" in done.stderr and "--may-add" in done.stderr
+    assert "a trial needs 1 CPU and 0 GPUs on one node" in done.stderr and "--may-add" in done.stderr
     assert not list(output.glob("grown-*"))
     print(f"\n{done.stderr}", end="")
 

@@ -67,7 +67,7 @@ def test_trials_at_a_time(
         (
             cluster((2, 0), (2, 0), (1, 1)),
             1,
-            "resources: a trial needs 4 CPUs and 0 GPUs on one node; the cluster's nodes (3) have 1 CPUs and 1 GPUs, "
+            "resources: a trial needs 4 CPUs and 0 GPUs on one node; the cluster's nodes (3) have 1 CPU and 1 GPU, "
             "2 CPUs and 0 GPUs; name nodes that an autoscaler may start with --may-add",
         ),
         (
@@ -96,5 +96,5 @@ def test_the_largest_node_that_is_up_comes_before_larger_ones_to_come() -> None:
 
 
 def test_each_shape_is_named_once() -> None:
-    assert shapes(cluster((2, 0), (2, 0), (4, 1))) == "2 CPUs and 0 GPUs, 4 CPUs and 1 GPUs"
+    assert shapes(cluster((2, 0), (2, 0), (4, 1))) == "2 CPUs and 0 GPUs, 4 CPUs and 1 GPU"
     assert shapes(cluster()) == "nothing"

@@ -120,6 +120,7 @@ def test_a_search_for_a_front_is_killed_and_goes_on_to_its_board(tmp_path: Path,
         "objectives": {"dream": {"search": search}},
         "search": {"trials": 4, "metric": ["psnr_y", "l_std"], "startup_trials": 2},
         "validation": {"images": 1, "crop": 16, "draws": 2},
+        "evaluation": config["evaluation"] | {"sampling": {"sampler": "ddim"}},
         "resources": {"max_concurrent": 1},
     }
     path, output = tmp_path / "noise.yaml", tmp_path / "runs"

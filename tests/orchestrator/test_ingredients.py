@@ -12,13 +12,16 @@ from orchestrator.ingredients import Ingredients
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.weights import Weights
+from orchestrator.run.budget import UNBOUND, Meter
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import begin_trial, exported
+from orchestrator.run.roles import Roles
 from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 from orchestrator.training import teachers
 from orchestrator.training.network import build_network, export
+from orchestrator.training.products import Room
 from sr_models.checkpoints.folder import load_checkpoint
 from sr_models.errors import InputError
 
@@ -145,3 +148,19 @@ def test_a_beginning_of_two_trials_names_both(run: RunDir) -> None:
         run.trial(name).mkdir(parents=True)
     with pytest.raises(InputError, match=r"2 trials begin so: 12345678aaaaaaaa, 12345678bbbbbbbb$"):
         teachers.finished_trial(home_of(run, None), "12345678", "teacher")
+
+
+@pytest.mark.parametrize("given", [{"hyper": SMALL}, {"model": "imdn"}])
+def test_a_folder_of_a_teacher_says_its_network_alone(run: RunDir, given: dict[str, Any]) -> None:
+    folder = exported(run, trained(run, planned(scales=[2])))
+    plan = planned(scales=[2], objectives=["kd"], teacher={"weights": str(folder)} | given)
+    home, meter = home_of(run, None), Meter(UNBOUND, 0.0)
+    elsewhere = folder.rename(run.output.parent / "elsewhere")
+    with pytest.raises(
+        InputError, match=r"says its network itself \(edsr_baseline\); leave teacher.model and teacher.hy"
+    ):
+        teachers.teach(plan, home, Roles(run), 2, DATA[2], nobody, "cpu", elsewhere, meter)
+
+
+def nobody() -> Room:
+    raise AssertionError("nothing is computed")

@@ -38,7 +38,7 @@ def test_a_trial_comes_out_with_the_same_bits(row, scored_run, tmp_path, capsys)
         sha = CheckpointInfo.read(scored_run.trial(name) / "model").weights_sha256
         said = capsys.readouterr()
         assert said.out == f"bit-equal: 6 steps, 2 validations, weights sha256 {sha[:12]}; it lies in {into}\n"
-        assert f"trial {name[:16]}: " in said.err and "seed 1, 6 steps, on cpu with 1 threads" in said.err
+        assert f"trial {name[:16]}: " in said.err and "seed 1, 6 steps, on cpu with 1 thread" in said.err
     assert CheckpointInfo.read(into / "model").weights_sha256 == sha
 
 

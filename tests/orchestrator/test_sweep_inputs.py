@@ -339,11 +339,11 @@ def test_an_unreadable_training_image_may_be_skipped(case: Case) -> None:
     config = yaml.safe_load(case.config.read_text())
     case.write(data={**config["data"], "on_bad": "skip"})
     code, said = case.run(str(case.config))
-    assert code == EXIT_INTERRUPTED and "skipped 1 images, unreadable or too small: train/1.png" in said
+    assert code == EXIT_INTERRUPTED and "skipped 1 image, unreadable or too small: train/1.png" in said
     [store] = case.stores()
     assert expected in store.skipped["train/1.png"]
     code, said = case.run(str(case.config))
-    assert code == EXIT_INTERRUPTED and "skipped 1 images, unreadable or too small: train/1.png" in said
+    assert code == EXIT_INTERRUPTED and "skipped 1 image, unreadable or too small: train/1.png" in said
 
 
 @pytest.mark.usefixtures("no_ray")

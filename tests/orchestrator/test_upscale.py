@@ -49,8 +49,11 @@ def test_names_and_folders_are_kept_and_what_fails_is_named(photos, weights, tmp
     assert {p.relative_to(out).as_posix() for p in out.rglob("*.png")} == {"a.png", "b.png", "sub/a.png"}
     said = capsys.readouterr().err
     assert "broken.png': not a PNG" in said and "gone.png': no such file" in said
-    assert "2 photographs failed, 3 are done" in said
+    assert "2 photographs failed, 3 done" in said
     assert read_image(out / "sub/a.png").shape == (24, 28, 3)
+    assert run(weights, photos, "-o", out) == 1
+    said = capsys.readouterr().err
+    assert f"in {out} already: 3 of 4 pictures; " in said and "1 photograph failed, 3 done" in said
 
 
 def test_pictures_that_are_there_stay_unless_told_otherwise(photos, weights, tmp_path, capsys):
@@ -58,7 +61,7 @@ def test_pictures_that_are_there_stay_unless_told_otherwise(photos, weights, tmp
     out.mkdir()
     (out / "b.png").write_bytes(b"mine")
     assert run(weights, photos, "-o", out) == 0
-    assert (out / "b.png").read_bytes() == b"mine" and "1 of 3 pictures are in" in capsys.readouterr().err
+    assert (out / "b.png").read_bytes() == b"mine" and "already: 1 of 3 pictures; " in capsys.readouterr().err
     assert run(weights, photos, "-o", out, "--overwrite") == 0
     assert read_image(out / "b.png").shape == (24, 28, 3)
 
@@ -129,6 +132,8 @@ def test_a_checkpoint_of_some_noise_levels_is_sampled_on_these(scored_run, tmp_p
         (["FILE", "x.png", "--model", "rrdb"], "a file of rrdb does not say its scale: give --scale"),
         (["FOLDER", "x.png", "--model", "edsr"], "--model goes with a released file"),
         (["FOLDER", "x.png", "--row", "1"], "--row is of a run's board"),
+        (["FILE", "x.png", "--row", "1"], "--row is of a run, and "),
+        (["FOLDER", "x.png", "--seed", "0"], "--seed goes with networks that draw from noise, and"),
         (["FOLDER", "x.png", "--steps", "9"], "--steps goes with diffusion networks, and edsr_baseline is none"),
         (["FOLDER", "x.png", "--scale", "3"], "holds scale 2, not 3"),
         (["FOLDER", "x.png", "--overlap", "3"], "--overlap has no effect without --tile"),

@@ -1,11 +1,19 @@
 """A sweep whose network and teacher are files of other projects: recognised, trained, taught by, scored."""
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
+import sr_models
+from eval.__main__ import main as evaluate
+from orchestrator.evaluate import chosen
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
 from orchestrator.sweep import main
+from sr_models.checkpoints import published, zoo
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError
 
 pytest.importorskip("spandrel")
@@ -60,6 +68,27 @@ def test_a_file_in_a_config_is_a_network_that_starts_from_it(tmp_path):
         SweepConfig.parse({**config(hat, hat), "models": {"mine": {"weights": str(hat), "model": "edsr"}}}, "test")
     with pytest.raises(InputError, match=r"models.mine.weights: .*no such file"):
         SweepConfig.parse(config(mine, hat), "test")
+
+
+def test_a_table_names_it_by_its_architecture_and_rows_keep_their_keys(tmp_path, capsys):
+    mine, _ = files(tmp_path)
+    hyper, _ = zoo.read(mine)
+    net = published.load_weights(mine, model="zoo", scale=2, hyper=hyper.model_dump())
+    folder = tmp_path / "net"
+    save_checkpoint(
+        folder, net, model="zoo", scale=2, hyper=hyper.model_dump(), sigma=None, ema=False, fingerprint=None
+    )
+    pictures = tmp_path / "hr"
+    pictures.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)).save(pictures / "a.png")
+    rows = tmp_path / "rows.parquet"
+    for weights in (mine, folder):
+        scored = ["--weights", str(weights), "--hr", str(pictures), "--metrics", "psnr_y", "--parquet", str(rows)]
+        assert evaluate(scored) == 0
+        assert capsys.readouterr().out.startswith("Compact (zoo) x2, protocol classical-y-b2, 1,700 parameters, ")
+        assert pq.read_table(rows).column("model").to_pylist() == ["zoo"]
+    assert chosen.of_checkpoint(folder, None, None).title == f"Compact (zoo), {folder}"
+    assert sr_models.called("sr3", {}) == "sr3"
 
 
 @pytest.mark.ray

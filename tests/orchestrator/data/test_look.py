@@ -13,6 +13,7 @@ from PIL import Image
 from orchestrator.data import look as module
 from orchestrator.data.look import look
 from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.evaluation import ValidationConfig
 
 
 def save(path: Path, seed: int, height: int = 20, width: int = 24) -> Path:
@@ -45,6 +46,17 @@ def test_what_is_there_is_counted(root: Path) -> None:
     assert found.left_out == (f"{root / 'train'}: 1 left out, as not PNG, JPEG, BMP, TIFF, WebP or PPM: 'a.gif'",)
     trained = 3 * 3 * 20 * 24 + 3 * 3 * 20 * 24 // 4 + 3 * 60 * 80 * 5 // 4
     assert found.store_bytes == {2: (trained + 3 * 20 * 24 * 5 // 4, trained)}
+
+
+def test_validations_of_more_than_there_is_are_said(root: Path) -> None:
+    save(root / "validation" / "large.png", 9, 60, 80)
+    asked = config(root).model_copy(update={"validation": ValidationConfig(images=3, crop=24)})
+    assert look(asked, {(2, 10)}).left_out == (
+        "validation.images: 3 are asked for, and there are 2",
+        "validation.crop: 1 of 2 images are smaller than 24 pixels a side, and looked at as far as they go",
+    )
+    enough = config(root).model_copy(update={"validation": ValidationConfig(images=2, crop=20)})
+    assert look(enough, {(2, 10)}).left_out == ()
 
 
 def no_folder(root: Path) -> None:

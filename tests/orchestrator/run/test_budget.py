@@ -59,3 +59,8 @@ def test_gpu_hours_of_trials_without_a_gpu_are_refused() -> None:
 def test_what_was_given_is_what_goes_on() -> None:
     budget = Budget.of(Namespace(max_hours=0.02, max_trials=None, max_gpu_hours=3.0, address="x"))
     assert budget.given == {"--max-hours": 0.02, "--max-gpu-hours": 3.0}
+
+
+def test_what_was_spent_is_said_in_words() -> None:
+    assert spent(0.021, 1, 0.02).text == "0.021 hours, 1 trial begun, 0.020 trial-hours"
+    assert spent(1, 2, 1.5, 2).text == "1.000 hours, 2 trials begun, 1.500 trial-hours, 3.000 GPU-hours"
