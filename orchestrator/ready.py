@@ -1,6 +1,6 @@
 """What a sweep needs before it starts, looked at by a dry run and in the first second of a run: the same function.
 
-Settings that would be ignored (`orchestrator.plan.idle`), images by their headers (`orchestrator.data.look`), what a
+Settings that are ignored (`orchestrator.plan.idle`), images by their headers (`orchestrator.data.look`), what a
 trial holds against what is here, disk. Nothing heavy is imported: a run says what is wrong before Ray or torch are.
 """
 
@@ -83,14 +83,13 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
     except InputError as error:
         faults.append(str(error))
     looked = look(plan.config, plan.patches)
-    ignored = idle(plan)
-    faults = [*ignored.refused, *looked.faults, *faults]
+    faults = [*looked.faults, *faults]
     disk, lacking = _disk(plan, folder, looked)
     if lacking:
         faults.append(lacking)
     return Ready(
         plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, disk),
-        left_out=(*ignored.said, *looked.left_out), faults=tuple(faults),
+        left_out=(*idle(plan), *looked.left_out), faults=tuple(faults),
     )  # fmt: skip
 
 

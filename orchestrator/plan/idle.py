@@ -1,8 +1,8 @@
-"""Settings that a sweep would ignore: what a run is refused for, and what a dry run and a run say in a line.
+"""Settings that a sweep ignores: a dry run and a run say each in a line.
 
-A setting is given where it is not its default, since configs in run folders hold the defaults too. One that nothing in
-the sweep uses is refused; of one that a part of the sweep uses, the other part is named. Not a part of `make_plan`, so
-finished runs can be read whatever their configs hold. No torch here.
+Said and not refused: a preset's config with one thing changed on the command line would otherwise be refused for what
+it has no more use for. A setting is given where it is not its default, since configs in run folders hold the defaults
+too. Of one that a part of the sweep uses, the other part is named. No torch here.
 """
 
 from __future__ import annotations
@@ -40,16 +40,14 @@ _OF_TRAINING = ("train", "init", "process", "objectives")
 
 @dataclass(frozen=True)
 class Idle:
-    """What would be ignored, a line each."""
+    """What is ignored."""
 
-    refused: list[str] = field(default_factory=list)
-    """Settings that nothing in the sweep uses."""
     said: list[str] = field(default_factory=list)
-    """What is used by a part of the sweep alone, or is there and not asked for."""
+    """A line each."""
 
-    def refuse(self, setting: str, why: str) -> None:
-        """A setting that nothing uses, and what keeps it from being used."""
-        self.refused.append(f"{setting}: would be ignored: {why}; leave it out")
+    def ignored(self, setting: str, why: str) -> None:
+        """A setting that nothing in the sweep uses, and what keeps it from being used."""
+        self.said.append(f"{setting}: ignored: {why}")
 
     def judge(
         self,
@@ -58,34 +56,32 @@ class Idle:
         why: Callable[[Combination], str | None],
         *,
         layered: bool = False,
-        allowed: bool = False,
     ) -> None:
-        """Refuse a setting that has no effect on any of some combinations, or name those that it has none on.
+        """Say of a setting that it has no effect on some combinations, by name where it has one on others.
 
         Args:
             why: what keeps it from having one; None: it has.
             layered: as long as one of them uses it, others say otherwise on purpose, and nothing is said.
-            allowed: no refusal.
         """
         reasons: dict[str, list[str]] = {}
         for combination in over:
             if reason := why(combination):
                 reasons.setdefault(reason, []).append(combination.id)
-        if over and not allowed and sum(map(len, reasons.values())) == len(over):
-            self.refuse(setting, " and ".join(reasons))
+        if over and sum(map(len, reasons.values())) == len(over):
+            self.ignored(setting, " and ".join(reasons))
         elif not layered:
             self.said.extend(f"{setting}: ignored by {_some(ids)}: {reason}" for reason, ids in reasons.items())
 
 
-def idle(plan: Plan) -> Idle:
-    """Everything that is given to a sweep, and that a part or all of it ignores."""
+def idle(plan: Plan) -> list[str]:
+    """Everything that is given to a sweep, and that a part or all of it ignores, a line each."""
     found = Idle()
     for check in (_drawing, _processes, _objectives, _training, _search, _teacher, _models, _files):
         check(plan, found)
     resources = plan.config.resources
     if resources.placement != "pack" and resources.workers_per_trial == 1:
-        found.refuse(f"resources.placement {resources.placement}", "a trial has one worker")
-    return found
+        found.ignored(f"resources.placement {resources.placement}", "a trial has one worker")
+    return found.said
 
 
 def _drawing(plan: Plan, found: Idle) -> None:
@@ -96,7 +92,7 @@ def _drawing(plan: Plan, found: Idle) -> None:
         given = {"validation.steps": validation.steps, "validation.draws": validation.draws != 1,
                  "evaluation.sampling": evaluation.sampling}  # fmt: skip
         for name in [name for name, value in given.items() if value]:
-            found.refuse(name, "no network of this sweep draws its pictures from noise")
+            found.ignored(name, "no network of this sweep draws its pictures from noise")
         return
 
     def steps(c: Combination) -> str | None:
@@ -128,7 +124,7 @@ def _processes(plan: Plan, found: Idle) -> None:
         return "schedule cosine has none" if c.process.schedule == "cosine" else None
 
     if config.process and not drawn:
-        found.refuse("process", "no network of this sweep has a noise process")
+        found.ignored("process", "no network of this sweep has a noise process")
     of_labels = [(f"models.{label}.process", entry.get("process"), [c for c in drawn if c.label == label])
                  for label, entry in config.models.items()]  # fmt: skip
     for where, given, over in [("process", config.process, drawn), *of_labels]:
@@ -153,9 +149,9 @@ def _objectives(plan: Plan, found: Idle) -> None:
                     "its chain goes from t_max to t_min")  # fmt: skip
         for c in of:
             if isinstance(c.spec.loss, AdversarialBranch) and c.spec.loss.start >= c.train.steps:
-                found.refused.append(
+                found.said.append(
                     f"{where}: loss.start {c.spec.loss.start} is after the last step of {c.id} ({c.train.steps - 1}, "
-                    "counted from 0), so its discriminator would never count; give at most that"
+                    "counted from 0), so its discriminator never counts"
                 )
 
 
@@ -174,7 +170,7 @@ def _training(plan: Plan, found: Idle) -> None:
         for name, schedule in _SCHEDULES.items():
             if name in given and trains and all(train.schedule != schedule for train in trains):
                 got = ", ".join(sorted({train.schedule for train in trains}))
-                found.refuse(f"{where}.{name}", f"it is of schedule {schedule} (got schedule {got})")
+                found.ignored(f"{where}.{name}", f"it is of schedule {schedule} (got schedule {got})")
     of_labels = [(f"models.{label}.train", config.models[label].get("train") or {}) for label in config.models]
     for where, own in [("train", _all_given(config.train)), *of_labels]:
         over = [c for c in plan.combinations if where in ("train", f"models.{c.label}.train")]
@@ -227,19 +223,19 @@ def _search(plan: Plan, found: Idle) -> None:
     """What steers a search that there is none of, or that is steered otherwise."""
     search = plan.config.search
     if search.audit and not (plan.trials and plan.rungs):
-        found.refuse("search.audit", "no trial is stopped early" if plan.trials else "nothing is searched")
+        found.ignored("search.audit", "no trial is stopped early" if plan.trials else "nothing is searched")
     if search.sampler == "random" and _given(search, "startup_trials"):
-        found.refuse("search.startup_trials", "with search.sampler random all proposals are")
+        found.ignored("search.startup_trials", "with search.sampler random all proposals are")
     searched = [c for c in plan.combinations if c.trials] if search.sampler == "tpe" else []
-    found.judge("search.sampler tpe", searched, lambda c: _not_modelled(c, search.startup_trials), allowed=True)
+    found.judge("search.sampler tpe", searched, lambda c: _not_modelled(c, search.startup_trials))
     for name in ("first_rung", "reduction"):
         if search.halved_by is None and _given(search, name):
-            found.refuse(f"search.{name}", "without search.halve_by no trial is stopped")
+            found.ignored(f"search.{name}", "without search.halve_by no trial is stopped")
 
 
 def _not_modelled(c: Combination, startup: int) -> str | None:
     few = c.trials <= startup
-    return f"its {c.trials} trials are proposed at random (search.startup_trials {startup})" if few else None
+    return f"{c.trials} trials are all proposed at random (search.startup_trials {startup})" if few else None
 
 
 def _teacher(plan: Plan, found: Idle) -> None:
@@ -251,13 +247,13 @@ def _teacher(plan: Plan, found: Idle) -> None:
         found.said.append("teacher is not used: no objective of this sweep learns from one")
         return
     if "snapshots" in teacher.train:
-        found.refuse("teacher.train.snapshots", "a teacher is not scored, and keeps none")
+        found.ignored("teacher.train.snapshots", "a teacher is not scored, and keeps none")
     given = [weights for scale in plan.teacher_scales if (weights := teacher.at(scale))]
     if teacher.train and given:
-        found.refuse("teacher.train", "its weights are given, and nothing is trained")
+        found.ignored("teacher.train", "its weights are given, and nothing is trained")
     for name in ("model", "hyper"):
         if given and _given(teacher, name) and all(weights.kind != "file" for weights in given):
-            found.refuse(f"teacher.{name}", f"{given[0].shown} says its network itself")
+            found.ignored(f"teacher.{name}", f"{given[0].shown} says its network itself")
     _of_other_scales("teacher.weights", teacher.weights, plan.config, found)
 
 
@@ -266,7 +262,7 @@ def _models(plan: Plan, found: Idle) -> None:
     for label, entry in plan.config.models.items():
         network = entry.get("model", label)
         for key in () if sr_models.spec(network).trainable else [key for key in _OF_TRAINING if key in entry]:
-            found.refuse(f"models.{label}.{key}", f"{network} is not trained")
+            found.ignored(f"models.{label}.{key}", f"{network} is not trained")
         over = [c for c in plan.combinations if c.label == label and c.hyper.get("encoder_in_gradient")]
         found.judge(f"models.{label}.encoder_in_gradient", over, _without_gradient)
         for key in ("init", *sr_models.spec(network).hyper.parts):
@@ -301,7 +297,7 @@ def _files(plan: Plan, found: Idle) -> None:
     for scale in [scale for scale in config.scales if any(scale in source.lr for source in config.data.train)]:
         over = [c for c in plan.combinations if c.scale == scale]
         # the files are a part of the data's hash, and other rows of a table are trained on them
-        found.judge(f"data.train: LR files at x{scale}", over, unread, allowed=True)
+        found.judge(f"data.train: LR files at x{scale}", over, unread)
     for split, sources in (("train", config.data.train), ("validation", config.data.validation)):
         for source in sources:
             if others := [f"x{scale}" for scale in source.lr if scale not in config.scales]:
@@ -309,7 +305,7 @@ def _files(plan: Plan, found: Idle) -> None:
                     f"data.{split}: LR files of {source.hr} at {', '.join(others)} are not used: {_scales(config)}"
                 )
             if _given(source, "kernel") and source.lr.keys() >= {*config.scales}:
-                found.refuse(f"data.{split}: kernel of {source.hr}", "its LR are files at every scale")
+                found.ignored(f"data.{split}: kernel of {source.hr}", "its LR are files at every scale")
 
 
 def _scales(config: SweepConfig) -> str:
