@@ -1,4 +1,4 @@
-"""What the documents say is true: commands parse, configs load, Python compiles, links and messages are there.
+"""What the documents say is true: commands parse, configs are planned, Python compiles, links and messages are there.
 
 A fenced block without a language is for a shell. Those of a page are run in order by one test marked `long`, in a
 folder with ten small photographs and with few steps, unless a comment before a block says why not:
@@ -24,6 +24,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,7 +176,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @of("yaml")
-def test_a_config_loads(block, configs):
+def test_a_config_is_planned(block, configs):
     """A part of one is completed, and refused like a whole one for an unknown key, value or combination."""
     given = yaml.safe_load(block.text)
     missing = {key: value for key, value in WHOLE.items() if key not in given}
@@ -183,6 +184,7 @@ def test_a_config_loads(block, configs):
     path.write_text(f"{block.text}\n{yaml.safe_dump(missing) if missing else ''}", encoding="utf-8")
     config = load(str(path))
     assert {*given} - {"tiny"} <= {*config.model_dump()}, "each key of it is one of the config's"
+    assert make_plan(config).combinations
 
 
 @of("")
@@ -203,7 +205,7 @@ def test_an_override_is_a_key(block, configs, plugin):
             source = preset or next((word for word in argv if (configs / word).is_file()), None)
             assert source or not overrides, f"{block}: no page prints the config of {argv}"
             if source:
-                load(source, overrides)
+                make_plan(load(source, overrides))
 
 
 # Python ---------------------------------------------------------------------------------------------------------------
