@@ -25,7 +25,7 @@ import yaml
 from PIL import Image
 
 from orchestrator.plan.plan import make_plan
-from orchestrator.plan.read import load
+from orchestrator.plan.read import PRESETS, load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -250,6 +250,16 @@ def test_links_lead_somewhere(page):
 def test_the_index_names_every_page():
     named = re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs" / "index.md").read_text("utf-8"))
     assert sorted(named) == sorted(page.name for page in PAGES[1:] if page.name != "index.md")
+
+
+def test_every_preset_and_what_it_reads_stand_in_the_papers_page():
+    """A folder of HR and LR files by its own name, whichever of its scales are asked for."""
+    names = set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "papers.md").read_text("utf-8")))
+    presets = sorted(PRESETS.glob("*.yaml"))
+    read = {path for preset in presets for path in re.findall(r"\$\{SR_DATA\}/([^\"]+)\"", preset.read_text("utf-8"))}
+    assert len(read) > 20
+    assert {preset.stem for preset in presets} - names == set()
+    assert {re.sub(r"(/X\{scale\})?/(HR|LR)$", "", path) for path in read} - names == set()
 
 
 # Messages -------------------------------------------------------------------------------------------------------------
