@@ -2,7 +2,8 @@
 
 OUT/lr/NAME.png is a function of the picture's pixels, the seed and the parameters alone: neither its name, nor the
 others, nor how often the command was stopped count. With `usm` its target, sharpened, is OUT/hr/NAME.png; else that is
-the HR file, cropped to a multiple of the scale as everywhere. OUT/manifest.json says what was made of what, and how.
+the HR file, cropped to a multiple of the scale as everywhere. OUT/manifest.json says what was made of what, how, and
+under which libraries, as another version may round otherwise.
 """
 
 from __future__ import annotations
@@ -165,15 +166,18 @@ def _freeze(names: Mapping[str, Path], out: Path, how: Degradation, asked: Mappi
     """Make what is not there yet; returns how many that were.
 
     Raises:
-        InputError: a set that was begun otherwise, a picture that cannot be read.
+        InputError: a set that was begun otherwise, or is not whole and was begun with other libraries; a picture that
+            cannot be read.
     """
     manifest = _begun(out, asked)
+    begun, here = manifest.get("libraries", {}), _libraries()
+    others = [f"{name} {begun.get(name)} (here {here[name]})" for name in LIBRARIES if begun.get(name) != here[name]]
     listed, made, last = manifest["files"], 0, time.monotonic()
     if lost := sorted(listed.keys() - names.keys()):
         say(f"{len(lost)} in {out} are of no picture that is there now, and stay: {', '.join(lost[:3])}")
     try:
         for name, file in names.items():
-            made += _made(name, file, out, how, asked, listed)
+            made += _made(name, file, out, how, asked, listed, others)
             if time.monotonic() - last > _LISTED_EVERY:
                 write_json(out / MANIFEST, manifest)
                 last = time.monotonic()
@@ -189,7 +193,7 @@ def _begun(out: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
         InputError: what lies there was begun otherwise; the first difference is named.
     """
     if not (out / MANIFEST).exists():
-        manifest = {**asked, "libraries": {name: version(name) for name in LIBRARIES}, "files": {}}
+        manifest = {**asked, "libraries": _libraries(), "files": {}}
         write_json(out / MANIFEST, manifest)
         return manifest
     manifest = read_json(out / MANIFEST)
@@ -204,6 +208,11 @@ def _begun(out: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def _libraries() -> dict[str, str]:
+    """Versions of those whose pixels are in a set."""
+    return {name: version(name) for name in LIBRARIES}
+
+
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted key -> value."""
     for key, value in values.items():
@@ -214,9 +223,17 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 
 def _made(
-    name: str, file: Path, out: Path, how: Degradation, asked: Mapping[str, Any], listed: dict[str, dict[str, str]]
-) -> bool:
-    """Make the LR of one picture, unless it is there as it was made; whether it was made."""
+    name: str, file: Path, out: Path, how: Degradation, asked: Mapping[str, Any], listed: dict[str, dict[str, str]],
+    others: Sequence[str],
+) -> bool:  # fmt: skip
+    """Make the LR of one picture, unless it is there as it was made; whether it was made.
+
+    Args:
+        others: libraries that are not those the set was begun with.
+
+    Raises:
+        InputError: it is to be made, and there are such libraries; the picture cannot be read.
+    """
     from sr_models.images.degrade import degrade
     from sr_models.images.files import pixels_sha256, read_image
     from sr_models.images.matlab import modcrop
@@ -225,10 +242,16 @@ def _made(
     image = read_image(file)
     sha256, before = pixels_sha256(image), listed.get(name)
     paths = {side: out / side / f"{name}.png" for side in ((LR, HR) if how.usm else (LR,))}
+    same = before is not None and before["source"] == sha256
+    if before is not None and same and all(_sha256(path) == before[side] for side, path in paths.items()):
+        return False
+    if others:
+        raise InputError(
+            f"OUT: {out} was begun with {', '.join(others)}, and {name} is to be made, whose pixels may then not be of "
+            "that set; name a new folder"
+        )
     if before is not None:
-        if before["source"] == sha256 and all(_sha256(path) == before[side] for side, path in paths.items()):
-            return False
-        why = "its files are not what they were" if before["source"] == sha256 else "HR is not what it was"
+        why = "its files are not what they were" if same else "HR is not what it was"
         say(f"{name}: {why}; made again")
     rng = keyed(asked["seed"], 0, int(sha256[:15], 16), "degrade")
     pair = degrade(modcrop(image, asked["scale"]), asked["scale"], how, rng)

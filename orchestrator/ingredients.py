@@ -61,16 +61,7 @@ def find_trials(session: Session) -> dict[Weights, str]:
     Raises:
         InputError: no such trial in this output, several, or one that has not come to its end.
     """
-    config = session.config
-    named = {weights: f"models.{label}.init" for label in config.models for scale in config.scales
-             if (weights := config.init(label, scale)) and weights.kind == "trial"}  # fmt: skip
-    for label in config.models:
-        for scale in config.scales:
-            parts = config.parts(label, scale).items()
-            named |= {weights: f"models.{label}.{name}" for name, weights in parts if weights.kind == "trial"}
-    for scale in session.plan.teacher_scales:
-        if config.teacher and (weights := config.teacher.at(scale)) and weights.kind == "trial":
-            named[weights] = "teacher"
+    named = {weights: key for key, _, _, weights in session.plan.given if weights.kind == "trial"}
     return {weights: teachers.finished_trial(session.home, weights.name, where) for weights, where in named.items()}
 
 

@@ -1,7 +1,8 @@
 """What a sweep needs before it starts, looked at by a dry run and in the first second of a run: the same function.
 
-Settings that are ignored (`orchestrator.plan.idle`), images by their headers (`orchestrator.data.look`), what a
-trial holds against what is here, disk. Nothing heavy is imported: a run says what is wrong before Ray or torch are.
+Settings that are ignored (`orchestrator.plan.idle`), images by their headers (`orchestrator.data.look`), files of
+weights by their names, what a trial holds against what is here, disk. Nothing heavy is imported: a run says what is
+wrong before Ray or torch are.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from orchestrator.plan.cost import kept_bytes
 from orchestrator.plan.idle import idle
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.plugins import try_out
+from orchestrator.plan.read import expand
 from orchestrator.plan.resources import ResourceConfig, device_text, most_trials, resolved
 from orchestrator.plan.services import Services
 from orchestrator.run.folder import STORES, RunDir
+from sr_models.checkpoints.located import located
 from sr_models.errors import InputError, LostError
 from sr_models.text_table import counted
 
@@ -38,7 +41,7 @@ class Ready:
     gpus: float
     """GPUs in use at a time."""
     lines: tuple[str, ...]
-    """On images and disk."""
+    """On images, frozen parts at the hub, and disk."""
     left_out: tuple[str, ...]
     """Images that are there and not used, settings that a part of the sweep ignores."""
     faults: tuple[str, ...]
@@ -83,12 +86,13 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
     except InputError as error:
         faults.append(str(error))
     looked = look(plan.config, plan.patches)
-    faults = [*looked.faults, *faults]
+    lacking_weights, at_hub = _weights(plan)
+    faults = [*looked.faults, *lacking_weights, *faults]
     disk, lacking = _disk(plan, folder, looked)
     if lacking:
         faults.append(lacking)
     return Ready(
-        plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, disk),
+        plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, *at_hub, disk),
         left_out=(*idle(plan), *looked.left_out), faults=tuple(faults),
     )  # fmt: skip
 
@@ -97,6 +101,24 @@ def refusal(faults: tuple[str, ...]) -> InputError:
     """What a run ends with: the first fault, and how many more a dry run lists."""
     more = f" (and {len(faults) - 1} more, which --dry-run lists)" if len(faults) > 1 else ""
     return InputError(f"{faults[0]}{more}")
+
+
+def _weights(plan: Plan) -> tuple[list[str], list[str]]:
+    """Why files that networks start from, stand on or are taught by cannot be used; a line on each part at the hub.
+
+    Whether they hold what they should is known once they are read, after the images.
+    """
+    faults: dict[str, None] = {}  # several scales may name one file
+    at_hub: dict[str, None] = {}
+    for key, part, scale, weights in plan.given:
+        if weights.kind != "file":
+            continue
+        try:
+            if located(Path(expand(weights.name, key, scale)), part) is None:
+                at_hub[f"{key}: no {weights.name} is here, so a run takes it from the hub, or from its cache"] = None
+        except InputError as error:
+            faults[f"{key}: {str(error).removeprefix(f'{key}: ')}"] = None
+    return [*faults], [*at_hub]
 
 
 def _nodes(services: Services) -> Resources:

@@ -1,4 +1,4 @@
-"""What the documents say is true: commands parse, configs load, Python compiles, links and messages are there.
+"""What the documents say is true: commands parse, configs are planned, Python compiles, links and messages are there.
 
 A fenced block without a language is for a shell. Those of a page are run in order by one test marked `long`, in a
 folder with ten small photographs and with few steps, unless a comment before a block says why not:
@@ -24,7 +24,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from orchestrator.plan.read import load
+from orchestrator.plan.plan import make_plan
+from orchestrator.plan.read import PRESETS, load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -175,7 +176,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @of("yaml")
-def test_a_config_loads(block, configs):
+def test_a_config_is_planned(block, configs):
     """A part of one is completed, and refused like a whole one for an unknown key, value or combination."""
     given = yaml.safe_load(block.text)
     missing = {key: value for key, value in WHOLE.items() if key not in given}
@@ -183,6 +184,7 @@ def test_a_config_loads(block, configs):
     path.write_text(f"{block.text}\n{yaml.safe_dump(missing) if missing else ''}", encoding="utf-8")
     config = load(str(path))
     assert {*given} - {"tiny"} <= {*config.model_dump()}, "each key of it is one of the config's"
+    assert make_plan(config).combinations
 
 
 @of("")
@@ -203,7 +205,7 @@ def test_an_override_is_a_key(block, configs, plugin):
             source = preset or next((word for word in argv if (configs / word).is_file()), None)
             assert source or not overrides, f"{block}: no page prints the config of {argv}"
             if source:
-                load(source, overrides)
+                make_plan(load(source, overrides))
 
 
 # Python ---------------------------------------------------------------------------------------------------------------
@@ -248,6 +250,16 @@ def test_links_lead_somewhere(page):
 def test_the_index_names_every_page():
     named = re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs" / "index.md").read_text("utf-8"))
     assert sorted(named) == sorted(page.name for page in PAGES[1:] if page.name != "index.md")
+
+
+def test_every_preset_and_what_it_reads_stand_in_the_papers_page():
+    """A folder of HR and LR files by its own name, whichever of its scales are asked for."""
+    names = set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "papers.md").read_text("utf-8")))
+    presets = sorted(PRESETS.glob("*.yaml"))
+    read = {path for preset in presets for path in re.findall(r"\$\{SR_DATA\}/([^\"]+)\"", preset.read_text("utf-8"))}
+    assert len(read) > 20
+    assert {preset.stem for preset in presets} - names == set()
+    assert {re.sub(r"(/X\{scale\})?/(HR|LR)$", "", path) for path in read} - names == set()
 
 
 # Messages -------------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from orchestrator.plan.graph import check_references, levels, refuse_drawn
 from orchestrator.plan.space import apply, varied
 from orchestrator.plan.train import TrainConfig
 from orchestrator.plan.trial import TrialConfig, degradation_version, latents_of
+from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
 
 
@@ -98,6 +99,19 @@ class Plan:
         return tuple(
             s for s in self.config.scales if any(c.scale == s and "mu" in c.spec.needs for c in self.combinations)
         )
+
+    @property
+    def given(self) -> list[tuple[str, str, int, Weights]]:
+        """Key of the config, name of a frozen part or "", scale, and weights: of all that is begun with."""
+        found: list[tuple[str, str, int, Weights | None]] = []
+        for label in self.config.models:
+            for scale in self.config.scales:
+                found.append((f"models.{label}.init", "", scale, self.config.init(label, scale)))
+                parts = self.config.parts(label, scale).items()
+                found += [(f"models.{label}.{name}", name, scale, weights) for name, weights in parts]
+        if self.config.teacher is not None:
+            found += [("teacher.weights", "", scale, self.config.teacher.at(scale)) for scale in self.teacher_scales]
+        return [(key, part, scale, weights) for key, part, scale, weights in found if weights is not None]
 
     def trial(
         self,

@@ -224,7 +224,7 @@ class TrainConfig(Params):
                 if getattr(self, name) is not None:
                     raise InputError(
                         f"{where}.{name}: loss {spec.loss.kind} looks at HR alone; leave it out of this training "
-                        f"(`train: {{{name}: null}}` under the model or the objective)"
+                        f"(`train: {{{name}: null}}` under the model)"
                     )
 
     def encodes(self, spec: ObjectiveSpec) -> str | None:

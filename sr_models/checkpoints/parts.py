@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,15 +20,11 @@ import safetensors.torch
 
 import sr_models
 from sr_models.checkpoints.folder import CheckpointInfo
+from sr_models.checkpoints.located import FOLDERS, IN_FOLDER, located
 from sr_models.checkpoints.tensors import tensors
 from sr_models.diffusion.frozen import WITHIN
 from sr_models.errors import InputError
 
-FOLDERS = {"autoencoder": "vae", "unet": "unet"}
-"""Where a part lies in a folder of diffusers'."""
-
-_FILE = "diffusion_pytorch_model.safetensors"
-_AT_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 _OF_TRAINING = "loss."
 """What the keys of a training's own tensors begin with in released autoencoders: its discriminator's and LPIPS's."""
 
@@ -56,28 +51,18 @@ def part_file(given: Path | str, name: str) -> Path:
     """The file that holds a part.
 
     Args:
-        given: that file; a checkpoint folder of ours; a folder of diffusers', of which safetensors are read alone; or
-            such a folder's name at the hub, which is fetched, or taken from its cache where there is no network or
+        given: as of `located`; what is at the hub is fetched, or taken from its cache where there is no network or
             HF_HUB_OFFLINE says so.
 
     Raises:
-        InputError: a folder without it, or it cannot be fetched.
+        InputError: as `located`; a folder that is no checkpoint of ours, or it cannot be fetched.
     """
-    path = Path(given)
-    if path.is_dir():
-        of_diffusers = [folder / _FILE for folder in (path / FOLDERS.get(name, ""), path) if (folder / _FILE).is_file()]
-        if name in FOLDERS and of_diffusers:
-            return of_diffusers[0]
-        if name in FOLDERS and not (path / "model.json").exists():
-            raise InputError(
-                f"folder {str(path)!r} is no checkpoint of ours, and as one of diffusers' it lacks "
-                f"{FOLDERS[name]}/{_FILE}"
-            )
-        CheckpointInfo.read(path)  # refuses what is no checkpoint of ours
-        return path / "model.safetensors"
-    if name in FOLDERS and not path.exists() and _AT_HUB.fullmatch(str(given)):
-        return _fetched(str(given), f"{FOLDERS[name]}/{_FILE}")
-    return path
+    found = located(given, name)
+    if found is None:
+        return _fetched(str(given), f"{FOLDERS[name]}/{IN_FOLDER}")
+    if found.parent == Path(given) and found.name != IN_FOLDER:
+        CheckpointInfo.read(given)  # refuses what is no checkpoint of ours
+    return found
 
 
 def _fetched(repository: str, file: str) -> Path:

@@ -116,6 +116,22 @@ def test_a_stopped_set_goes_on_and_damage_is_mended(hr, tmp_path, capsys, monkey
     assert f"1 in {out} are of no picture that is there now, and stay: b" in said
 
 
+def test_pictures_of_other_libraries_do_not_join_a_set(hr, tmp_path, capsys, monkeypatch):
+    """A whole one is told so as ever; one that something is to be made of is refused and stays as it is."""
+    out, here = tmp_path / "out", command.version
+    assert run(hr, out) == 0
+    monkeypatch.setattr(command, "version", lambda name: "0.1" if name in ("pillow", "torch") else here(name))
+    assert run(hr, out) == 0 and "0 made, 3 there already" in capsys.readouterr().out
+    (out / "lr" / "b.png").unlink()
+    before = files(out)
+    assert run(hr, out) == 2
+    begun = ", ".join(f"{name} {here(name)} (here 0.1)" for name in ("pillow", "torch"))
+    assert f"OUT: {out} was begun with {begun}, and b is to be made" in capsys.readouterr().err
+    assert files(out) == before
+    assert run(hr, tmp_path / "new") == 0
+    assert json.loads((tmp_path / "new" / "manifest.json").read_text())["libraries"]["pillow"] == "0.1"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

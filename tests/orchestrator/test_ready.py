@@ -77,6 +77,16 @@ def test_auto_takes_a_share_of_each_node_and_keeps_to_itself() -> None:
             "resources: a trial needs 3 CPU cores and 0 GPUs, and this machine has 2 cores",
         ),
         (["data.train=[{hr: /not/there}]"], "image folder '/not/there' does not exist"),
+        (
+            ["models.imdn.init=/not/there.pth"],
+            "models.imdn.init: weights '/not/there.pth': no such file, or a link to none",
+        ),
+        (["models.imdn.init={2: $NOT_SET_HERE/x}"], "models.imdn.init: '$NOT_SET_HERE/x' uses an environment variable"),
+        (["teacher.weights=/not/x{scale}.pth"], "teacher.weights: weights '/not/x2.pth': no such file"),
+        (
+            ["teacher.weights=/"],
+            "teacher.weights: folder '/' is no checkpoint of ours (it has no model.json)",
+        ),
     ],
 )
 def test_a_run_is_refused_as_a_dry_run_is(
@@ -97,6 +107,57 @@ def test_what_a_part_of_a_sweep_ignores_is_said_and_no_fault(found: Any) -> None
     there = found(CPU, "objectives=[l1]")
     assert there.left_out == ("teacher is not used: no objective of this sweep learns from one",)
     assert there.faults == () and found(CPU).left_out == ()
+
+
+@pytest.fixture
+def ccsr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Faults of the tiny CCSR with other parts, and the lines on parts that are not looked at."""
+    monkeypatch.setattr(module, "machine", lambda: CPU)
+
+    def look(**parts: str) -> tuple[list[str], list[str]]:
+        words = [f"models.ccsr.{name}={path}" for name, path in parts.items()]
+        plan = make_plan(load("ccsr_table3", ["scale_down=tiny", *words]))
+        there = ready(plan, tmp_path / "runs" / "ccsr", Services(tracking_uri="sqlite://"))
+        return [*there.faults], [line for line in there.lines if line.startswith("models.")]
+
+    return look
+
+
+def test_a_frozen_part_that_is_missing_is_a_fault(ccsr: Any, tmp_path: Path) -> None:
+    sd = tmp_path / "sd"
+    (sd / "vae").mkdir(parents=True)
+    (sd / "vae" / "diffusion_pytorch_model.safetensors").touch()
+    prompt = tmp_path / "prompt.safetensors"
+    assert ccsr(autoencoder=sd, unet=sd, prompt=prompt) == (
+        [
+            f"models.ccsr.unet: folder '{sd}' is no checkpoint of ours (it has no model.json), and as one of diffusers'"
+            " it lacks unet/diffusion_pytorch_model.safetensors",
+            f"models.ccsr.prompt: weights '{prompt}': no such file, or a link to none",
+        ],
+        [],
+    )
+    (sd / "unet").mkdir()
+    (sd / "unet" / "diffusion_pytorch_model.safetensors").touch()
+    prompt.touch()
+    assert ccsr(autoencoder=sd, unet=sd, prompt=prompt) == ([], [])
+    assert ccsr() == ([], []), "parts that the sweep trains are nowhere yet"
+
+
+def test_a_part_at_the_hub_is_said_and_a_file_is_none_of_it(ccsr: Any) -> None:
+    at_hub = "models.ccsr.autoencoder: no some/model is here, so a run takes it from the hub, or from its cache"
+    assert ccsr(autoencoder="some/model") == ([], [at_hub])
+    fault = "models.ccsr.autoencoder: weights 'some/vae.pth': no such file, or a link to none"
+    assert ccsr(autoencoder="some/vae.pth") == ([fault], [])
+
+
+def test_a_preset_without_its_folder_of_stable_diffusion_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SR_DATA", raising=False)
+    plan = make_plan(load("ccsr_table3"))
+    faults = ready(plan, Path("runs/ccsr"), Services(tracking_uri="sqlite://")).faults
+    for key in ("autoencoder", "unet", "prompt"):
+        for label in ("ccsr", "tuned"):
+            [said] = [fault for fault in faults if fault.startswith(f"models.{label}.{key}: ")]
+            assert "stable-diffusion-2-1-base" in said and "not set (SR_DATA)" in said
 
 
 def test_a_disk_too_small_for_the_images_is_told(found: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

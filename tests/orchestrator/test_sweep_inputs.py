@@ -202,7 +202,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         (["data.test.photographs.hr=$NOT_SET_HERE/x"], "uses an environment variable that is not set"),
         (["data.test.photographs.hr=/not/there"], "image folder '/not/there' does not exist"),
         (["data.test.photographs.hr='a\\0b'"], "does not exist"),
-        (["teacher.weights=x", "--address", "10.0.0.5"], "expected host:port"),
+        (["teacher.weights=x"], "teacher.weights: weights 'x': no such file, or a link to none"),
+        (["--address", "10.0.0.5"], "expected host:port"),
     ],
 )
 def test_the_command_line(case: Case, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str) -> None:

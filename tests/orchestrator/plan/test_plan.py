@@ -50,6 +50,19 @@ def test_settings_of_an_update_that_an_objective_does_not_have_are_refused(chang
     assert planned(train={"groups": {"model": {"lr": 0.1}}}).combinations[0].train.group("model").lr == 0.1
 
 
+@pytest.mark.parametrize(("name", "value"), [("degradation", "ccsr"), ("lr_noise", 0.1)])
+def test_an_autoencoder_looks_at_hr_alone_and_the_advice_mends_it(name, value):
+    given = {"scales": [4], "models": ["vq_autoencoder"], "objectives": ["reconstruction"], "train": {name: value}}
+    with pytest.raises(InputError) as refused:
+        planned(**given)
+    advice = f"leave it out of this training (`train: {{{name}: null}}` under the model)"
+    said = f"x4/vq_autoencoder/reconstruction: train.{name}: loss reconstruction looks at HR alone; {advice}"
+    assert str(refused.value) == said
+    assert planned(**given | {"models": {"vq_autoencoder": {"train": {name: None}}}}).combinations
+    with pytest.raises(InputError, match=r"^objectives\.reconstruction: unknown key 'train'"):
+        planned(**given | {"objectives": {"reconstruction": {"train": {name: None}}}})
+
+
 def test_a_searched_rate_that_no_update_uses_is_refused():
     changes = {"search": {"common": ["train.lr"]}, "train": {"groups": {"model": {"lr": 1e-3}}}}
     with pytest.raises(InputError, match=r"^x2/imdn/l1: train\.lr is searched, and no update uses it"):

@@ -32,7 +32,7 @@ def test_a_part_may_be_a_checkpoint_of_ours(tmp_path: Path) -> None:
     hyper = {"channels": 16, "blocks": 1}
     save_checkpoint(tmp_path, net, model="imdn", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None)
     assert safetensors.torch.load(packed(tmp_path)[1]).keys() == net.state_dict().keys()
-    with pytest.raises(InputError, match=r"model\.json' cannot be read"):
+    with pytest.raises(InputError, match=r"is no checkpoint of ours \(it has no model\.json\)$"):
         packed(tmp_path.parent)
 
 
