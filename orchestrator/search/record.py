@@ -75,7 +75,11 @@ def search_key(configured: TrialConfig, combination: Combination, search: Search
             how.append("lrtiles")  # where tiles were counted in another unit once
     if search.halve_by is not None and search.halve_by != search.metric:
         how.append({"halve_by": search.halve_by})
-    how += [part for name in ("sampling", "measured") if (part := configured.model_dump(mode="json", include={name}))]
+    how += [
+        part
+        for name in ("sampling", "crops", "measured")
+        if (part := configured.model_dump(mode="json", include={name}))
+    ]
     return digest([configured.fingerprint, ranges, combination.axes.configured, rungs, how])
 
 
