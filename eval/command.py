@@ -39,8 +39,6 @@ _MODEL_OPTIONS = (
     "channels_last", "compile", "tile", "overlap", "self_ensemble",
     *SAMPLING, "crops",
 )  # fmt: skip
-CROPS = ("dream40o5", "dream64o8", "ccsr128o64", "ccsr128o64mean")
-"""Names of `sr_models.inference.tiling.CROP_RULES`, which is behind torch."""
 _MAX_SEED = 2**63 - 1  # rows hold it as an int64
 
 
@@ -103,9 +101,7 @@ def parser() -> Parser:
     model.add_argument("--overlap", metavar="N", type=int, help="LR pixels a tile sees beyond its part (default: 32)")
     model.add_argument("--self-ensemble", action="store_true", help='mean over eight flips and turns ("+")')
 
-    drawn = made.add_argument_group("with --model of a diffusion network")
-    add_sampling_options(drawn)
-    drawn.add_argument("--crops", choices=CROPS, help="tiles, DREAM's or CCSR's, with one noise for all of a picture")
+    add_sampling_options(made.add_argument_group("with --model of a diffusion network"))
     return made
 
 

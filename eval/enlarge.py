@@ -16,10 +16,11 @@ import torch
 from eval.score import machine_bytes, sample
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.crops import CropRule
 from sr_models.images.operators import to_uint8
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
-from sr_models.inference.tiling import crop_starts, spans
+from sr_models.inference.tiling import crop_starts, spans, tile_starts
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.scales import sr_side
@@ -123,8 +124,7 @@ class Enlarger:
         """About how many passes of the network a picture takes."""
         net, rule = without_head(self.model), options.crop_rule
         if isinstance(net, Denoiser):
-            sides = (height, width) if rule else ()
-            tiles = [len(crop_starts(max(side, rule.length), rule, 1)) for side in sides] if rule else []
+            tiles = [] if rule is None else [_tiles(side, rule) for side in (height, width)]
             assert options.sampling is not None and options.sampling.steps is not None
             return options.sampling.steps * math.prod(tiles)
         if options.tile is not None:
@@ -132,6 +132,12 @@ class Enlarger:
         else:
             tiles = []
         return math.prod(tiles) * (8 if options.self_ensemble else 1)
+
+
+def _tiles(side: int, rule: CropRule) -> int:
+    """How many a side of so many LR pixels is cut into."""
+    side = max(side, rule.length)
+    return len(tile_starts(side, rule) if rule.fused else crop_starts(side, rule, 1))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import sr_models
 from sr_models import yaml_text
 from sr_models.errors import InputError
+from sr_models.hyper.crops import Crops
 from sr_models.hyper.sampling import Canvas, ColourFix
 
 SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump", "canvas", "colour_fix")
@@ -17,7 +18,7 @@ SAMPLING = ("sampler", "steps", "eta", "eps", "t_max", "t_min", "jump", "canvas"
 
 
 def add_sampling_options(made: argparse._ActionsContainer) -> None:
-    """The options that say how a diffusion network draws its pictures; `asked_sampling` reads them."""
+    """The options that say how a diffusion network draws its pictures; `asked_sampling` reads all but --crops."""
     made.add_argument(
         "--sampler", metavar="NAME",
         help="ancestral (default), ddim, idm_ddim (IDM's, as shipped), truncated (CCSR's); dpm_solver and unipc by the "
@@ -37,6 +38,9 @@ def add_sampling_options(made: argparse._ActionsContainer) -> None:
     )  # fmt: skip
     made.add_argument("--canvas", choices=get_args(Canvas), help="size to draw at: CCSR's, 512 and more, by 64")
     made.add_argument("--colour-fix", choices=get_args(ColourFix), help="colours of the enlarged LR, by CCSR's code")
+    made.add_argument(
+        "--crops", choices=get_args(Crops), help="tiles, DREAM's or CCSR's, with one noise for all of a picture"
+    )
 
 
 def asked_sampling(given: argparse.Namespace) -> dict[str, Any]:

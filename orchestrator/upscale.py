@@ -104,6 +104,8 @@ def _check(given: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if given.overlap is not None and given.tile is None:
         raise InputError("--overlap has no effect without --tile")
+    if given.crops is not None and given.tile is not None:
+        raise InputError(f"--crops {given.crops} and --tile {given.tile} both say what the tiles are; give one")
     released = given.what.is_file()
     if released and given.model is not None and given.scale is None:
         raise InputError(f"a file of {given.model} does not say its scale: give --scale")
@@ -215,7 +217,11 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     options = chosen.sampled(asked_sampling(given))
     if given.tile is not None:
         overlap = options.overlap if given.overlap is None else given.overlap
-        options = replace(options, tile=given.tile, overlap=overlap)
+        options = replace(options, tile=given.tile, overlap=overlap, crops=None)
+    if given.crops is not None:
+        if options.sampling is None:
+            raise InputError(f"--crops goes with diffusion networks, and {chosen.name} is none")
+        options = replace(options, tile=None, crops=given.crops)
     if given.self_ensemble:
         options = replace(options, self_ensemble=True)
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -223,6 +229,7 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
         raise InputError(f"--seed goes with networks that draw from noise, and {chosen.name} is none")
     seed = chosen.seed if given.seed is None else given.seed
     drawn = f", drawn by {options.sampling.mark} with seed {seed}" if options.sampling else ""
+    drawn += f" in tiles of {options.crops}" if options.crops else ""
     say(f"{chosen.title}{drawn}; on {device}")
     exact = sr_models.tile_exact(chosen.name, chosen.hyper)
     if options.crop_rule is not None and not exact:

@@ -216,7 +216,8 @@ def options_of(entrant: Entrant, evaluation: EvaluationConfig) -> Options:
     drawn = entrant.sampled(evaluation)
     if drawn is not None and entrant.process is not None:
         drawn = settled(entrant.process, drawn)
-    return Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn)
+    crops = None if drawn is None else evaluation.crops
+    return Options(tile=evaluation.tile, overlap=evaluation.tile_overlap, sampling=drawn, crops=crops)
 
 
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:

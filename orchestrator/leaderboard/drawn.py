@@ -9,9 +9,13 @@ from typing import Any
 
 
 def mark(row: Mapping[str, Any]) -> str:
-    """How a row's pictures were drawn, as its protocol's id ends: "+ddim50"; "" of a network that gives them."""
-    sampler = row.get("sampler")
-    found = re.search(rf"\+{re.escape(sampler)}[^+]*", row["protocol"]) if sampler else None
+    """How a row's pictures were drawn, as its protocol's id ends: "+ddim50"; "" of a network that gives them.
+
+    With a paper's tiles, which are of drawn pictures alone: "+ddim50+dream40o5".
+    """
+    sampler, crops = row.get("sampler"), row.get("crops")
+    tiles = rf"\+{re.escape(crops)}[^+]*" if crops else ""
+    found = re.search(rf"\+{re.escape(sampler)}[^+]*{tiles}", row["protocol"]) if sampler else None
     return found.group() if found else ""
 
 

@@ -280,16 +280,21 @@ def _check_tiles(config: SweepConfig, made: Combination) -> None:
 
     Another network's are made to fit; such a one draws each tile as large as it is asked for.
     """
-    if config.evaluation.tile is None:
+    crops, rule = config.evaluation.crops, config.evaluation.crop_rule
+    if rule is None:
         return
-    length = config.evaluation.tile + 2 * config.evaluation.tile_overlap
+    if crops is None:
+        key, what = "tile", f"a tile with its overlap on both sides has {rule.length}"
+    else:
+        key, what = "crops", f"tiles of {crops} have {rule.length}"
+        what += f", of which neighbours share {rule.overlap}" if rule.fused else ""
     others = [s.scale for s in config.data.test.values() if isinstance(s.scale, int)]
     for scale in dict.fromkeys([made.scale, *others]):
         window = sr_models.check(made.network, scale, made.hyper).window(scale)
-        if length % window:
+        if not rule.fits(window):
             raise InputError(
-                f"evaluation.tile: {made.network} needs multiples of {window} LR pixels at x{scale}, and a tile with "
-                f"its overlap on both sides has {length} ({made.id})"
+                f"evaluation.{key}: {made.network} needs multiples of {window} LR pixels at x{scale}, and {what} "
+                f"({made.id})"
             )
 
 

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from eval.protocol import VALIDATED, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec
 from orchestrator.plan.train import MOST_COUNT
-from orchestrator.plan.trial import Measured, check_tiles, overlap_field, tile_field
+from orchestrator.plan.trial import Measured, check_tiles, crops_field, overlap_field, tile_field
+from sr_models.hyper.crops import CropRule, Crops, rule_of
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params, each_once, one_as_list
 
@@ -49,6 +50,9 @@ class EvaluationConfig(Params):
         "side, in LR pixels, of the tiles that SR is computed in, by validations too; in the protocol's id; null: whole"
     )
     tile_overlap: int = overlap_field()
+    crops: Crops | None = crops_field(
+        "a paper's tiles for diffusion networks, by validations too, in the place of tile; in protocol ids; null: none"
+    )
     sampling: Sampling | None = Field(
         default=None,
         exclude_if=lambda sampling: sampling is None,
@@ -64,11 +68,18 @@ class EvaluationConfig(Params):
     @model_validator(mode="after")
     def _known(self) -> EvaluationConfig:
         check_tiles(self.tile, self.tile_overlap)
+        if self.crops is not None and self.tile is not None:
+            raise ValueError(f"crops {self.crops} and tile {self.tile} both say what the tiles are; give one")
         get_protocol(self.protocol)
         for name in self.metrics:
             get_metric(name)
         each_once(self.metrics)
         return self
+
+    @property
+    def crop_rule(self) -> CropRule | None:
+        """As `sr_models.inference.super_resolve.Options` has it, which is behind torch."""
+        return rule_of(self.crops, self.tile, self.tile_overlap)
 
 
 class ValidationConfig(Measured):

@@ -133,6 +133,7 @@ class Plan:
         if seed == self.config.seed:  # the search's, whose trials are many and not scored
             train = train.model_copy(update={"snapshots": ()})
         hyper = combination.hyper | {f"{name}_sha256": sha for name, sha in parts.items()}
+        drawn = sampling(spec, self.config.evaluation, now.steps or self.config.validation.steps)
         return TrialConfig(
             model=combination.network,
             scale=combination.scale,
@@ -148,8 +149,9 @@ class Plan:
             latents=latents_of(combination.network, hyper, spec, train),
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
+            crops=self.config.evaluation.crops if drawn else None,
             process=now.process or spec.shifting,
-            sampling=sampling(spec, self.config.evaluation, now.steps or self.config.validation.steps),
+            sampling=drawn,
             measured=self.config.validation.measured,
             degradation_version=degradation_version(train),
         )
@@ -261,11 +263,18 @@ def _check_tests(plan: Plan) -> None:
                 f"data.test.{name}.scale: no network of this sweep is scored at x{scale}: none is trained there, and "
                 f"weights of {', '.join(dict.fromkeys(c.network for c in plan._scored))} {only_at(scale)}"
             )
+    evaluation = plan.config.evaluation
+    key = "tile" if evaluation.crops is None else "crops"
     for name, source in tests.items():
-        if plan.config.evaluation.tile is not None and not isinstance(source.scale, int | None):
+        if evaluation.crop_rule is not None and not isinstance(source.scale, int | None):
             raise InputError(
-                f"evaluation.tile: tiles are for whole scales, and data.test.{name} has x{source.scale}; leave one out"
+                f"evaluation.{key}: tiles are for whole scales, and data.test.{name} has x{source.scale}; leave one out"
             )
+    if evaluation.crops is not None and not any(c.process for c in plan.combinations):
+        raise InputError(
+            f"evaluation.crops: {evaluation.crops} are tiles of diffusion networks, and this sweep has none; others "
+            "have evaluation.tile"
+        )
     for c in plan._scored:
         if not any(c.takes(source) for source in tests.values()):
             raise InputError(f"data.test: no set of x{c.scale}, which {c.id} is to be scored on")

@@ -81,6 +81,7 @@ def plan_text(plan: Plan, cores: int, gpus: float = 0) -> str:
     ]
     tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
     tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
+    tiles += f", drawn in tiles of {config.evaluation.crops}" if config.evaluation.crops else ""
     ceilings = (
         " and the ceiling of each autoencoder"
         if any(c.gives_sr and "autoencoder" in c.parts for c in plan.combinations)

@@ -16,6 +16,7 @@ import sr_models
 from objectives import LOSSES, ObjectiveSpec, check_process
 from orchestrator.plan.train import MOST_COUNT, MOST_PATCH, TrainConfig
 from sr_models.hashing import digest
+from sr_models.hyper.crops import Crops
 from sr_models.hyper.degradation import DEGRADATIONS
 from sr_models.hyper.degradation import NUMERICS_VERSION as DEGRADATION_VERSION
 from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
@@ -24,7 +25,7 @@ from sr_models.params import Params
 from sr_models.plugins import absent
 from sr_models.version import NOISY_NUMERICS_VERSION, NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 
-_OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "sampling", "measured")
+_OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "crops", "sampling", "measured")
 """Fields of a trial that move no weights."""
 
 LATENTS_VERSION = 1
@@ -43,6 +44,11 @@ def overlap_field() -> Any:
     """What goes with a side of tiles, and is left out of dumps like it."""
     what = "LR pixels that a tile sees beyond its part, on each side"
     return Field(default=TILE_OVERLAP, ge=0, exclude_if=lambda overlap: overlap == TILE_OVERLAP, description=what)
+
+
+def crops_field(what: str) -> Any:
+    """A paper's tiles, likewise left out where there are none."""
+    return Field(default=None, exclude_if=lambda crops: crops is None, description=what)
 
 
 def check_tiles(tile: int | None, overlap: int) -> None:
@@ -118,6 +124,7 @@ class TrialConfig(Params):
     )
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
+    crops: Crops | None = crops_field("a paper's tiles that validations of a diffusion network compute; null: none")
     process: AnyProcess | None = Field(
         default=None, exclude_if=lambda process: process is None, description="the noise, of a diffusion network"
     )
@@ -168,6 +175,8 @@ class TrialConfig(Params):
             raise ValueError(f"loss {self.objective.loss.kind} has a process of its own (got {self.process!r})")
         if isinstance(self.process, ShiftParams) and self.objective.shifting is None:
             raise ValueError(f"loss {self.objective.loss.kind} needs a noise process (got {self.process!r})")
+        if self.crops is not None and (self.sampling is None or self.tile is not None):
+            raise ValueError(f"crops {self.crops} is for drawn pictures without a tile (got tile {self.tile})")
         return self
 
     @property

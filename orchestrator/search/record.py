@@ -71,9 +71,15 @@ def search_key(configured: TrialConfig, combination: Combination, search: Search
     how: list[Any] = [search.metric, configured.protocol, search.sampler, search.startup_trials]
     if configured.tile is not None:
         how += [configured.tile, configured.tile_overlap]
+        if configured.sampling is not None and configured.sampling.canvas is not None:
+            how.append("lrtiles")  # where tiles were counted in another unit once
     if search.halve_by is not None and search.halve_by != search.metric:
         how.append({"halve_by": search.halve_by})
-    how += [part for name in ("sampling", "measured") if (part := configured.model_dump(mode="json", include={name}))]
+    how += [
+        part
+        for name in ("sampling", "crops", "measured")
+        if (part := configured.model_dump(mode="json", include={name}))
+    ]
     return digest([configured.fingerprint, ranges, combination.axes.configured, rungs, how])
 
 

@@ -19,6 +19,7 @@ from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.teacher import TeacherConfig
 from sr_models.checkpoints.folder import CheckpointInfo
 from sr_models.errors import InputError
+from sr_models.hyper.sampling import Sampling
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import SRNetwork
@@ -103,6 +104,9 @@ def check(
     if whole_bytes is not None:
         overlap = max(overlap, bound.overlap or 0)
     options = Options(tile=tiles.tile, overlap=overlap)
+    crops = tiles.crops if isinstance(tiles, EvaluationConfig) else None
+    if crops is not None and sr_models.spec(network.name).family == "diffusion":
+        options = replace(options, crops=crops, sampling=Sampling())
     name, (height, width) = max(sizes.items(), key=lambda item: item[1][0] * item[1][1])
     try:
         chosen = bound.options(height, width, options)
@@ -111,6 +115,7 @@ def check(
     if (takes := bound.takes(height, width, chosen)) <= max_bytes:
         return
     what = f"image {name!r} ({width}x{height} LR pixels)" if tiles.tile is None else f"a tile of {tiles.tile} pixels"
+    what = what if options.crops is None else f"a tile of {options.crops}"
     if not isinstance(network.scale, int):
         raise InputError(
             f"{what} takes about {takes / 1e6:,.0f} MB of {network.name} at x{network.scale}, more than "
@@ -130,4 +135,5 @@ def check(
     raise InputError(
         f"{what} takes about {takes / 1e6:,.0f} MB of {network.name} at x{network.scale}, more than "
         f"resources.max_bytes allows ({max_bytes / 1e6:,.0f} MB); {why}: declare {section}.tile={tile}"
+        + ("" if options.crops is None else f" in the place of {section}.crops")
     )

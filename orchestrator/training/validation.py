@@ -63,7 +63,7 @@ def validation_scores(
     """
     scale, names, measured = config.scale, config.metrics, config.measured
     images = [_middle(image, measured.crop, scale) for image in store.validation()[: measured.images]]
-    options = Options(tile=config.tile, overlap=config.tile_overlap, sampling=config.sampling)
+    options = Options(tile=config.tile, overlap=config.tile_overlap, sampling=config.sampling, crops=config.crops)
     table = torch.zeros(len(images), len(names), dtype=torch.float64)
     for i in range(ranks.rank, len(images), ranks.world):
         name, lr, hr = images[i]
@@ -90,7 +90,8 @@ def validation_scores(
 def bicubic_scores(config: TrialConfig, store: PatchStore) -> dict[str, float]:
     """What bicubic scores on a trial's validation images by those of its metrics that need no weights, on the CPU."""
     metrics = tuple(name for name in config.metrics if name in FIDELITY)
-    asked, cpu = config.model_copy(update={"metrics": metrics, "sampling": None}), torch.device("cpu")
+    given = config.model_copy(update={"metrics": metrics, "sampling": None, "crops": None})
+    asked, cpu = given, torch.device("cpu")
     net = build("bicubic", config.scale)
     return validation_scores(net, "", scorer_of(asked, cpu, None), asked, store, Ranks(), cpu, 0, None)
 

@@ -56,7 +56,7 @@ class Sampling(Params):
         default=None,
         exclude_if=lambda canvas: canvas is None,  # so that rows and trials keep the names they had before
         description="the size that a picture is drawn at: ccsr, 512 at least on its shorter side, and multiples of 64, "
-        "from an LR that Pillow has enlarged to it, where tiles are then cut; null: its own",
+        "from an LR that Pillow has enlarged to it, where tiles are then cut, the scale times as large; null: its own",
     )
     colour_fix: ColourFix | None = Field(
         default=None,

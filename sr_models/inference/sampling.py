@@ -19,10 +19,11 @@ from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import Noise, Predict, sample_state
 from sr_models.diffusion.shifting import Shifting
 from sr_models.errors import InputError
+from sr_models.hyper.crops import CropRule
 from sr_models.hyper.process import ShiftParams
 from sr_models.hyper.sampling import Sampling, check_sampler
 from sr_models.images.operators import pad_to, pad_to_window
-from sr_models.inference.tiling import CropRule, crop_starts, tile_starts, tile_weights
+from sr_models.inference.tiling import crop_starts, tile_starts, tile_weights
 from sr_models.rng import noise_field
 from sr_models.scales import sr_side, whole_scale
 
@@ -40,7 +41,8 @@ def sample(
         run: `net` itself, or compiled.
         seeds: one for each image, or one for all.
         scale: how much larger the picture is: the network's, or 1 for an LR image that was enlarged before.
-        crops: how the picture is cut into tiles; None draws it whole. One tile of each image is computed at a time.
+        crops: how the picture is cut into tiles, in pixels of `lr_BCHW`; None draws it whole. One tile of each image is
+            computed at a time.
 
     Returns:
         (B, 3, H * scale, W * scale), by `sr_side`, about [0, 1] and not clamped; tiles that are pasted lie on the CPU.
@@ -57,8 +59,7 @@ def sample(
         x = pad_to_window(lr_BCHW, window)
         rows, columns = ([(0, (0, sr_side(side, scale)))] for side in x.shape[2:])
     else:
-        if crops.length % window:
-            raise InputError(f"tiles of {crops.length} LR pixels: this network needs multiples of {window}")
+        _check_tiles(net, crops, window)
         x = pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width)))
         rows, columns = (crop_starts(side, crops, whole_scale(scale)) for side in x.shape[2:])
     length = x.shape[2:] if crops is None else (crops.length, crops.length)
@@ -97,17 +98,23 @@ def _window(net: Denoiser, scale: float) -> int:
     return net.window if scale == net.scale else net.window * whole_scale(net.scale) // whole_scale(scale)
 
 
+def _check_tiles(net: Denoiser, crops: CropRule, window: int) -> None:
+    """Raises InputError: tiles that the network's windows, of so many pixels of what is cut, do not divide."""
+    if not crops.fits(window):
+        times = window // net.window  # what is cut may be an enlarged LR
+        shared = "" if crops.fused is None else f" with an overlap of {crops.overlap // times}"
+        raise InputError(
+            f"tiles of {crops.length // times} LR pixels{shared}: this network needs multiples of {net.window}"
+        )
+
+
 def _fused(
     net: Denoiser, run: Run, lr_BCHW: Tensor, seeds: Sequence[int], sampling: Sampling, crops: CropRule, scale: int
 ) -> Tensor:
     """`sample` with one state for the whole picture, of which the network sees a tile at a time."""
     height, width = lr_BCHW.shape[2:]
     window = _window(net, scale)
-    if crops.length % window or crops.overlap % window:
-        raise InputError(
-            f"tiles of {crops.length} LR pixels with an overlap of {crops.overlap}: this network needs multiples of "
-            f"{window}"
-        )
+    _check_tiles(net, crops, window)
     x = pad_to_window(pad_to(lr_BCHW, *(max(side, crops.length) for side in (height, width))), window)
     tops, lefts = (tile_starts(side, crops) for side in x.shape[2:])
     corners = [*itertools.product(tops, lefts)]

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.process import Level
 from sr_models.errors import InputError
+from sr_models.hyper.crops import CROP_RULES, CropRule, rule_of
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.operators import check_images, pad_to_window
 from sr_models.inference.canvas import off_canvas, on_canvas
 from sr_models.inference.colour import fix_colour
 from sr_models.inference.cropping import adaptive_crops, cut, paste
 from sr_models.inference.sampling import sample
-from sr_models.inference.tiling import CROP_RULES, CropRule, run_tiles
+from sr_models.inference.tiling import run_tiles
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import WithSigma, without_head
 from sr_models.rng import noise_field
@@ -71,10 +72,17 @@ class Options:
 
     @property
     def marks(self) -> str:
-        """What a score's protocol id ends with: `+tile96o8+x8+bf16`; "" for whole pictures, once, in fp32."""
+        """What a score's protocol id ends with: `+tile96o8+x8+bf16`; "" for whole pictures, once, in fp32.
+
+        Two words tell rows from older ones: `lrtiles`, where an enlarged LR is cut and tiles were counted in
+        its own pixels, and `symmetric`, where the plain name had the released weights.
+        """
         tiles = "" if self.tile is None else f"+tile{self.tile}o{self.overlap}"
-        tiles += "" if self.crops is None else f"+{self.crops}"
+        if self.crops is not None:
+            tiles += f"+{self.crops}" + "symmetric" * (CROP_RULES[self.crops].fused == "gaussian")
         drawn = "" if self.sampling is None else f"+{self.sampling.mark}"
+        if tiles and self.sampling is not None and self.sampling.canvas is not None:
+            drawn += "lrtiles"
         precision = "" if self.precision == "fp32" else f"+{self.precision}"
         return drawn + tiles + "+x8" * self.self_ensemble + precision
 
@@ -87,10 +95,11 @@ class Options:
 
     @property
     def crop_rule(self) -> CropRule | None:
-        """How a diffusion network's picture is cut, if it is: by the paper's rule, or as `tile` and `overlap` say."""
-        if self.crops is not None:
-            return CROP_RULES[self.crops]
-        return None if self.tile is None else CropRule(self.tile + 2 * self.overlap, 2 * self.overlap)
+        """How a diffusion network's picture is cut, if it is.
+
+        In LR pixels: on a canvas each is as many of the enlarged LR's as the scale says.
+        """
+        return rule_of(self.crops, self.tile, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -165,9 +174,11 @@ def _drawn(net: Denoiser, lr_BCHW: Tensor, seeds: Sequence[int], options: Option
 
     assert options.sampling is not None
     own, x, scale = [sr_side(side, net.scale) for side in lr_BCHW.shape[2:]], lr_BCHW, net.scale
+    crops = options.crop_rule
     if options.sampling.canvas is not None:
         x, scale = on_canvas(lr_BCHW, net.scale), 1
-    sr = sample(net, run, x, seeds=seeds, sampling=options.sampling, crops=options.crop_rule, scale=scale)
+        crops = None if crops is None else crops.times(whole_scale(net.scale))
+    sr = sample(net, run, x, seeds=seeds, sampling=options.sampling, crops=crops, scale=scale)
     if options.sampling.colour_fix is not None:
         sr = fix_colour(options.sampling.colour_fix, sr, x)
     sr = sr.clamp(0, 1).contiguous()

@@ -1,8 +1,6 @@
 """Pictures larger than memory: which tiles cover one, and what a pixel takes.
 
-Ours, but for the crops of diffusion networks: those of DREAM's tables (https://arxiv.org/abs/2312.00210), by the code
-of IDM (https://github.com/Ree1s/IDM, commit d224c0e, model/crop_validation.py), and those that CCSR's code fuses at
-each step (https://github.com/csslc/CCSR, commit 15778ed, model/q_sampler.py).
+Ours, but for the crops of diffusion networks, which are those of papers' code (`sr_models.hyper.crops`).
 """
 
 from __future__ import annotations
@@ -11,13 +9,14 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from sr_models.hyper.crops import CropRule
 
 Interval = tuple[int, int]  # [first, end) along one side
 
@@ -45,27 +44,6 @@ def spans(size: int, tile: int, overlap: int, step: int) -> list[tuple[Interval,
         found.append(((first, end), seen))
     return found
 
-
-@dataclass(frozen=True)
-class CropRule:
-    """Tiles of one size: `length` LR pixels a side, of which `overlap` are also its neighbour's.
-
-    fused: None where each tile is a picture of its own, and these are pasted; else how the guesses that tiles make of a
-    pixel count in their mean at each step: by `gaussian`, most in a tile's middle, or all alike.
-    """
-
-    length: int
-    overlap: int
-    fused: Literal["gaussian", "uniform"] | None = None
-
-
-CROP_RULES = {
-    "dream40o5": CropRule(40, 5),
-    "dream64o8": CropRule(64, 8),
-    "ccsr128o64": CropRule(128, 64, "gaussian"),
-    "ccsr128o64mean": CropRule(128, 64, "uniform"),
-}
-"""DREAM's, for SR3 and IDM on DIV2K and for ResShift; CCSR's, which are 512 pixels of SR at x4."""
 
 _GAUSSIAN_VARIANCE = 0.01
 
@@ -99,10 +77,7 @@ def tile_starts(size: int, rule: CropRule) -> list[int]:
 
 
 def tile_weights(rule: CropRule, height: int, width: int) -> Tensor:
-    """How much each value of a fused tile counts: (height, width) float32, in no particular unit.
-
-    The Gaussian's middle is half a value lower down than the tile's, as in the released code.
-    """
+    """How much each value of a fused tile counts: (height, width) float32, in no particular unit."""
     if rule.fused == "uniform":
         return torch.ones(height, width)
 
@@ -110,7 +85,8 @@ def tile_weights(rule: CropRule, height: int, width: int) -> Tensor:
         away = (torch.arange(size, dtype=torch.float64) - middle) / size
         return torch.exp(-away.square() / (2 * _GAUSSIAN_VARIANCE))
 
-    return torch.outer(bell(height, height / 2), bell(width, (width - 1) / 2)).float()
+    middle = height / 2 if rule.fused == "gaussian_released" else (height - 1) / 2
+    return torch.outer(bell(height, middle), bell(width, (width - 1) / 2)).float()
 
 
 def run_tiles(

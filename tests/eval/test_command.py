@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.command import CROPS, caution, chosen, parser, prepare_outputs, requested
+from eval.command import caution, chosen, parser, prepare_outputs, requested
 from eval.protocol import METRICS, PROTOCOLS
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.errors import InputError
 from sr_models.hyper.sampling import Sampling
-from sr_models.inference.tiling import CROP_RULES
 
 MODEL = ("--model", "bicubic", "--scale", "2", "--hr", "hr")
 PICTURES = ("--images", "sr", "--scale", "2", "--hr", "hr")
@@ -58,7 +57,6 @@ def test_how_a_diffusion_network_samples_is_asked_for_too(tmp_path: Path) -> Non
     ask = ("--model", "sr3", "--weights", str(tmp_path / "net.pth"), "--scale", "8", "--hr", "hr")
     drawn = ("--sampler", "truncated", "--steps", "45", "--t-max", "0.5", "--colour-fix", "adain", "--canvas", "ccsr")
     plain, found = (request_of(*ask, *more) for more in ((), (*drawn, "--crops", "dream40o5")))
-    assert tuple(CROP_RULES) == CROPS
     assert isinstance(plain, ModelRequest) and (plain.sampling, plain.crops) == (Sampling(), None)
     assert isinstance(found, ModelRequest) and found.crops == "dream40o5"
     assert found.sampling == Sampling(sampler="truncated", steps=45, t_max=0.5, canvas="ccsr", colour_fix="adain")

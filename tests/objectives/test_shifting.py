@@ -17,11 +17,11 @@ from sr_models.diffusion.process import Level
 from sr_models.diffusion.samplers import settled
 from sr_models.diffusion.shifting import Shifting
 from sr_models.errors import InputError
+from sr_models.hyper.crops import CropRule
 from sr_models.hyper.process import ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.inference.sampling import sample
 from sr_models.inference.super_resolve import Options, super_resolve
-from sr_models.inference.tiling import CropRule
 from sr_models.rng import SampleRng, noise_field
 
 TINY: dict[str, Any] = {

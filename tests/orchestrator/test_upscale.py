@@ -125,6 +125,20 @@ def test_a_checkpoint_of_some_noise_levels_is_sampled_on_these(scored_run, tmp_p
     assert (read_image(tmp_path / "2/lr.png") != read_image(whole)).any()
 
 
+def test_a_photograph_is_drawn_in_a_papers_tiles(scored_run, tmp_path, capsys):
+    [first, _] = read_winners(scored_run.winners)["x2/sr3/nutl"].fingerprints
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(RANDOM.integers(0, 256, (12, 43, 3), dtype=np.uint8)).save(folder / "a.png")
+    words = (scored_run.trial(first) / "model", folder, "--steps", 4)
+    assert run(*words, "-o", tmp_path / "cut", "--crops", "dream40o5") == 0
+    said = capsys.readouterr().err
+    assert "drawn by truncated4" in said and " with seed 0 in tiles of dream40o5; on " in said
+    assert run(*words, "-o", tmp_path / "whole") == 0
+    whole, cut = (read_image(tmp_path / name / "a.png") for name in ("whole", "cut"))
+    assert whole.shape == cut.shape == (24, 86, 3) and (whole != cut).any()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -137,6 +151,8 @@ def test_a_checkpoint_of_some_noise_levels_is_sampled_on_these(scored_run, tmp_p
         (["FOLDER", "x.png", "--steps", "9"], "--steps goes with diffusion networks, and edsr_baseline is none"),
         (["FOLDER", "x.png", "--scale", "3"], "holds scale 2, not 3"),
         (["FOLDER", "x.png", "--overlap", "3"], "--overlap has no effect without --tile"),
+        (["FOLDER", "x.png", "--crops", "dream40o5"], "--crops goes with diffusion networks, and edsr_baseline is"),
+        (["RUN", "x.png", "--crops", "dream40o5", "--tile", "9"], "--crops dream40o5 and --tile 9 both say what the"),
         (["RUN", "x.png", "--row", "9"], "--row: the board at ×2 has rows 1 to 3, got 9"),
         (["RUN", "x.png", "--row", "x2/sr3/l1"], "--row: no row 'x2/sr3/l1'; did you mean"),
         (["RUN", "x.png", "--scale", "4"], "--scale: no board at ×4; there are ×2"),

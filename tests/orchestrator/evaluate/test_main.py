@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -43,6 +44,7 @@ from orchestrator.training.loop import run_trial
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError
+from sr_models.hyper.sampling import Sampling
 
 ROOT = Path(__file__).resolve().parents[3]
 HYPER = {"channels": 8, "blocks": 1, "noise": 30.0}
@@ -381,6 +383,10 @@ def test_a_sweeps_tiles_are_in_the_names_of_its_scores(tmp_path: Path) -> None:
     )
     assert (whole.protocol, tiled.protocol) == ("classical-y-b2", "classical-y-b2+tile16o4")
     assert (tiled.options.tile, tiled.options.overlap) == (16, 4)
+    crops = config.EvaluationConfig(crops="dream40o5")
+    sr3 = replace(entrants.bicubic(2), sampled=lambda _: Sampling(sampler="ddim", steps=4))
+    drawn, plain = (entrants._job(one, crops, bench, source).subject for one in (sr3, entrants.bicubic(2)))
+    assert (drawn.protocol, plain.protocol) == ("classical-y-b2+ddim4+dream40o5", "classical-y-b2")
     row = score_image(
         sr_models.build("bicubic", 2), bench, 0, scorer=Scorer(PROTOCOLS["classical"], ["psnr_y"], scale=2), draws=10,
         options=tiled.options,

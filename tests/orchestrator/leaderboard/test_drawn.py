@@ -5,10 +5,10 @@ import pytest
 from orchestrator.leaderboard.drawn import beside, mark, note
 
 
-def row(objective: str, protocol: str, sampler: str | None, fingerprint: str = "") -> dict:
+def row(objective: str, protocol: str, sampler: str | None, fingerprint: str = "", crops: str | None = None) -> dict:
     return {
         "combination": f"x4/sr3/{objective}", "model": "sr3", "objective": objective, "protocol": protocol,
-        "sampler": sampler, "fingerprint": fingerprint or objective,
+        "sampler": sampler, "crops": crops, "fingerprint": fingerprint or objective,
     }  # fmt: skip
 
 
@@ -27,6 +27,26 @@ def row(objective: str, protocol: str, sampler: str | None, fingerprint: str = "
 )
 def test_a_mark_is_what_the_protocols_id_says_of_sampling(protocol, sampler, how):
     assert mark(row("ddpm", protocol, sampler)) == how
+
+
+@pytest.mark.parametrize(
+    ("protocol", "crops", "how"),
+    [
+        ("classical-y-b4+ddim10+dream40o5+bf16", "dream40o5", "+ddim10+dream40o5"),
+        (
+            "classical-y-b4+ddim10ccsrlrtiles+ccsr128o64symmetric",
+            "ccsr128o64",
+            "+ddim10ccsrlrtiles+ccsr128o64symmetric",
+        ),
+        ("classical-y-b4+ddim10+ccsr128o64released", "ccsr128o64released", "+ddim10+ccsr128o64released"),
+    ],
+)
+def test_a_papers_tiles_are_part_of_how_a_picture_was_drawn(protocol, crops, how):
+    """Bicubic, which has none, stands on the same board."""
+    given = row("ddpm", protocol, "ddim", crops=crops)
+    assert mark(given) == how
+    found = beside([given, row("-", protocol.replace(how, ""), None)])
+    assert found[0]["protocol"] == found[1]["protocol"] and found[0]["drawn"] == how[1:]
 
 
 def test_rows_share_a_protocol_and_the_board_says_how_each_was_drawn():

@@ -22,6 +22,8 @@ from sr_models.errors import InputError
         ("evaluation.draws=4", True),
         ("evaluation.tile=null", False),
         ("evaluation.tile=64", True),
+        ("evaluation.crops=null", False),
+        ("evaluation.crops=dream40o5", True),
         ("teacher.tile=64", True),
         ("teacher.weights=null", False),
         ("teacher.from=x2/imdn/l1", True),
@@ -74,6 +76,13 @@ def test_a_teacher_may_be_named_in_short(short, weights):
 def test_an_overlap_goes_with_a_tile(write, where):
     with pytest.raises(InputError, match="tile_overlap 8 has no effect without tile"):
         load(write(), [f"{where}.tile_overlap=8"])
+
+
+def test_a_papers_tiles_go_without_others(write):
+    with pytest.raises(InputError, match="crops dream40o5 and tile 8 both say what the tiles are; give one"):
+        load(write(), ["evaluation.crops=dream40o5", "evaluation.tile=8"])
+    with pytest.raises(InputError, match=r"evaluation\.crops.*'dream40o5', 'dream64o8', 'ccsr128o64'"):
+        load(write(), ["evaluation.crops=dream40"])
 
 
 def test_a_baseline_is_the_label_of_an_objective(write):

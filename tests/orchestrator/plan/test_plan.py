@@ -669,6 +669,23 @@ def test_noise_and_sampling_that_cannot_be_are_refused(changes, said):
         planned(**{"models": SR3, "objectives": ["ddpm"]} | changes)
 
 
+def test_a_papers_tiles_are_of_diffusion_networks_and_move_no_trial():
+    models, objectives = {**SR3, "imdn": {}}, ["l1", "ddpm"]
+    plain, cut = (
+        planned(models=models, objectives=objectives, evaluation=e) for e in ({}, {"crops": "ccsr128o64released"})
+    )
+    for one, other in zip(plain.combinations, cut.combinations, strict=True):
+        before, after = (p.trial(c, {}, 0, "d" * 64, None) for p, c in ((plain, one), (cut, other)))
+        drawn = one.objective == "ddpm"
+        assert (before.crops, after.crops) == (None, "ccsr128o64released" if drawn else None)
+        assert before.fingerprint == after.fingerprint and (before.scored_by != after.scored_by) is drawn
+    assert "crops" not in plain.config.model_dump(mode="json")["evaluation"]
+    assert "crops" not in plain.trial(plain.combinations[0], {}, 0, "d" * 64, None).model_dump(mode="json")
+    assert "(classical protocol, drawn in tiles of ccsr128o64released)" in plan_text(cut, 2)
+    with pytest.raises(InputError, match=r"evaluation\.crops: dream40o5 are tiles of diffusion networks, and this"):
+        planned(evaluation={"crops": "dream40o5"})
+
+
 def test_what_diffusion_brought_moves_no_other_run():
     config = planned().config
     assert config.model_dump(mode="json").keys().isdisjoint({"process", "validation"})
@@ -722,6 +739,13 @@ def test_a_test_set_at_a_fraction_is_for_networks_that_take_them():
             {"models": IDM, "objectives": ["ddpm"], "data": {**DATA, "test": HALF}, "evaluation": {"tile": 8}},
             r"evaluation\.tile: tiles are for whole scales, and data\.test\.half has x2\.5; leave one out",
         ),
+        (
+            {
+                "models": IDM, "objectives": ["ddpm"], "data": {**DATA, "test": HALF},
+                "evaluation": {"crops": "dream40o5"},
+            },
+            r"evaluation\.crops: tiles are for whole scales, and data\.test\.half has x2\.5; leave one out",
+        ),
         ({"data": {**DATA, "test": FAR}}, "data.test.far.scale: no network of this sweep is scored at x5: none is"),
         (
             {"scales": [2, 4], "data": {**DATA, "test": {"only": {"hr": "test", "scale": 4}}}},
@@ -737,6 +761,13 @@ def test_a_test_set_at_a_fraction_is_for_networks_that_take_them():
                 "data": {**DATA, "test": FAR}, "evaluation": {"tile": 6, "tile_overlap": 2},
             },
             "evaluation.tile: sr3 needs multiples of 4 LR pixels at x5, and a tile with its overlap on both sides has",
+        ),
+        (
+            {
+                "models": {"sr3": {**SR3["sr3"], "mults": [1, 1, 2, 2, 2]}}, "objectives": ["ddpm"],
+                "data": {**DATA, "test": FAR}, "evaluation": {"crops": "dream40o5"},
+            },
+            r"evaluation\.crops: sr3 needs multiples of 16 LR pixels at x5, and tiles of dream40o5 have 40 ",
         ),
     ],
 )  # fmt: skip

@@ -57,6 +57,7 @@ def test_only_objectives_with_a_sigma_branch_or_a_noisy_loss_have_other_versions
         ({"protocol": "uncropped"}, False),
         ({"metrics": ("ssim_y", "psnr_y")}, False),
         ({"tile": 64, "tile_overlap": 8}, False),
+        ({"crops": "dream40o5"}, False),
         ({"train": {"ema": 0.999}}, True),
         ({"train": {"ema_warmup": False}}, False),
         ({"train": {"ema": 0.999, "ema_warmup": True}}, True),
@@ -251,6 +252,7 @@ def test_what_regression_does_not_have_is_in_no_dump_of_it():
     [
         ({"process": None}, r"loss dream needs process \(got None\)"),
         ({"sampling": None}, r"loss dream needs sampling \(got None\)"),
+        ({"crops": "dream40o5", "tile": 8}, r"crops dream40o5 is for drawn pictures without a tile \(got tile 8\)"),
         ({"objective": RECIPES["l1"].model_dump()}, "loss l1 has no process"),
         ({"objective": RECIPES["nutl"].model_dump()}, r"process: at T=2000 alpha-bar is 4.4e-05, .* times 151"),
     ],

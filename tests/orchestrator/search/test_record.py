@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.plan import make_plan
+from orchestrator.search import record
 from orchestrator.search.record import search_key
 
 DATA = {"train": [{"hr": "a"}], "validation": [{"hr": "b"}], "test": {"c": {"hr": "c"}}}
@@ -57,3 +58,16 @@ def test_what_leaves_a_search_as_it_is(changes):
 )
 def test_what_makes_it_another(changes):
     assert key(**changes) != key()
+
+
+def test_how_validations_draw_and_cut_makes_it_another(monkeypatch):
+    drawn = {
+        "models": {"sr3": {"channels": 8, "mults": [1, 2], "attention": [], "blocks": 1, "groups": 4}},
+        "objectives": {"ddpm": {"search": ["train.lr"]}},
+    }  # fmt: skip
+    canvas, tile = {"sampling": {"canvas": "ccsr"}}, {"tile": 16, "tile_overlap": 4}
+    ways = [{}, {"crops": "dream40o5"}, {"crops": "dream64o8"}, canvas, tile, canvas | tile]
+    assert len({key(**drawn, evaluation=way) for way in ways}) == len(ways)
+    monkeypatch.setattr(record, "digest", lambda parts: parts[-1])
+    how = [key(**drawn, evaluation=way) for way in (tile, canvas, canvas | tile)]
+    assert ["lrtiles" in one for one in how] == [False, False, True], "tiles were another size there once"

@@ -106,6 +106,22 @@ def test_a_small_denoiser_is_trained_drawn_from_and_kept(plan, store, tmp_path):
     assert result.metrics["psnr_y"] == pytest.approx(sum(scores) / 2, abs=1e-6) and scores[0] != scores[1]
 
 
+def test_validations_are_drawn_in_a_papers_tiles(plan, store, tmp_path, monkeypatch):
+    seen, compute = [], validation.super_resolve
+
+    def watched(net, lr_BCHW, options, **rest):
+        seen.append(options.crops)
+        return compute(net, lr_BCHW, options=options, **rest)
+
+    monkeypatch.setattr(validation, "super_resolve", watched)
+    config = plan()
+    cut = TrialConfig.parse(config.model_dump(mode="json") | {"crops": "dream40o5"}, "trial")
+    found = [run_trial(one, store, go_on, out_dir=tmp_path / str(one.crops)).metrics for one in (config, cut)]
+    assert {*seen[: len(seen) // 2]} == {None} and {*seen[len(seen) // 2 :]} == {"dream40o5"}
+    assert found[0]["train.model.loss"] == found[1]["train.model.loss"] and found[0]["psnr_y"] != found[1]["psnr_y"]
+    assert validation.bicubic_scores(cut, store) == validation.bicubic_scores(config, store)
+
+
 @pytest.mark.parametrize("hyper", [{}, {"dropout": 0.3}], ids=["plain", "dropout"])
 def test_a_run_that_is_cut_goes_on_bit_for_bit(hyper, plan, store, tmp_path, killed_at):
     with killed_at(8):

@@ -49,6 +49,21 @@ def test_a_picture_that_only_other_numbers_would_fit_is_refused_with_the_tile_to
         checked(IMDN, 8_000_000, tile=150)
 
 
+def test_a_papers_tile_that_does_not_fit_is_refused_with_another_one_to_declare() -> None:
+    hyper = {"channels": 8, "mults": [1, 2], "attention": [], "blocks": 1, "groups": 4}
+    net = Network(name="sr3", scale=2, hyper=json.dumps(hyper))
+    crops, bound = EvaluationConfig(crops="ccsr128o64"), net.bound(1)
+    most = bound.takes(128, 128, Options())
+    assert bound.takes(*SIZES["large"], Options()) > most
+    check(net, SIZES, crops, "evaluation", most)
+    check(EDSR, SIZES, crops, "evaluation", 10**9)
+    said = r"^a tile of ccsr128o64 takes about .* declare evaluation\.tile=\d+ in the place of evaluation\.crops$"
+    with pytest.raises(InputError, match=said):
+        check(net, SIZES, crops, "evaluation", most - 1)
+    with pytest.raises(InputError, match=r"^image 'large'"):
+        check(IMDN, SIZES, crops, "evaluation", 8_000_000)
+
+
 def test_the_tile_to_declare_fits_with_the_overlap_that_is_declared() -> None:
     with pytest.raises(InputError, match="a tile of 100 pixels takes about") as refused:
         checked(IMDN, 16_000_000, tile=100, overlap=50)

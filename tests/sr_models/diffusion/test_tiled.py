@@ -1,5 +1,7 @@
 """An autoencoder in tiles: what is local is the whole's, what looks at all of a picture is near it, without a seam."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional
@@ -32,6 +34,13 @@ def test_a_picture_no_larger_than_a_tile_is_computed_whole() -> None:
     picture = torch.rand(1, 3, 8 * tiled.TILE, 16)
     tiled.encoded(lambda x: whole.append(x) or functional.avg_pool2d(x, 8), picture, 8)
     assert len(whole) == 1 and whole[0] is picture
+
+
+def test_the_docs_say_which_pictures_are_cut_and_how() -> None:
+    said = " ".join((Path(__file__).resolve().parents[3] / "docs" / "diffusion.md").read_text().split())
+    sides = f"({8 * tiled.TILE} pixels of Stable Diffusion's autoencoder, {4 * tiled.TILE} of VQ-f4)"
+    assert f"beyond {tiled.TILE} cells of a latent a side {sides}" in said
+    assert f"in tiles that share {tiled.OVERLAP} and" in said
 
 
 def test_tiles_of_an_autoencoder_are_near_the_whole_and_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 import sr_models
+from sr_models.errors import InputError
+from sr_models.hyper.crops import rule_of
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.operators import to_uint8
@@ -73,3 +75,22 @@ def test_pictures_are_drawn_on_it_and_say_so(fix, monkeypatch):
     torch.testing.assert_close(drawn, wanted, rtol=0, atol=1 / 255 + 1e-6)
     assert on.marks == "+ddim2ccsr" + (fix or "") and off.marks == "+ddim2" + (fix or "")
     assert on.columns == off.columns | {"canvas": "ccsr"} and "canvas" not in off.columns
+
+
+@pytest.mark.parametrize(("tile", "overlap", "fits"), [(34, 2, True), (4, 1, True), (5, 0, False)])
+def test_tiles_are_counted_in_lr_pixels_as_a_plan_checks_them(tile, overlap, fits, monkeypatch):
+    """A network of four levels at x4: its tiles are multiples of 2 LR pixels, which are 8 of the canvas."""
+    monkeypatch.setattr(module, "LEAST", 24)
+    monkeypatch.setattr(module, "MULTIPLE", 8)
+    hyper = TINY | {"mults": (1, 1, 1, 1)}
+    window, rule = sr_models.check("sr3", 4, hyper).window(4), rule_of(None, tile, overlap)
+    assert window == 2 and rule is not None and rule.fits(window) is fits
+    net = sr_models.build("sr3", 4, **hyper)
+    net.process = ProcessParams(T=40, beta_end=0.3)
+    sampling = Sampling(sampler="ddim", steps=1, canvas="ccsr")
+    options = Options(sampling=sampling, tile=tile, overlap=overlap)
+    if fits:
+        assert super_resolve(net, torch.rand(1, 3, 6, 8), options=options).sr.shape == (1, 3, 24, 32)
+    else:
+        with pytest.raises(InputError, match="tiles of 5 LR pixels: this network needs multiples of 2"):
+            super_resolve(net, torch.rand(1, 3, 6, 8), options=options)

@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ from sr_models.diffusion.process import Level, Process
 from sr_models.diffusion.samplers import sample_state
 from sr_models.diffusion.sr3 import SR3
 from sr_models.errors import InputError
+from sr_models.hyper.crops import CROP_RULES, CropRule, Crops
 from sr_models.hyper.process import ProcessParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.images.operators import pad_to_window
 from sr_models.inference import sampling as module
 from sr_models.inference.bound import Bound
 from sr_models.inference.super_resolve import Options, super_resolve
-from sr_models.inference.tiling import CROP_RULES, CropRule, crop_starts, tile_starts
+from sr_models.inference.tiling import crop_starts, tile_starts
 from sr_models.rng import noise_field
 
 ORACLE = Path(__file__).resolve().parents[4] / "shared" / "spec" / "oracles" / "idm_tiles_handover.npz"
@@ -185,7 +187,7 @@ def test_fused_tiles_are_ccsrs_call_by_call(fused, oracle, monkeypatch: pytest.M
     monkeypatch.setattr(module, "noise_field", lambda seed, shape, step: noises[step][0])
     net, (side, stride) = Latent(*arrays["stub_coef_x_clatent"].tolist()), arrays["tile_stride_latent"].tolist()
     sampling = Sampling(sampler="truncated", steps=9, t_max=0.6667, t_min=0.3333)
-    rule = CropRule(8 * side, 8 * (side - stride), fused)
+    rule = CropRule(8 * side, 8 * (side - stride), "gaussian_released" if fused == "gaussian" else fused)
     lr = torch.from_numpy(told["cond_img"])
     state = module.sample(net, net, lr, seeds=(0,), sampling=sampling, crops=rule, scale=1)
     assert [t for _, t in net.calls] == told["network_timesteps"].tolist()
@@ -198,6 +200,32 @@ def test_fused_tiles_are_ccsrs_call_by_call(fused, oracle, monkeypatch: pytest.M
         parts = [state[..., i // 8 : i // 8 + side, j // 8 : j // 8 + side] for i, j in corners]
         wanted = torch.from_numpy(told["decoded_tile_latents"])
         torch.testing.assert_close(torch.stack(parts), wanted, rtol=0, atol=1e-4)
+
+
+class Enlarging(Latent):
+    """The same as a network at x4, with pictures of its states."""
+
+    scale, window = 4, 2
+
+    def encode(self, lr_BCHW: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return super().encode(torch.nn.functional.interpolate(lr_BCHW, size), size)
+
+    def decode(self, state_BCHW: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(state_BCHW[:, :3], scale_factor=8)
+
+
+@pytest.mark.parametrize("crops", ["ccsr128o64", "ccsr128o64released", "ccsr128o64mean", "dream64o8"])
+def test_a_network_sees_tiles_of_one_size_on_a_canvas_and_without(crops: str) -> None:
+    """CCSR's are 64 values of a latent, 32 apart: 512 pixels of SR, which the canvas of LR of 192 x 160 has 768 of."""
+    seen = []
+    for canvas in (None, "ccsr"):
+        net = Enlarging(0.5, 0.1)
+        options = Options(sampling=DDIM.model_copy(update={"canvas": canvas}), crops=crops)
+        assert super_resolve(net, torch.rand(1, 3, 192, 160), options=options).sr.shape == (1, 3, 768, 640)
+        seen.append([tuple(state.shape[2:]) for state, _ in net.calls])
+    assert seen[0] == seen[1] and set(seen[0]) == {(8 * CROP_RULES[crops].length // 16,) * 2}
+    if crops.startswith("ccsr"):
+        assert len(seen[0]) == 4 * 2 * 2 and set(seen[0]) == {(64, 64)}
 
 
 def test_one_fused_tile_is_the_picture_and_several_are_a_batchs_parts(
@@ -229,7 +257,7 @@ def test_what_does_not_go_together_is_refused(net: SR3) -> None:
     with pytest.raises(InputError, match="self_ensemble is for networks of one pass"):
         Options(sampling=DDIM, self_ensemble=True)
     for given in ({"crops": "dream"}, {"crops": "dream40o5", "tile": 8}):
-        with pytest.raises(InputError, match="crops is one of dream40o5, dream64o8, ccsr128o64, ccsr128o64mean, of a"):
+        with pytest.raises(InputError, match="crops is one of dream40o5, dream64o8, ccsr128o64, ccsr128o64released, "):
             Options(sampling=DDIM, **given)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="sampling goes with diffusion networks, got None for SR3"):
         super_resolve(net, torch.rand(1, 3, 8, 8))
@@ -247,7 +275,26 @@ def test_marks_and_columns_say_how_a_picture_was_drawn() -> None:
     options = Options(sampling=DDIM, crops="dream40o5", precision="bf16")
     assert options.marks == "+ddim4+dream40o5+bf16"
     assert options.columns == {**Options(precision="bf16").columns, "crops": "dream40o5", **DDIM.model_dump()}
+    assert tuple(CROP_RULES) == get_args(Crops)
     assert "sampler" not in Options().columns and "sampling" not in Options().columns
+
+
+@pytest.mark.parametrize(
+    ("canvas", "tiles", "marks"),
+    [
+        (None, {}, "+ddim4"),
+        ("ccsr", {}, "+ddim4ccsr"),
+        (None, {"tile": 36, "overlap": 2}, "+ddim4+tile36o2"),
+        ("ccsr", {"tile": 36, "overlap": 2}, "+ddim4ccsrlrtiles+tile36o2"),
+        (None, {"crops": "ccsr128o64"}, "+ddim4+ccsr128o64symmetric"),
+        (None, {"crops": "ccsr128o64released"}, "+ddim4+ccsr128o64released"),
+        (None, {"crops": "ccsr128o64mean"}, "+ddim4+ccsr128o64mean"),
+        ("ccsr", {"crops": "ccsr128o64mean"}, "+ddim4ccsrlrtiles+ccsr128o64mean"),
+    ],
+)
+def test_marks_tell_pictures_from_those_of_tiles_as_they_were(canvas, tiles, marks) -> None:
+    """Tiles were 4 times smaller on a canvas at x4, and the plain name of CCSR's had the released, lopsided weights."""
+    assert Options(sampling=DDIM.model_copy(update={"canvas": canvas}), **tiles).marks == marks
 
 
 def test_memory_is_that_of_one_call(net: SR3) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sr_models.inference.tiling import CropRule, LiveBytes, bytes_per_pixel, run_tiles, spans, tile_starts, tile_weights
+from sr_models.hyper.crops import CropRule
+from sr_models.inference.tiling import LiveBytes, bytes_per_pixel, run_tiles, spans, tile_starts, tile_weights
 
 
 def test_spans_cover_each_side_once() -> None:
@@ -85,9 +86,18 @@ def test_fused_tiles_start_a_stride_apart_and_the_last_one_fits() -> None:
     assert [tile_starts(size, rule) for size in (8, 10, 12, 14)] == [[0], [0, 2], [0, 4], [0, 4, 6]]
 
 
-def test_a_fused_tile_counts_most_in_its_middle() -> None:
-    weight = tile_weights(CropRule(8, 4, "gaussian"), 8, 8)
-    assert weight[4].argmax() in (3, 4) and weight[:, 3].argmax() == 4 and weight.min() > 0
-    torch.testing.assert_close(weight[:, 3], weight[:, 4])
-    torch.testing.assert_close(weight[3], weight[5])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 8)])
+def test_a_fused_tile_counts_most_in_its_middle(height: int, width: int) -> None:
+    weight = tile_weights(CropRule(8, 4, "gaussian"), height, width)
+    assert weight.min() > 0 and torch.equal(weight, weight.flip(0)) and torch.equal(weight, weight.flip(1))
+    away = [(torch.arange(size) - (size - 1) / 2) / size for size in (height, width)]
+    wanted = torch.exp(-(away[0][:, None] ** 2 + away[1] ** 2) / 0.02)
+    torch.testing.assert_close(weight, wanted)
     assert torch.equal(tile_weights(CropRule(8, 4, "uniform"), 3, 5), torch.ones(3, 5))
+
+
+def test_the_released_code_has_the_middle_of_a_fused_tile_half_a_value_lower_down() -> None:
+    weight = tile_weights(CropRule(8, 4, "gaussian_released"), 8, 8)
+    assert weight[4].argmax() in (3, 4) and weight[:, 3].argmax() == 4 and weight.min() > 0
+    assert torch.equal(weight, weight.flip(1)) and not torch.equal(weight, weight.flip(0))
+    torch.testing.assert_close(weight[3], weight[5])
