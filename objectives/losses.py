@@ -216,5 +216,6 @@ class CCSRDecoder(AdversarialBranch):
     needs: ClassVar[frozenset[Need]] = frozenset({"tuned_decoder"})
     steps: int = Field(default=45, ge=1, le=100_000, description="that the chain is cut to; of them range uses a part")
     jump: Literal["first_used", "released"] = Field(
-        default="first_used", description="as `evaluation.sampling.jump`, of the chain in training"
+        default="first_used",
+        description="as `evaluation.sampling.jump`, of the chain in training, and of the pictures that are then drawn",
     )
