@@ -68,8 +68,9 @@ def load(request: ModelRequest) -> Asked:
         model = sr_models.build(name, scale, **hyper)
     else:
         model = load_weights(
-            request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key, parts=parts
-        )
+            request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key, parts=parts,
+            sampler=request.sampling.sampler if request.sampling else None,
+        )  # fmt: skip
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
         if request.weights_key is not None:  # other weights of the same file have another name
             sha256 += f":{request.weights_key}"

@@ -198,7 +198,7 @@ class MinSNR(DiffusionLoss):
 class ResidualShift(ShiftParams, LossParams):
     """The guess of the clean state in one between it and LR's, under a process of few steps, mean squared (ResShift).
 
-    For networks whose condition is the clean state of enlarged LR; `process` has no say in it.
+    For networks with a clean state of enlarged LR; `process` has no say in it.
     """
 
     kind: Literal["resshift"] = "resshift"

@@ -241,8 +241,9 @@ def _chosen(given: argparse.Namespace) -> Chosen:
             given.model, given.scale, hyper = sr_models.ZOO.name, given.scale or found.factor, found.model_dump()
         parts = parse_parts(given.part, given.model, hyper)
         return chosen.of_file(
-            given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key, parts=parts
-        )
+            given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key, parts=parts,
+            sampler=given.sampler,
+        )  # fmt: skip
     if not (given.what / "model.json").exists():
         if given.part:
             raise InputError(f"--part goes with a folder or a file of weights; the run {given.what} has its own")

@@ -64,13 +64,18 @@ class Chosen:
 
 
 def of_file(
-    path: Path, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None, parts: Mapping[str, Path]
-) -> Chosen:
-    """Of a released file, with the files of its frozen parts. Raises InputError: as `load_weights`, `check_parts`."""
+    path: Path, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None, parts: Mapping[str, Path],
+    sampler: str | None,
+) -> Chosen:  # fmt: skip
+    """Of a released file, with the files of its frozen parts; `sampler` as of `load_weights`.
+
+    Raises:
+        InputError: as `load_weights`, `check_parts`.
+    """
     files, hashes = _packed(parts)
     hyper = {**hyper, **{f"{part}_sha256": sha256 for part, sha256 in hashes.items()}}
     check_parts(model, hyper, hashes)
-    net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key, parts=files)
+    net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key, parts=files, sampler=sampler)
     title = f"{hyper.get('architecture', model)}, {path}"
     return Chosen(model=net, name=model, hyper=hyper, options=Options(), title=title, folder=None)
 

@@ -181,11 +181,11 @@ def check_degradation(spec: ObjectiveSpec, scale: int) -> None:
 
 
 def check_shifting(spec: ObjectiveSpec, network: str, hyper: NetworkHyper) -> None:
-    """Raises InputError: residual shifting of a network that does not have the clean state of LR for a condition."""
+    """Raises InputError: residual shifting of a network that it does not go with."""
     if spec.shifting is not None and not hyper.shifts:
         raise InputError(
-            f"objective: loss {spec.loss.kind!r} moves from LR's latent to HR's, and {network} is not given it "
-            "(resshift with condition latent is)"
+            f"objective: loss {spec.loss.kind!r} moves from LR's latent to HR's, and {network} is not drawn "
+            "so (resshift is)"
         )
 
 

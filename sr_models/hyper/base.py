@@ -68,7 +68,7 @@ class NetworkHyper(Params):
 
     @property
     def shifts(self) -> bool:
-        """Whether its condition is the clean state of enlarged LR, which residual shifting starts from."""
+        """Whether residual shifting goes with it: its authors' own, from the clean state of enlarged LR."""
         return False
 
     @property

@@ -351,6 +351,24 @@ def test_a_released_diffusion_file_is_sampled_as_asked(
     assert whole["protocol"] == "classical-y-b8-n1+ancestral3+tile2o1"
 
 
+RESSHIFT = {
+    "channels": 8, "mults": [1, 1], "blocks": 1, "embed": 8, "heads": 2, "mlp_ratio": 2, "attention_window": 2,
+    "side": 8, "groups": 4, "condition": "lr",
+}  # fmt: skip
+
+
+def test_a_released_resshift_is_drawn_in_its_own_steps(hr: Path, stand_in: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(sr_models.build("resshift", 4, **RESSHIFT).state_dict(), tmp_path / "net.pth")
+    hyper = [part for key, value in RESSHIFT.items() for part in ("--hyper", f"{key}={value}")]
+    ask = ("--model", "resshift", "--weights", tmp_path / "net.pth", *hyper, "--part", f"autoencoder={stand_in}",
+           "--scale", 4, "--hr", hr, "--draws", 1)  # fmt: skip
+    own, asked = report(tmp_path, *ask), report(tmp_path, *ask, "--sampler", "resshift")
+    assert own["protocol"] == asked["protocol"] == "classical-y-b4-n1+resshift15" and own["means"] == asked["means"]
+    other = report(tmp_path, *ask, "--sampler", "ddim", "--steps", 3)
+    assert other["protocol"] == "classical-y-b4-n1+ddim3" and other["means"] != own["means"]
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
