@@ -277,6 +277,11 @@ class ObjectiveSpec(Params):
         return sampled.model_copy(update={"jump": self.loss.jump}) if isinstance(self.loss, CCSRDecoder) else sampled
 
     @property
+    def practised(self) -> Sampling | None:
+        """How a network that has practised a range of noise levels is sampled by itself; None: it has practised all."""
+        return self.sampled(Sampling()) if isinstance(self.timesteps, Range) else None
+
+    @property
     def seats(self) -> dict[str, Params]:
         """The parts that it has, by their place."""
         parts = {seat: getattr(self, seat) for seat in ObjectiveSpec.model_fields}

@@ -81,7 +81,7 @@ def of_file(
 
 
 def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] | None) -> Chosen:
-    """Of a checkpoint folder; of a network that practised some noise levels alone, on these, as trial.json beside says.
+    """Of a checkpoint folder; of a network that practised some noise levels alone, on these.
 
     Args:
         parts: files of the frozen parts that it stands on; None: no picture is drawn, and none is asked for.
@@ -94,9 +94,10 @@ def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] |
         told = CheckpointInfo.read(folder)
         check_parts(told.model, told.hyper, hashes)
     model, info = load_checkpoint(folder, scale=scale, parts=files)
-    record = folder.parent / TRIAL
-    timesteps = TrialRecord.read(record).trial_config().objective.timesteps if record.exists() else None
-    options = Options(sampling=timesteps.sampled(Sampling()) if timesteps else None)
+    sampling, record = info.sampling, folder.parent / TRIAL
+    if sampling is None and record.exists():  # a folder of before `model.json` said it
+        sampling = TrialRecord.read(record).trial_config().objective.practised
+    options = Options(sampling=sampling)
     title = f"{info.model}, {folder}"
     return Chosen(model=model, name=info.model, hyper=info.hyper, options=options, title=title, folder=folder)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ import sr_models
 from eval.__main__ import main
 from eval.rows import read_file
 from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.diffusion.base import Denoiser
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import read_image, sha256_file
 from sr_models.images.matlab import KERNEL, downscale
 
@@ -314,6 +318,29 @@ def test_a_checkpoint_of_one_scale_is_scored_at_another_if_its_network_takes_any
     arguments = ["--model", "imdn", "--weights", tmp_path / "imdn", "--hr", hr, "--scale", 3]
     assert main([str(argument) for argument in arguments]) == 2
     assert "holds scale 4, not 3: weights of imdn are of one scale" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_some_noise_levels_is_drawn_on_these_unless_asked_otherwise(
+    hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, net = Sampling(sampler="truncated", t_max=0.5, t_min=0.25), sr_models.build("sr3", 4, **SR3)
+    assert isinstance(net, Denoiser)
+    net.process = ProcessParams(T=20, beta_end=0.5)
+    about: dict[str, Any] = {"model": "sr3", "scale": 4, "hyper": SR3, "sigma": None, "ema": False, "fingerprint": None}
+    save_checkpoint(tmp_path / "net", net, **about, sampling=own)
+
+    def protocol(*words: object) -> tuple[str, bool]:
+        made = report(tmp_path, "--weights", tmp_path / "net", "--hr", hr, "--draws", 1, *words)
+        said = capsys.readouterr().err
+        return made["protocol"].partition("+")[2], f"has practised the noise levels of {own.mark} alone; drawn" in said
+
+    assert protocol() == ("truncated20t0.5-0.25", False)
+    assert protocol("--steps", 9, "--colour-fix", "adain") == ("truncated9t0.5-0.25adain", False)
+    assert protocol("--sampler", "truncated", "--steps", 9) == ("truncated9t0.5-0.25", False)
+    assert protocol("--t-max", 0.75, "--steps", 9) == ("truncated9t0.75-0.25", True)
+    assert protocol("--sampler", "ancestral", "--steps", 3) == ("ancestral3", True)
+    save_checkpoint(tmp_path / "net", net, **about)
+    assert protocol("--steps", 3) == ("ancestral3", False)
 
 
 @pytest.fixture
