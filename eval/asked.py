@@ -80,6 +80,8 @@ def load(request: ModelRequest) -> Asked:
             sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
             trained_scale = None if info.scale == scale else info.scale
     check_parts(name, complete, hashes)
+    if beyond := sr_models.check(name, scale, complete).beyond(scale):
+        say(f"caution: {beyond}")
     process = ""
     if isinstance(model, Denoiser) and options.sampling is not None:
         options = replace(options, sampling=settled(model.process, options.sampling))

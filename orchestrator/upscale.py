@@ -205,6 +205,7 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     import sr_models
     from eval.enlarge import Enlarger, memory_share
     from sr_models.inference.bound import Bound
+    from sr_models.networks.sigma import without_head
 
     chosen = _chosen(given)
     options = chosen.sampled(asked_sampling(given))
@@ -217,6 +218,9 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     seed = chosen.seed if given.seed is None else given.seed
     drawn = f", drawn by {options.sampling.mark} with seed {seed}" if options.sampling else ""
     say(f"{chosen.title}{drawn}; on {device}")
+    values = sr_models.spec(chosen.name).hyper.parse(chosen.hyper, chosen.name)
+    if beyond := values.beyond(without_head(chosen.model).scale):
+        say(f"caution: {beyond}")
     exact = sr_models.tile_exact(chosen.name, chosen.hyper)
     if options.crop_rule is not None and not exact:
         say(f"caution: {chosen.name} looks at all of a picture, so tiles give other pictures than the whole would")

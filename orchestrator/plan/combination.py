@@ -210,8 +210,8 @@ def check_training(
         InputError: a patch that the network's windows do not divide, scales that it does not take, LR files beside a
             degradation, fewer samples than workers, parts of a batch for a network that looks at all of it.
     """
-    row, resources = sr_models.spec(network), config.resources
-    window = math.lcm(row.window, sr_models.check(network, scale, hyper).window(scale))
+    row, resources, values = sr_models.spec(network), config.resources, sr_models.check(network, scale, hyper)
+    window = math.lcm(row.window, values.window(scale))
     if train.patch % window:
         raise InputError(
             f"{where}: {row.name} works on windows of {window} pixels, so train.patch must be a multiple of that "
@@ -222,6 +222,8 @@ def check_training(
         raise InputError(
             f"{where}: train.scales is for networks that take any scale ({known}), and {row.name} does not"
         )
+    if train.scales is not None and (beyond := values.beyond(train.scales.high)):
+        raise InputError(f"{where}: train.scales.high: {beyond}; give the model a higher highest_scale, or high less")
     if train.degradation is not None and any(scale in source.lr for source in config.data.train):
         raise InputError(
             f"{where}: train.degradation makes LR from HR, and data.train has LR files at x{scale}, which would be "

@@ -46,6 +46,10 @@ class NetworkHyper(Params):
     def check_scale(self, scale: int) -> None:
         """Raise an InputError where the network has the scale, but not with these values."""
 
+    def beyond(self, scale: float) -> str:
+        """What is to be said of a scale that is larger than the network is made for; "" of others."""
+        return ""
+
     def window(self, scale: int) -> int:
         """What sides of a training patch, in LR pixels, must be multiples of, beside the network's own window."""
         return 1

@@ -320,6 +320,21 @@ def test_a_checkpoint_of_one_scale_is_scored_at_another_if_its_network_takes_any
     assert "holds scale 4, not 3: weights of imdn are of one scale" in capsys.readouterr().err
 
 
+def test_a_scale_beyond_what_a_network_knows_is_said(
+    hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hyper = SR3 | {"features": 4, "encoder_blocks": 1, "highest_scale": 3.0}
+    save_checkpoint(
+        tmp_path / "idm", sr_models.build("idm", 2, **hyper), model="idm", scale=2, hyper=hyper, sigma=None, ema=False,
+        fingerprint=None,
+    )  # fmt: skip
+    ask = ("--weights", tmp_path / "idm", "--hr", hr, "--draws", 1, "--steps", 1)
+    for scale, said in ((3, False), (4, True)):
+        report(tmp_path, *ask, "--scale", scale)
+        line = "caution: x4 is beyond highest_scale 3: idm is told p = 1.50, of 0 to 1\n"
+        assert (line in capsys.readouterr().err) == said
+
+
 def test_a_checkpoint_of_some_noise_levels_is_drawn_on_these_unless_asked_otherwise(
     hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
