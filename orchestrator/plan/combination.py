@@ -137,6 +137,11 @@ def combine(
         _check_tiles(config, made)
     elif trials and any(plain_metric(name) == "l_std" for name in config.search.metrics):
         raise InputError(f"search.metric: l_std cannot steer {made.id}, which gives one picture and draws none")
+    if "tuned_decoder" in spec.loss.needs and made.init is None:
+        raise InputError(
+            f"models.{label}: {made.id} tunes a decoder on what stage 1 has trained, which stays as it is, and starts "
+            f"from nothing; give init: {FORMS}"
+        )
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")

@@ -461,6 +461,11 @@ def test_a_decoder_is_tuned_on_its_first_stage_and_its_discriminator_may_look_at
         planned(**changes | {"objectives": chain})
     grouped = {"nutl": {}, "decoder": objectives["decoder"] | {"loss.norm": "group"}}
     assert planned(**changes | {"resources": {"workers_per_trial": 2}, "objectives": grouped}).combinations
+    for init in (None, {2: {"from": "x4/ccsr/nutl"}}):
+        begun = {"ccsr": models["ccsr"], "two": models["two"] | {"init": init}}
+        with pytest.raises(InputError, match=r"^models\.two: x4/two/decoder tunes a .*; give init: FILE") as told:
+            planned(**changes | {"models": begun})
+        assert "\n" not in str(told.value)
 
 
 def from_(name: str) -> dict[str, Any]:
