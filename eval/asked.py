@@ -68,8 +68,9 @@ def load(request: ModelRequest) -> Asked:
         model = sr_models.build(name, scale, **hyper)
     else:
         model = load_weights(
-            request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key, parts=parts
-        )
+            request.weights, model=name, scale=scale, hyper=hyper, key=request.weights_key, parts=parts,
+            sampler=request.sampling.sampler if request.sampling else None,
+        )  # fmt: skip
         weights, sha256 = "released", sha256_file(_weights_file(request.weights))
         if request.weights_key is not None:  # other weights of the same file have another name
             sha256 += f":{request.weights_key}"
@@ -79,6 +80,8 @@ def load(request: ModelRequest) -> Asked:
             sigma = json.dumps(info.sigma, sort_keys=True) if info.sigma else ""
             trained_scale = None if info.scale == scale else info.scale
     check_parts(name, complete, hashes)
+    if beyond := sr_models.check(name, scale, complete).beyond(scale):
+        say(f"caution: {beyond}")
     process = ""
     if isinstance(model, Denoiser) and options.sampling is not None:
         options = replace(options, sampling=settled(model.process, options.sampling))

@@ -271,12 +271,11 @@ def _complete(given: argparse.Namespace) -> None:
     Raises:
         InputError: something lacks that nothing says.
     """
-    ours = given.images is None and given.weights is not None and (given.weights / "model.json").is_file()
-    said = read_json(given.weights / "model.json") if ours else {}
-    if isinstance(said, dict) and isinstance(stamps := said.get("plugins"), dict):
+    said = _folder_says(given) if given.images is None else {}
+    if isinstance(stamps := said.get("plugins"), dict):
         require({row: str(stamp) for row, stamp in stamps.items()}, exact=False)
     for name in ("model", "scale"):
-        if getattr(given, name) is None and isinstance(said, dict) and isinstance(said.get(name), str | int):
+        if getattr(given, name) is None and isinstance(said.get(name), str | int):
             setattr(given, name, said[name])
     if given.model == sr_models.ZOO.name and isinstance(said, dict) and isinstance(said.get("hyper"), dict):
         given.hyper = given.hyper or [f"{key}={json.dumps(value)}" for key, value in said["hyper"].items()]
@@ -286,6 +285,13 @@ def _complete(given: argparse.Namespace) -> None:
         raise InputError("--scale is needed; only a checkpoint folder (--weights) says its own")
     if given.hr is None and (given.images is not None or given.lr is None):
         raise InputError("--hr is needed; only a network's pictures of --lr are measured without HR images")
+
+
+def _folder_says(given: argparse.Namespace) -> dict[str, Any]:
+    """What a checkpoint folder's `model.json` holds, which is checked where the folder is loaded; {} of a file."""
+    ours = given.weights is not None and (given.weights / "model.json").is_file()
+    said = read_json(given.weights / "model.json") if ours else {}
+    return said if isinstance(said, dict) else {}
 
 
 def _recognise(given: argparse.Namespace) -> None:
@@ -356,6 +362,9 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
 def _sampling(given: argparse.Namespace) -> Sampling | None:
     """How the pictures of a diffusion network are drawn; of any other None.
 
+    On the noise levels that it has practised, where its folder says that these are not all: what is asked for otherwise
+    is done, and said.
+
     Raises:
         InputError: a value that is wrong, or an option that does not go with the network or another one.
     """
@@ -368,7 +377,14 @@ def _sampling(given: argparse.Namespace) -> Sampling | None:
         raise InputError(f"--crops {given.crops} and --tile {given.tile} both say what the tiles are; give one")
     if given.self_ensemble:
         raise InputError(f"--self-ensemble: {given.model} draws pictures, and the mean of several is none of them")
-    return Sampling.parse(asked, "sampling")
+    if (found := _folder_says(given).get("sampling")) is None:
+        return Sampling.parse(asked, "sampling")
+    own = Sampling.parse(found, f"checkpoint {str(given.weights)!r}, model.json: sampling")
+    kept = own.model_dump() if asked.get("sampler", own.sampler) == own.sampler else {}
+    drawn = Sampling.parse({**kept, **asked}, "sampling")
+    if own.on_levels != drawn.on_levels:
+        say(f"{given.weights} has practised the noise levels of {own.mark} alone; drawn by {drawn.mark}, as asked")
+    return drawn
 
 
 def _check_pictures(given: argparse.Namespace) -> None:

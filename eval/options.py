@@ -21,8 +21,8 @@ def add_sampling_options(made: argparse._ActionsContainer) -> None:
     """The options that say how a diffusion network draws its pictures; `asked_sampling` reads all but --crops."""
     made.add_argument(
         "--sampler", metavar="NAME",
-        help="ancestral (default), ddim, idm_ddim (IDM's, as shipped), truncated (CCSR's); dpm_solver and unipc by the "
-        "extra [diffusion]",
+        help="ancestral (default), ddim, idm_ddim (IDM's, as shipped), truncated (CCSR's), resshift (the default where "
+        "that was trained); dpm_solver and unipc by the extra [diffusion]",
     )  # fmt: skip
     made.add_argument("--steps", metavar="N", type=int, help="steps from noise (default: all of its process)")
     made.add_argument("--eta", metavar="X", type=float, help="noise of ddim's steps, 0 (default) to 1")

@@ -198,7 +198,7 @@ class MinSNR(DiffusionLoss):
 class ResidualShift(ShiftParams, LossParams):
     """The guess of the clean state in one between it and LR's, under a process of few steps, mean squared (ResShift).
 
-    For networks whose condition is the clean state of enlarged LR; `process` has no say in it.
+    For networks with a clean state of enlarged LR; `process` has no say in it.
     """
 
     kind: Literal["resshift"] = "resshift"
@@ -216,5 +216,6 @@ class CCSRDecoder(AdversarialBranch):
     needs: ClassVar[frozenset[Need]] = frozenset({"tuned_decoder"})
     steps: int = Field(default=45, ge=1, le=100_000, description="that the chain is cut to; of them range uses a part")
     jump: Literal["first_used", "released"] = Field(
-        default="first_used", description="as `evaluation.sampling.jump`, of the chain in training"
+        default="first_used",
+        description="as `evaluation.sampling.jump`, of the chain in training, and of the pictures that are then drawn",
     )

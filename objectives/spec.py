@@ -265,12 +265,21 @@ class ObjectiveSpec(Params):
         return self.timesteps is not None and self.shifting is None
 
     def sampled(self, asked: Sampling) -> Sampling | None:
-        """How a network that it has trained is sampled, where `asked` is what all are; None: it draws nothing."""
+        """How a network that it has trained is sampled, where `asked` is what all are; None: it draws nothing.
+
+        A tuned decoder is for samples by the `jump` of its loss, so these are what it is given.
+        """
         if self.timesteps is None:
             return None
         if self.shifting is not None:
             return Sampling(sampler="resshift", canvas=asked.canvas, colour_fix=asked.colour_fix)
-        return self.timesteps.sampled(asked)
+        sampled = self.timesteps.sampled(asked)
+        return sampled.model_copy(update={"jump": self.loss.jump}) if isinstance(self.loss, CCSRDecoder) else sampled
+
+    @property
+    def practised(self) -> Sampling | None:
+        """How a network that has practised a range of noise levels is sampled by itself; None: it has practised all."""
+        return self.sampled(Sampling()) if isinstance(self.timesteps, Range) else None
 
     @property
     def seats(self) -> dict[str, Params]:
@@ -289,10 +298,7 @@ class ObjectiveSpec(Params):
     @property
     def chain(self) -> Sampling | None:
         """The frozen chain whose guess a decoder is tuned on; None of other losses."""
-        if not isinstance(self.loss, CCSRDecoder) or not isinstance(self.timesteps, Range):
-            return None
-        sampled = self.timesteps.sampled(Sampling(steps=self.loss.steps))
-        return sampled.model_copy(update={"jump": self.loss.jump})
+        return self.sampled(Sampling(steps=self.loss.steps)) if isinstance(self.loss, CCSRDecoder) else None
 
     @property
     def perceives(self) -> bool:

@@ -39,7 +39,10 @@ class Terminal(Params):
         "noise's miss; none is refused where that is more than about 30 times",
     )
     t_max: float | None = Field(
-        default=None, gt=0, lt=1, description="the step of l_tmax, of T; null: the range's t_max, 2/3 under uniform"
+        default=None,
+        gt=0,
+        lt=1,
+        description="the step of l_tmax, of T; null: the range's t_max, 2/3 under uniform (of 1000 released: 0.668)",
     )
 
 
@@ -53,7 +56,11 @@ class Timesteps(Params):
         return 1, T
 
     def jump(self, T: int) -> int:
-        """The step that the guess from T is made noisy at, for a network with `terminal`."""
+        """The step that the guess from T is made noisy at, for a network with `terminal`.
+
+        The released code counts from 0, and makes the guess noisy at 667 of 1000: step 668 here, where the default is
+        667, the last one that is practised. `terminal.t_max: 0.668` is its.
+        """
         asked = None if self.terminal is None else self.terminal.t_max
         return max(round(T * (T_MAX if asked is None else asked)), 1)
 
@@ -71,7 +78,8 @@ class Uniform(Timesteps):
 class Range(Timesteps):
     """The steps up to t_max alone: sampling jumps from pure noise to there, and ends at t_min with a guess.
 
-    A network is sampled by `truncated` from its t_max to its t_min, whatever sampler the others have.
+    A network is sampled by `truncated` from its t_max to its t_min, whatever sampler and t_max and t_min the others
+    have, in as many steps and with the `jump` that is asked for.
     """
 
     kind: Literal["range"] = "range"
@@ -103,6 +111,6 @@ class Range(Timesteps):
 
     def sampled(self, sampling: Sampling) -> Sampling:
         return Sampling(
-            sampler="truncated", steps=sampling.steps, t_max=self.t_max, t_min=self.t_min,
+            sampler="truncated", steps=sampling.steps, t_max=self.t_max, t_min=self.t_min, jump=sampling.jump,
             canvas=sampling.canvas, colour_fix=sampling.colour_fix,
         )  # fmt: skip

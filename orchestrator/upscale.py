@@ -231,6 +231,9 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     drawn = f", drawn by {options.sampling.mark} with seed {seed}" if options.sampling else ""
     drawn += f" in tiles of {options.crops}" if options.crops else ""
     say(f"{chosen.title}{drawn}; on {device}")
+    values = sr_models.spec(chosen.name).hyper.parse(chosen.hyper, chosen.name)
+    if beyond := values.beyond(without_head(chosen.model).scale):
+        say(f"caution: {beyond}")
     exact = sr_models.tile_exact(chosen.name, chosen.hyper)
     if options.crop_rule is not None and not exact:
         named = sr_models.called(chosen.name, chosen.hyper)
@@ -256,8 +259,9 @@ def _chosen(given: argparse.Namespace) -> Chosen:
             given.model, given.scale, hyper = sr_models.ZOO.name, given.scale or found.factor, found.model_dump()
         parts = parse_parts(given.part, given.model, hyper)
         return chosen.of_file(
-            given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key, parts=parts
-        )
+            given.what, model=given.model, scale=given.scale, hyper=hyper, key=given.weights_key, parts=parts,
+            sampler=given.sampler,
+        )  # fmt: skip
     if not (given.what / "model.json").exists():
         if given.part:
             raise InputError(f"--part goes with a folder or a file of weights; the run {given.what} has its own")

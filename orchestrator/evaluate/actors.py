@@ -211,9 +211,11 @@ def network_of(access: Access, job: Job, device: str) -> Network | WithSigma:
     who = job.subject.identity
     if job.is_ceiling:
         return _around_parts(access, who.network, who.scale, job.subject.hyper)
+    sampling = job.subject.options.sampling
     return _network(
-        access, job.checkpoint, who.network, who.scale, job.subject.hyper, job.subject.weights_sha256, device
-    )
+        access, job.checkpoint, who.network, who.scale, job.subject.hyper, job.subject.weights_sha256, device,
+        sampling.sampler if sampling else None,
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=2)
@@ -226,14 +228,15 @@ def _around_parts(access: Access, name: str, scale: float, hyper: str) -> Networ
 
 @functools.lru_cache(maxsize=2)
 def _network(
-    access: Access, checkpoint: str | None, name: str, scale: float, hyper: str, sha256: str | None, device: str
-) -> Network | WithSigma:
+    access: Access, checkpoint: str | None, name: str, scale: float, hyper: str, sha256: str | None, device: str,
+    sampler: str | None,
+) -> Network | WithSigma:  # fmt: skip
     values = json.loads(hyper)
     parts = access.parts(name, values)
     if checkpoint is None:
         return sr_models.build(name, scale, **values).to(device)
     path = Path(checkpoint) if Path(checkpoint).is_absolute() else access.fetch_folder(checkpoint)
-    net = load_weights(path, model=name, scale=scale, hyper=values, parts=parts)
+    net = load_weights(path, model=name, scale=scale, hyper=values, parts=parts, sampler=sampler)
     if sha256_file(path / "model.safetensors" if path.is_dir() else path) != sha256:
         raise InputError(f"weights {str(path)!r}: changed since the evaluation began")
     return net.to(device)

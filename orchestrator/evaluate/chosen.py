@@ -64,19 +64,24 @@ class Chosen:
 
 
 def of_file(
-    path: Path, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None, parts: Mapping[str, Path]
-) -> Chosen:
-    """Of a released file, with the files of its frozen parts. Raises InputError: as `load_weights`, `check_parts`."""
+    path: Path, *, model: str, scale: float, hyper: Mapping[str, Any], key: str | None, parts: Mapping[str, Path],
+    sampler: str | None,
+) -> Chosen:  # fmt: skip
+    """Of a released file, with the files of its frozen parts; `sampler` as of `load_weights`.
+
+    Raises:
+        InputError: as `load_weights`, `check_parts`.
+    """
     files, hashes = _packed(parts)
     hyper = {**hyper, **{f"{part}_sha256": sha256 for part, sha256 in hashes.items()}}
     check_parts(model, hyper, hashes)
-    net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key, parts=files)
+    net = load_weights(path, model=model, scale=scale, hyper=hyper, key=key, parts=files, sampler=sampler)
     title = f"{sr_models.called(model, hyper)}, {path}"
     return Chosen(model=net, name=model, hyper=hyper, options=Options(), title=title, folder=None)
 
 
 def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] | None) -> Chosen:
-    """Of a checkpoint folder; of a network that practised some noise levels alone, on these, as trial.json beside says.
+    """Of a checkpoint folder; of a network that practised some noise levels alone, on these.
 
     Args:
         parts: files of the frozen parts that it stands on; None: no picture is drawn, and none is asked for.
@@ -89,9 +94,10 @@ def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] |
         told = CheckpointInfo.read(folder)
         check_parts(told.model, told.hyper, hashes)
     model, info = load_checkpoint(folder, scale=scale, parts=files)
-    record = folder.parent / TRIAL
-    timesteps = TrialRecord.read(record).trial_config().objective.timesteps if record.exists() else None
-    options = Options(sampling=timesteps.sampled(Sampling()) if timesteps else None)
+    sampling, record = info.sampling, folder.parent / TRIAL
+    if sampling is None and record.exists():  # a folder of before `model.json` said it
+        sampling = TrialRecord.read(record).trial_config().objective.practised
+    options = Options(sampling=sampling)
     title = f"{sr_models.called(info.model, info.hyper)}, {folder}"
     return Chosen(model=model, name=info.model, hyper=info.hyper, options=options, title=title, folder=folder)
 

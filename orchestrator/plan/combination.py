@@ -137,6 +137,11 @@ def combine(
         _check_tiles(config, made)
     elif trials and any(plain_metric(name) == "l_std" for name in config.search.metrics):
         raise InputError(f"search.metric: l_std cannot steer {made.id}, which gives one picture and draws none")
+    if "tuned_decoder" in spec.loss.needs and made.init is None:
+        raise InputError(
+            f"models.{label}: {made.id} tunes a decoder on what stage 1 has trained, which stays as it is, and starts "
+            f"from nothing; give init: {FORMS}"
+        )
     if "mu" in spec.needs and config.teacher is not None and config.teacher.weights and teacher is None:
         raise InputError(f"teacher.weights: none for x{scale}, where {made.id} needs a teacher")
     train.check_groups(spec, f"{made.id}: train")
@@ -181,11 +186,11 @@ def check_degradation(spec: ObjectiveSpec, scale: int) -> None:
 
 
 def check_shifting(spec: ObjectiveSpec, network: str, hyper: NetworkHyper) -> None:
-    """Raises InputError: residual shifting of a network that does not have the clean state of LR for a condition."""
+    """Raises InputError: residual shifting of a network that it does not go with."""
     if spec.shifting is not None and not hyper.shifts:
         raise InputError(
-            f"objective: loss {spec.loss.kind!r} moves from LR's latent to HR's, and {network} is not given it "
-            "(resshift with condition latent is)"
+            f"objective: loss {spec.loss.kind!r} moves from LR's latent to HR's, and {network} is not drawn "
+            "so (resshift is)"
         )
 
 
@@ -210,8 +215,8 @@ def check_training(
         InputError: a patch that the network's windows do not divide, scales that it does not take, LR files beside a
             degradation, fewer samples than workers, parts of a batch for a network that looks at all of it.
     """
-    row, resources = sr_models.spec(network), config.resources
-    window = math.lcm(row.window, sr_models.check(network, scale, hyper).window(scale))
+    row, resources, values = sr_models.spec(network), config.resources, sr_models.check(network, scale, hyper)
+    window = math.lcm(row.window, values.window(scale))
     if train.patch % window:
         raise InputError(
             f"{where}: {row.name} works on windows of {window} pixels, so train.patch must be a multiple of that "
@@ -222,6 +227,8 @@ def check_training(
         raise InputError(
             f"{where}: train.scales is for networks that take any scale ({known}), and {row.name} does not"
         )
+    if train.scales is not None and (beyond := values.beyond(train.scales.high)):
+        raise InputError(f"{where}: train.scales.high: {beyond}; give the model a higher highest_scale, or high less")
     if train.degradation is not None and any(scale in source.lr for source in config.data.train):
         raise InputError(
             f"{where}: train.degradation makes LR from HR, and data.train has LR files at x{scale}, which would be "

@@ -57,7 +57,8 @@ class EvaluationConfig(Params):
         default=None,
         exclude_if=lambda sampling: sampling is None,
         description="how diffusion networks draw pictures, in protocol ids; null: all steps of their process. One that "
-        "has practised a range of timesteps is sampled on that, with as many steps",
+        "has practised a range of timesteps is sampled on that, with as many steps: t_max, t_min and a tuned decoder's "
+        "jump are the network's own",
     )
 
     @field_validator("metrics", mode="before")

@@ -79,6 +79,13 @@ def plan_text(plan: Plan, cores: int, gpus: float = 0) -> str:
         f"  not scored on {name} x{scale}: {', '.join(ids)}, whose weights {only_at(scale)}"
         for (name, scale), ids in plan.unscored.items()
     ]
+    lines += [
+        f"  {c.id} on {name}: {beyond}"
+        for c in plan.combinations
+        for name, source in config.data.test.items()
+        if c.gives_sr and c.takes(source)
+        if (beyond := sr_models.check(c.network, c.scale, c.hyper).beyond(source.scale or c.scale))
+    ]
     tile, overlap = config.evaluation.tile, config.evaluation.tile_overlap
     tiles = f" in tiles of {tile} px that see {overlap} further" if tile else ""
     tiles += f", drawn in tiles of {config.evaluation.crops}" if config.evaluation.crops else ""

@@ -104,14 +104,15 @@ class Task:
         Raises:
             InputError: several numbers of them, more than its process has, or too few.
         """
-        timesteps = self.subject.config.objective.timesteps
-        assert timesteps is not None
+        objective = self.subject.config.objective
         if len(self.asked.steps) > 1:
             given = ",".join(map(str, self.asked.steps))
             raise InputError(f"--steps: this kind looks at one chain and wants one number, got {given}")
         steps = self.asked.steps[0] if self.asked.steps else min(DEFAULT_STEPS, self.process.T)
         try:
-            return settled(self.process, timesteps.sampled(Sampling(steps=steps)))
+            drawn = objective.sampled(Sampling(steps=steps))
+            assert drawn is not None, "denoisers draw"
+            return settled(self.process, drawn)
         except InputError as error:
             raise InputError(f"--steps: {self.subject.label}: {error}") from None
 

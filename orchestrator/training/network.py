@@ -167,6 +167,7 @@ def export(
                 ema=name == "model_ema",
                 fingerprint=config.fingerprint,
                 output=output,
+                sampling=config.objective.practised,
             )
 
 

@@ -24,6 +24,7 @@ from sr_models.errors import InputError
 from sr_models.files import replacing
 from sr_models.hyper.base import SigmaHyper
 from sr_models.hyper.process import AnyProcess
+from sr_models.hyper.sampling import Sampling
 from sr_models.networks.base import Network, SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 from sr_models.params import Params
@@ -47,6 +48,12 @@ class CheckpointInfo(Params):
         default=None,
         exclude_if=lambda process: process is None,
         description="the noise process of a diffusion network, complete; none of others",
+    )
+    sampling: Sampling | None = Field(
+        default=None,
+        exclude_if=lambda sampling: sampling is None,
+        description="how pictures are drawn on the noise levels that a diffusion network has practised, where these "
+        "are not all of its process; none of others, and of what was written before this was said",
     )
     plugins: dict[str, str] = Field(
         default={},
@@ -92,6 +99,7 @@ def save_checkpoint(
     ema: bool,
     fingerprint: str | None,
     output: Literal["sr", "noise"] = "sr",
+    sampling: Sampling | None = None,
 ) -> CheckpointInfo:
     """Write a network, with its σ head or its noise process if it has one; each file appears whole or not at all.
 
@@ -100,6 +108,7 @@ def save_checkpoint(
         ema: whether the weights are averaged ones.
         fingerprint: of the trial that made them, if one did.
         output: what it gives; what gives noise is loaded by those who ask for it alone.
+        sampling: as in `CheckpointInfo`.
 
     Raises:
         InputError: names or values that no module can be rebuilt from.
@@ -119,6 +128,7 @@ def save_checkpoint(
         ema=ema,
         output=output,
         process=module.process if isinstance(module, Denoiser) else None,
+        sampling=sampling,
         plugins=sr_models.MODELS.stamp(model),
         fingerprint=fingerprint,
         weights_sha256=hashlib.sha256(payload).hexdigest(),

@@ -25,7 +25,7 @@ from sr_models.checkpoints.tensors import tensors
 from sr_models.command import say
 from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import AnyProcess, ProcessParams, ShiftParams
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
 
@@ -135,6 +135,7 @@ def load_weights(
     hyper: Mapping[str, Any],
     key: str | None = None,
     parts: Mapping[str, Path] = MappingProxyType({}),
+    sampler: str | None = None,
 ) -> Network | WithSigma:
     """The network that a released file or a checkpoint folder of ours holds, on the CPU, in training mode.
 
@@ -146,6 +147,8 @@ def load_weights(
         key: where in the file the network's state dict is; None finds it under the names that training codes use,
             averaged weights first, and says which of several it took. Given, it belongs to the name of the weights.
         parts: as in `load_checkpoint`.
+        sampler: by which pictures are to be drawn. Of a file without a schedule, ResShift's are its own steps by
+            "resshift" and by "ancestral" or None, which are what nobody has chosen, and DDPM's by any other.
 
     Raises:
         InputError: the file cannot be read, needs code to be run, or does not hold exactly this network: the first key
@@ -172,9 +175,11 @@ def load_weights(
     if isinstance(net, Denoiser):
         recorded = recorded_process(state, f"weights {str(path)!r}")
         if recorded is None:
-            assert isinstance(net.process, ProcessParams)  # a network's own, before it is trained otherwise
-            T, ends = net.process.T, f"{net.process.beta_start:g} to {net.process.beta_end:g}"
-            say(f"weights {str(path)!r} hold no noise schedule (no betas); {model}'s is assumed: T={T}, beta {ends}")
+            if sr_models.check(model, scale, hyper).shifts and sampler in (None, "ancestral", "resshift"):
+                net.process = ShiftParams()
+            say(f"weights {str(path)!r} hold no noise schedule (no betas); {model}'s is assumed: {_told(net.process)}")
+            if "condition" in values and "condition" not in hyper:
+                say(f"{model}: told the latent of enlarged LR; the released x4 weights see LR (--hyper condition=lr)")
         else:  # whether guesses are clamped is a network's, and in no buffer
             clamp = isinstance(net.process, ProcessParams) and net.process.clamp
             net.process = recorded.model_copy(update={"clamp": clamp})
@@ -193,6 +198,13 @@ def load_weights(
         raise InputError(f"weights {str(path)!r} do not fit {model} x{scale}: {problems[0]}{more}{hint}")
     net.load_state_dict(wanted | {names[key]: value for key, value in state.items()})
     return net
+
+
+def _told(process: AnyProcess) -> str:
+    """What a process is, for people."""
+    if isinstance(process, ShiftParams):
+        return f"residual shifting, {process.T} steps, kappa {process.kappa:g}"
+    return f"T={process.T}, beta {process.beta_start:g} to {process.beta_end:g}"
 
 
 def read(path: Path | str, *, model: str) -> dict[str, Tensor]:

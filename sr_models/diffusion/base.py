@@ -68,6 +68,10 @@ class Denoiser(Network):
         """
         raise ValueError(f"{type(self).__name__} has no latents")
 
+    def start(self, condition: Tensor, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+        """The clean state that residual shifting starts from: `enlarged`, if `condition`, of `encode`, is not it."""
+        return self.enlarged(lr_BCHW, size)
+
     def condition_of(self, latent_lr_BCHW: Tensor) -> Tensor:
         """What `encode` gives of an LR whose `enlarged` is there already; of networks whose `latents` are not None."""
         return latent_lr_BCHW

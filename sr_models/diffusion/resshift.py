@@ -80,6 +80,9 @@ class ResShift(SwinUNet):
         """The latent of LR at a picture's size. Raises as `state`."""
         return self.state(functional.interpolate(lr_BCHW, size=size, mode="bicubic", align_corners=False))
 
+    def start(self, condition: Tensor, lr_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+        return condition if self.condition == "latent" else self.enlarged(lr_BCHW, size)
+
     def decode(self, state_BCHW: Tensor) -> Tensor:
         with torch.no_grad():
             image = tiled.decoded(self._coder(state_BCHW).decode, state_BCHW, REDUCTION)

@@ -51,6 +51,10 @@ class NetworkHyper(Params):
     def check_scale(self, scale: int) -> None:
         """Raise an InputError where the network has the scale, but not with these values."""
 
+    def beyond(self, scale: float) -> str:
+        """What is to be said of a scale that is larger than the network is made for; "" of others."""
+        return ""
+
     def window(self, scale: int) -> int:
         """What sides of a training patch, in LR pixels, must be multiples of, beside the network's own window."""
         return 1
@@ -73,7 +77,7 @@ class NetworkHyper(Params):
 
     @property
     def shifts(self) -> bool:
-        """Whether its condition is the clean state of enlarged LR, which residual shifting starts from."""
+        """Whether residual shifting goes with it: its authors' own, from the clean state of enlarged LR."""
         return False
 
     @property

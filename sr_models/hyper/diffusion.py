@@ -95,6 +95,13 @@ class IDMHyper(SR3Hyper):
         description="the enlargement that the network knows as p = 1, as LR's own size is p = 0; it belongs to weights",
     )
 
+    def beyond(self, scale: float) -> str:
+        """As in `NetworkHyper`: where the scaler p is above 1."""
+        if scale <= self.highest_scale:
+            return ""
+        p = (scale - 1) / (self.highest_scale - 1)
+        return f"x{scale:g} is beyond highest_scale {self.highest_scale:g}: idm is told p = {p:.2f}, of 0 to 1"
+
     def window(self, scale: int) -> int:
         """As in `NetworkHyper`: any side goes."""
         return 1

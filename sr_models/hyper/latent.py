@@ -92,8 +92,8 @@ class ResShiftHyper(NetworkHyper):
 
     @property
     def shifts(self) -> bool:
-        """As in `NetworkHyper`."""
-        return self.condition == "latent"
+        """As in `NetworkHyper`, whatever it sees of LR."""
+        return True
 
     @property
     def tile_exact(self) -> bool:

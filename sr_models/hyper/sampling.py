@@ -98,6 +98,11 @@ class Sampling(Params):
             text += f"t{self.t_max:g}-{self.t_min:g}"
         return text + "jump" * (self.jump == "released") + (self.canvas or "") + (self.colour_fix or "")
 
+    @property
+    def on_levels(self) -> tuple[Any, ...]:
+        """By which sampler, on which part of the noise levels."""
+        return self.sampler, self.t_max, self.t_min, self.jump
+
 
 _OWN: dict[str, dict[str, Any]] = {
     "ddim": {"eta": 0.0, "eps": "from_x0"},

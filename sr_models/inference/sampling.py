@@ -73,7 +73,10 @@ def sample(
         parts = zip(conditions, state.split(len(x)), level.gamma.split(len(x)), level.t.split(len(x)), strict=True)
         return torch.cat([run(condition, part, Level(gamma, t)).float() for condition, part, gamma, t in parts])
 
-    states = _state(net, predict, noise, sampling, lambda: torch.cat(conditions)).split(len(x))
+    def beginning() -> Tensor:
+        return torch.cat([net.start(condition, lr, size) for condition, lr in zip(conditions, cut, strict=True)])
+
+    states = _state(net, predict, noise, sampling, beginning).split(len(x))
     if crops is None:
         return net.decode(states[0])[..., : sr_side(height, scale), : sr_side(width, scale)]
     times = whole_scale(scale)
@@ -135,7 +138,7 @@ def _fused(
         return out / total
 
     whole = x.shape[2] * scale, x.shape[3] * scale
-    state = _state(net, predict, noise, sampling, lambda: net.encode(x, whole))
+    state = _state(net, predict, noise, sampling, lambda: net.start(net.encode(x, whole), x, whole))
     return net.decode(state)[..., : height * scale, : width * scale]
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ import sr_models
 from eval.__main__ import main
 from eval.rows import read_file
 from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.diffusion.base import Denoiser
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import read_image, sha256_file
 from sr_models.images.matlab import KERNEL, downscale
 
@@ -316,6 +320,44 @@ def test_a_checkpoint_of_one_scale_is_scored_at_another_if_its_network_takes_any
     assert "holds scale 4, not 3: weights of imdn are of one scale" in capsys.readouterr().err
 
 
+def test_a_scale_beyond_what_a_network_knows_is_said(
+    hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hyper = SR3 | {"features": 4, "encoder_blocks": 1, "highest_scale": 3.0}
+    save_checkpoint(
+        tmp_path / "idm", sr_models.build("idm", 2, **hyper), model="idm", scale=2, hyper=hyper, sigma=None, ema=False,
+        fingerprint=None,
+    )  # fmt: skip
+    ask = ("--weights", tmp_path / "idm", "--hr", hr, "--draws", 1, "--steps", 1)
+    for scale, said in ((3, False), (4, True)):
+        report(tmp_path, *ask, "--scale", scale)
+        line = "caution: x4 is beyond highest_scale 3: idm is told p = 1.50, of 0 to 1\n"
+        assert (line in capsys.readouterr().err) == said
+
+
+def test_a_checkpoint_of_some_noise_levels_is_drawn_on_these_unless_asked_otherwise(
+    hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, net = Sampling(sampler="truncated", t_max=0.5, t_min=0.25), sr_models.build("sr3", 4, **SR3)
+    assert isinstance(net, Denoiser)
+    net.process = ProcessParams(T=20, beta_end=0.5)
+    about: dict[str, Any] = {"model": "sr3", "scale": 4, "hyper": SR3, "sigma": None, "ema": False, "fingerprint": None}
+    save_checkpoint(tmp_path / "net", net, **about, sampling=own)
+
+    def protocol(*words: object) -> tuple[str, bool]:
+        made = report(tmp_path, "--weights", tmp_path / "net", "--hr", hr, "--draws", 1, *words)
+        said = capsys.readouterr().err
+        return made["protocol"].partition("+")[2], f"has practised the noise levels of {own.mark} alone; drawn" in said
+
+    assert protocol() == ("truncated20t0.5-0.25", False)
+    assert protocol("--steps", 9, "--colour-fix", "adain") == ("truncated9t0.5-0.25adain", False)
+    assert protocol("--sampler", "truncated", "--steps", 9) == ("truncated9t0.5-0.25", False)
+    assert protocol("--t-max", 0.75, "--steps", 9) == ("truncated9t0.75-0.25", True)
+    assert protocol("--sampler", "ancestral", "--steps", 3) == ("ancestral3", True)
+    save_checkpoint(tmp_path / "net", net, **about)
+    assert protocol("--steps", 3) == ("ancestral3", False)
+
+
 @pytest.fixture
 def sr3(tmp_path: Path) -> Path:
     """A file in SR3's released layout, with the schedule of 2000 steps."""
@@ -349,6 +391,24 @@ def test_a_released_diffusion_file_is_sampled_as_asked(
     assert odd["protocol"] == "classical-y-b8-n3+truncated9t0.5-0.333333jump"
     whole = report(tmp_path, *ask, "--draws", 1, "--steps", 3, "--tile", 2, "--overlap", 1, "--include", "a.png")
     assert whole["protocol"] == "classical-y-b8-n1+ancestral3+tile2o1"
+
+
+RESSHIFT = {
+    "channels": 8, "mults": [1, 1], "blocks": 1, "embed": 8, "heads": 2, "mlp_ratio": 2, "attention_window": 2,
+    "side": 8, "groups": 4, "condition": "lr",
+}  # fmt: skip
+
+
+def test_a_released_resshift_is_drawn_in_its_own_steps(hr: Path, stand_in: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(sr_models.build("resshift", 4, **RESSHIFT).state_dict(), tmp_path / "net.pth")
+    hyper = [part for key, value in RESSHIFT.items() for part in ("--hyper", f"{key}={value}")]
+    ask = ("--model", "resshift", "--weights", tmp_path / "net.pth", *hyper, "--part", f"autoencoder={stand_in}",
+           "--scale", 4, "--hr", hr, "--draws", 1)  # fmt: skip
+    own, asked = report(tmp_path, *ask), report(tmp_path, *ask, "--sampler", "resshift")
+    assert own["protocol"] == asked["protocol"] == "classical-y-b4-n1+resshift15" and own["means"] == asked["means"]
+    other = report(tmp_path, *ask, "--sampler", "ddim", "--steps", 3)
+    assert other["protocol"] == "classical-y-b4-n1+ddim3" and other["means"] != own["means"]
 
 
 @pytest.mark.parametrize(

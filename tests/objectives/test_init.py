@@ -10,6 +10,7 @@ from objectives.spec import HR, CentroidMixup, Distillation, ObjectiveSpec, Sigm
 from objectives.timesteps import Range, Terminal, Uniform
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -123,6 +124,13 @@ def test_a_decoder_is_tuned_by_its_own_loss_alone_and_that_does_nothing_else() -
             resolve({"recipe": "ccsr_decoder", **changed})
     chain = resolve({"recipe": "ccsr_decoder", "timesteps.t_max": 0.5, "loss.jump": "released"}).chain
     assert chain is not None and (chain.steps, chain.t_max, chain.jump) == (45, 0.5, "released")
+
+
+@pytest.mark.parametrize("own", ["first_used", "released"])
+@pytest.mark.parametrize("asked", [Sampling(steps=9), Sampling(sampler="truncated", steps=9, jump="released")])
+def test_pictures_of_a_tuned_decoder_are_drawn_by_the_jump_that_it_was_tuned_on(own: str, asked: Sampling) -> None:
+    drawn = resolve({"recipe": "ccsr_decoder", "loss.jump": own}).sampled(asked)
+    assert drawn == Sampling(sampler="truncated", steps=9, jump=own)
 
 
 def test_a_branch_is_all_that_can_train_without_a_loss() -> None:

@@ -31,11 +31,13 @@ TINY: dict[str, Any] = {
 FEW = ShiftParams(T=4, kappa=1.5)
 
 
-def network(stand_in: Path) -> Denoiser:
+def network(stand_in: Path, condition: str = "latent") -> Denoiser:
     torch.manual_seed(0)
-    net = sr_models.build("resshift", 4, parts={"autoencoder": stand_in}, **TINY)
+    net = sr_models.build("resshift", 4, parts={"autoencoder": stand_in}, condition=condition, **TINY)
     assert isinstance(net, Denoiser)
     net.process = FEW
+    for parameter in net.parameters():  # its last layer starts at 0, and what gives nothing misses the same of any y
+        torch.nn.init.normal_(parameter, std=0.1)
     return net
 
 
@@ -46,15 +48,24 @@ def batch_of(count: int) -> Batch:
     )
 
 
-def test_it_minimises_the_mean_square_miss_of_the_clean_latent(stand_in: Path) -> None:
-    spec, net, batch = resolve({"recipe": "resshift", "loss.T": 4, "loss.kappa": 1.5}), network(stand_in), batch_of(2)
+@pytest.mark.parametrize("condition", ["latent", "lr"])
+@pytest.mark.parametrize("lr_noise", [None, 0.1])
+def test_it_minimises_the_mean_square_miss_of_the_clean_latent(
+    stand_in: Path, condition: str, lr_noise: float | None
+) -> None:
+    """From the latent of enlarged LR, noise and all, whatever the network is told of LR."""
+    spec, batch = resolve({"recipe": "resshift", "loss.T": 4, "loss.kappa": 1.5}), batch_of(2)
+    net = network(stand_in, condition)
     assert spec.shifting == FEW and not spec.takes_process
-    terms = ShiftObjective(spec, None).loss(net, batch, 0.5, SampleRng(7, 3, batch.sample_ids))
+    objective = ShiftObjective(spec, lr_noise)
+    terms = objective.loss(net, batch, 0.5, SampleRng(7, 3, batch.sample_ids))
     rng, chain = SampleRng(7, 3, batch.sample_ids), Shifting.of(FEW)
-    y, x0 = net.encode(batch.lr, (32, 32)), net.state(batch.hr)
+    lr = objective.noisy(batch.lr, rng, 0)
+    y, x0 = net.enlarged(lr, (32, 32)), net.state(batch.hr)
+    told = y if condition == "latent" else 2 * lr - 1
     step = torch.from_numpy(rng.integers("timestep", 1, 5))
     x_t = chain.shift(x0, y, rng.noise("diffusion_noise", tuple(x0.shape[1:]), x0.device, draw=0), step)
-    guess = net(y, chain.scaled(x_t, step), Level(torch.zeros(2), step))
+    guess = net(told, chain.scaled(x_t, step), Level(torch.zeros(2), step))
     torch.testing.assert_close(terms.per_sample, (guess - x0).square().flatten(1).mean(1))
     terms.per_sample.sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
@@ -90,26 +101,46 @@ def test_a_spec_of_it_comes_back_from_plain_data() -> None:
 
 
 @pytest.mark.parametrize("tile", [None, 4])
-def test_pictures_are_drawn_from_enlarged_lr_in_all_its_steps(stand_in: Path, tile: int | None) -> None:
+@pytest.mark.parametrize("condition", ["latent", "lr"])
+def test_pictures_are_drawn_from_enlarged_lr_in_all_its_steps(stand_in: Path, tile: int | None, condition: str) -> None:
     """Whole it is `Shifting.sample`; in tiles there is one noise for all of the picture."""
-    net, lr, asked = network(stand_in).eval(), torch.rand(1, 3, 8, 12), Sampling(sampler="resshift")
+    net, lr, asked = network(stand_in, condition).eval(), torch.rand(1, 3, 8, 12), Sampling(sampler="resshift")
     options = Options(sampling=asked) if tile is None else Options(sampling=asked, tile=tile, overlap=2)
     found = super_resolve(net, lr, seeds=[5], options=options).sr
     assert found.shape == (1, 3, 32, 48)
     if tile is None:
-        y = net.encode(lr, (32, 48))
+        y, told = net.enlarged(lr, (32, 48)), net.encode(lr, (32, 48))
+        assert torch.equal(told, y if condition == "latent" else 2 * lr - 1)
 
         def noise(number: int) -> torch.Tensor:
             return torch.from_numpy(noise_field(5, (3, 8, 12), number))[None]
 
         with torch.no_grad():
-            state = Shifting.of(FEW).sample(lambda x, level: net(y, x, level), y, noise)
+            state = Shifting.of(FEW).sample(lambda x, level: net(told, x, level), y, noise)
         torch.testing.assert_close(found, net.decode(state).clamp(0, 1))
 
 
-def test_tiles_of_one_state_are_drawn_too(stand_in: Path) -> None:
+@pytest.mark.parametrize("crops", [None, CropRule(8, 4, fused="uniform")])
+@pytest.mark.parametrize("condition", ["latent", "lr"])
+def test_whatever_it_is_told_it_starts_from_the_latent_of_enlarged_lr(
+    stand_in: Path, condition: str, crops: CropRule | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen before the decoder, whose few codes hide small differences."""
+    net, lr = network(stand_in, condition).eval(), torch.rand(1, 3, 8, 8)
+    monkeypatch.setattr(net, "decode", lambda state: state)
+    y, told = net.enlarged(lr, (32, 32)), net.encode(lr, (32, 32))
+    with torch.no_grad():
+        found = sample(net, net, lr, seeds=[1], sampling=Sampling(sampler="resshift"), crops=crops, scale=4)
+        state = Shifting.of(FEW).sample(
+            lambda x, level: net(told, x, level), y, lambda number: torch.from_numpy(noise_field(1, (3, 8, 8), number))
+        )
+    torch.testing.assert_close(found, state)
+
+
+@pytest.mark.parametrize("condition", ["latent", "lr"])
+def test_tiles_of_one_state_are_drawn_too(stand_in: Path, condition: str) -> None:
     """Fused ones as CCSR's, of which one is the whole picture."""
-    net, asked = network(stand_in).eval(), Sampling(sampler="resshift")
+    net, asked = network(stand_in, condition).eval(), Sampling(sampler="resshift")
 
     def drawn(side: int, crops: CropRule | None) -> torch.Tensor:
         lr = torch.full((1, 3, side, side), 0.5)

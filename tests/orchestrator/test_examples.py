@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orchestrator.plan.cost import forwards
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.text import plan_text
@@ -23,6 +24,18 @@ def test_an_example_plans(path, monkeypatch):
             monkeypatch.setenv(name, "elsewhere")
     config = load(str(path))
     assert f"sweep {config.name}-" in plan_text(make_plan(config), 2)
+
+
+def test_ccsrs_objectives_are_compared_at_equal_images_and_at_equal_cost(monkeypatch):
+    for name in ("SR_DATA", "SR_CROPS"):
+        monkeypatch.setenv(name, "elsewhere")
+    plan = make_plan(load(str(EXAMPLES / "ccsr_world.yaml")))
+    found = {c.objective: c for c in plan.combinations if c.label == "ccsr"}
+    steps = {name: c.train.steps for name, c in found.items()}
+    cost = {name: c.train.steps * forwards(c.spec) for name, c in found.items()}
+    assert steps["ddpm"] == steps["nutl"] and cost["ddpm_3x"] == cost["nutl"] == 3 * cost["ddpm"]
+    assert {c.spec.loss.norm for c in found.values()} == {"l2"}
+    assert found["ddpm_3x"].spec == found["ddpm"].spec
 
 
 def test_crops_are_where_bicubic_misses_most(tmp_path):

@@ -172,7 +172,7 @@ def test_process_is_the_networks_where_the_config_is_silent() -> None:
     assert named.combinations[0].process == ProcessParams(kept=15, kept_by="resshift", schedule="scaled_linear")
 
 
-def test_residual_shifting_is_for_networks_whose_condition_is_lrs_latent() -> None:
+def test_residual_shifting_is_resshifts_whatever_it_is_told_of_lr() -> None:
     """Its process is the loss's own, whatever the config says of one; grids may vary it."""
     given = {"autoencoder": "f", "model": "resshift", **TINY}
     models = {"mine": given, "raw": {**given, "condition": "lr"}, "sr3": {"groups": 8, "channels": 8, "mults": [1]}}
@@ -180,14 +180,10 @@ def test_residual_shifting_is_for_networks_whose_condition_is_lrs_latent() -> No
     shift = {"recipe": "resshift", "grid": {"loss.T": [3, 4]}}
     plan = planned(None, models=models, objectives={"resshift": shift, "ddpm": {}})
     own = {one.id: one for one in plan.combinations if one.objective == "resshift"}
-    assert own.keys() == {"x4/mine/resshift[loss.T=3]", "x4/mine/resshift[loss.T=4]"}
-    assert [one.process for one in own.values()] == [ShiftParams(T=3), ShiftParams(T=4)]
-    why = "loss 'resshift' moves from LR's latent to HR's, and {} is not given it (resshift with condition latent is)"
-    skipped = [
-        (f"x4/{label}/resshift", f"objective: {why.format(net)}")
-        for label, net in {"raw": "resshift", "sr3": "sr3"}.items()
-    ]
-    assert list(plan.skipped) == skipped
+    assert [*own] == [f"x4/{label}/resshift[loss.T={T}]" for label in ("mine", "raw") for T in (3, 4)]
+    assert [one.process for one in own.values()] == [ShiftParams(T=3), ShiftParams(T=4)] * 2
+    why = "objective: loss 'resshift' moves from LR's latent to HR's, and sr3 is not drawn so (resshift is)"
+    assert list(plan.skipped) == [("x4/sr3/resshift", why)]
     trial = plan.trial(own["x4/mine/resshift[loss.T=3]"], {"loss.kappa": 1.5}, 1, "d" * 64, None)
     assert (trial.process, trial.sampling) == (ShiftParams(T=3, kappa=1.5), Sampling(sampler="resshift"))
     back = TrialConfig.parse(trial.model_dump(mode="json"), "trial")

@@ -79,6 +79,15 @@ def test_what_is_printed_has_a_row_and_a_place_to_stand(name):
     assert tiny.scaled_down and set(tiny.beside.values()) <= {benchmark for benchmark, _ in cells}
 
 
+@pytest.mark.parametrize("name", [name for name in OF_PAPERS if name.startswith("ccsr_") and "pixel" not in name])
+def test_ccsrs_jump_is_to_the_released_codes_step(name):
+    """It counts from 0, and jumps to round(T t_max) there: 667 of 1000."""
+    jumping = [c for c in planned(name).combinations if c.spec.timesteps and c.spec.timesteps.terminal]
+    assert jumping and {c.process.steps for c in jumping} == {1000}
+    for c in jumping:
+        assert c.spec.timesteps.jump(1000) - 1 == round(1000 * c.spec.timesteps.t_max), c.id
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.long

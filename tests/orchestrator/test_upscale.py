@@ -1,5 +1,6 @@
 """Photographs by a run's row, a checkpoint folder and a released file; one that fails costs the others nothing."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import sr_models
 from orchestrator.run.folder import RunDir
 from orchestrator.run.winners import read_winners
 from orchestrator.upscale import main
-from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.checkpoints.folder import CheckpointInfo, save_checkpoint
 from sr_models.images.files import read_image
 from sr_models.images.matlab import downscale
 
@@ -123,6 +124,23 @@ def test_a_checkpoint_of_some_noise_levels_is_sampled_on_these(scored_run, tmp_p
     assert (read_image(tmp_path / "1/lr.png") == read_image(whole)).all()
     assert run(folder, photo, "-o", tmp_path / "2", "--steps", 8, "--seed", 6) == 0
     assert (read_image(tmp_path / "2/lr.png") != read_image(whole)).any()
+    alone = tmp_path / "alone" / "net"
+    shutil.copytree(folder, alone)
+    capsys.readouterr()
+    assert run(alone, photo, "-o", tmp_path / "3", "--steps", 8, "--seed", 5) == 0
+    assert "drawn by truncated8" in capsys.readouterr().err, "a folder that was handed on says it itself"
+
+
+def test_a_checkpoint_of_before_folders_said_their_noise_levels_has_its_trial_say_them(scored_run, tmp_path, capsys):
+    [first, _] = read_winners(scored_run.winners)["x2/sr3/nutl"].fingerprints
+    trial = tmp_path / "trial"
+    shutil.copytree(scored_run.trial(first), trial)
+    info = CheckpointInfo.read(trial / "model")
+    assert info.sampling is not None
+    info.model_copy(update={"sampling": None}).write(trial / "model")
+    photo = lr_file(scored_run, tmp_path / "in")
+    assert run(trial / "model", photo, "-o", tmp_path / "1", "--steps", 8, "--seed", 5) == 0
+    assert f"drawn by {info.sampling.mark.replace('truncated', 'truncated8')}" in capsys.readouterr().err
 
 
 def test_a_photograph_is_drawn_in_a_papers_tiles(scored_run, tmp_path, capsys):

@@ -20,19 +20,24 @@ from PIL import Image
 
 import sr_models
 from cluster import ray_runtime
-from eval import PROTOCOLS, benchmarks
+from eval import PROTOCOLS, benchmarks, command
+from eval.asked import load as load_asked
 from eval.metrics import backbones
 from eval.metrics.scorer import Scorer
+from eval.request import ModelRequest
 from eval.rows import read_file, read_rows
 from eval.score import score_image
 from orchestrator.data.build import build_store
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate import actors, entrants, service
 from orchestrator.evaluate.__main__ import main
+from orchestrator.evaluate.work import Job
 from orchestrator.plan import config
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
+from orchestrator.plan.sources import BenchmarkSource
 from orchestrator.run import checkpoint
+from orchestrator.run.access import LocalAccess
 from orchestrator.run.checkpoint import CHECKPOINT
 from orchestrator.run.driver import home_of
 from orchestrator.run.folder import STORES, RunDir
@@ -43,7 +48,9 @@ from orchestrator.run.winners import SearchCounts, WinnerRecord, write_winners
 from orchestrator.training.loop import run_trial
 from orchestrator.training.network import build_network
 from sr_models.checkpoints.folder import save_checkpoint
+from sr_models.diffusion.base import Denoiser
 from sr_models.errors import InputError
+from sr_models.hyper.process import ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -147,6 +154,32 @@ def test_table_json_and_rows_are_those_of_one_process(tmp_path: Path, capsys: py
     assert "mean of 6" in more.stdout and "1 refused, 6 scored" in more.stdout and "6.png" in more.stdout
     now = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept" / "evaluation").iterdir()}
     assert before.items() < now.items() and len(now) == len(before) + 1, "only the new image was scored"
+
+
+@pytest.mark.parametrize("words", [[], ["--sampler", "ddim"]])
+def test_a_worker_has_the_noise_that_the_plan_assumed(words: list[str], stand_in: Path, tmp_path: Path) -> None:
+    hyper = {"channels": 8, "mults": [1], "blocks": 1, "embed": 8, "heads": 2, "mlp_ratio": 2, "attention_window": 2,
+             "side": 8, "groups": 4}  # fmt: skip
+    torch.save(sr_models.build("resshift", 4, **hyper).state_dict(), tmp_path / "net.pth")
+    hr = write_images(tmp_path / "mine", 1)
+    ask = ["--model", "resshift", "--scale", 4, "--hr", hr, "--weights", tmp_path / "net.pth", *words,
+           "--part", f"autoencoder={stand_in}"]  # fmt: skip
+    ask += [f"--hyper={key}={value}" for key, value in hyper.items()]
+    request = command.requested(command.parser().parse_args([*map(str, ask)]))
+    assert isinstance(request, ModelRequest)
+    asked, run = load_asked(request), RunDir(tmp_path / "run")
+    run.make()
+    run.config.write_text("# rows")
+    for sha256, file in asked.parts.items():
+        run.init(sha256).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, run.init(sha256))
+    job = Job(
+        subject=asked.subject, checkpoint=str(tmp_path / "net.pth"), source=BenchmarkSource(hr=str(hr)),
+        protocol=request.protocol, metrics=("psnr_y",), weights_dir=None,
+    )  # fmt: skip
+    net = actors.network_of(LocalAccess(run.path), job, "cpu")
+    assert isinstance(net, Denoiser) and isinstance(net.process, ProcessParams if words else ShiftParams)
+    assert net.process.model_dump_json() == asked.subject.process
 
 
 BICUBIC = ("--model", "bicubic", "--scale", "2", "--hr", "hr")

@@ -244,6 +244,10 @@ def test_rungs(steps, every, first, reduction, rungs):
             "x2/sr3/ddpm: train.scales is for networks that take any scale (idm), and sr3 does not",
         ),
         (
+            {"models": ["idm"], "objectives": ["ddpm"], "train": {"scales": {"low": 1, "high": 12}}},
+            "x2/idm/ddpm: train.scales.high: x12 is beyond highest_scale 8: idm is told p = 1.57, of 0 to 1; give the",
+        ),
+        (
             {"train": {"scales": {"low": 1, "high": 8}, "degradation": "ccsr"}},
             "train: degradation makes LR of the trial's scale, and scales of others; give one",
         ),
@@ -283,6 +287,14 @@ def test_a_network_of_all_scales_is_planned_with_what_its_steps_take_and_cut():
     assert wall_seconds(ranged, 2) > 1.2 * wall_seconds(plain, 2)  # 24.3 HR pixels for an LR pixel, of 16
     assert "x4/idm/ddpm  nothing to search; steps at x1 to x8, LR made from HR in each" in plan_text(ranged, 2)
     assert "scales" not in plain.combinations[0].train.model_dump()
+
+
+def test_a_test_set_beyond_what_a_network_knows_is_named():
+    data = {**DATA, "test": {"near": {"hr": "test"}, "far": {"hr": "test", "scale": 12}}}
+    models = {"idm": {"channels": 8, "groups": 4}}
+    text = plan_text(planned(models=models, objectives=["ddpm"], scales=[4], teacher=None, data=data), 2)
+    assert "  x4/idm/ddpm on far: x12 is beyond highest_scale 8: idm is told p = 1.57" in text
+    assert "on near: " not in text
 
 
 SAME_SIZE = {
@@ -462,6 +474,11 @@ def test_a_decoder_is_tuned_on_its_first_stage_and_its_discriminator_may_look_at
         planned(**changes | {"objectives": chain})
     grouped = {"nutl": {}, "decoder": objectives["decoder"] | {"loss.norm": "group"}}
     assert planned(**changes | {"resources": {"workers_per_trial": 2}, "objectives": grouped}).combinations
+    for init in (None, {2: {"from": "x4/ccsr/nutl"}}):
+        begun = {"ccsr": models["ccsr"], "two": models["two"] | {"init": init}}
+        with pytest.raises(InputError, match=r"^models\.two: x4/two/decoder tunes a .*; give init: FILE") as told:
+            planned(**changes | {"models": begun})
+        assert "\n" not in str(told.value)
 
 
 def from_(name: str) -> dict[str, Any]:

@@ -137,6 +137,7 @@ def test_stage_1_trains_the_adapter_and_stage_2_the_decoder_of_what_it_has_come_
     assert set(result.metrics) - {"train.seconds"} == logged | {"psnr_y", "ema.psnr_y"}
     net, info = load_checkpoint(tmp_path / "two" / "model", parts=parts)
     assert info.hyper["tuned_decoder"] and info.hyper["unet"] is None
+    assert info.sampling == config.objective.sampled(Sampling())
     found, coder = net.state_dict(), net._coder(torch.zeros(1))
     assert {name.split(".")[0] for name in found} == {"control", "decoder", "post_quant_conv"}
     assert all(torch.equal(found[name], value) for name, value in one.state_dict().items())

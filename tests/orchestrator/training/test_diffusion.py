@@ -92,6 +92,7 @@ def test_a_small_denoiser_is_trained_drawn_from_and_kept(plan, store, tmp_path):
     assert model.keys() == terminal.keys() and not torch.equal(model[0]["exp_avg"], terminal[0]["exp_avg"])
 
     net, info = load_checkpoint(tmp_path / "model")
+    assert info.sampling == Sampling(sampler="truncated", t_max=2 / 3, t_min=1 / 3)
     assert info.process == PROCESS == net.process and sum(p.numel() for p in net.parameters()) < 40_000
     [(name, lr, hr)] = store.validation()[:1]
     name, lr, hr = validation._middle((name, lr, hr), 16, 2)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import sr_models
 from sr_models.checkpoints.folder import CheckpointInfo, load_checkpoint, save_checkpoint
 from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.networks.base import SRNetwork
 from sr_models.networks.sigma import SigmaHead, WithSigma
 
@@ -166,6 +168,17 @@ def test_a_diffusion_network_comes_back_with_its_process(tmp_path: Path) -> None
     loaded, info = load_checkpoint(tmp_path)
     assert loaded.process == info.process == net.process
     assert json.loads((tmp_path / "model.json").read_text())["process"]["T"] == 1000
+
+
+def test_a_folder_says_which_noise_levels_were_practised_where_these_are_not_all(tmp_path: Path) -> None:
+    net, own = sr_models.build("sr3", 4, **SR3), Sampling(sampler="truncated", t_max=0.6, t_min=0.3)
+    about: dict[str, Any] = {
+        "model": "sr3", "scale": 4, "hyper": SR3, "sigma": None, "ema": False, "fingerprint": None
+    }  # fmt: skip
+    save_checkpoint(tmp_path / "part", net, **about, sampling=own)
+    save_checkpoint(tmp_path / "all", net, **about)
+    assert [load_checkpoint(tmp_path / name)[1].sampling for name in ("part", "all")] == [own, None]
+    assert "sampling" not in json.loads((tmp_path / "all" / "model.json").read_text()), "as folders had it before"
 
 
 def test_a_process_belongs_to_diffusion_networks_alone(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import sr_models
 from sr_models.checkpoints.published import load_weights, read
 from sr_models.checkpoints.schedule import recorded_process
 from sr_models.diffusion import unet
+from sr_models.diffusion.resshift import ResShift
 from sr_models.diffusion.sr3 import SR3
 from sr_models.errors import InputError
-from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.process import ProcessParams, ShiftParams
 
 KEYS = Path(__file__).resolve().parents[4] / "shared" / "spec" / "checkpoint_keys"
 HYPER: dict[str, Any] = {"channels": 8, "mults": (1, 2), "attention": (1,), "blocks": 1, "groups": 4}
@@ -81,6 +82,34 @@ def test_a_file_of_the_released_keys_loads(tmp_path, monkeypatch, sheet, scale, 
     net = load_weights(tmp_path / "gen.pth", model="sr3", scale=scale, hyper=hyper)
     assert isinstance(net, SR3) and net.process.T == 1000
     assert all(torch.equal(value, state[f"denoise_fn.{key}"]) for key, value in net.state_dict().items())
+
+
+SHIFTED = "resshift's is assumed: residual shifting, 15 steps, kappa 2"
+ASSUMED = "resshift's is assumed: T=2000, beta 1e-06 to 0.01"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "process", "said"),
+    [
+        (None, ShiftParams(), SHIFTED),
+        ("ancestral", ShiftParams(), SHIFTED),  # which is what nobody has chosen
+        ("resshift", ShiftParams(), SHIFTED),
+        ("ddim", ProcessParams(kept=50, clamp=False), ASSUMED),
+    ],
+)
+def test_a_released_resshift_is_one_of_residual_shifting(tmp_path, sampler, process, said, capsys) -> None:
+    hyper = {
+        "channels": 8, "mults": (1, 1), "blocks": 1, "embed": 8, "heads": 2, "mlp_ratio": 2, "attention_window": 2,
+        "side": 8, "groups": 4,
+    }  # fmt: skip
+    torch.save(sr_models.build("resshift", 4, **hyper).state_dict(), tmp_path / "net.pth")
+    about: dict[str, Any] = {"model": "resshift", "scale": 4, "sampler": sampler}
+    net = load_weights(tmp_path / "net.pth", hyper=hyper, **about)
+    assert isinstance(net, ResShift) and net.process == process
+    err, which = capsys.readouterr().err, "the released x4 weights see LR (--hyper condition=lr)"
+    assert said in err and which in err
+    load_weights(tmp_path / "net.pth", hyper=hyper | {"condition": "lr"}, **about)
+    assert which not in capsys.readouterr().err
 
 
 def test_a_wrapped_or_bare_file_loads_too(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional
 import sr_models
 from sr_models.diffusion.idm import IDM, EqualConv, EqualLinear, ImplicitUpsample, nearest
 from sr_models.diffusion.process import Level
+from sr_models.hyper.diffusion import IDMHyper
 from sr_models.hyper.sampling import Sampling
 from sr_models.inference.super_resolve import Options, super_resolve
 from sr_models.networks.base import parameters
@@ -218,6 +219,14 @@ def test_impossible_networks_are_refused(scale, values, said):
         match=r"'sr3' has no scale 2\.5 \(it has 1, 2, 3, 4, 5, 8; any other whole one from 1 to 64\)",
     ):
         sr_models.check("sr3", 2.5, {})
+
+
+def test_scales_beyond_p_of_1_are_told():
+    of = IDMHyper(highest_scale=8)
+    assert (of.beyond(1), of.beyond(8)) == ("", "")
+    assert of.beyond(12) == "x12 is beyond highest_scale 8: idm is told p = 1.57, of 0 to 1"
+    told = tiny(12, highest_scale=8).encode(torch.rand(1, 3, 4, 4), (48, 48))[0, 3, 0, 0].detach()
+    assert float(told) == pytest.approx(11 / 7)
 
 
 def test_pictures_of_any_scale_and_size_are_drawn_whole():
