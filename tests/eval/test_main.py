@@ -278,7 +278,12 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--model", "imdn"), "model 'imdn' needs --weights"),
         ((*BICUBIC, "--model", "imdn", "--weights", "none.pth"), "--weights: 'none.pth' does not exist"),
         ((*BICUBIC, "--model", "imdn", "--weights", "hr/a.png"), "weights 'hr/a.png': "),
-        ((*BICUBIC, "--model", "imdn", "--weights", "hr"), "checkpoint 'hr': "),
+        ((*BICUBIC, "--model", "imdn", "--weights", "hr"), "'hr' is no checkpoint folder (it has no model.json)"),
+        ((*BICUBIC, "--model", "imdn", "--weights", "run"), "'run' is a sweep's run: orchestrator.upscale and"),
+        (("--hr", "hr", "--weights", "run"), "--weights: 'run' is a sweep's run: orchestrator.upscale and"),
+        (("--hr", "hr", "--weights", "none"), "--weights: 'none' does not exist"),
+        (("--hr", "hr", "--weights", "empty"), "--weights: 'empty' is no checkpoint folder (it has no model.json)"),
+        (("--hr", "hr", "--weights", "nameless"), "--weights: 'nameless/model.json' does not say its network"),
         ((*BICUBIC, "--hyper", "blocks"), "--hyper must be key=value, with a YAML value, got 'blocks'"),
         ((*BICUBIC, "--hyper", "blocks=1"), "model 'bicubic': unknown key 'blocks'"),
         ((*BICUBIC, "--precision", "fp16"), "argument --precision: invalid choice: 'fp16'"),
@@ -312,6 +317,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     write(Path("tiny/a.png"), 12, 12)
     write(Path("gifs/a.gif"), 16, 20)
     Path("empty").mkdir()
+    for name, text in {"run/config.yaml": "name: a\n", "nameless/model.json": "{}"}.items():
+        Path(name).parent.mkdir()
+        Path(name).write_text(text)
     Path("broken").mkdir()
     Path("broken/a.png").write_bytes(Path("hr/a.png").read_bytes()[:500])
 
