@@ -246,14 +246,14 @@ def _compared(then: Then, into: Path) -> tuple[list[str], list[str]]:
             largest = f"; at most {max(apart):.3g}" if apart else ""
             found.append(f"{name}: from step {first[0]}, {first[2]:.9g} and not {first[1]:.9g}{largest}")
     for kind in WEIGHTS.values():
-        there = [
+        kept = [
             all((folder / kind / name).exists() for name in ("model.json", "model.safetensors"))
             for folder in (then.folder, into)
         ]
-        if all(there):
+        if all(kept):
             found += _weights_apart(then.folder / kind, into / kind)
-        elif any(there):
-            lacking.append(f"{kind}: weights {'then' if there[0] else 'now'} alone")
+        elif any(kept):
+            lacking.append(f"{kind}: weights {'then' if kept[0] else 'now'} alone")
     return found, lacking
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def _run(argv: Sequence[str]) -> int:
         if lacking := without_winner(run):
             tell(
                 f"\nunfinished: {len(lacking)} combinations have no winner yet, such as {lacking[0]}; python -m "
-                f"orchestrator.status {run} says where they stand"
+                f"orchestrator.status {shlex.quote(str(run))} says where they stand"
             )
     if arguments.images:
         tell(f"\n{over_images.text(found, width)}")

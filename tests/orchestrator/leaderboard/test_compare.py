@@ -407,15 +407,18 @@ def test_weights_kept_along_training_have_a_board_of_their_own(tmp_path, score, 
             score(one, late + spread * (seed - 2), fingerprint=name, seed=seed),
         ]
     rows.append(score(ids[0], 99.0, fingerprint="of no winner@10", seed=4))
-    run = make(tmp_path, rows, {one: winner(0, *(names[one, seed] for seed in seeds)) for one in ids})
+    run = make(tmp_path / "a dir", rows, {one: winner(0, *(names[one, seed] for seed in seeds)) for one in ids})
     [end], [early] = leaderboard.boards(run), leaderboard.boards(run, step=10)
     assert [entry.objective for entry in end.entries] == ["l1", "eco", "-"]
     assert [entry.objective for entry in early.entries] == ["eco", "l1", "-"]
     assert [entry.lead.mean for entry in early.entries] == pytest.approx([32.0, 31.0, 30.0])
     assert [entry.lead.standing.ranks for entry in early.entries[:2]] == [(1, 1), (2, 2)]
     assert "weights after 10 steps" in early.notes and early.entries[0].training.train_seconds is None
-    with pytest.raises(InputError, match=r"--step 20: no weights after that step are scored; there are 10 \(train"):
+    with pytest.raises(
+        InputError, match=r"--step 20: no weights after that step are scored; there are 10 \(train"
+    ) as caught:
         leaderboard.boards(run, step=20)
+    assert f"orchestrator.evaluate --run '{run}' --snapshots" in str(caught.value), "to be typed as it is"
 
 
 def test_a_row_without_a_shared_benchmark_does_not_move_the_order(tmp_path, score, make):
