@@ -261,7 +261,8 @@ def _measured(metric: Metric, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:
         Exception: whatever it raises; TypeError, ValueError: it gives something else.
     """
     assert metric.compute is not None, "the table sees to it"
-    values = metric.compute(*(sr_BCHW, hr_BCHW)[: len(metric.reads)])
+    # Copies: what it changes in place, other metrics and draws would be measured on.
+    values = metric.compute(*(images.clone() for images in (sr_BCHW, hr_BCHW)[: len(metric.reads)]))
     if not isinstance(values, Tensor):
         raise TypeError(f"expected a tensor, got {type(values).__name__}")
     if values.shape != sr_BCHW.shape[:1]:

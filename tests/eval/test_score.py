@@ -137,6 +137,24 @@ ROW = Metric(unit="", higher_is_better=True, reads=("sr",), decimals=2, descript
         scorer("third").image(torch.zeros(1, 3, 20, 20), torch.zeros(1, 3, 20, 20))
 
 
+def test_a_metric_of_a_plugin_cannot_change_what_others_measure(
+    two_images: Benchmark, noisy: SRNetwork, plugin
+) -> None:
+    source = """
+from eval import Metric
+def spoil(sr, hr):
+    sr.zero_(), hr.zero_()
+    return sr.mean(dim=(1, 2, 3))
+ROW = Metric(unit="", higher_is_better=True, reads=("sr", "hr"), decimals=2, description="own", compute=spoil)
+"""
+    plugin(source, {"metrics": {"spoil": "ROW"}}, "pc")
+    beside, alone = (
+        score_image(noisy, two_images, 0, scorer=scorer(*names), draws=3, seed=7).row
+        for names in (["spoil", "psnr_y", "ssim_y"], ["psnr_y", "ssim_y"])
+    )
+    assert beside["per_draw"] == {"spoil": [0.0] * 3} | alone["per_draw"]
+
+
 def test_noisy_inputs_are_fixed_and_alike_for_every_network(two_images: Benchmark, noisy: SRNetwork) -> None:
     """Each draw is of another one, in 8 bits; clean scores keep their name, and those of noisy inputs have another."""
     clean, ask = scorer(*BOTH), {"draws": 4, "seed": 7}
