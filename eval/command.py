@@ -294,14 +294,30 @@ def _folder_says(given: argparse.Namespace) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
+def _check_weights(weights: Path) -> None:
+    """Raises InputError: they are neither a file nor a checkpoint folder."""
+    if not weights.exists():
+        raise InputError(f"--weights: {str(weights)!r} does not exist")
+    if (weights / "config.yaml").is_file():
+        raise InputError(
+            f"--weights: {str(weights)!r} is a sweep's run: orchestrator.upscale and orchestrator.export take a row "
+            "by --row, and orchestrator.evaluate --run scores its trials"
+        )
+    if weights.is_dir() and not (weights / "model.json").is_file():
+        raise InputError(f"--weights: {str(weights)!r} is no checkpoint folder (it has no model.json)")
+
+
 def _recognise(given: argparse.Namespace) -> None:
     """Take network and scale from what a file of weights is recognised as.
 
     Raises:
         InputError: there are none, or what `sr_models.checkpoints.zoo.named_by` refuses.
     """
-    if given.weights is None or not given.weights.is_file():
+    if given.weights is None:
         raise InputError("give --model, --images, or --weights with a folder or file that says its network")
+    _check_weights(given.weights)
+    if given.weights.is_dir():
+        raise InputError(f"--weights: {str(given.weights / 'model.json')!r} does not say its network")
     if given.hyper:
         raise InputError("--hyper goes with --model; without it a file of weights says all of its network")
     from sr_models.checkpoints import zoo
@@ -340,8 +356,8 @@ def _check_model(given: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"model {given.model!r} needs --weights")
     if not sr_models.spec(given.model).trainable and given.weights is not None:
         raise InputError(f"model {given.model!r} has no weights; got --weights {str(given.weights)!r}")
-    if given.weights is not None and not given.weights.exists():
-        raise InputError(f"--weights: {str(given.weights)!r} does not exist")
+    if given.weights is not None:
+        _check_weights(given.weights)
     if given.hr is None and given.pictures is not None:
         raise InputError("--pictures compares with HR images (--hr); --save-images writes the SR images alone")
     if given.scale == 1 and given.lr is None:

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from eval.benchmarks import Benchmark, joined
-from eval.metrics.scorer import Scorer
+from eval.metrics.scorer import Scorer, failure
 from eval.protocol import STABILITY, get_metric
 from eval.report_text import INFINITE, Report
 from eval.score import Row, check_room, needs_features, over_draws, score_image, set_row
@@ -273,7 +273,8 @@ def _score_picture(
         if lr is not None:
             check_pair_sizes(hr, lr, scale, str(lr_file))
         sr_BCHW, hr_BCHW = to_float(modcrop(sr, scale)), to_float(hr)
-        values = scorer.image(sr_BCHW, hr_BCHW, None if lr is None else to_float(lr))
+        failed: dict[str, str] = {}
+        values = scorer.image(sr_BCHW, hr_BCHW, None if lr is None else to_float(lr), failed=failed)
         features = [scorer.features(sr_BCHW)] if needs_features(scorer) else []
     except InputError as error:
         raise InputError(f"image {str(sr_file)!r}: {error}") from None
@@ -289,7 +290,9 @@ def _score_picture(
         "draws": 1,
         **{name: value for name, value in over_draws(per_draw).items() if name in per_draw},
         "per_draw": per_draw,
-        "not_computed": scorer.not_computed | scorer.lacking(lr=lr is not None, sigma=False, constant=False),
+        "not_computed": scorer.not_computed
+        | scorer.lacking(lr=lr is not None, sigma=False, constant=False)
+        | {name: failure(name, str(sr_file), why) for name, why in failed.items()},
     }
     return row, features
 

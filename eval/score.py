@@ -26,7 +26,7 @@ from torch.nn import functional
 from eval.benchmarks import Benchmark
 from eval.metrics import distribution
 from eval.metrics.fidelity import inside
-from eval.metrics.scorer import CONSTANT, Scorer
+from eval.metrics.scorer import CONSTANT, Scorer, failure
 from eval.metrics.stability import Spread, g_std
 from eval.protocol import STABILITY, get_metric
 from sr_models.command import say
@@ -83,6 +83,7 @@ class Scored:
         per_draw: metric -> one number a draw.
         spread: of SR over draws, in [0, 1], inside the protocol's border.
         features: for each draw, what the metrics of a whole set see of SR; empty if none was asked for.
+        failed: plug-in's metric -> what went wrong in a draw.
         first: the first draw as the network gave it.
         best, worst: by `by`.
     """
@@ -94,6 +95,7 @@ class Scored:
     per_draw: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     spread: Spread = field(default_factory=Spread)
     features: list[Tensor] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
     first: Output | None = None
     best: Draw | None = None
     worst: Draw | None = None
@@ -102,14 +104,15 @@ class Scored:
         """Score one draw; returns its picture, (H, W, 3) uint8."""
         number, picture, device = self.spread.count, to_uint8(out.sr)[0], out.sr.device  # tiles come on the CPU
         images = out.sr, None if hr_BCHW is None else hr_BCHW.to(device), lr_BCHW.to(device)
-        for name, value in scorer.image(*images, out.sigma, out.sigma_constant).items():
+        values = scorer.image(*images, out.sigma, out.sigma_constant, failed=self.failed)
+        for name, value in values.items():
             self.per_draw[name].append(float(value[0]))
         shave = scorer.protocol.shave(scorer.scale)
         seen = quantize(out.sr) if scorer.protocol.uint8 else out.sr
         self.spread.add(inside(seen, shave))
         if needs_features(scorer):
             self.features.append(scorer.features(out.sr))
-        if self.by in self.per_draw:
+        if self.by in values:
             draw = Draw(number=number, score=self.per_draw[self.by][-1], picture=picture)
             better = get_metric(self.by).better
             self.best = draw if self.best is None or better(draw.score, self.best.score) else self.best
@@ -293,8 +296,10 @@ def score_pixels(
         raise InputError(f"image {where!r}: {error}") from error
     deterministic, out = drawn.deterministic, drawn.out
     constant = [name for name, values in scored.per_draw.items() if any(map(math.isnan, values))]
-    for name in constant:
-        del scored.per_draw[name]
+    for name in (*constant, *scored.failed):
+        scored.per_draw.pop(name, None)  # which may have failed in some draws alone
+    scored.by = scored.by if scored.by in scored.per_draw else ""
+    failed = {name: failure(name, where, why) for name, why in scored.failed.items()}
     there = {"hr": hr is not None, "sigma": out.sigma is not None, "constant": out.sigma_constant is not None}
     lacking = scorer.lacking(lr=True, **there)
     scored.row = {
@@ -312,7 +317,7 @@ def score_pixels(
         **over_draws(scored.per_draw),
         "l_std": scored.spread.l_std(),
         "per_draw": dict(scored.per_draw),
-        "not_computed": scorer.not_computed | lacking | dict.fromkeys(constant, CONSTANT),
+        "not_computed": scorer.not_computed | lacking | dict.fromkeys(constant, CONSTANT) | failed,
     }
     return scored
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ LARGE = 1024
 
 MOST_STEPS, LEAST_STEPS = 300_000, 200
 
+NAMED = 10
+"""How many of the pictures that are left out are named."""
+
 
 class Size(NamedTuple):
     """Networks and budget of a first sweep: of minutes on a machine without a GPU, of hours on one with GPUs."""
@@ -84,13 +88,12 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which pictures are trained on, steer the search and are scored; which are left out, and why the first one is."""
+    """Which pictures are trained on, steer the search and are scored; which are left out, each with a line on why."""
 
     train: list[Picture]
     validation: list[Picture]
     test: list[Picture]
-    left_out: list[Path]
-    why: str
+    left_out: dict[Path, str]
 
 
 def parser() -> Parser:
@@ -124,17 +127,24 @@ def _run(argv: Sequence[str]) -> int:
     pictures, unread = look_through(asked.images)
     split = divide(pictures, unread, asked.images, asked.scale)
     size = PUBLISHED if machine().resources.gpus else SMALL
-    found = write(asked, split, size, size.hours if asked.hours is None else asked.hours)
+    hours = size.hours if asked.hours is None else asked.hours
+    found = write(asked, split, size, hours)
     tell(f"{asked.images}: {summary(pictures)}")
     if split.left_out:
-        tell(f"  left out: {len(split.left_out)}, as {split.why}")
+        tell(f"  left out: {len(split.left_out)}")
+    for why in [*split.left_out.values()][:NAMED]:
+        tell(f"    {why}")
+    if len(split.left_out) > NAMED:
+        tell(f"    and {len(split.left_out) - NAMED} more")
     for name, what, held in (("validation", "steers the search", split.validation), ("test", "is scored", split.test)):
         tell(f"  {name} ({what}): {len(held)}, {some([picture.path for picture in held])}")
     tell(f"  train: {len(split.train)}, the others")
     for line in filter(None, [found.device, *found.left_out]):
         tell(line)
     tell(f"wrote {asked.config}, with comments, and {asked.config.parent / FILE}, by which editors know its keys")
-    tell(f"next, about {_time(found)}: python -m orchestrator.sweep {asked.config}")
+    if _seconds(found.plan) > hours * 3600 and found.plan.config.train.steps == LEAST_STEPS:
+        tell(f"the least that this makes, {LEAST_STEPS} steps a run, takes about {_time(found)}: not {hours:g} hours")
+    tell(f"next, about {_time(found)}: python -m orchestrator.sweep {shlex.quote(str(asked.config))}")
     return EXIT_DONE
 
 
@@ -185,14 +195,15 @@ def divide(pictures: Sequence[Picture], unread: Sequence[tuple[Path, str]], fold
     small = [one for one in pictures if min(one.height, one.width) < least]
     large = [one for one in pictures if min(one.height, one.width) >= least]
     alone = _alone(large, [*(one.path for one in pictures), *(path for path, _ in unread)])
-    left_out = [path for path, _ in unread] + [one.path for one in small]
-    reasons = [why for _, why in unread] + [f"{one.path.name!r} is smaller than {least} pixels a side" for one in small]
+    left_out = dict(unread)
+    for one in small:
+        name = str(one.path.relative_to(folder))
+        left_out[one.path] = f"{name!r} is smaller than {least} pixels a side, {one.width}x{one.height}"
     tests, steering = (min(max(round(len(large) * part), 1), most) for part, most in ((0.2, 10), (0.1, 5)))
     if len(large) > DECODED:
         say(f"reading some of {len(large)} pictures")
     sound: list[Picture] = []
     seen: dict[str, Picture] = {}
-    bad: set[Path] = set()
     twins: set[Path] = set()
     for one in large if len(large) <= DECODED else alone:
         if len(large) > DECODED and len(sound) == tests + steering:
@@ -200,18 +211,17 @@ def divide(pictures: Sequence[Picture], unread: Sequence[tuple[Path, str]], fold
         try:
             pixels = read_image(one.path)
         except InputError as error:
-            bad.add(one.path)
-            reasons.append(str(error))
+            left_out[one.path] = str(error)
             continue
         if (twin := seen.setdefault(pixels_sha256(pixels), one)) is not one:
             twins |= {twin.path, one.path}
         elif not is_flat(pixels):
             sound.append(one)
-    usable = [one for one in large if one.path not in bad]
+    usable = [one for one in large if one.path not in left_out]
     good = {one.path for one in sound} - twins
     held = [one for one in alone if one.path in good][: tests + steering]
     if len(held) < 2 or len(usable) < LEAST_PICTURES:
-        why = f": {reasons[0]}" if reasons else ", of different names and pixels"
+        why = f": {next(iter(left_out.values()))}" if left_out else ", of different names and pixels"
         raise InputError(
             f"{folder}: a sweep at x{scale} needs {LEAST_PICTURES} pictures or more of {least} pixels a side, to train "
             f"on, to steer by and to score; {len(usable)} of {len(pictures) + len(unread)} can be used{why}"
@@ -220,8 +230,7 @@ def divide(pictures: Sequence[Picture], unread: Sequence[tuple[Path, str]], fold
     test, validation = held[:scored], held[scored:]
     chosen = {one.path for one in held}
     return Split(
-        train=[one for one in usable if one.path not in chosen], validation=validation, test=test,
-        left_out=[*left_out, *sorted(bad)], why="; ".join(reasons[:1]) + " (and others)" * (len(reasons) > 1),
+        train=[one for one in usable if one.path not in chosen], validation=validation, test=test, left_out=left_out
     )  # fmt: skip
 
 
@@ -240,11 +249,8 @@ def write(asked: argparse.Namespace, split: Split, size: Size, hours: float) -> 
     """
     try:
         asked.config.parent.mkdir(parents=True, exist_ok=True)
-        steps = 1000
-        for _ in range(2):  # once to learn what a thousand steps take
-            write_text(asked.config, config_text(asked, split, size, steps))
-            plan = make_plan(load(asked.config))
-            steps = _rounded(1000 * hours * 3600 / _seconds(plan)) if steps == 1000 else steps
+        once, twice = (_seconds(_planned(asked, split, size, steps)) for steps in (1000, 2000))
+        plan = _planned(asked, split, size, _rounded(1000 + (hours * 3600 - once) / (twice - once) * 1000))
         folder = output_folder(None) / plan.config.run_name
         found = ready(plan, folder, Services(tracking_uri="sqlite://"))
         if found.faults:
@@ -256,6 +262,12 @@ def write(asked: argparse.Namespace, split: Split, size: Size, hours: float) -> 
             raise InputError(f"{asked.config}: cannot be written: {error.strerror}") from None
         raise
     return found
+
+
+def _planned(asked: argparse.Namespace, split: Split, size: Size, steps: int) -> Plan:
+    """Write the config with so many steps a run; its plan."""
+    write_text(asked.config, config_text(asked, split, size, steps))
+    return make_plan(load(asked.config))
 
 
 def _seconds(plan: Plan) -> float:
@@ -274,13 +286,13 @@ def _time(found: Ready) -> str:
 
 def _rounded(steps: float) -> int:
     """To two digits, within bounds."""
-    digits = len(str(int(steps))) - 2
-    return int(min(max(round(steps, -max(digits, 0)), LEAST_STEPS), MOST_STEPS))
+    bounded = min(max(steps, LEAST_STEPS), MOST_STEPS)
+    return int(round(bounded, 2 - len(str(int(bounded)))))
 
 
 def config_text(asked: argparse.Namespace, split: Split, size: Size, steps: int) -> str:
     """The config, with a comment on what one changes first."""
-    scale, held = asked.scale, [*split.validation, *split.test]
+    scale, held, file = asked.scale, [*split.validation, *split.test], shlex.quote(str(asked.config))
     sides = [min(one.height, one.width) // scale for one in split.train]
     patch = min(size.patch, min(sides) // STEP * STEP)
     folder = _text(str(asked.images.absolute()))
@@ -293,8 +305,8 @@ def config_text(asked: argparse.Namespace, split: Split, size: Size, steps: int)
     validation = "validation: {crop: 512}                     # of each picture the middle alone: they are large\n"
     return f"""{first_line()}# Written by {PROG} for {len(split.train) + len(held)} pictures. All keys: \
 python -m orchestrator.sweep --keys
-# Look:  python -m orchestrator.sweep {asked.config} --dry-run
-# Start: python -m orchestrator.sweep {asked.config}      (the same line again goes on after a stop)
+# Look:  python -m orchestrator.sweep {file} --dry-run
+# Start: python -m orchestrator.sweep {file}      (the same line again goes on after a stop)
 name: {_text(name if re.fullmatch(LABEL, name) else "mine")}
 scales: [{scale}]                                    # factors; each is a board of its own, as in [2, 4]
 models:                                        # networks; `python -m sr_models list` names all

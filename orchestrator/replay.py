@@ -38,7 +38,7 @@ def parser() -> Parser:
     made = Parser(
         prog=PROG,
         description="Train one trial again from its record, in a folder of its own, and compare what comes out.",
-        epilog="Exit code 0: bit-equal, or differences that the machines explain; 1: others.",
+        epilog="Exit code 0: bit-equal, or differences that the machines explain; 1: others, or what only one has.",
     )
     made.add_argument("fingerprint", metavar="FINGERPRINT", help="the trial's, or enough of its beginning")
     made.add_argument("--output", metavar="OUT", type=Path, help="the folder of run folders (default: runs)")
@@ -70,18 +70,18 @@ def _run(argv: Sequence[str]) -> int:
     )
     into = given.into or Path(f"replay-{name}")
     _train(config, then, access, into, device=device, threads=threads, weights_dir=given.weights_dir)
-    differences = _compared(then, into)
-    if not differences:
+    differences, lacking = _compared(then, into)
+    if not differences and not lacking:
         tell(
             f"bit-equal: {counted(then.end.step, 'step')}, {counted(len(then.steps), 'validation')}"
             f"{_weights_text(into)}; it lies in {into}"
         )
         return EXIT_DONE
     why = _machines(then, Machine.here(), device, threads)
-    for line in differences:
+    for line in (*differences, *lacking):
         tell(line)
     tell(f"what differs between then and now: {'; '.join(why) or 'nothing that is known'}")
-    return EXIT_DONE if why else EXIT_FAILED
+    return EXIT_DONE if why and not lacking else EXIT_FAILED
 
 
 # ---- what was --------------------------------------------------------------------------------------------------------
@@ -135,7 +135,10 @@ def _found(given: argparse.Namespace) -> tuple[Access, str]:
     if storage is not None:
         folder = of_run("-").run.at(f"{TRIALS}/{name}")
         of_run("-").pull(f"{TRIALS}/{name}", [TRIAL], only_read=True)
-    run = TrialRecord.read(folder / TRIAL).trained_in or "-"
+    record = TrialRecord.read(folder / TRIAL)
+    if not record.fingerprint.startswith(given.fingerprint):
+        raise InputError(f"no trial {given.fingerprint!r}; the one of these first characters is {record.fingerprint}")
+    run = record.trained_in or "-"
     if storage is not None:
         of_run(run).pull("", ["config.yaml"], only_read=True)
     if not (folder.parents[2] / run / "config.yaml").exists():
@@ -221,27 +224,42 @@ def _train(
 # ---- compared --------------------------------------------------------------------------------------------------------
 
 
-def _compared(then: Then, into: Path) -> list[str]:
-    """A line on each thing that came out otherwise; none: all bits are equal."""
+def _compared(then: Then, into: Path) -> tuple[list[str], list[str]]:
+    """A line on each thing that came out otherwise, and on each that one of both lacks; none: all bits are equal."""
     from orchestrator.run import journal
 
     entries = journal.read(into / journal.JOURNAL)
-    end, found = journal.outcome(entries), []
+    end, found, lacking = journal.outcome(entries), list[str](), list[str]()
     assert end is not None
     if (end.status, end.step) != (then.end.status, then.end.step):
         cause = f" ({end.cause})" if end.cause else ""
         found.append(f"{end.status} at step {end.step}{cause}, then {then.end.status} at step {then.end.step}")
     now = {entry["step"]: entry["metrics"] for entry in journal.steps(entries)}
-    for name in sorted({name for metrics in then.steps.values() for name in metrics} - set(_CLOCKS)):
-        pairs = [(step, then.steps[step].get(name), now[step].get(name)) for step in sorted(then.steps.keys() & now)]
-        other = [(step, a, b) for step, a, b in pairs if a != b and a is not None and b is not None]
+    for when, here, there in (("then", then.steps, now), ("now", now, then.steps)):
+        if alone := sorted(here.keys() - there):
+            lacking.append(f"{len(alone)} validation{'s'[: len(alone) > 1]}, from step {alone[0]}: {when} alone")
+    shared = sorted(then.steps.keys() & now)
+    for name in sorted({name for step in shared for name in (*then.steps[step], *now[step])} - set(_CLOCKS)):
+        for when, here, there in (("then", then.steps, now), ("now", now, then.steps)):
+            if alone := [step for step in shared if name in here[step] and name not in there[step]]:
+                lacking.append(f"{name}: from step {alone[0]}, {when} alone")
+        both = [step for step in shared if name in then.steps[step] and name in now[step]]
+        pairs = [(step, then.steps[step][name], now[step][name]) for step in both]
+        other = [(step, a, b) for step, a, b in pairs if a != b and not (math.isnan(a) and math.isnan(b))]
         if other:
-            first, largest = other[0], max(abs(a - b) for _, a, b in other)
-            found.append(f"{name}: from step {first[0]}, {first[2]:.9g} and not {first[1]:.9g}; at most {largest:.3g}")
+            first, apart = other[0], [abs(a - b) for _, a, b in other if not math.isnan(a - b)]
+            largest = f"; at most {max(apart):.3g}" if apart else ""
+            found.append(f"{name}: from step {first[0]}, {first[2]:.9g} and not {first[1]:.9g}{largest}")
     for kind in WEIGHTS.values():
-        if (then.folder / kind / "model.json").exists() and (into / kind / "model.json").exists():
+        kept = [
+            all((folder / kind / name).exists() for name in ("model.json", "model.safetensors"))
+            for folder in (then.folder, into)
+        ]
+        if all(kept):
             found += _weights_apart(then.folder / kind, into / kind)
-    return found
+        elif any(kept):
+            lacking.append(f"{kind}: weights {'then' if kept[0] else 'now'} alone")
+    return found, lacking
 
 
 def _weights_apart(then: Path, now: Path) -> list[str]:

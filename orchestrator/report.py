@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 
 from cluster.secrets import shown
@@ -56,7 +57,7 @@ def finished(session: Session, *, refused: list[str], audited: list[Audited]) ->
     if not session.tracker.finish():
         say(
             "tracking is behind (see tracking.log); deliver it with: "
-            f"python -m orchestrator.tracking {folder} --tracking-uri {shown(uri)}"
+            f"python -m orchestrator.tracking {shlex.quote(str(folder))} --tracking-uri {shlex.quote(shown(uri))}"
         )
     if said := mlflow_store.left_alone(folder):
         say(said)

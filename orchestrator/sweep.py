@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cluster.secrets import shown
 from orchestrator.plan.config import SweepConfig
+from orchestrator.plan.cost import gpu_hours, wall_seconds
 from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import PRESETS, load
 from orchestrator.plan.services import Services, add_cluster_options, cluster_of, from_environment, output_folder
@@ -172,10 +173,11 @@ def _run(argv: Sequence[str]) -> int:
         return EXIT_DONE
     config, folder = _config(arguments)
     plan = make_plan(config)
+    events.to(sys.stdout if arguments.json else None)
     if arguments.dry_run:
+        progress.be_quiet(arguments.quiet and arguments.json)  # else the plan is what was asked for
         return _dry_run(plan, folder, _services(arguments, folder))
     progress.be_quiet(arguments.quiet)
-    events.to(sys.stdout if arguments.json else None)
     interrupt_on_sigterm()
     again, budget = _resume_line(folder, arguments), Budget.of(arguments)
     try:
@@ -253,20 +255,29 @@ def _dry_run(plan: Plan, folder: Path, services: Services) -> int:
     found = ready(plan, folder, services, join=True)
     plan = found.plan
     if found.device:
-        tell(found.device)
-    tell(plan_text(plan, found.cores, found.gpus))
+        progress.tell(found.device)
+    progress.tell(plan_text(plan, found.cores, found.gpus))
     for line in (*found.lines, *found.left_out):
-        tell(f"  {line}")
+        progress.tell(f"  {line}")
     if (folder.parent / SHARED).exists():
         from orchestrator.there import there_in  # reads images and weights for their hashes
 
         try:
             if known := there_in(plan, RunDir(folder)):
-                tell(f"  {known.text}")
+                progress.tell(f"  {known.text}")
         except InputError as error:  # a plan needs no images; the run will, and say the same
-            tell(f"  already there: not known ({error})")
+            progress.tell(f"  already there: not known ({error})")
     for fault in found.faults:
-        tell(f"  a run would be refused here: {fault}")
+        progress.tell(f"  a run would be refused here: {fault}")
+    hours = gpu_hours(plan)
+    events.emit(
+        events.Planned(
+            run=plan.config.run_name, folder=str(folder), rows=tuple(c.id for c in plan.combinations),
+            trials=plan.trials, seeds=plan.config.seeds, gpu_hours=hours,
+            seconds=hours * 3600 / found.gpus if found.gpus else wall_seconds(plan, found.cores),
+            skipped=tuple(f"{name}: {why}" for name, why in plan.skipped), left_out=found.left_out, faults=found.faults,
+        )
+    )  # fmt: skip
     return EXIT_INPUT if found.faults else EXIT_DONE
 
 

@@ -27,7 +27,7 @@ class Table(Mapping[str, T]):
     """A literal table of ours and, behind its rows, those of plug-ins.
 
     To iterate gives the names that may be used, ours first. A name that a plug-in gives wrongly is not among them, but
-    `in` the table, so that who asks for it is told why.
+    `in` the table, so that who asks for it is told why. A name of ours means our row, whatever else claims it.
 
     Attributes:
         kind: what a row is, in words: the group of entry points is `sr_sweep.<kind>s`.
@@ -46,19 +46,20 @@ class Table(Mapping[str, T]):
 
     @property
     def added(self) -> dict[str, str]:
-        """Name -> "distribution version" of every row that a plug-in adds; imports nothing."""
-        return {name: _stamp(points[0]) for name, points in self._points.items()}
+        """Name -> "distribution version" of every row that a plug-in adds, or means to; imports nothing."""
+        ours = {*self.own, *self._taken}
+        return {name: _stamp(points[0]) for name, points in self._points.items() if name not in ours}
 
     def stamp(self, name: str) -> dict[str, str]:
         """{"model NAME": "distribution version"}; {} of a row of ours, and of what is no row."""
-        return {f"{self.kind} {name}": self.added[name]} if name in self._points else {}
+        return {f"{self.kind} {name}": stamp} if (stamp := self.added.get(name)) else {}
 
     def sound(self) -> tuple[dict[str, T], list[str]]:
         """The rows that can be used, all plug-ins imported, and a line on each that cannot."""
         rows, lines = dict(self.own), []
         for name in self._points:
             try:
-                rows[name] = self[name]
+                rows[name] = self._plugin(name)
             except InputError as error:
                 lines.append(str(error))
         return rows, lines
@@ -69,10 +70,12 @@ class Table(Mapping[str, T]):
         Raises:
             InputError: a plug-in's, which cannot be used; it names distribution and reason. KeyError: there is none.
         """
-        points = self._points.get(name, ())
-        if not points:
-            return self.own[name]
+        return self.own[name] if name in self.own or name not in self._points else self._plugin(name)
+
+    def _plugin(self, name: str) -> T:
+        """The row that a plug-in gives. Raises InputError: it cannot be used."""
         if name not in self._rows:
+            points = self._points[name]
             where = f"plug-in {_stamp(points[0])}: {self.kind} {name!r}"
             if fault := self._fault(name, points):
                 raise InputError(f"{where} {fault}")

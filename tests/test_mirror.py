@@ -65,6 +65,7 @@ COVERED_ELSEWHERE = {  # module without a test file of its name -> the one that 
     "sr_models/checkpoints/tensors.py": "tests/sr_models/checkpoints/test_published.py",
     "sr_models/diffusion/base.py": "tests/sr_models/diffusion/test_sr3.py",
     "sr_models/diffusion/frozen.py": "tests/sr_models/diffusion/test_resshift.py",
+    "sr_models/hyper/crops.py": "tests/sr_models/inference/test_tiling.py",
     "sr_models/hyper/autoencoder.py": "tests/sr_models/diffusion/test_reconstruction.py",
     "sr_models/hyper/diffusion.py": "tests/sr_models/diffusion/test_sr3.py",
     "sr_models/hyper/latent.py": "tests/sr_models/diffusion/test_resshift.py",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from eval.metrics.distribution import Inception, cached_features, patches
 from eval.metrics.fidelity import consistency, inside, score
 from eval.metrics.perceptual import Dists, Lpips, NoReference
 from eval.metrics.uncertainty import CONSTANT_BELOW, is_constant, pll, psnr_sigma, sigma_r
-from eval.protocol import FIDELITY, METRICS, STABILITY, Protocol, get_metric
+from eval.protocol import FIDELITY, METRICS, STABILITY, Metric, Protocol, get_metric
 from sr_models.errors import InputError
 from sr_models.images.matlab import KERNEL, KERNELS
 from sr_models.images.operators import check_images, levels, quantize, to_float
@@ -35,6 +34,9 @@ _NO_INPUT = {
 }
 CONSTANT = f"sigma is constant (its standard deviation is below {CONSTANT_BELOW:.0%} of its mean)"
 """Why an image has no value of the metrics that read sigma, though there is one: they are NaN there."""
+
+_SAID = 300
+"""Characters of an error of a plug-in's that are kept; torch's may be pages."""
 
 _OF_SIGMA = {"pll": pll, "psnr_sigma": psnr_sigma, "sigma_r": sigma_r}
 
@@ -79,6 +81,7 @@ class Scorer:
         self._files = WeightFiles(weights_dir)
         self._pairwise: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
         self._single: dict[str, Callable[[Tensor], Tensor]] = {}
+        self._added: dict[str, Metric] = {}
         self._inception: Inception | None = None
         asked = dict.fromkeys(name.removeprefix(STABILITY) for name in metrics if get_metric(name) and name != "l_std")
         for name in asked:
@@ -97,11 +100,8 @@ class Scorer:
             self._pairwise[name] = Lpips(name.removeprefix("lpips_"), files=files, device=device, signed=signed)
         elif name == "dists":
             self._pairwise[name] = Dists(files=files, device=device)
-        elif (compute := METRICS[name].compute) is not None:
-            if "hr" in METRICS[name].reads:
-                self._pairwise[name] = partial(_own, name, compute)
-            else:
-                self._single[name] = partial(_own, name, compute)
+        elif METRICS[name].compute is not None:
+            self._added[name] = METRICS[name]
         elif METRICS[name].cost == "extra":
             self._single[name] = NoReference(name, files=files, device=device)
         elif METRICS[name].level == "set":
@@ -128,6 +128,8 @@ class Scorer:
         lr_BCHW: Tensor | None = None,
         sigma_BCHW: Tensor | None = None,
         constant: float | None = None,
+        *,
+        failed: dict[str, str] | None = None,
     ) -> dict[str, Tensor]:
         """Every metric of level "image" that the given images allow.
 
@@ -136,6 +138,7 @@ class Scorer:
             lr_BCHW: the images that SR was made from, for consistency.
             sigma_BCHW: predicted spread, of SR's shape or with one channel, for pll, psnr_sigma and sigma_r.
             constant: what psnr_constant measures in sigma's place, in [0, 1].
+            failed: gets plug-in's metric -> what went wrong, of those that fail; they are left out.
 
         Returns:
             metric -> (B,) float64 on the CPU, in the order of `metrics`; NaN for what reads sigma where that is
@@ -143,14 +146,21 @@ class Scorer:
             batches, to 1e-6 otherwise.
 
         Raises:
-            InputError: shapes that do not fit, images too small for the protocol or a metric.
+            InputError: shapes that do not fit, images too small for the protocol or a metric; without `failed`, a
+                plug-in's metric that fails.
             ValueError: not RGB images, or values that are not finite.
         """
         with exact_arithmetic():
-            return self._image(sr_BCHW, hr_BCHW, lr_BCHW, sigma_BCHW, constant)
+            return self._image(sr_BCHW, hr_BCHW, lr_BCHW, sigma_BCHW, constant, failed)
 
     def _image(
-        self, sr: Tensor, hr: Tensor | None, lr: Tensor | None, sigma: Tensor | None, constant: float | None
+        self,
+        sr: Tensor,
+        hr: Tensor | None,
+        lr: Tensor | None,
+        sigma: Tensor | None,
+        constant: float | None,
+        failed: dict[str, str] | None,
     ) -> dict[str, Tensor]:
         skipped = self.lacking(
             hr=hr is not None, lr=lr is not None, sigma=sigma is not None, constant=constant is not None
@@ -161,13 +171,22 @@ class Scorer:
         # Checks both images, so it runs even where no metric is its own.
         fidelity = score(sr, hr, scale=self.scale, protocol=self.protocol, metrics=[x for x in wanted if x in FIDELITY])
         inner_hr = inner_sr = inside(hr, shave)
-        if any(name in self._pairwise or name in self._single for name in wanted):  # or it would be a copy for nothing
+        tensors = {*self._pairwise, *self._single, *self._added}
+        if tensors.intersection(wanted):  # or it would be a copy for nothing
             seen = quantize(sr) if self.protocol.uint8 else sr.clamp(0, 1)
             inner_sr, inner_hr = (inside(x, shave).to(self.device) for x in (seen, hr))
         values: dict[str, Tensor] = {}
         for name in wanted:
             if name in fidelity:
                 values[name] = torch.tensor(fidelity[name], dtype=torch.float64)
+            elif name in self._added:
+                try:
+                    values[name] = _measured(self._added[name], inner_sr, inner_hr)
+                except Exception as error:  # a stranger's code may raise anything; what others measure goes on
+                    why = f"{type(error).__name__}: {' '.join(str(error).split())[:_SAID]}"
+                    if failed is None:
+                        raise InputError(failure(name, None, why)) from error
+                    failed[name] = why
             elif name in self._pairwise:
                 values[name] = self._pairwise[name](inner_sr, inner_hr)
             elif name in self._single:
@@ -230,9 +249,24 @@ class Scorer:
         return cached_features(cache or Path(torch.hub.get_dir()) / "sr_sweep_features", identity, compute)
 
 
-def _own(name: str, compute: Callable[..., Tensor], *images: Tensor) -> Tensor:
-    """A plug-in's metric: (B,) float64 on the CPU."""
-    values = compute(*images)
-    if values.shape != images[0].shape[:1]:
-        raise ValueError(f"metric {name!r}, a plug-in's, gives {tuple(values.shape)} for {tuple(images[0].shape)}")
+def failure(name: str, image: str | None, why: str) -> str:
+    """A line on a plug-in's metric that failed; `image`: its file, None of several that have none."""
+    return f"plug-in {METRICS.added[name]}: metric {name!r}{'' if image is None else f' on {image!r}'}: {why}"
+
+
+def _measured(metric: Metric, sr_BCHW: Tensor, hr_BCHW: Tensor) -> Tensor:
+    """A plug-in's metric: (B,) float64 on the CPU.
+
+    Raises:
+        Exception: whatever it raises; TypeError, ValueError: it gives something else.
+    """
+    assert metric.compute is not None, "the table sees to it"
+    # Copies: what it changes in place, other metrics and draws would be measured on.
+    values = metric.compute(*(images.clone() for images in (sr_BCHW, hr_BCHW)[: len(metric.reads)]))
+    if not isinstance(values, Tensor):
+        raise TypeError(f"expected a tensor, got {type(values).__name__}")
+    if values.shape != sr_BCHW.shape[:1]:
+        raise ValueError(f"expected shape {(len(sr_BCHW),)}, got {tuple(values.shape)}")
+    if values.isnan().any():
+        raise ValueError("expected numbers, got NaN")
     return values.double().cpu()

@@ -38,7 +38,7 @@ def draw_image(folder: Path, benchmark: Benchmark, scored: Scored, *, name: str,
     panels: list[Panel] = [("LR", scored.lr, None)]
     if name != "bicubic":
         enlarged = super_resolve(sr_models.build("bicubic", scale), to_float(scored.lr)).sr
-        values = scorer.image(enlarged, to_float(scored.hr), to_float(scored.lr), None)
+        values = scorer.image(enlarged, to_float(scored.hr), to_float(scored.lr), failed={})  # its label lacks those
         panels.append(("bicubic", to_uint8(enlarged)[0], {m: float(values[m][0]) for m in metrics if m in values}))
     panels += [first_draw(label, scored, metrics), ("HR", scored.hr, None)]
     comparison(folder / f"{image}_comparison.png", title=title, panels=panels, protocol=row["protocol"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _run(argv: Sequence[str]) -> int:
         if lacking := without_winner(run):
             tell(
                 f"\nunfinished: {counted(len(lacking), 'combination')} without a winner yet, such as {lacking[0]}; "
-                f"python -m orchestrator.status {run} says where they stand"
+                f"python -m orchestrator.status {shlex.quote(str(run))} says where they stand"
             )
     if arguments.images:
         tell(f"\n{over_images.text(found, width)}")

@@ -237,7 +237,10 @@ def _notes(metrics: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> list[
     reasons: dict[str, list[str]] = defaultdict(list)
     for metric in metrics:
         base = metric.removeprefix(STABILITY)
-        for why in dict.fromkeys(row["not_computed"][base] for row in scores if base in row["not_computed"]):
+        found = list(dict.fromkeys(row["not_computed"][base] for row in scores if base in row["not_computed"]))
+        if len(found) > 1 and base in METRICS.added:  # which names the image, and may fail on every one
+            found = [f"{found[0]} (and {len(found) - 1} more like it)"]
+        for why in found:
             reasons[why].append(metric)
     warnings = [about["warning"] for row in scores for about in row["details"].values() if about.get("warning")]
     notes = []

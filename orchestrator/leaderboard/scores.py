@@ -7,6 +7,7 @@ images that they were trained and validated on. Needs neither Ray, MLflow nor to
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def _scores_at(step: int, folder: Path, winners: Mapping[str, WinnerRecord], noi
         there = f"there are {', '.join(map(str, sorted(steps)))}" if steps else "there are none of any step"
         raise InputError(
             f"--step {step}: no weights after that step are scored; {there} (train.snapshots keeps them, "
-            f"python -m orchestrator.evaluate --run {folder} --snapshots scores them)"
+            f"python -m orchestrator.evaluate --run {shlex.quote(str(folder))} --snapshots scores them)"
         )
     return found
 

@@ -250,6 +250,8 @@ class SweepConfig(Params):
         if self.objectives.get(name, {}).get("grid"):
             raise ValueError(f"board.baseline: {name!r} is a grid of rows, none of which is named so; null: none")
         if name not in self.objectives:
+            for label in self.objectives:
+                self.objective(label)  # where one is misspelt, that is said: `baseline` may be right
             raise ValueError(
                 f"board.baseline: no objective {name!r} in this sweep{nearest(name, list(self.objectives))}; null: none"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from filelock import Timeout
 
 from orchestrator.probe.folders import Probed
@@ -25,7 +27,7 @@ def deliver(probed: Probed, uri: str | None) -> None:
     uri = uri or _last_file(probed)
     if uri is None:
         return
-    again = f"deliver it with: python -m orchestrator.tracking {run.path} --tracking-uri URI"
+    again = f"deliver it with: python -m orchestrator.tracking {shlex.quote(str(run.path))} --tracking-uri URI"
     tracker = Tracker(run.path, uri)
     failures: tuple[type[Exception], ...] = (InputError, *address.failures())
     try:

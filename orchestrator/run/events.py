@@ -40,6 +40,30 @@ class SweepBegin(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Planned(Event):
+    """The only one of a dry run."""
+
+    event: ClassVar[str] = "plan"
+    run: str
+    folder: str
+    rows: tuple[str, ...]
+    """Combinations that would be trained."""
+    trials: int
+    seeds: int
+    """As of `SweepBegin`."""
+    seconds: float
+    """Estimated wall time on what is here, or on the cluster, if no trial is stopped early."""
+    gpu_hours: float
+    """Estimated, on the GPU that the plan's text names."""
+    skipped: tuple[str, ...]
+    """A line on each combination that cannot be trained."""
+    left_out: tuple[str, ...]
+    """A line on images."""
+    faults: tuple[str, ...]
+    """For what a run would be refused; the exit code is 2 where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage(Event):
     """A stage begins; those whose result is there may be passed over."""
 

@@ -173,6 +173,44 @@ def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_pa
     assert got["not_computed"] == {"psnr_y": "no finite mean: infinite for a, sub/b, equal to HR"}
 
 
+FAILING = """
+from eval import Metric
+import torch
+
+def boom(sr): raise KeyError("stage\\nnine")
+def late(sr):
+    if sr.shape[-1] < 34: raise ValueError("narrow " * 99)
+    return sr.mean(dim=(1, 2, 3))
+def nan(sr): return sr.mean(dim=(1, 2, 3)) * torch.nan
+def one(sr): return sr.mean()
+def listed(sr): return [0.5]
+def of(compute):
+    return Metric(unit="", higher_is_better=True, reads=("sr",), decimals=2, description="own", compute=compute)
+BOOM, LATE, NAN, ONE, LISTED = map(of, (boom, late, nan, one, listed))
+"""
+
+
+@pytest.mark.parametrize("what", [["--images", "hr"], ["--model", "bicubic", "--pictures", "drawn"]])
+def test_a_metric_of_a_plugin_that_fails_is_not_computed_and_the_rest_goes_on(
+    what: list[str], hr: Path, tmp_path: Path, plugin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["boom", "late", "nan", "one", "listed"]
+    plugin(FAILING, {"metrics": {name: name.upper() for name in names}}, "pc")
+    write(hr / "c.png", width=36)
+    monkeypatch.chdir(tmp_path)
+    got = report(tmp_path, *what, "--scale", 2, "--hr", "hr", "--metrics", ",".join(["boom", "ssim_y", *names[1:]]))
+    assert got["not_computed"] == {
+        "boom": "plug-in pc 1.0: metric 'boom' on 'hr/a.png': KeyError: 'stage\\nnine'",
+        "late": "plug-in pc 1.0: metric 'late' on 'hr/c.png': ValueError: " + ("narrow " * 99)[:300],
+        "nan": "plug-in pc 1.0: metric 'nan' on 'hr/a.png': ValueError: expected numbers, got NaN",
+        "one": "plug-in pc 1.0: metric 'one' on 'hr/a.png': ValueError: expected shape (1,), got ()",
+        "listed": "plug-in pc 1.0: metric 'listed' on 'hr/a.png': TypeError: expected a tensor, got list",
+    }
+    assert got["means"].keys() == {"ssim_y"}
+    assert {row["name"]: row["late"] is None for row in got["images"]} == {"a": False, "c": True, "sub/b": False}
+    assert len(list(tmp_path.glob("drawn/*_comparison.png"))) == (2 if what[0] == "--model" else 0)
+
+
 def test_weights_come_from_a_file_or_from_our_folder(hr: Path, tmp_path: Path) -> None:
     hyper = {"channels": 16, "blocks": 1}
     net = sr_models.build("imdn", 2, **hyper)
@@ -243,7 +281,12 @@ PICTURES = ("--scale", "2", "--hr", "hr", "--images")
         ((*BICUBIC, "--model", "imdn"), "model 'imdn' needs --weights"),
         ((*BICUBIC, "--model", "imdn", "--weights", "none.pth"), "--weights: 'none.pth' does not exist"),
         ((*BICUBIC, "--model", "imdn", "--weights", "hr/a.png"), "weights 'hr/a.png': "),
-        ((*BICUBIC, "--model", "imdn", "--weights", "hr"), "checkpoint 'hr': "),
+        ((*BICUBIC, "--model", "imdn", "--weights", "hr"), "'hr' is no checkpoint folder (it has no model.json)"),
+        ((*BICUBIC, "--model", "imdn", "--weights", "run"), "'run' is a sweep's run: orchestrator.upscale and"),
+        (("--hr", "hr", "--weights", "run"), "--weights: 'run' is a sweep's run: orchestrator.upscale and"),
+        (("--hr", "hr", "--weights", "none"), "--weights: 'none' does not exist"),
+        (("--hr", "hr", "--weights", "empty"), "--weights: 'empty' is no checkpoint folder (it has no model.json)"),
+        (("--hr", "hr", "--weights", "nameless"), "--weights: 'nameless/model.json' does not say its network"),
         ((*BICUBIC, "--hyper", "blocks"), "--hyper must be key=value, with a YAML value, got 'blocks'"),
         ((*BICUBIC, "--hyper", "blocks=1"), "model 'bicubic': unknown key 'blocks'"),
         ((*BICUBIC, "--precision", "fp16"), "argument --precision: invalid choice: 'fp16'"),
@@ -277,6 +320,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     write(Path("tiny/a.png"), 12, 12)
     write(Path("gifs/a.gif"), 16, 20)
     Path("empty").mkdir()
+    for name, text in {"run/config.yaml": "name: a\n", "nameless/model.json": "{}"}.items():
+        Path(name).parent.mkdir()
+        Path(name).write_text(text)
     Path("broken").mkdir()
     Path("broken/a.png").write_bytes(Path("hr/a.png").read_bytes()[:500])
 

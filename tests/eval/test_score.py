@@ -1,5 +1,6 @@
 """The row of one model on one image, and what draws of a stochastic network leave in it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,49 @@ def test_draws_are_averaged_and_their_spread_is_that_of_the_population(two_image
     assert (scored.best.number, scored.worst.number) == (best, worst)
     assert np.array_equal(scored.best.picture, (quantize(draws[best])[0] * 255).round().byte().permute(1, 2, 0).numpy())
     assert torch.equal(scored.first.sr, draws[0])
+
+
+def test_a_metric_of_a_plugin_that_fails_in_one_draw_has_no_value(
+    two_images: Benchmark, noisy: SRNetwork, plugin
+) -> None:
+    source = """
+from eval import Metric
+calls = []
+def third(sr):
+    calls.append(sr)
+    if len(calls) == 3: raise RuntimeError("no more")
+    return sr.mean(dim=(1, 2, 3))
+ROW = Metric(unit="", higher_is_better=True, reads=("sr",), decimals=2, description="own", compute=third)
+"""
+    plugin(source, {"metrics": {"third": "ROW"}}, "pc")
+    scored = score_image(noisy, two_images, 0, scorer=scorer("third", "ssim_y"), draws=4, seed=7)
+    where = str(two_images.pairs[0].hr)
+    assert scored.row["not_computed"] == {
+        "third": f"plug-in pc 1.0: metric 'third' on {where!r}: RuntimeError: no more"
+    }
+    assert scored.row["per_draw"].keys() == {"ssim_y"} and len(scored.row["per_draw"]["ssim_y"]) == 4
+    assert "third" not in scored.row and "g_std.third" not in scored.row and scored.by == ""
+    with pytest.raises(InputError, match=r"^plug-in pc 1.0: metric 'third': RuntimeError: no more$"):
+        sys.modules["pc"].calls[:] = [None, None]
+        scorer("third").image(torch.zeros(1, 3, 20, 20), torch.zeros(1, 3, 20, 20))
+
+
+def test_a_metric_of_a_plugin_cannot_change_what_others_measure(
+    two_images: Benchmark, noisy: SRNetwork, plugin
+) -> None:
+    source = """
+from eval import Metric
+def spoil(sr, hr):
+    sr.zero_(), hr.zero_()
+    return sr.mean(dim=(1, 2, 3))
+ROW = Metric(unit="", higher_is_better=True, reads=("sr", "hr"), decimals=2, description="own", compute=spoil)
+"""
+    plugin(source, {"metrics": {"spoil": "ROW"}}, "pc")
+    beside, alone = (
+        score_image(noisy, two_images, 0, scorer=scorer(*names), draws=3, seed=7).row
+        for names in (["spoil", "psnr_y", "ssim_y"], ["psnr_y", "ssim_y"])
+    )
+    assert beside["per_draw"] == {"spoil": [0.0] * 3} | alone["per_draw"]
 
 
 def test_noisy_inputs_are_fixed_and_alike_for_every_network(two_images: Benchmark, noisy: SRNetwork) -> None:

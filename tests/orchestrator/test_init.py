@@ -80,10 +80,40 @@ def test_what_cannot_be_used_is_left_out_and_twins_are_trained_on(
     for name in ("1.jpg", "copy of 2.png"):
         Image.open(ten / f"{name[-5]}.png").save(ten / name)
     assert main(["mine.yaml", "--images", str(ten)]) == EXIT_DONE
-    assert "left out: 3, as " in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "  left out: 3"
+    assert said[2].startswith(f"    image {str(ten / 'none.png')!r}: its header cannot be read (")
+    assert said[3] == "    'small.png' is smaller than 48 pixels a side, 90x40"
+    assert said[4].startswith(f"    image {str(ten / 'broken.png')!r}: ") and said[5].startswith("  validation")
     split = files("mine.yaml")
     assert {"1.png", "1.jpg", "2.png", "copy of 2.png"} <= {*split["train"]}
     assert not {"broken.png", "none.png", "small.png"} & {name for found in split.values() for name in found}
+
+
+def test_of_many_that_are_left_out_ten_are_named(ten: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(12):
+        (ten / f"x{i:02}.png").write_text("no picture")
+    assert main(["mine.yaml", "--images", str(ten)]) == EXIT_DONE
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "  left out: 12" and "x09.png" in said[11] and said[12] == "    and 2 more"
+
+
+@pytest.mark.parametrize(("hours", "steps"), [("0.02", 200), ("0.1", 200), ("0.3", None), ("1", None)])
+def test_hours_that_are_too_few_are_said(ten: Path, capsys: Any, hours: str, steps: int | None) -> None:
+    assert main(["mine.yaml", "--images", str(ten), "--hours", hours]) == EXIT_DONE
+    said, found = capsys.readouterr().out, load("mine.yaml").train.steps
+    least = [line for line in said.splitlines() if line.startswith("the least that this makes, 200 steps a run, takes")]
+    assert (found == steps, len(least)) == ((True, 1) if steps else (False, 0))
+    assert all(line.endswith(f": not {hours} hours") for line in least)
+    taken = init._seconds(init.make_plan(load("mine.yaml"))) / 3600
+    assert taken > float(hours) if steps else taken == pytest.approx(float(hours), rel=0.05)
+
+
+def test_lines_to_type_are_quoted(ten: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["my ü file.yaml", "--images", str(ten)]) == EXIT_DONE
+    assert capsys.readouterr().out.endswith(": python -m orchestrator.sweep 'my ü file.yaml'\n")
+    lines = Path("my ü file.yaml").read_text().splitlines()
+    assert "# Look:  python -m orchestrator.sweep 'my ü file.yaml' --dry-run" in lines
 
 
 def test_thumbnails_of_the_same_names_take_no_picture_from_training(ten: Path) -> None:

@@ -1,5 +1,6 @@
 """A dry run refuses what a run refuses, by one function, and says on what trials would run."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from cluster import ray_runtime
 from cluster.here import Gpu, Machine
 from cluster.ray_runtime import Node, Resources
 from orchestrator import ready as module
+from orchestrator.plan.cost import gpu_hours, wall_seconds
 from orchestrator.plan.plan import make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.resources import resolved
 from orchestrator.plan.services import Services
 from orchestrator.ready import Ready, ready, refusal
+from orchestrator.run import events, progress
 from orchestrator.sweep import main
 from sr_models.command import EXIT_DONE, EXIT_INPUT
 
@@ -158,6 +161,30 @@ def test_a_preset_without_its_folder_of_stable_diffusion_names_it(monkeypatch: p
         for label in ("ccsr", "tuned"):
             [said] = [fault for fault in faults if fault.startswith(f"models.{label}.{key}: ")]
             assert "stable-diffusion-2-1-base" in said and "not set (SR_DATA)" in said
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_a_dry_run_for_programs_is_one_event_and_its_text_is_on_stderr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, quiet: list[str]
+) -> None:
+    monkeypatch.setattr(module, "machine", lambda: CPU)
+    monkeypatch.setattr(events, "_out", None)  # both are put back
+    monkeypatch.setattr(progress, "_quiet", False)
+    words = ["models=[edsr_baseline, sr3]", "objectives=[l1, ddpm]", "data.train=[{hr: /not/there}]"]
+    asked = ["--dry-run", "--output", str(tmp_path / "runs"), *words]
+    assert main([*asked, *quiet]) == EXIT_INPUT  # the plan is what was asked for, however quiet
+    text = capsys.readouterr().out
+    assert main([*asked, *quiet, "--json"]) == EXIT_INPUT
+    said = capsys.readouterr()
+    assert said.err == ("" if quiet else text) and text.startswith("device: ")
+    [told] = map(json.loads, said.out.splitlines())
+    plan = make_plan(load("quick", words))
+    assert (told["event"], told["run"], told["trials"], told["seeds"]) == ("plan", plan.config.run_name, 0, 2)
+    assert told["folder"] == str(tmp_path / "runs" / plan.config.run_name)
+    assert told["rows"] == ["x2/edsr_baseline/l1", "x2/sr3/ddpm"]
+    assert [line.partition(":")[0] for line in told["skipped"]] == ["x2/edsr_baseline/ddpm", "x2/sr3/l1"]
+    assert told["faults"] == ["image folder '/not/there' does not exist"] and told["left_out"] == []
+    assert told["seconds"] == wall_seconds(plan, CPU.cpus) and told["gpu_hours"] == gpu_hours(plan)
 
 
 def test_a_disk_too_small_for_the_images_is_told(found: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

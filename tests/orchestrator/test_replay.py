@@ -1,16 +1,21 @@
 """One trial again from its record: with the same bits, or with what differs and why."""
 
+import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator import replay
 from orchestrator.data.shared import publish_store
 from orchestrator.data.store import opened
+from orchestrator.plan.resources import ResourceConfig
 from orchestrator.replay import main
 from orchestrator.run.folder import STORES, RunDir
+from orchestrator.run.journal import JOURNAL, Journal, TrialResult
 from orchestrator.run.machine import Machine
 from orchestrator.run.records import TRIAL, TrialRecord
 from orchestrator.run.winners import read_winners
@@ -84,9 +89,64 @@ def test_other_weights_are_measured(scored_run, first):
     assert replay._weights_apart(a, a) == []
 
 
+def compared(
+    tmp_path: Path, before: dict[int, Any], after: dict[int, Any], **weights: bytes
+) -> tuple[list[str], list[str]]:
+    """What replay says of two records of a trial; weights: of which side `model` is there."""
+    journal = Journal(tmp_path / "now" / JOURNAL)
+    journal.path.parent.mkdir(parents=True)
+    for step, metrics in after.items():
+        journal.step(step, 6, metrics)
+    journal.end("complete", 6)
+    for side, sha256 in weights.items():
+        (tmp_path / side / "model").mkdir(parents=True)
+        about = {"model": "imdn", "scale": 2, "hyper": {}, "sigma": None, "ema": False, "fingerprint": None}
+        (tmp_path / side / "model/model.json").write_text(json.dumps(about | {"weights_sha256": sha256.hex()}))
+        (tmp_path / side / "model/model.safetensors").touch()
+    end = TrialResult("complete", 6, {})
+    record: Any = None
+    return replay._compared(replay.Then(record, tmp_path / "then", end, before, ResourceConfig()), tmp_path / "now")
+
+
+def test_what_one_of_both_lacks_is_said_and_two_nan_are_equal(tmp_path):
+    nan, both = math.nan, {"loss": 1.0, "train.seconds": 3.0}
+    assert compared(tmp_path / "0", {3: both}, {3: both | {"train.seconds": 9.0}}) == ([], [])
+    assert compared(tmp_path / "1", {3: {"loss": nan}}, {3: {"loss": nan}}, then=b"a", now=b"a") == ([], [])
+    other = compared(tmp_path / "2", {3: {"loss": nan}, 6: {"loss": 2.0}}, {3: {"loss": 1.0}, 6: {"loss": 2.5}})
+    assert other == (["loss: from step 3, 1 and not nan; at most 0.5"], [])
+    assert compared(tmp_path / "3", {3: both, 6: both}, {3: both, 9: both}, then=b"a") == (
+        [],
+        [
+            "1 validation, from step 6: then alone",
+            "1 validation, from step 9: now alone",
+            "model: weights then alone",
+        ],
+    )
+    lacking = compared(tmp_path / "4", {3: both, 6: both}, {3: {}, 6: both | {"psnr_y": 1.0}}, now=b"a")
+    assert lacking == (
+        [],
+        ["loss: from step 3, then alone", "psnr_y: from step 6, now alone", "model: weights now alone"],
+    )
+
+
+def test_what_cannot_be_compared_is_never_bit_equal(scored_run, first, tmp_path, monkeypatch, capsys):
+    then_of = replay._then
+    monkeypatch.setattr(
+        replay, "_then", lambda *given: replace(then_of(*given), steps={3: {"psnr_y": 1.0, "gone": 1.0}})
+    )
+    monkeypatch.setattr(Machine, "here", lambda: Machine(torch="1.0", processor="another"))
+    assert run(first, "--output", scored_run.output, "--into", tmp_path / "a") == 1, "no machine explains it"
+    out = capsys.readouterr().out
+    assert "1 validation, from step 6: now alone\ngone: from step 3, then alone\n" in out.replace(
+        "psnr_y:", "\npsnr_y:"
+    )
+    assert "bit-equal" not in out and "torch: " in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["LONGER", "--into", "x"], "ZZZZ'; the one of these first characters is "),
         (["0000", "--into", "x"], "has no trial '0000'"),
         (["", "--into", "x"], "'' is the beginning of 4 trials"),
         (["FIRST", "--into", "full"], "--into: full holds something else"),
@@ -96,7 +156,8 @@ def test_what_cannot_be_replayed_is_one_line(words, said, scored_run, first, tmp
     monkeypatch.chdir(tmp_path)
     Path("full").mkdir()
     Path("full/mine").touch()
-    assert run(*(first if word == "FIRST" else word for word in words), "--output", scored_run.output) == 2
+    given = {"FIRST": first, "LONGER": f"{first[:16]}ZZZZ"}
+    assert run(*(given.get(word, word) for word in words), "--output", scored_run.output) == 2
     assert said in capsys.readouterr().err
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import sr_models
 from eval.metrics.scorer import Scorer
@@ -18,6 +19,7 @@ from objectives import pixel as losses
 from orchestrator.leaderboard.board import Training
 from sr_models import MODELS
 from sr_models.__main__ import rows, table
+from sr_models.checkpoints.folder import save_checkpoint
 from sr_models.errors import InputError
 from sr_models.hyper.degradation import DEGRADATIONS, parse_degradation
 from sr_models.images.degrade import degrade
@@ -141,6 +143,35 @@ def test_lists_name_the_distribution_and_what_cannot_be_used(plugin, documented)
     assert keys.splitlines()[-1].startswith("  plug-in sr-broken 3.1: model 'gone' cannot be imported")
 
 
+def test_lists_and_commands_go_on_beside_a_package_that_claims_our_names(plugin, tmp_path, capsys):
+    from eval.__main__ import main as evaluate
+    from orchestrator.sweep import main as sweep
+    from orchestrator.upscale import main as upscale
+    from sr_models.__main__ import main as listing
+
+    assert listing(["list"]) == 0
+    before = capsys.readouterr().out
+    hyper, folder, photo = {"channels": 8, "blocks": 1}, tmp_path / "net", tmp_path / "photo.png"
+    net = sr_models.build("edsr_baseline", 2, **hyper)
+    about = {"model": "edsr_baseline", "scale": 2, "hyper": hyper, "sigma": None, "ema": False, "fingerprint": None}
+    save_checkpoint(folder, net, **about)
+    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(photo)
+    planned = ["--dry-run", "--output", str(tmp_path / "runs"), "models=[edsr_baseline]", "objectives=[l1]"]
+    assert sweep(planned) == 0
+    plan = capsys.readouterr().out
+
+    names = {"models": "edsr_baseline", "objectives": "l1", "metrics": "psnr_y", "degradations": "ccsr"}
+    plugin("1 / 0", {group: {name: "X"} for group, name in names.items()}, "pc")
+    assert listing(["list"]) == 0
+    line = "plug-in pc 1.0: model 'edsr_baseline' has a name that is taken here; give it another one"
+    assert capsys.readouterr().out == before + line + "\n"
+    assert sweep(planned) == 0 and sweep(["--keys"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(plan.partition("\n  disk:")[0]) and f"  {line}" in said.splitlines()
+    assert upscale([str(folder), str(photo), "-o", str(tmp_path / "out")]) == 0
+    assert evaluate(["--weights", str(folder), "--hr", str(tmp_path), "--include", "photo.png"]) == 0
+
+
 def test_a_broken_package_is_no_business_of_who_does_not_name_it(plugin):
     plugin("1 / 0", {group: {"own_row": "X"} for group in ("models", "objectives", "metrics", "degradations")})
     assert "own_row" in MODELS and sr_models.build("bicubic", 2).scale == 2 and resolve("l1") == RECIPES["l1"]
@@ -158,7 +189,6 @@ def test_a_broken_package_is_no_business_of_who_does_not_name_it(plugin):
 @pytest.mark.parametrize(
     ("group", "name", "found", "said"),
     [
-        ("models", "imdn", "spec(name='imdn')", "has a name that is taken here"),
         ("models", "zoo", "spec(name='zoo')", "has a name that is taken here"),
         ("models", "Own", "spec(name='Own')", "must be named by at most 50 lower case letters"),
         ("models", "own", "missing", "cannot be imported .AttributeError"),
@@ -171,21 +201,18 @@ def test_a_broken_package_is_no_business_of_who_does_not_name_it(plugin):
         ("models", "own", "spec(counts={3: 5})", "must count parameters at its scales"),
         ("models", "own", "spec(hyper=NetworkHyper)", "must say its multiply_adds"),
         ("models", "own", "spec(hyper=type('H', (Hyper,), {'__annotations__': {'a': int}}))", "a: required"),
-        ("objectives", "l1", "OwnLoss", "has a name that is taken here"),
         ("objectives", "eco", "OwnLoss", "has a name that is taken here"),
         ("objectives", "own", "Hyper", "is no class below objectives.OwnLoss"),
         ("objectives", "own", "OwnLoss", "must have the field `kind"),
         ("objectives", "own", "NoValues", "has no per_sample"),
         ("objectives", "own", "Latent", "must be of the family regression"),
         ("objectives", "own", "Range", "at an end of its search range.w: .*less than or equal to 1"),
-        ("metrics", "psnr_y", "metric()", "has a name that is taken here"),
         ("metrics", "seed", "metric()", "has a name that is taken here"),
         ("metrics", "psnr_y_low", "metric()", "may not begin with psnr_y_"),
         ("metrics", "own", "metric(compute=None)", "is no eval.Metric with `compute`"),
         ("metrics", "own", "metric(reads=('sr', 'sigma'))", "must read SR and HR or SR alone"),
         ("metrics", "own", "metric(cost='set', level='set')", "must read SR and HR or SR alone, at cost light"),
         ("metrics", "own", "metric(decimals=20)", "must have 0 to 8 decimals"),
-        ("degradations", "ccsr", "OwnDegradation", "has a name that is taken here"),
         ("degradations", "own", "Net", "is no class below"),
         ("degradations", "own", "OwnDegradation", "must have the field `set"),
         ("degradations", "own", "NoLr", "has no lr"),
@@ -211,6 +238,26 @@ class NoLr(OwnDegradation):
     with pytest.raises(InputError, match=rf"^plug-in sr-own 1.0: {table.kind} '{name}' .*{said}") as caught:
         table[name]
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_of_ours_means_our_row_whatever_claims_it(plugin):
+    own = [MODELS["imdn"], LOSSES["l1"], METRICS["psnr_y"], DEGRADATIONS["ccsr"]]
+    claimed = {"models": ["imdn", "zoo"], "objectives": ["l1", "eco"], "metrics": ["psnr_y"], "degradations": ["ccsr"]}
+    plugin("1 / 0", {group: dict.fromkeys(names, "X") for group, names in claimed.items()}, "pc")
+    assert [MODELS["imdn"], LOSSES["l1"], METRICS["psnr_y"], DEGRADATIONS["ccsr"]] == own
+    assert (
+        [MODELS.stamp(name) for name in claimed["models"]] == [LOSSES.stamp(name) for name in ("l1", "eco")] == [{}] * 2
+    )
+    assert MODELS.added == LOSSES.added == METRICS.added == DEGRADATIONS.added == {}
+    assert plugins_of("imdn", ["psnr_y"]) == "" and get_metric("psnr_y") == own[2]
+    assert sr_models.build("imdn", 2, channels=16, blocks=1).scale == 2 and sr_models.spec("zoo").name == "zoo"
+    assert resolve("l1") == RECIPES["l1"] and resolve("eco") == RECIPES["eco"]
+    assert resolve({"recipe": "eco", "loss": "l1"}) and parse_degradation({"set": "ccsr"}, "d")
+    for of, names in zip((MODELS, LOSSES, METRICS, DEGRADATIONS), claimed.values(), strict=True):
+        rows, lines = of.sound()
+        assert rows == of.own
+        taken = "has a name that is taken here; give it another one"
+        assert lines == [f"plug-in pc 1.0: {of.kind} {name!r} {taken}" for name in sorted(names)]
 
 
 def test_a_name_that_two_distributions_give_is_refused(plugin):

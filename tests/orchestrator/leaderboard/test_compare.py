@@ -354,6 +354,29 @@ def test_metrics_of_sets_have_their_own_columns_and_no_part_in_means(tmp_path, s
     assert "vgg16.pth is missing" in (run / "leaderboard.md").read_text()
 
 
+def test_a_metric_of_a_plugin_that_fails_on_some_images_has_no_cell_and_one_reason(tmp_path, score, make, plugin):
+    source = """
+from eval import Metric
+ROW = Metric(unit="", higher_is_better=True, reads=("sr",), decimals=2, description="own", compute=lambda sr: 1 / 0)
+"""
+    plugin(source, {"metrics": {"late": "ROW"}}, "pc")
+    rows = []
+    for model, psnr in (("bicubic", 29.0), ("a", 30.0), ("b", 31.0)):
+        for name in ("baby", "bird", "head"):
+            why = {} if name == "baby" else {"late": f"plug-in pc 1.0: metric 'late' on {name!r}: ValueError: {psnr}"}
+            value = {"late": 0.5 if name == "baby" else None, "not_computed": json.dumps(why)}
+            rows.append(score(f"x2/{model}/{'-' if model == 'bicubic' else 'l1'}", psnr, image=name, images=3, **value))
+    run = make(tmp_path / "run", rows)
+    (run / "config.yaml").write_text("evaluation: {metrics: [late, psnr_y]}\n")
+    [board] = leaderboard.boards(run)
+    assert all(set(cell) == {"psnr_y"} for entry in board.entries for cell in entry.cells.values())
+    [note] = [note for note in board.notes if "not computed" in note]
+    assert note == (
+        "late in part not computed: plug-in pc 1.0: metric 'late' on 'bird': ValueError: 30.0 (and 5 more like it)"
+    )
+    assert "30.00" in write(run) and note in (run / "leaderboard.md").read_text()
+
+
 def test_spreads_over_draws_are_cells_where_a_network_is_stochastic(tmp_path, score, make):
     noisy = {"deterministic": False, "noise_seed": 0, "g_std.psnr_y": 0.25, "l_std": 0.01, "protocol": "classical-y-b2"}
     rows = [score("x2/a/l1", 31.0, **noisy), score("x2/a/l1", 41.0, **(noisy | {"noise_seed": 3}))]
@@ -384,15 +407,18 @@ def test_weights_kept_along_training_have_a_board_of_their_own(tmp_path, score, 
             score(one, late + spread * (seed - 2), fingerprint=name, seed=seed),
         ]
     rows.append(score(ids[0], 99.0, fingerprint="of no winner@10", seed=4))
-    run = make(tmp_path, rows, {one: winner(0, *(names[one, seed] for seed in seeds)) for one in ids})
+    run = make(tmp_path / "a dir", rows, {one: winner(0, *(names[one, seed] for seed in seeds)) for one in ids})
     [end], [early] = leaderboard.boards(run), leaderboard.boards(run, step=10)
     assert [entry.objective for entry in end.entries] == ["l1", "eco", "-"]
     assert [entry.objective for entry in early.entries] == ["eco", "l1", "-"]
     assert [entry.lead.mean for entry in early.entries] == pytest.approx([32.0, 31.0, 30.0])
     assert [entry.lead.standing.ranks for entry in early.entries[:2]] == [(1, 1), (2, 2)]
     assert "weights after 10 steps" in early.notes and early.entries[0].training.train_seconds is None
-    with pytest.raises(InputError, match=r"--step 20: no weights after that step are scored; there are 10 \(train"):
+    with pytest.raises(
+        InputError, match=r"--step 20: no weights after that step are scored; there are 10 \(train"
+    ) as caught:
         leaderboard.boards(run, step=20)
+    assert f"orchestrator.evaluate --run '{run}' --snapshots" in str(caught.value), "to be typed as it is"
 
 
 def test_a_row_without_a_shared_benchmark_does_not_move_the_order(tmp_path, score, make):

@@ -104,7 +104,8 @@ def test_a_run_that_has_just_begun_knows_no_time(tmp_path, score, make):
 
 
 def test_a_board_without_all_its_winners_says_so(tmp_path, score, winner, make, capsys):
-    run = make(tmp_path / "part", [score(A, 30.0), score(B, 31.0)], {A: winner(1, f"{A}#0")})
+    run = make(tmp_path / "a part", [score(A, 30.0), score(B, 31.0)], {A: winner(1, f"{A}#0")})
     assert main([str(run)]) == 0
-    assert f"unfinished: 1 combination without a winner yet, such as {B}; python -m" in capsys.readouterr().out
+    said = f"unfinished: 1 combination without a winner yet, such as {B}; python -m orchestrator.status '{run}' says"
+    assert said in capsys.readouterr().out
     assert len(read_plan(run).combinations) == 2

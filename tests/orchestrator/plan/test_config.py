@@ -90,6 +90,9 @@ def test_a_baseline_is_the_label_of_an_objective(write):
         load(write(), ["board.baseline=ecco"])
     with pytest.raises(InputError, match=r"board\.baseline: 'eco' is a grid of rows, none of which is named so"):
         load(write(), ["board.baseline=eco", "objectives.eco.grid={target.shape: [linear, cosine]}"])
+    with pytest.raises(InputError, match=r"objectives\.L1: unknown objective 'L1'; did you mean 'l1'"):
+        load(write(), ["board.baseline=l1", "objectives={L1: , eco: }"])  # what it says, followed, is a config
+    assert load(write(), ["board.baseline=l1", "objectives={l1: , eco: }"]).board.baseline == "l1"
 
 
 def test_labels_name_networks_and_recipes(write):

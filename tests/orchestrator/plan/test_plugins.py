@@ -90,16 +90,40 @@ def test_a_sweep_says_what_it_uses_and_tries_it_out(plugin):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"CHANNELS": "4"}, "model own_net gives another shape"),
-        ({"LOSS": "(mu - y).square()"}, "objective own_loss gives another shape"),
-        ({"LOSS": "(mu - y).square().mean(dim=(1, 2, 3)) / 0"}, "objective own_loss gives .* not finite"),
+        (
+            {"CHANNELS": "4"},
+            r"model own_net gives features of two 24x25 LR of shape \(2, 3, 24, 25\), expected \(2, 4, 24, 25\) ",
+        ),
+        (
+            {"LOSS": "(mu - y).square()"},
+            r"objective own_loss gives a loss of two samples of shape \(2, 3, 24, 24\), expected \(2,\) ",
+        ),
+        (
+            {"LOSS": "(mu - y).square().mean()"},
+            r"objective own_loss gives a loss of two samples of shape \(\), expected \(2,\) ",
+        ),
+        (
+            {"LOSS": "(mu - y).square().mean(dim=(1, 2, 3)) / 0"},
+            r"objective own_loss gives a loss of two samples that is not finite \(inf, 2 of 2 numbers\) ",
+        ),
+        (
+            {"LOSS": "(mu - y).square().mean(dim=(1, 2, 3)) * torch.nan"},
+            r"objective own_loss gives a loss of two samples that is not finite \(nan, 2 of 2 numbers\) ",
+        ),
+        (
+            {"LOSS": "(mu - mu.detach()).square().sum(dim=(1, 2, 3)).sqrt()"},
+            r"objective own_loss gives a gradient of mu that is not finite \(nan, 3456 of 3456 numbers\) ",
+        ),
         ({"LOSS": "y.mean(dim=(1, 2, 3))"}, "objective own_loss fails as it is tried out .RuntimeError"),
-        ({"VALUE": "sr.mean()"}, "metric own_metric gives another shape"),
+        (
+            {"VALUE": "sr.mean()"},
+            r"metric own_metric gives scores of two pictures of shape \(\), expected \(2,\) ",
+        ),
         ({"VALUE": "1 / 0"}, "metric own_metric fails as it is tried out .ZeroDivisionError"),
         ({"PICTURE": "hr"}, r"degradation own_box fails as it is tried out .ValueError: Box.lr gives \(48, 48, 3\)"),
         (
             {"PICTURE": "(hr[::2, ::2] * torch.rand(1).item()).astype('uint8')"},
-            "degradation .* a second time",
+            r"degradation own_box gives other LR from the same rng \(\d+ of 576 pixels\) ",
         ),
     ],
 )
