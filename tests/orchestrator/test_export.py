@@ -1,5 +1,7 @@
 """A row's weights elsewhere: a folder that loads as it was, a file that loads as a released one."""
 
+import errno
+
 import pytest
 import torch
 
@@ -27,6 +29,12 @@ def test_a_row_comes_out_as_a_folder_or_a_file_that_load_as_the_same_network(sco
     state = torch.load(tmp_path / "net.pth", weights_only=True)["params"]
     same = load_weights(tmp_path / "net.pth", model=info.model, scale=2, hyper=info.hyper)
     assert all(torch.equal(value, same.state_dict()[key]) for key, value in net.state_dict().items()) and state
+
+
+def test_a_run_that_can_only_be_read_gives_its_weights(scored_run, tmp_path, refuse_writing):
+    refuse_writing(scored_run.output, errno.EROFS)
+    assert run(scored_run.path, "--row", ROW, "-o", tmp_path / "net") == 0
+    assert load_checkpoint(tmp_path / "net")[1].model == "edsr_baseline"
 
 
 @pytest.mark.parametrize(

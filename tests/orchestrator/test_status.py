@@ -1,7 +1,9 @@
 """Where a run stands, whoever drives it: finished, running here, or on a storage."""
 
+import errno
 import shutil
 
+import pytest
 from filelock import FileLock
 
 from orchestrator.run import lease
@@ -23,6 +25,15 @@ def test_a_finished_run_and_one_that_is_driven(scored_run, capsys):
         assert run(scored_run.path) == 0
     assert capsys.readouterr().out.startswith("a sweep is running in it on this machine\n")
     (scored_run.path / DRIVER_LOCK).unlink()
+
+
+def test_a_run_is_read_from_where_nothing_can_be_written(scored_run, refuse_writing, capsys):
+    (scored_run.path / DRIVER_LOCK).touch()
+    refuse_writing(scored_run.output, errno.EROFS)
+    assert run(scored_run.path) == 0
+    assert capsys.readouterr().out.startswith("no sweep is running in it\nrun scored-1a2b3c4d: ")
+    with pytest.raises(OSError, match="Read-only file system"):
+        (scored_run.path / "new").touch()  # else this test says nothing
 
 
 def test_a_run_on_a_storage_says_who_drives_it(scored_run, tmp_path, monkeypatch, capsys):
