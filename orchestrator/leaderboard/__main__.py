@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from orchestrator.leaderboard import over_images, standing
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.html import PAGE, write_page_of
-from orchestrator.leaderboard.scores import has_scores
+from orchestrator.leaderboard.scores import has_scores, unfinished
 from orchestrator.leaderboard.write import write_files
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_plan
-from orchestrator.run.winners import read_winners
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 from sr_models.errors import InputError
 
@@ -23,17 +22,6 @@ PROG = "python -m orchestrator.leaderboard"
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the boards of some runs, and write their files where asked to; 0, or 2 for a folder that has none."""
     return run_command(PROG, _run, argv)
-
-
-def unfinished(folder: Path) -> str:
-    """Where a run without scores stands."""
-    return standing.text(standing.standing(folder))
-
-
-def without_winner(folder: Path) -> list[str]:
-    """Ids of a run's combinations that have no winner."""
-    winners = read_winners(RunDir(folder).winners)
-    return [combination.id for combination in read_plan(folder).combinations if combination.id not in winners]
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -61,21 +49,22 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.step is None and (waiting := [run for run in arguments.runs if not has_scores(run)]):
         if len(arguments.runs) > 1:
             raise InputError(f"{waiting[0]} holds no scores yet; alone, its search's standing is shown")
-        tell(f"nothing is scored yet; this is where the search stands, and no board\n{unfinished(waiting[0])}")
+        where = standing.text(standing.standing(waiting[0]))
+        tell(f"nothing is scored yet; this is where the search stands, and no board\n{where}")
         return EXIT_DONE
     found, width = boards(*arguments.runs, step=arguments.step), board_text.terminal_width()
     tell(board_text.text(found, width))
-    for run in arguments.runs:
-        if lacking := without_winner(run):
-            tell(
-                f"\nunfinished: {len(lacking)} combinations have no winner yet, such as {lacking[0]}; python -m "
-                f"orchestrator.status {run} says where they stand"
-            )
+    left = {run: lines for run in arguments.runs if (lines := unfinished(run))}
+    for run, lines in left.items():
+        tell(f"\nunfinished: {'; '.join(lines)}; python -m orchestrator.status {run} says where it stands")
     if arguments.images:
         tell(f"\n{over_images.text(found, width)}")
     if arguments.output:
         names = [run.resolve().name for run in arguments.runs]
-        write_files(found, arguments.output, {"run": names[0]} if len(names) == 1 else {"runs": found[0].runs})
+        origin: dict[str, Any] = {"run": names[0]} if len(names) == 1 else {"runs": found[0].runs}
+        if left:
+            origin["unfinished"] = "; ".join(line for lines in left.values() for line in lines)
+        write_files(found, arguments.output, origin)
         write_page_of(found, arguments.runs, arguments.output)
         tell(f"\ntables in {arguments.output}; {arguments.output / PAGE} is a page for any browser")
     return EXIT_DONE

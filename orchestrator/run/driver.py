@@ -34,9 +34,9 @@ _OWN = (
 )  # fmt: skip
 """What the driver writes; trials, evaluation and the patch stores come to the storage by themselves. What MLflow holds
 is found again by its tags, and if its database was lost with the machine, delivered anew."""
-_FRESH = ("config.yaml", "plan.json", "winners.json", "roles.jsonl")
-"""What a visitor reads."""
 _RESULTS = "evaluation/*.parquet"
+_FRESH = ("config.yaml", "plan.json", "winners.json", "roles.jsonl", _RESULTS)
+"""What a visitor reads."""
 _SEARCHES = f"{SHARED}/searches"
 
 
