@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
+    if given.threads is not None and given.threads < 1:
+        raise InputError(f"--threads must be at least 1, got {given.threads}")
     interrupt_on_sigterm()
     from orchestrator.run.machine import Machine
 
@@ -165,6 +167,10 @@ def _then(access: Access, name: str) -> Then:
 def _device(asked: str | None, resources: ResourceConfig) -> str:
     import torch
 
+    from sr_models.inference.device import check_device
+
+    if asked is not None:
+        check_device(asked, "--device")
     return asked or ("cuda" if resources.gpus_per_worker and torch.cuda.is_available() else "cpu")
 
 

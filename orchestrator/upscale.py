@@ -213,7 +213,10 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     import sr_models
     from eval.enlarge import Enlarger, memory_share
     from sr_models.inference.bound import Bound
+    from sr_models.inference.device import check_device
 
+    if given.device is not None:
+        check_device(given.device, "--device")
     chosen = _chosen(given)
     options = chosen.sampled(asked_sampling(given))
     if given.tile is not None:

@@ -90,6 +90,10 @@ def test_other_weights_are_measured(scored_run, first):
         (["0000", "--into", "x"], "has no trial '0000'"),
         (["", "--into", "x"], "'' is the beginning of 4 trials"),
         (["FIRST", "--into", "full"], "--into: full holds something else"),
+        (["FIRST", "--device", "cuda:99"], "--device: 'cuda:99' cannot be used here ("),
+        (["FIRST", "--device", "foo"], "--device: 'foo' cannot be used here ("),
+        (["FIRST", "--threads", "0"], "--threads must be at least 1, got 0"),
+        (["FIRST", "--threads", "-1"], "--threads must be at least 1, got -1"),
     ],
 )
 def test_what_cannot_be_replayed_is_one_line(words, said, scored_run, first, tmp_path, monkeypatch, capsys):

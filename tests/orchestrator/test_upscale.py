@@ -163,6 +163,8 @@ def test_a_checkpoint_of_some_noise_levels_is_sampled_on_these(scored_run, tmp_p
         (["FOLDER", "x.png", "--steps", "9"], "--steps goes with diffusion networks, and edsr_baseline is none"),
         (["FOLDER", "x.png", "--scale", "3"], "holds scale 2, not 3"),
         (["FOLDER", "x.png", "--overlap", "3"], "--overlap has no effect without --tile"),
+        (["FOLDER", "x.png", "--device", "cuda:99"], "--device: 'cuda:99' cannot be used here ("),
+        (["FOLDER", "x.png", "--device", "foo"], "give cpu, cuda or cuda:N"),
         (["RUN", "x.png", "--row", "9"], "--row: the board at ×2 has rows 1 to 3, got 9"),
         (["RUN", "x.png", "--row", "x2/sr3/l1"], "--row: no row 'x2/sr3/l1'; did you mean"),
         (["RUN", "x.png", "--scale", "4"], "--scale: no board at ×4; there are ×2"),
