@@ -22,7 +22,7 @@ from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.command import EXIT_DONE, Parser, say, tell
 from sr_models.errors import InputError
-from sr_models.files import read_json
+from sr_models.files import read_json, writing
 from sr_models.hyper.sampling import Sampling
 from sr_models.plugins import require
 from sr_models.scales import parse_scale
@@ -183,11 +183,13 @@ def chosen(asked: str | None, protocol: Protocol) -> list[str]:
 def show(request: Request, result: Evaluation, subject: Subject) -> None:
     """Write the files that were asked for, and print the table, which a closed pipe may cut."""
     if request.json is not None:
-        request.json.write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        with writing(request.json, "--json"):
+            request.json.write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if request.parquet is not None:
         from eval.rows import write_rows
 
-        write_rows(request.parquet, subject, result.rows, versions=json.dumps(result.report["versions"]))
+        with writing(request.parquet, "--parquet"):
+            write_rows(request.parquet, subject, result.rows, versions=json.dumps(result.report["versions"]))
     tell(table(result.report, per_image=request.per_image))
 
 

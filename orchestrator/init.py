@@ -15,6 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from orchestrator.plan.services import Services, output_folder
 from orchestrator.ready import Ready, ready
 from sr_models.command import EXIT_DONE, Parser, run_command, say, tell
 from sr_models.errors import InputError
-from sr_models.files import write_text
+from sr_models.files import write_text, writing
 from sr_models.images.files import find_images, header, is_flat, pixels_sha256, read_image, some
 
 PROG = "python -m orchestrator.init"
@@ -239,21 +240,21 @@ def write(asked: argparse.Namespace, split: Split, size: Size, hours: float) -> 
         InputError: it cannot be written, or would be refused; nothing is left then.
     """
     try:
-        asked.config.parent.mkdir(parents=True, exist_ok=True)
         steps = 1000
         for _ in range(2):  # once to learn what a thousand steps take
-            write_text(asked.config, config_text(asked, split, size, steps))
+            with writing(asked.config, "CONFIG"):
+                write_text(asked.config, config_text(asked, split, size, steps))
             plan = make_plan(load(asked.config))
             steps = _rounded(1000 * hours * 3600 / _seconds(plan)) if steps == 1000 else steps
         folder = output_folder(None) / plan.config.run_name
         found = ready(plan, folder, Services(tracking_uri="sqlite://"))
         if found.faults:
             raise InputError(found.faults[0])
-        write_schema(asked.config.parent)
-    except BaseException as error:
-        asked.config.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{asked.config}: cannot be written: {error.strerror}") from None
+        with writing(asked.config.parent, "CONFIG"):
+            write_schema(asked.config.parent)
+    except BaseException:
+        with suppress(OSError):  # it may not be there; and what went wrong first is what is said
+            asked.config.unlink()
         raise
     return found
 

@@ -125,7 +125,7 @@ def full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFullError | 
 
 @contextmanager
 def writing(path: Path, option: str) -> Iterator[None]:
-    """Have what cannot be written within end in one line.
+    """Have what cannot be written within end in one line; within, nothing is read that may fail.
 
     Args:
         path: of a file or folder that is written.
@@ -136,10 +136,12 @@ def writing(path: Path, option: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        raise full_disk(error, [path]) or InputError(
-            f"{option}: {path} cannot be written ({error.strerror or error})"
-        ) from None
+    except Exception as error:  # libraries wrap a full disk in errors of their own
+        if full := full_disk(error, [path]):
+            raise full from None
+        if isinstance(error, OSError):
+            raise InputError(f"{option}: {path} cannot be written ({error.strerror or error})") from None
+        raise
 
 
 def unwritable(folder: Path, option: str) -> str | None:

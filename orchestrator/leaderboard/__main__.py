@@ -15,6 +15,7 @@ from orchestrator.leaderboard.write import write_files
 from orchestrator.run.folder import RunDir
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 from sr_models.errors import InputError
+from sr_models.files import writing
 
 PROG = "python -m orchestrator.leaderboard"
 
@@ -64,8 +65,9 @@ def _run(argv: Sequence[str]) -> int:
         origin: dict[str, Any] = {"run": names[0]} if len(names) == 1 else {"runs": found[0].runs}
         if left:
             origin["unfinished"] = "; ".join(line for lines in left.values() for line in lines)
-        write_files(found, arguments.output, origin)
-        write_page_of(found, arguments.runs, arguments.output)
+        with writing(arguments.output, "--output"):
+            write_files(found, arguments.output, origin)
+            write_page_of(found, arguments.runs, arguments.output)
         tell(f"\ntables in {arguments.output}; {arguments.output / PAGE} is a page for any browser")
     return EXIT_DONE
 

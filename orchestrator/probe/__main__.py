@@ -25,6 +25,7 @@ from orchestrator.probe.kinds import (
 )
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command, tell
 from sr_models.errors import InputError
+from sr_models.files import unwritable
 from sr_models.text_table import aligned
 
 PROG = "python -m orchestrator.probe"
@@ -121,6 +122,8 @@ def _run(argv: Sequence[str]) -> int:
     torch.set_num_threads(runs[0].plan.config.resources.cpus_per_worker)  # as the trials did
     check_device(asked.device, "--device")
     folder = given.output.absolute() if given.output else runs[0].run.path / PROBES
+    if line := unwritable(folder, "--output"):
+        raise InputError(line)
     if given.output is None:
         runs[0].home.access.pull("", [f"{PROBES}/*"])  # what another machine has begun
     for kind in dict.fromkeys(given.kind):

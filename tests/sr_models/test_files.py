@@ -209,6 +209,8 @@ def test_what_cannot_be_written_is_one_line(tmp_path, refuse_writing):
     said = rf"^-o: {tmp_path}/new cannot be written \(Read-only file system\)$"
     with pytest.raises(InputError, match=said), writing(tmp_path / "new", "-o"):
         write_text(tmp_path / "new" / "file.txt", "text")
+    with pytest.raises(ValueError, match="ours"), writing(tmp_path / "new", "-o"):
+        raise ValueError("ours")
 
 
 def test_a_folder_that_could_not_be_written_is_known_before(tmp_path, monkeypatch):
