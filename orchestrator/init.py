@@ -27,7 +27,7 @@ from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.resources import most_trials, resolved
 from orchestrator.plan.schema import FILE, first_line, write_schema
-from orchestrator.plan.services import Services, output_folder
+from orchestrator.plan.services import Services
 from orchestrator.ready import Ready, ready
 from sr_models.command import EXIT_DONE, Parser, run_command, say, tell
 from sr_models.errors import InputError
@@ -246,7 +246,7 @@ def write(asked: argparse.Namespace, split: Split, size: Size, hours: float) -> 
                 write_text(asked.config, config_text(asked, split, size, steps))
             plan = make_plan(load(asked.config))
             steps = _rounded(1000 * hours * 3600 / _seconds(plan)) if steps == 1000 else steps
-        folder = output_folder(None) / plan.config.run_name
+        folder = asked.config.parent / plan.config.run_name  # where runs go is said when they are started
         found = ready(plan, folder, Services(tracking_uri="sqlite://"))
         if found.faults:
             raise InputError(found.faults[0])

@@ -21,6 +21,7 @@ from orchestrator.plan.resources import ResourceConfig, device_text, most_trials
 from orchestrator.plan.services import Services
 from orchestrator.run.folder import STORES, RunDir
 from sr_models.errors import InputError, LostError
+from sr_models.files import unwritable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
     disk, lacking = _disk(plan, folder, looked)
     if lacking:
         faults.append(lacking)
+    if line := unwritable(folder, "--output"):
+        faults.append(line)
     return Ready(
         plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, disk), left_out=looked.left_out,
         faults=tuple(faults),
