@@ -9,7 +9,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.command import EXIT_DONE, Parser, say, tell
 from sr_models.errors import InputError
-from sr_models.files import read_json, writing
+from sr_models.files import full_disk, read_json, writing
 from sr_models.hyper.sampling import Sampling
 from sr_models.plugins import require
 from sr_models.scales import parse_scale
@@ -118,6 +119,17 @@ def evaluate(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
+@contextmanager
+def _saving(folder: Path | None) -> Iterator[None]:
+    """Have a disk that becomes full while SR images are written there end in one line (DiskFullError)."""
+    try:
+        yield
+    except OSError as error:
+        if folder is not None and (full := full_disk(error, [folder])):
+            raise full from None
+        raise
+
+
 def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
     """What the options of `parser` ask for, once everything is checked that can be without torch.
 
@@ -209,16 +221,18 @@ def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
 
         assert request.lr is not None
         say(f"no --hr: measured by what needs no HR images alone ({', '.join(request.metrics)})")
-        result = score_lr(
-            model, request.lr, globs=(request.include, request.exclude), strict=request.strict, subject=subject,
-            name=request.model, scorer=scorer, metrics=request.metrics, save_in=request.save_images,
-        )  # fmt: skip
+        with _saving(request.save_images):
+            result = score_lr(
+                model, request.lr, globs=(request.include, request.exclude), strict=request.strict, subject=subject,
+                name=request.model, scorer=scorer, metrics=request.metrics, save_in=request.save_images,
+            )  # fmt: skip
     else:
-        result = report.score_model(
-            model, loaded.benchmark, name=request.model, weights_sha256=subject.weights_sha256, scorer=scorer,
-            metrics=request.metrics, seed=subject.seed, options=subject.options, save_in=request.save_images,
-            pictures_in=request.pictures, trained_scale=subject.identity.trained_scale,
-        )  # fmt: skip
+        with _saving(request.save_images):
+            result = report.score_model(
+                model, loaded.benchmark, name=request.model, weights_sha256=subject.weights_sha256, scorer=scorer,
+                metrics=request.metrics, seed=subject.seed, options=subject.options, save_in=request.save_images,
+                pictures_in=request.pictures, trained_scale=subject.identity.trained_scale,
+            )  # fmt: skip
     return replace(result, rows=keyed(subject, result.rows, scorer.metrics)), subject
 
 

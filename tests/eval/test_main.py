@@ -179,6 +179,22 @@ def test_a_file_that_cannot_be_written_in_the_end_is_one_line(
     assert capsys.readouterr().err.endswith(said)
 
 
+@pytest.mark.parametrize("given", ["--hr", "--lr"])
+def test_a_disk_that_becomes_full_of_sr_images_is_one_line(
+    hr: Path,
+    tmp_path: Path,
+    refuse_writing: Callable[[Path, int], None],
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+) -> None:
+    (tmp_path / "sr").mkdir()
+    refuse_writing(tmp_path / "sr", errno.ENOSPC)
+    metrics = [] if given == "--hr" else ["--metrics", "consistency"]
+    asked = "--model", "bicubic", given, hr, "--scale", 2, *metrics, "--save-images", tmp_path / "sr"
+    assert main([*map(str, asked)]) == 2
+    assert capsys.readouterr().err.endswith(f"eval: the disk of {tmp_path}/sr is full (or your quota)\n")
+
+
 def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_path: Path) -> None:
     """HR itself, not cropped, is a legal picture."""
     got = report(tmp_path, "--images", hr, "--scale", 4, "--hr", hr)
