@@ -9,7 +9,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from eval.report_text import table
 from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.command import EXIT_DONE, Parser, say, tell
 from sr_models.errors import InputError
-from sr_models.files import read_json
+from sr_models.files import full_disk, read_json, writing
 from sr_models.hyper.sampling import Sampling
 from sr_models.plugins import require
 from sr_models.scales import parse_scale
@@ -114,6 +115,17 @@ def evaluate(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
+@contextmanager
+def _saving(folder: Path | None) -> Iterator[None]:
+    """Have a disk that becomes full while SR images are written there end in one line (DiskFullError)."""
+    try:
+        yield
+    except OSError as error:
+        if folder is not None and (full := full_disk(error, [folder])):
+            raise full from None
+        raise
+
+
 def requested(given: argparse.Namespace) -> ModelRequest | PicturesRequest:
     """What the options of `parser` ask for, once everything is checked that can be without torch.
 
@@ -179,11 +191,13 @@ def chosen(asked: str | None, protocol: Protocol) -> list[str]:
 def show(request: Request, result: Evaluation, subject: Subject) -> None:
     """Write the files that were asked for, and print the table, which a closed pipe may cut."""
     if request.json is not None:
-        request.json.write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        with writing(request.json, "--json"):
+            request.json.write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if request.parquet is not None:
         from eval.rows import write_rows
 
-        write_rows(request.parquet, subject, result.rows, versions=json.dumps(result.report["versions"]))
+        with writing(request.parquet, "--parquet"):
+            write_rows(request.parquet, subject, result.rows, versions=json.dumps(result.report["versions"]))
     tell(table(result.report, per_image=request.per_image))
 
 
@@ -204,16 +218,18 @@ def _score_model(request: ModelRequest) -> tuple[Evaluation, Subject]:
 
         assert request.lr is not None
         say(f"no --hr: measured by what needs no HR images alone ({', '.join(request.metrics)})")
-        result = score_lr(
-            model, request.lr, globs=(request.include, request.exclude), strict=request.strict, subject=subject,
-            name=name, scorer=scorer, metrics=request.metrics, save_in=request.save_images,
-        )  # fmt: skip
+        with _saving(request.save_images):
+            result = score_lr(
+                model, request.lr, globs=(request.include, request.exclude), strict=request.strict, subject=subject,
+                name=name, scorer=scorer, metrics=request.metrics, save_in=request.save_images,
+            )  # fmt: skip
     else:
-        result = report.score_model(
-            model, loaded.benchmark, name=name, weights_sha256=subject.weights_sha256, scorer=scorer,
-            metrics=request.metrics, seed=subject.seed, options=subject.options, save_in=request.save_images,
-            pictures_in=request.pictures, trained_scale=subject.identity.trained_scale,
-        )  # fmt: skip
+        with _saving(request.save_images):
+            result = report.score_model(
+                model, loaded.benchmark, name=name, weights_sha256=subject.weights_sha256, scorer=scorer,
+                metrics=request.metrics, seed=subject.seed, options=subject.options, save_in=request.save_images,
+                pictures_in=request.pictures, trained_scale=subject.identity.trained_scale,
+            )  # fmt: skip
     return replace(result, rows=keyed(subject, result.rows, scorer.metrics)), subject
 
 

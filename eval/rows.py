@@ -255,6 +255,22 @@ def read_keys(folder: Path) -> dict[str, str]:
     return found
 
 
+def read_scored(folder: Path) -> set[tuple[Any, ...]]:
+    """(combination, fingerprint, weights, benchmark, scale) of all that has rows below `folder`, whatever they hold.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    found, columns = set[tuple[Any, ...]](), ["combination", "fingerprint", "weights", "benchmark", "scale"]
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            table = pq.ParquetFile(path).read(columns, use_threads=False)
+            found |= {tuple(row.values()) for row in table.to_pylist()}
+        except (pa.ArrowException, OSError) as error:
+            raise _unread(path, str(error).partition("\n")[0]) from None
+    return found
+
+
 def keyed(subject: Subject, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of a whole set, or of images of one, with their keys; `metrics` as for `Subject.key`."""
     keys = [
@@ -332,10 +348,14 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         damage = str(error).partition("\n")[0]
     if damage:
-        raise InputError(f"{path} cannot be read ({damage}); delete it and run again")
+        raise _unread(path, damage)
     if metadata is None:
         _say_earlier()
     return rows
+
+
+def _unread(path: Path, why: str) -> InputError:
+    return InputError(f"{path} cannot be read ({why}); delete it and run again")
 
 
 @functools.cache

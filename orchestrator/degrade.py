@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sr_models import yaml_text
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command, say, tell
 from sr_models.errors import InputError
-from sr_models.files import LOCK, locked, read_json, replacing, write_json
+from sr_models.files import LOCK, locked, read_json, replacing, write_json, writing
 from sr_models.hyper.degradation import DEGRADATIONS, LEAST_SIDE, NUMERICS_VERSION, Degradation, parse_degradation
 
 if TYPE_CHECKING:
@@ -85,14 +85,15 @@ def _run(argv: Sequence[str]) -> int:
     }
     if plugin := DEGRADATIONS.stamp(given.set):
         asked["plugin"] = plugin
-    with locked(given.out):
+    with locked(given.out), writing(given.out, "OUT"):
         made = _freeze(names, given.out, how, asked)
     there = len(names) - made
     tell(f"{given.out / LR}: {made} made, {there} there already; {given.set} x{given.scale}, seed {given.seed}")
     if how.usm:
         tell(f"made from sharpened HR (usm=true): score against {given.out / HR}, or make the set with usm=false")
     if given.sheet is not None:
-        _draw_sheet(given.sheet, next(iter(names.values())), given, how)
+        with writing(given.sheet, "--sheet"):
+            _draw_sheet(given.sheet, next(iter(names.values())), given, how)
         tell(f"{given.sheet}: drawn")
     return EXIT_DONE
 

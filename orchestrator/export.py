@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from orchestrator.plan.services import from_environment
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 from sr_models.errors import InputError
-from sr_models.files import full_disk, replacing
+from sr_models.files import replacing, writing
 from sr_models.scales import parse_scale
 
 if TYPE_CHECKING:
@@ -66,14 +66,10 @@ def _run(argv: Sequence[str]) -> int:
         raise InputError(f"--row: {chosen.title} has no weights")
     if given.output.resolve() == chosen.folder.resolve():
         raise InputError(f"--output: {given.output} is the folder of these weights")
-    try:
+    with writing(given.output, "--output"):
         note = {"safetensors": _copy, "pth": _write_file, "onnx": _write_graph}[form](
             chosen, chosen.folder, given.output
         )
-    except OSError as error:
-        raise full_disk(error, [given.output]) or InputError(
-            f"--output: {given.output} cannot be written ({error.strerror})"
-        ) from None
     tell(f"{chosen.title} -> {given.output}{note}")
     return EXIT_DONE
 
@@ -94,9 +90,15 @@ def _chosen(given: argparse.Namespace) -> Chosen:
 
 def _copy(_chosen: Chosen, folder: Path, output: Path) -> str:
     """The checkpoint folder as it lies, `model.json` last, which makes it one. Returns what is to be said of it."""
-    for name in ("model.safetensors", "model.json"):
-        with replacing(output / name) as part:
-            shutil.copyfile(folder / name, part)
+    is_new = not output.exists()
+    try:
+        for name in ("model.safetensors", "model.json"):
+            with replacing(output / name) as part:
+                shutil.copyfile(folder / name, part)
+    except BaseException:
+        if is_new:  # else the same command would be told that it is there already
+            shutil.rmtree(output, ignore_errors=True)
+        raise
     return ""
 
 
@@ -119,8 +121,8 @@ def _write_file(chosen: Chosen, _folder: Path, output: Path) -> str:
     net = without_head(chosen.model)
     theirs = net.net if isinstance(net, Zoo) else net  # under the keys of its own code
     state = {key: value.detach().contiguous() for key, value in theirs.state_dict().items()}
-    with replacing(output) as part:
-        torch.save({"params": state}, part)
+    with replacing(output) as part, part.open("wb") as file:  # given a name, torch does not say that a disk is full
+        torch.save({"params": state}, file)
     return ""
 
 

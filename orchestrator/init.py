@@ -16,6 +16,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +28,11 @@ from orchestrator.plan.plan import Plan, make_plan
 from orchestrator.plan.read import load
 from orchestrator.plan.resources import most_trials, resolved
 from orchestrator.plan.schema import FILE, first_line, write_schema
-from orchestrator.plan.services import Services, output_folder
+from orchestrator.plan.services import Services
 from orchestrator.ready import Ready, ready
 from sr_models.command import EXIT_DONE, Parser, run_command, say, tell
 from sr_models.errors import InputError
-from sr_models.files import write_text
+from sr_models.files import write_text, writing
 from sr_models.images.files import find_images, header, is_flat, pixels_sha256, read_image, some
 
 PROG = "python -m orchestrator.init"
@@ -248,25 +249,25 @@ def write(asked: argparse.Namespace, split: Split, size: Size, hours: float) -> 
         InputError: it cannot be written, or would be refused; nothing is left then.
     """
     try:
-        asked.config.parent.mkdir(parents=True, exist_ok=True)
         once, twice = (_seconds(_planned(asked, split, size, steps)) for steps in (1000, 2000))
         plan = _planned(asked, split, size, _rounded(1000 + (hours * 3600 - once) / (twice - once) * 1000))
-        folder = output_folder(None) / plan.config.run_name
+        folder = asked.config.parent / plan.config.run_name  # where runs go is said when they are started
         found = ready(plan, folder, Services(tracking_uri="sqlite://"))
         if found.faults:
             raise InputError(found.faults[0])
-        write_schema(asked.config.parent)
-    except BaseException as error:
-        asked.config.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(f"{asked.config}: cannot be written: {error.strerror}") from None
+        with writing(asked.config.parent, "CONFIG"):
+            write_schema(asked.config.parent)
+    except BaseException:
+        with suppress(OSError):  # it may not be there; and what went wrong first is what is said
+            asked.config.unlink()
         raise
     return found
 
 
 def _planned(asked: argparse.Namespace, split: Split, size: Size, steps: int) -> Plan:
     """Write the config with so many steps a run; its plan."""
-    write_text(asked.config, config_text(asked, split, size, steps))
+    with writing(asked.config, "CONFIG"):
+        write_text(asked.config, config_text(asked, split, size, steps))
     return make_plan(load(asked.config))
 
 

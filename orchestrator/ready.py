@@ -25,6 +25,7 @@ from orchestrator.plan.services import Services
 from orchestrator.run.folder import STORES, RunDir
 from sr_models.checkpoints.located import located
 from sr_models.errors import InputError, LostError
+from sr_models.files import unwritable
 from sr_models.text_table import counted
 
 
@@ -91,6 +92,8 @@ def ready(plan: Plan, folder: Path, services: Services, *, join: bool = False) -
     disk, lacking = _disk(plan, folder, looked)
     if lacking:
         faults.append(lacking)
+    if line := unwritable(folder, "--output"):
+        faults.append(line)
     return Ready(
         plan=plan, device=device, cores=cores, gpus=gpus, lines=(*looked.images, *at_hub, disk),
         left_out=(*idle(plan), *looked.left_out), faults=tuple(faults),

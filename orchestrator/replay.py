@@ -17,6 +17,7 @@ from orchestrator.plan.services import from_environment, output_folder
 from orchestrator.run.folder import WEIGHTS
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command, say, tell
 from sr_models.errors import InputError
+from sr_models.files import full_disk, unwritable
 from sr_models.params import nearest
 from sr_models.text_table import counted
 
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
+    if given.threads is not None and given.threads < 1:
+        raise InputError(f"--threads must be at least 1, got {given.threads}")
     interrupt_on_sigterm()
     from orchestrator.run.machine import Machine
 
@@ -173,6 +176,10 @@ def _then(access: Access, name: str) -> Then:
 def _device(asked: str | None, resources: ResourceConfig) -> str:
     import torch
 
+    from sr_models.inference.device import check_device
+
+    if asked is not None:
+        check_device(asked, "--device")
     return asked or ("cuda" if resources.gpus_per_worker and torch.cuda.is_available() else "cpu")
 
 
@@ -185,7 +192,8 @@ def _train(
     """Run the trial in `into`; one that was interrupted there goes on.
 
     Raises:
-        InputError: the folder holds something else; images or weights of then are gone.
+        InputError: the folder holds something else or cannot be written; images or weights of then are gone.
+        DiskFullError: its disk is full.
     """
     import torch
 
@@ -196,6 +204,8 @@ def _train(
     begun = (into / TRIAL).exists() and TrialRecord.read(into / TRIAL).fingerprint == config.fingerprint
     if into.resolve() == then.folder.resolve() or (into.exists() and any(into.iterdir()) and not begun):
         raise InputError(f"--into: {into} holds something else; give a fresh folder")
+    if line := unwritable(into, "--into"):
+        raise InputError(line)
     torch.set_num_threads(threads)
     last = then.end.step
     bound = then.resources.max_bytes
@@ -206,19 +216,24 @@ def _train(
             move(step)
             return "stop" if then.end.status == "stopped" and step >= last else "continue"
 
-        run_trial(
-            config,
-            access.open_store(config.data_hash),
-            report,
-            device=device,
-            out_dir=into,
-            init=access.init(config.init),
-            parts=access.parts(config.model, config.hyper),
-            micro_batch=then.resources.micro_batch,
-            max_bytes=None if bound == "auto" else bound,
-            weights_dir=weights_dir,
-            run="replay",
-        )
+        try:
+            run_trial(
+                config,
+                access.open_store(config.data_hash),
+                report,
+                device=device,
+                out_dir=into,
+                init=access.init(config.init),
+                parts=access.parts(config.model, config.hyper),
+                micro_batch=then.resources.micro_batch,
+                max_bytes=None if bound == "auto" else bound,
+                weights_dir=weights_dir,
+                run="replay",
+            )
+        except Exception as error:  # as a worker of the sweep has it
+            if full := full_disk(error, [into]):
+                raise full from None
+            raise
 
 
 # ---- compared --------------------------------------------------------------------------------------------------------

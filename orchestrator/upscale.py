@@ -16,7 +16,7 @@ from eval.options import add_part_option, add_sampling_options, asked_sampling, 
 from orchestrator.plan.services import from_environment
 from sr_models.command import EXIT_DONE, EXIT_FAILED, Parser, interrupt_on_sigterm, run_command, say
 from sr_models.errors import InputError
-from sr_models.files import full_disk
+from sr_models.files import full_disk, unwritable
 from sr_models.images.files import files_below, find_images, image_size, unread_text
 from sr_models.scales import parse_scale
 from sr_models.text_table import counted
@@ -88,6 +88,8 @@ def enlarge(argv: Sequence[str]) -> int:
     if there := len(photos) - len(todo):
         say(f"in {given.output} already: {there} of {counted(len(photos), 'picture')}; --overwrite makes them again")
     if todo:
+        if line := unwritable(given.output, "--output"):  # before weights are read and pictures computed
+            raise InputError(line)
         failed += _enlarge(_enlarger(given), todo)
     if failed:
         say(f"{PROG}: {counted(failed, 'photograph')} failed, {len(todo) - failed + there} done")
@@ -124,7 +126,7 @@ def _photos(given: Sequence[Path], output: Path) -> tuple[list[Photo], int]:
     """The photographs, and how many cannot have a picture of their own in OUT, which are named.
 
     Raises:
-        InputError: a folder that cannot be read or holds no pictures.
+        InputError: a folder that cannot be read or holds no pictures, but those that are in OUT.
     """
     found: list[tuple[Path, Path]] = []
     out = output.resolve()
@@ -132,7 +134,13 @@ def _photos(given: Sequence[Path], output: Path) -> tuple[list[Photo], int]:
         if path.is_dir():
             if line := unread_text(files_below(path)):
                 say(f"{path}: {line}")
-            inside = [file for file in find_images(path) if not file.resolve().is_relative_to(out)]
+            inside = find_images(path)
+            if out != path.resolve() and out.is_relative_to(path.resolve()):  # what an earlier call has made
+                inside = [file for file in inside if not file.resolve().is_relative_to(out)]
+            if not inside:
+                raise InputError(
+                    f"{path}: all its pictures lie in {output}, which is OUT; those are not enlarged again"
+                )
             found += [(file, file.relative_to(path)) for file in inside]
         else:
             found.append((path, Path(path.name)))
@@ -211,8 +219,11 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
     import sr_models
     from eval.enlarge import Enlarger, memory_share
     from sr_models.inference.bound import Bound
+    from sr_models.inference.device import check_device
     from sr_models.networks.sigma import without_head
 
+    if given.device is not None:
+        check_device(given.device, "--device")
     chosen = _chosen(given)
     options = chosen.sampled(asked_sampling(given))
     if given.tile is not None:

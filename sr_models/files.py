@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        if error.errno in FULL and error.filename is None:  # writing names no file
+    except BaseException as error:
+        with suppress(OSError):  # it may not be there; and of a disk that has gone the first error is the one to tell
+            part.unlink()
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # writing names no file
             error.filename = str(part)
         raise
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -117,12 +117,53 @@ def full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFullError | 
     said = next((link for link in chain(error) if any(text in str(link) for text in _FULL)), None)
     if said is None:
         return None
-    named = said.filename if isinstance(said, OSError) else None
+    named = (said.filename2 or said.filename) if isinstance(said, OSError) else None  # of a copy the target is second
     places = {folder.absolute() for folder in folders}
     full = [Path(named).parent] if named else sorted(place for place in places if _room(place) < _LITTLE)
     return DiskFullError(f"the disk of {' and '.join(map(str, full or sorted(places)))} is full (or your quota)")
 
 
+@contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """Have what cannot be written within end in one line; within, nothing is read that may fail.
+
+    Args:
+        path: of a file or folder that is written.
+        option: of the command line, that named it.
+
+    Raises:
+        InputError: it cannot be written; DiskFullError, where the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:  # libraries wrap a full disk in errors of their own
+        if full := full_disk(error, [path]):
+            raise full from None
+        if isinstance(error, OSError):
+            raise InputError(f"{option}: {path} cannot be written ({error.strerror or error})") from None
+        raise
+
+
+def unwritable(folder: Path, option: str) -> str | None:
+    """What `writing` would surely say of a folder that is there or is to be made; None: it looks as if it could be.
+
+    Nothing is written to find out.
+    """
+    place = _nearest(folder)
+    if not place.is_dir():
+        number = errno.ENOTDIR
+    elif not os.access(place, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+    else:
+        return None
+    return f"{option}: {folder} cannot be written ({os.strerror(number)})"
+
+
 def _room(folder: Path) -> int:
     """Bytes left on the disk of a folder, which need not be there yet."""
-    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest folder above that is there, as far as one may see."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if os.access(place, os.F_OK))

@@ -45,6 +45,37 @@ def oracle() -> Callable[[str], dict[str, Any]]:
     return read
 
 
+_refusing: dict[Path, int] = {}
+"""Folder -> the number of the error that writing below it ends with."""
+
+
+def _refuse(event: str, args: tuple[Any, ...]) -> None:
+    """Of CPython's audit events, end those that write: https://docs.python.org/3/library/audit_events.html"""
+    if not _refusing or event not in ("open", "os.mkdir", "os.remove", "os.rename"):
+        return
+    if isinstance(args[0], int) or (event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        return
+    path = os.fsdecode(args[0])
+    for folder, number in _refusing.items():
+        if Path(path).absolute().is_relative_to(folder):
+            raise OSError(number, os.strerror(number), path)
+
+
+@pytest.fixture(scope="session")
+def _watched() -> None:
+    sys.addaudithook(_refuse)  # it cannot be taken away again
+
+
+@pytest.fixture
+def refuse_writing(_watched: None) -> Iterator[Callable[[Path, int], None]]:
+    """`refuse_writing(folder, errno.EROFS)`: what Python writes there fails, as on a disk that is mounted to be read.
+
+    A folder's mode would not do: root, as whom tests may run, ignores it.
+    """
+    yield _refusing.__setitem__
+    _refusing.clear()
+
+
 @pytest.fixture(scope="session")
 def latent_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Hyperparameters of tiny networks in the latent space of seeded parts, whose numbers mean nothing."""

@@ -64,6 +64,7 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
     from orchestrator.leaderboard import compare as leaderboard
     from orchestrator.leaderboard import text as board_text
     from orchestrator.leaderboard.html import write_page
+    from orchestrator.leaderboard.scores import unfinished
     from orchestrator.leaderboard.write import write
 
     with one_at_a_time(run, "--run"):
@@ -100,7 +101,9 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             if planned_job.job.subject.identity in mine
         ]
         if run.winners.exists():
-            board = write(run.path, board_text.terminal_width())
+            lines = unfinished(run.path)
+            board = write(run.path, board_text.terminal_width(), unfinished="; ".join(lines) or None)
+            board += f"\n\nunfinished: {'; '.join(lines)}" if lines else ""
             write_page(run.path)
             home.access.push("", ["leaderboard.*"])
         else:  # a board on disk would tell the tracker that the sweep is over

@@ -5,19 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from orchestrator.leaderboard import over_images, standing
 from orchestrator.leaderboard import text as board_text
 from orchestrator.leaderboard.compare import boards
 from orchestrator.leaderboard.html import PAGE, write_page_of
-from orchestrator.leaderboard.scores import has_scores
+from orchestrator.leaderboard.scores import has_scores, unfinished
 from orchestrator.leaderboard.write import write_files
 from orchestrator.run.folder import RunDir
-from orchestrator.run.records import read_plan
-from orchestrator.run.winners import read_winners
 from sr_models.command import EXIT_DONE, Parser, run_command, tell
 from sr_models.errors import InputError
-from sr_models.text_table import counted
+from sr_models.files import writing
 
 PROG = "python -m orchestrator.leaderboard"
 
@@ -25,17 +24,6 @@ PROG = "python -m orchestrator.leaderboard"
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the boards of some runs, and write their files where asked to; 0, or 2 for a folder that has none."""
     return run_command(PROG, _run, argv)
-
-
-def unfinished(folder: Path) -> str:
-    """Where a run without scores stands."""
-    return standing.text(standing.standing(folder))
-
-
-def without_winner(folder: Path) -> list[str]:
-    """Ids of a run's combinations that have no winner."""
-    winners = read_winners(RunDir(folder).winners)
-    return [combination.id for combination in read_plan(folder).combinations if combination.id not in winners]
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -63,22 +51,25 @@ def _run(argv: Sequence[str]) -> int:
     if arguments.step is None and (waiting := [run for run in arguments.runs if not has_scores(run)]):
         if len(arguments.runs) > 1:
             raise InputError(f"{waiting[0]} holds no scores yet; alone, its search's standing is shown")
-        tell(f"nothing is scored yet; this is where the search stands, and no board\n{unfinished(waiting[0])}")
+        where = standing.text(standing.standing(waiting[0]))
+        tell(f"nothing is scored yet; this is where the search stands, and no board\n{where}")
         return EXIT_DONE
     found, width = boards(*arguments.runs, step=arguments.step), board_text.terminal_width()
     tell(board_text.text(found, width))
-    for run in arguments.runs:
-        if lacking := without_winner(run):
-            tell(
-                f"\nunfinished: {counted(len(lacking), 'combination')} without a winner yet, such as {lacking[0]}; "
-                f"python -m orchestrator.status {shlex.quote(str(run))} says where they stand"
-            )
+    left = {run: lines for run in arguments.runs if (lines := unfinished(run))}
+    for run, lines in left.items():
+        where = f"python -m orchestrator.status {shlex.quote(str(run))}"
+        tell(f"\nunfinished: {'; '.join(lines)}; {where} says where it stands")
     if arguments.images:
         tell(f"\n{over_images.text(found, width)}")
     if arguments.output:
         names = [run.resolve().name for run in arguments.runs]
-        write_files(found, arguments.output, {"run": names[0]} if len(names) == 1 else {"runs": found[0].runs})
-        write_page_of(found, arguments.runs, arguments.output)
+        origin: dict[str, Any] = {"run": names[0]} if len(names) == 1 else {"runs": found[0].runs}
+        if left:
+            origin["unfinished"] = "; ".join(line for lines in left.values() for line in lines)
+        with writing(arguments.output, "--output"):
+            write_files(found, arguments.output, origin)
+            write_page_of(found, arguments.runs, arguments.output)
         tell(f"\ntables in {arguments.output}; {arguments.output / PAGE} is a page for any browser")
     return EXIT_DONE
 

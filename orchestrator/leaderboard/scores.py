@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.rows import read_rows
+from eval.rows import read_rows, read_scored
 from orchestrator.leaderboard import drawn
 from orchestrator.leaderboard.board import BICUBIC
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
-from orchestrator.run.folder import RunDir
+from orchestrator.run.folder import WEIGHTS, RunDir
 from orchestrator.run.records import TRIAL, PlanRecord, TrialRecord, read_board, read_evaluation, read_paper, read_plan
 from orchestrator.run.winners import WinnerRecord, read_winners
 from sr_models.errors import InputError
 from sr_models.hashing import digest
 from sr_models.plugins import require
+from sr_models.text_table import counted
 
 
 class Where(NamedTuple):
@@ -57,6 +58,49 @@ class RunScores:
 def has_scores(folder: Path) -> bool:
     """Whether anything of a run is scored."""
     return any((folder / "evaluation").glob("*.parquet"))
+
+
+def lacking(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Combination that has its winner -> the full runs of it, by fingerprint, without all of the scores that they are
+    to have; () if all have theirs. Combinations that give no SR are not in it, nor any of an earlier version's run.
+
+    A set has been scored where any image of it is: its rows come together, and what is refused never comes.
+
+    Raises:
+        InputError: no run folder, or a file of it that cannot be read.
+    """
+    run, plan = RunDir(folder.absolute()), read_plan(folder)
+    there = read_scored(run.evaluation) if plan.scored else set()
+    sets = {where: (name, float(scale)) for where in plan.scored for name, _, scale in [where.rpartition(" x")]}
+
+    def is_scored(name: str, fingerprint: str, where: str) -> bool:
+        kept = [kind for kind, name in WEIGHTS.items() if (run.trial(fingerprint) / name / "model.json").exists()]
+        return all((name, fingerprint, kind, *sets[where]) in there for kind in kept or ["raw"])
+
+    return {
+        name: tuple(one for one in winner.fingerprints if not all(is_scored(name, one, where) for where in own))
+        for name, winner in read_winners(run.winners).items()
+        if (own := [where for where, ids in plan.scored.items() if name in ids])
+    }
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Lines on what a run's board lacks that its sweep is to bring yet; none once it is whole.
+
+    Raises:
+        InputError: as `lacking`.
+    """
+    winners = read_winners(RunDir(folder).winners)
+    rows = [combination.id for combination in read_plan(folder).combinations if combination.id not in winners]
+    runs = {name: own for name, own in lacking(folder).items() if own}
+    lines = [f"{counted(len(rows), 'combination')} without a winner yet, such as {rows[0]}"] if rows else []
+    if runs:
+        name, own = next(iter(runs.items()))
+        lines.append(
+            f"{counted(sum(map(len, runs.values())), 'full run')} without all scores, such as {len(own)} of the "
+            f"{len(winners[name].fingerprints)} of {name}; the command that began it goes on"
+        )
+    return lines
 
 
 def read_runs(folders: Sequence[Path], step: int | None = None) -> list[RunScores]:

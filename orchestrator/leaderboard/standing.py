@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.protocol import get_metric, plain_metric
+from orchestrator.leaderboard.scores import lacking
 from orchestrator.plan.cost import duration
 from orchestrator.plan.read import read_yaml
 from orchestrator.run import journal
@@ -62,6 +63,10 @@ class Row:
     """That the plan expects of a step; None in plans of earlier versions."""
     search: tuple[Trial, ...]
     full: tuple[Trial, ...]
+    to_score: int
+    """Full runs that have come to their end and are to be scored."""
+    scored: int
+    """Those of them that have all their scores."""
     best: Trial | None
     """The best by the steering metric of those of the search that have come furthest."""
     has_winner: bool
@@ -88,8 +93,8 @@ class Standing:
 
     @property
     def finished(self) -> bool:
-        """Whether every combination has its winner."""
-        return all(row.has_winner for row in self.rows)
+        """Whether every combination has its winner, and these have their scores."""
+        return all(row.has_winner and row.scored == row.to_score for row in self.rows)
 
     @property
     def under_way(self) -> list[Trial]:
@@ -127,6 +132,7 @@ def standing(folder: Path) -> Standing:
     run, plan = RunDir(folder), read_plan(folder)
     config = read_yaml(run.config) if run.config.exists() else {}
     steps, winners = int((config.get("train") or {}).get("steps", 0)), read_winners(run.winners)
+    unscored = lacking(folder)
     trials = [_trial(run, role) for role in read_roles(run)]
     rows = []
     for combination in plan.combinations:
@@ -142,6 +148,8 @@ def standing(folder: Path) -> Standing:
                 step_seconds=combination.step_seconds,
                 search=search,
                 full=full,
+                to_score=(runs := len(winners[combination.id].fingerprints) if combination.id in unscored else 0),
+                scored=runs - len(unscored.get(combination.id, ())),
                 best=_best(search, plan),
                 has_winner=combination.id in winners,
             )
@@ -162,6 +170,8 @@ def text(found: Standing) -> str:
     lines = [f"run {found.name}: {_done('search', search, planned)}; {_done('full runs', full, seeds)}"]
     if found.teachers:
         lines[0] += f"; {_done('teachers', found.teachers, len(found.teachers))}"
+    if to_score := sum(row.to_score for row in found.rows):
+        lines[0] += f"; scored {sum(row.scored for row in found.rows)} of {to_score}"
     lines.append(_left(found))
     unit = f" ({get_metric(plain_metric(found.metric)).unit})" if get_metric(plain_metric(found.metric)).unit else ""
     head = ["combination", "search", f"best {found.metric}{unit} so far", "at step", "full runs", "values"]
@@ -210,8 +220,8 @@ def _done(what: str, trials: Sequence[Trial], planned: int) -> str:
 
 def _left(found: Standing) -> str:
     seconds = found.seconds_left
-    if found.finished:
-        return "every combination has its winner"
+    if all(row.has_winner for row in found.rows):
+        return "every combination has its winner" + ("" if found.finished else "; scores are lacking")
     if seconds is None:
         return "time left: not known before a first validation"
     return (

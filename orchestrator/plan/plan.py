@@ -72,6 +72,16 @@ class Plan:
         return {where: ids for where, ids in found.items() if ids}
 
     @property
+    def scored(self) -> dict[tuple[str, float], tuple[str, ...]]:
+        """(test set, scale) -> ids of the combinations that it scores."""
+        found: dict[tuple[str, float], list[str]] = {}
+        for name, source in self.config.data.test.items():
+            for c in self._scored:
+                if c.takes(source):
+                    found.setdefault((name, source.scale or c.scale), []).append(c.id)
+        return {where: tuple(ids) for where, ids in found.items()}
+
+    @property
     def _scored(self) -> list[Combination]:
         """The combinations that give SR."""
         return [combination for combination in self.combinations if combination.gives_sr]

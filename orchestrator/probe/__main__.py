@@ -25,6 +25,7 @@ from orchestrator.probe.kinds import (
 )
 from sr_models.command import EXIT_DONE, Parser, interrupt_on_sigterm, run_command, tell
 from sr_models.errors import InputError
+from sr_models.files import unwritable
 from sr_models.text_table import aligned
 
 PROG = "python -m orchestrator.probe"
@@ -109,14 +110,20 @@ def _run(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
     asked = _asked(given)
     interrupt_on_sigterm()
+    import torch
+
     from orchestrator.probe import work
     from orchestrator.probe.delivered import deliver
     from orchestrator.probe.folders import open_runs
     from orchestrator.probe.kept import PROBES
+    from sr_models.inference.device import check_device
 
     runs = open_runs(given.runs, from_environment(given.storage, "SR_STORAGE"))
-    _set_up(asked.device, runs[0].plan.config.resources.cpus_per_worker)
+    torch.set_num_threads(runs[0].plan.config.resources.cpus_per_worker)  # as the trials did
+    check_device(asked.device, "--device")
     folder = given.output.absolute() if given.output else runs[0].run.path / PROBES
+    if line := unwritable(folder, "--output"):
+        raise InputError(line)
     if given.output is None:
         runs[0].home.access.pull("", [f"{PROBES}/*"])  # what another machine has begun
     for kind in dict.fromkeys(given.kind):
@@ -184,18 +191,6 @@ def _counts(text: str | None, option: str) -> tuple[int, ...]:
     if not all(number.is_integer() for number in found):
         raise InputError(f"{option}: expected whole numbers with commas between them, got {text!r}")
     return tuple(sorted({int(number) for number in found}))
-
-
-def _set_up(device: str, threads: int) -> None:
-    """Compute with as many threads as the trials did. Raises InputError: no such device here."""
-    import torch
-
-    torch.set_num_threads(threads)
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"--device: {device!r} cannot be used here ({reason})") from None
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from orchestrator.run.records import TRIAL, HomeRecord
 from orchestrator.run.roles import read_roles
 from orchestrator.storage.uri import Storage
 from sr_models.errors import InputError
+from sr_models.files import unwritable
 
 PUSH_SECONDS = 30
 """Least time between two copies of the studies to the storage while the search runs."""
@@ -33,9 +34,9 @@ _OWN = (
 )  # fmt: skip
 """What the driver writes; trials, evaluation and the patch stores come to the storage by themselves. What MLflow holds
 is found again by its tags, and if its database was lost with the machine, delivered anew."""
-_FRESH = ("config.yaml", "plan.json", "winners.json", "roles.jsonl")
-"""What a visitor reads."""
 _RESULTS = "evaluation/*.parquet"
+_FRESH = ("config.yaml", "plan.json", "winners.json", "roles.jsonl", _RESULTS)
+"""What a visitor reads."""
 _SEARCHES = f"{SHARED}/searches"
 
 
@@ -61,14 +62,13 @@ class Home(ABC):
         """Where the run lives, for people."""
         return f"run folder {self.run.path}" + (f", home {self.address}" if self.address else "")
 
+    @abstractmethod
     def visit(self) -> None:
-        """Have a run that this machine does not know here, without being its driver.
+        """Have a run that this machine does not know here, without being its driver; what lies here is only read.
 
         Raises:
             InputError: the storage cannot be reached or written, or the run lives elsewhere.
         """
-        if self.run.config.exists():
-            self.bind()
 
     def bind(self) -> None:
         """Write down where the run lives, and hold it there: half of it would be missing anywhere else.
@@ -76,12 +76,19 @@ class Home(ABC):
         Raises:
             InputError: it lives on another storage, or on none.
         """
+        if not self._is_bound():
+            HomeRecord(storage=self.address).write(self.run.home)
+
+    def _is_bound(self) -> bool:
+        """Whether it is written down that the run lives here. Raises InputError: it lives elsewhere."""
         path = self.run.home
-        if path.exists() and (there := HomeRecord.read(path).storage) != self.address:
+        if not path.exists():
+            return False
+        if (there := HomeRecord.read(path).storage) != self.address:
             raise InputError(
                 f"--storage: this run lives {f'at {there}' if there else 'in its folder alone'}, not {self.address}"
             )
-        HomeRecord(storage=self.address).write(path)
+        return True
 
     @abstractmethod
     def driven(self) -> AbstractContextManager[None]:
@@ -112,6 +119,9 @@ class LocalHome(Home):
     def __init__(self, run: RunDir) -> None:
         super().__init__(run, LocalAccess(run.path), None)
 
+    def visit(self) -> None:
+        self._is_bound()  # one that is not bound is not bound by whoever looks at it: the folder may be another's
+
     def driven(self) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -133,10 +143,13 @@ class StoredHome(Home):
         self._pushed = 0.0
 
     def visit(self) -> None:
+        if line := unwritable(self.run.path, "--storage"):  # what is brought here has to lie somewhere
+            raise InputError(line)
         self.storage.check()
         if not self.run.config.exists():
             self._fetch(_OWN)
-        super().visit()
+        if self.run.config.exists():
+            self.bind()
 
     @contextmanager
     def driven(self) -> Iterator[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,13 +58,22 @@ def refuse_if_held(folder: Path, name: str, option: str, busy: str) -> None:
 
 
 def is_held(folder: Path, name: str) -> bool:
-    """Whether another process holds a lock; makes none where there is none."""
-    if not (folder / name).exists():
+    """Whether another process holds a lock; makes none where there is none, and needs no right to write."""
+    try:
+        with (folder / name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # filelock's is exclusive, and opens the file to write
         return False
+    except FileNotFoundError:
+        return False
+    except (BlockingIOError, PermissionError):  # one that is closed to us is held by its owner, or will be
+        return True
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # a file system without flock, where filelock goes by the file alone
+            raise
     try:
         with FileLock(folder / name, timeout=0):
             return False
-    except (Timeout, PermissionError):  # one that is ours to read alone is held by its owner, or will be
+    except Timeout:
         return True
 
 

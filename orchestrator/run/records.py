@@ -158,6 +158,8 @@ class PlanRecord(Record):
     """"xSCALE" -> seconds that workers spent on the teacher's centroids, all together, whichever run's they were."""
     unscored: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda found: not found)
     """"NAME xSCALE" -> ids of the combinations that a test set of that scale alone cannot score."""
+    scored: dict[str, tuple[str, ...]] = Field(default_factory=dict, exclude_if=lambda found: not found)
+    """"NAME xSCALE" -> ids of the combinations that a test set scores; not in plans of earlier versions."""
     plugins: dict[str, str] = Field(default_factory=dict, exclude_if=lambda stamps: not stamps)
     """All plug-ins of the run (`orchestrator.plan.plugins.used`); not in the file while there are none."""
     name: str
@@ -227,6 +229,7 @@ def write_plan(
         weights_from=dict(weights_from),
         centroid_seconds={f"x{scale}": seconds for scale, seconds in centroid_seconds.items()},
         unscored={f"{name} x{scale}": ids for (name, scale), ids in plan.unscored.items()},
+        scored={f"{name} x{scale}": ids for (name, scale), ids in plan.scored.items()},
         plugins=used(plan),
         name=plan.config.name,
         run=run.name,

@@ -1,8 +1,10 @@
 """`python -m eval`: the published bicubic rows, weights from file and folder, strict JSON, one line for bad input."""
 
+import errno
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,38 @@ def test_a_kernel_chooses_the_border_of_lr(hr: Path, tmp_path: Path, capsys: pyt
         (tmp_path / "lr" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(lr).save(tmp_path / "lr" / name)
     assert report(tmp_path, *ask, "--lr", tmp_path / "lr")["lr_sha256"] == other["lr_sha256"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--parquet"])
+def test_a_file_that_cannot_be_written_in_the_end_is_one_line(
+    hr: Path,
+    tmp_path: Path,
+    refuse_writing: Callable[[Path, int], None],
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+) -> None:
+    (tmp_path / "out").mkdir()
+    refuse_writing(tmp_path / "out", errno.EROFS)
+    asked = "--model", "bicubic", "--hr", hr, "--scale", 2, "--metrics", "psnr_y", option, tmp_path / "out" / "rows"
+    assert main([*map(str, asked)]) == 2
+    said = f"eval: {option}: {tmp_path}/out/rows cannot be written (Read-only file system)\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
+@pytest.mark.parametrize("given", ["--hr", "--lr"])
+def test_a_disk_that_becomes_full_of_sr_images_is_one_line(
+    hr: Path,
+    tmp_path: Path,
+    refuse_writing: Callable[[Path, int], None],
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+) -> None:
+    (tmp_path / "sr").mkdir()
+    refuse_writing(tmp_path / "sr", errno.ENOSPC)
+    metrics = [] if given == "--hr" else ["--metrics", "consistency"]
+    asked = "--model", "bicubic", given, hr, "--scale", 2, *metrics, "--save-images", tmp_path / "sr"
+    assert main([*map(str, asked)]) == 2
+    assert capsys.readouterr().err.endswith(f"eval: the disk of {tmp_path}/sr is full (or your quota)\n")
 
 
 def test_equal_pictures_have_no_mean_psnr_and_json_stays_strict(hr: Path, tmp_path: Path) -> None:

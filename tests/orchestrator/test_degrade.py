@@ -1,5 +1,6 @@
 """Frozen degraded sets: the same bytes on another day, resumed, mended, and refused where they would be mixed."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -54,6 +55,16 @@ def test_every_picture_is_degraded_by_its_pixels_and_the_seed_alone(hr, tmp_path
         lr = tmp_path / "one" / "lr" / f"{name}.png"
         assert (read_image(lr) == degrade(modcrop(image, 4), 4, how, rng).lr).all()
         assert listed["files"][name] == {"source": pixels_sha256(image), "lr": sha256_file(lr)}
+
+
+def test_a_disk_that_is_full_or_cannot_be_written_is_one_line(hr, tmp_path, refuse_writing, capsys):
+    refuse_writing(tmp_path / "out" / "lr", errno.ENOSPC)
+    assert run(hr, tmp_path / "out") == 2
+    refuse_writing(tmp_path / "out" / "lr", errno.EROFS)
+    assert run(hr, tmp_path / "out") == 2
+    full, read_only = capsys.readouterr().err.splitlines()
+    assert full.endswith(f": the disk of {tmp_path}/out is full (or your quota)")
+    assert read_only.endswith(f": OUT: {tmp_path}/out cannot be written (Read-only file system)")
 
 
 def test_another_day_under_other_names_the_bytes_are_the_same(hr, tmp_path):

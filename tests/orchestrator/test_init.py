@@ -1,5 +1,6 @@
 """A config that starts as it is: from ten pictures of any kind, by a split that comes out the same; else one line."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,22 @@ def too_small(folder: Path) -> None:
 def empty(folder: Path) -> None:
     for path in folder.rglob("*.png"):
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EROFS, "CONFIG: mine.yaml cannot be written (Read-only file system)"),
+        (errno.ENOSPC, "is full (or your quota)"),
+    ],
+)
+def test_a_folder_that_takes_no_file_is_one_line(
+    ten: Path, tmp_path: Path, refuse_writing: Any, capsys: Any, number: int, said: str
+) -> None:
+    refuse_writing(tmp_path, number)
+    assert main(["mine.yaml", "--images", str(ten)]) == EXIT_INPUT
+    error = capsys.readouterr().err
+    assert error.endswith(f"{said}\n") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A dry run refuses what a run refuses, by one function, and says on what trials would run."""
 
 import json
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,21 @@ def test_a_disk_too_small_for_the_images_is_told(found: Any, monkeypatch: pytest
     assert fault == f"--output: decoded images take 9.83 MB, and 5 MB are free at {tmp_path}"
     (tmp_path / "runs" / "shared" / "store" / "0123").mkdir(parents=True)
     assert found(CPU).faults == () and found(CPU).lines[-1].endswith(": it may become full")
+
+
+def test_an_output_that_cannot_be_written_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    output = ["--output", str(tmp_path / "runs" / "deep")]
+    assert main(["--dry-run", *output]) == EXIT_DONE and "refused" not in capsys.readouterr().out
+    monkeypatch.setattr(os, "access", lambda place, mode: mode == os.F_OK and Path(place) == tmp_path)
+    assert main(["--dry-run", *output]) == EXIT_INPUT
+    folder = tmp_path / "runs" / "deep" / load("quick").run_name
+    fault = f"--output: {folder} cannot be written (Permission denied)"
+    assert capsys.readouterr().out.endswith(f"  a run would be refused here: {fault}\n")
+    assert main(output) == EXIT_INPUT and fault in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["--dry-run", "--output", str(tmp_path / "file" / "runs")]) == EXIT_INPUT
 
 
 def test_of_a_cluster_nothing_is_said_before_it_is_joined(found: Any) -> None:

@@ -1,5 +1,6 @@
 """One trial again from its record: with the same bits, or with what differs and why."""
 
+import errno
 import json
 import math
 import shutil
@@ -150,6 +151,11 @@ def test_what_cannot_be_compared_is_never_bit_equal(scored_run, first, tmp_path,
         (["0000", "--into", "x"], "has no trial '0000'"),
         (["", "--into", "x"], "'' is the beginning of 4 trials"),
         (["FIRST", "--into", "full"], "--into: full holds something else"),
+        (["FIRST", "--device", "cuda:99"], "--device: 'cuda:99' cannot be used here ("),
+        (["FIRST", "--device", "foo"], "--device: 'foo' cannot be used here ("),
+        (["FIRST", "--into", "full/mine/x"], "--into: full/mine/x cannot be written (Not a directory)"),
+        (["FIRST", "--threads", "0"], "--threads must be at least 1, got 0"),
+        (["FIRST", "--threads", "-1"], "--threads must be at least 1, got -1"),
     ],
 )
 def test_what_cannot_be_replayed_is_one_line(words, said, scored_run, first, tmp_path, monkeypatch, capsys):
@@ -159,6 +165,12 @@ def test_what_cannot_be_replayed_is_one_line(words, said, scored_run, first, tmp
     given = {"FIRST": first, "LONGER": f"{first[:16]}ZZZZ"}
     assert run(*(given.get(word, word) for word in words), "--output", scored_run.output) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(scored_run, first, tmp_path, refuse_writing, capsys):
+    refuse_writing(tmp_path / "x", errno.ENOSPC)
+    assert run(first, "--output", scored_run.output, "--into", tmp_path / "x") == 2
+    assert capsys.readouterr().err.endswith(f"replay: the disk of {tmp_path} is full (or your quota)\n")
 
 
 def test_a_trial_whose_run_is_gone_or_that_is_under_way_is_refused(scored_run, first, tmp_path, capsys):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import sr_models
+from orchestrator import upscale
 from orchestrator.run.folder import RunDir
 from orchestrator.run.winners import read_winners
 from orchestrator.upscale import main
@@ -65,6 +66,36 @@ def test_pictures_that_are_there_stay_unless_told_otherwise(photos, weights, tmp
     assert (out / "b.png").read_bytes() == b"mine" and "already: 1 of 3 pictures; " in capsys.readouterr().err
     assert run(weights, photos, "-o", out, "--overwrite") == 0
     assert read_image(out / "b.png").shape == (24, 28, 3)
+
+
+def test_out_may_lie_in_the_photographs_folder_be_it_or_lie_above(photos, weights, monkeypatch, capsys):
+    for _ in range(2):  # a second time what the first one made is not enlarged
+        assert run(weights, photos, "-o", photos / "x2") == 0
+    assert sorted(p.name for p in (photos / "x2").rglob("*.png")) == ["a.png", "a.png", "b.png"]
+    assert "3 of 3 pictures are in" in capsys.readouterr().err
+    monkeypatch.chdir(photos.parent)
+    assert run(weights, "in/sub", "-o", ".") == 0
+    assert read_image(Path("a.png")).shape == (24, 28, 3)
+    (photos / "b.png").unlink()
+    assert run(weights, "in", "-o", "in") == 1, "of sub/a.png and the enlarged ones, whose places they are"
+    assert read_image(photos / "a.png").shape == (24, 28, 3), "of a.jpg"
+    assert read_image(photos / "sub" / "a.png").shape == (12, 14, 3)
+
+
+def test_a_folder_of_nothing_but_what_was_made_is_one_line(photos, weights, capsys):
+    (photos / "x2").mkdir()
+    for name in ("a.jpg", "b.png", "sub/a.png"):
+        (photos / name).rename(photos / "x2" / Path(name).name)
+    assert run(weights, photos, "-o", photos / "x2") == 2
+    err = capsys.readouterr().err
+    assert f"{photos}: all its pictures lie in {photos / 'x2'}, which is OUT" in err and err.count("\n") == 1
+
+
+def test_an_out_that_cannot_be_is_refused_before_weights_are_read(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(upscale, "_enlarger", pytest.fail)
+    assert run(tmp_path, photos, "-o", photos / "b.png" / "out") == 2
+    said = f"--output: {photos}/b.png/out cannot be written (Not a directory)\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_no_picture_takes_the_place_of_a_photograph_or_of_another(photos, weights, tmp_path, capsys):
@@ -171,6 +202,8 @@ def test_a_photograph_is_drawn_in_a_papers_tiles(scored_run, tmp_path, capsys):
         (["FOLDER", "x.png", "--overlap", "3"], "--overlap has no effect without --tile"),
         (["FOLDER", "x.png", "--crops", "dream40o5"], "--crops goes with diffusion networks, and edsr_baseline is"),
         (["RUN", "x.png", "--crops", "dream40o5", "--tile", "9"], "--crops dream40o5 and --tile 9 both say what the"),
+        (["FOLDER", "x.png", "--device", "cuda:99"], "--device: 'cuda:99' cannot be used here ("),
+        (["FOLDER", "x.png", "--device", "foo"], "give cpu, cuda or cuda:N"),
         (["RUN", "x.png", "--row", "9"], "--row: the board at ×2 has rows 1 to 3, got 9"),
         (["RUN", "x.png", "--row", "x2/sr3/l1"], "--row: no row 'x2/sr3/l1'; did you mean"),
         (["RUN", "x.png", "--scale", "4"], "--scale: no board at ×4; there are ×2"),

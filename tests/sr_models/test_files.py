@@ -11,8 +11,19 @@ import pytest
 
 from sr_models import files, yaml_text
 from sr_models.checkpoints.published import load_weights
-from sr_models.errors import InputError
-from sr_models.files import LOCK, full_disk, locked, read_json, replacing, unreadable, write_json, write_text
+from sr_models.errors import DiskFullError, InputError
+from sr_models.files import (
+    LOCK,
+    full_disk,
+    locked,
+    read_json,
+    replacing,
+    unreadable,
+    unwritable,
+    write_json,
+    write_text,
+    writing,
+)
 from sr_models.images.files import read_image, sha256_file
 
 
@@ -30,6 +41,13 @@ def test_a_file_takes_its_place_when_the_block_ends_well(tmp_path):
         part.write_text("two")
         assert path.read_text() == "one"
     assert path.read_text() == "two" and names(path.parent) == ["file.txt"]
+
+
+def test_of_a_disk_that_goes_away_the_first_error_is_told(tmp_path, refuse_writing):
+    with pytest.raises(ValueError, match="ours"), replacing(tmp_path / "file.txt") as part:
+        part.write_text("half")
+        refuse_writing(tmp_path, errno.EROFS)
+        raise ValueError("ours")
 
 
 @pytest.mark.parametrize("error", [ValueError("ours"), KeyboardInterrupt()])
@@ -159,6 +177,12 @@ def test_a_full_disk_is_named_by_the_folder_that_was_written(tmp_path, code):
     assert names(tmp_path / "new") == []
 
 
+def test_of_a_copy_the_full_disk_is_the_targets(tmp_path):
+    said = rf"^the disk of {tmp_path}/to is full \(or your quota\)$"
+    with pytest.raises(DiskFullError, match=said), writing(tmp_path / "to", "-o"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/from/a", None, str(tmp_path / "to/a"))
+
+
 @pytest.mark.parametrize("text", ["database or disk is full", "I/O error: No space left on device (os error 28)"])
 def test_a_full_disk_is_known_behind_what_others_say(tmp_path, monkeypatch, text):
     monkeypatch.setattr(files, "_room", lambda folder: 0 if folder == tmp_path / "full" else 2**40)
@@ -178,3 +202,20 @@ def test_another_error_is_no_full_disk(tmp_path):
     with pytest.raises(OSError, match=r"^it was replaced while it was read$"), replacing(tmp_path / "file.txt"):
         raise OSError("it was replaced while it was read")
     assert files._room(tmp_path / "not" / "there") > 0
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path, refuse_writing):
+    refuse_writing(tmp_path, errno.EROFS)
+    said = rf"^-o: {tmp_path}/new cannot be written \(Read-only file system\)$"
+    with pytest.raises(InputError, match=said), writing(tmp_path / "new", "-o"):
+        write_text(tmp_path / "new" / "file.txt", "text")
+    with pytest.raises(ValueError, match="ours"), writing(tmp_path / "new", "-o"):
+        raise ValueError("ours")
+
+
+def test_a_folder_that_could_not_be_written_is_known_before(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert unwritable(tmp_path / "new" / "deep", "-o") is None and not (tmp_path / "new").exists()
+    assert unwritable(tmp_path / "file" / "new", "-o") == f"-o: {tmp_path}/file/new cannot be written (Not a directory)"
+    monkeypatch.setattr(os, "access", lambda place, mode: mode == os.F_OK and Path(place) == tmp_path)
+    assert unwritable(tmp_path / "new", "-o") == f"-o: {tmp_path}/new cannot be written (Permission denied)"

@@ -1,5 +1,6 @@
 """`python -m orchestrator.leaderboard`: one line for a folder that has no board, and none of the heavy packages."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -43,6 +44,16 @@ def test_images_are_asked_for(tmp_path, capsys, score, make):
     rows = [score(f"x2/{m}/l1", 31.0 + k, image=f"i{k}") for m in "ab" for k in range(3)]
     assert main([str(make(tmp_path / "run", rows)), "--images"]) == 0
     assert "over images" in capsys.readouterr().out
+
+
+def test_a_folder_that_takes_no_tables_is_one_line(tmp_path, capsys, score, make, refuse_writing):
+    run, out = make(tmp_path / "run", [score("x2/a/l1", 31.25), score("x2/bicubic/-", 30.0)]), tmp_path / "out"
+    for number in (errno.EROFS, errno.ENOSPC):
+        refuse_writing(out, number)
+        assert main([str(run), "-o", str(out)]) == 2
+    read_only, full = capsys.readouterr().err.splitlines()
+    assert read_only.endswith(f": --output: {out} cannot be written (Read-only file system)")
+    assert full.endswith(f": the disk of {tmp_path} is full (or your quota)")
 
 
 def test_several_runs_are_compared_and_written_where_one_says(tmp_path, capsys, score, make):

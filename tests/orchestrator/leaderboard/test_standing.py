@@ -3,11 +3,14 @@
 import pytest
 
 from orchestrator.leaderboard.__main__ import main
+from orchestrator.leaderboard.scores import lacking
 from orchestrator.leaderboard.standing import standing, text
 from orchestrator.run.folder import RunDir
 from orchestrator.run.journal import JOURNAL, Journal
 from orchestrator.run.records import read_plan
 from orchestrator.run.roles import RoleRecord
+from sr_models.errors import InputError
+from sr_models.files import read_json
 
 A, B = "x2/edsr/l1", "x2/edsr/eco"
 
@@ -101,6 +104,40 @@ def test_a_run_that_has_just_begun_knows_no_time(tmp_path, score, make):
     assert found.seconds_left is None or found.rows[0].steps == 0
     run.config.write_text("seeds: 1\ntrain: {steps: 30}\n")
     assert "time left: not known before a first validation" in text(standing(run.path))
+
+
+def test_a_board_without_all_its_scores_says_so(tmp_path, score, winner, make, capsys):
+    rows = [score(A, 30.0, fingerprint="a1"), score(B, 31.0, fingerprint="b1"), score("x2/bicubic/-", 29.0)]
+    run = make(tmp_path / "part", rows, {A: winner(1, "a1", "a2"), B: winner(2, "b1"), "x2/vq/gan": winner(3, "c1")})
+    assert main([str(run)]) == 0
+    assert "unfinished" not in capsys.readouterr().out, "no plan of an earlier version says what is scored"
+    plan = read_plan(run).model_copy(update={"scored": {"Set5 x2": (A, B)}})
+    plan.write(run / "plan.json")
+    said = f"unfinished: 1 full run without all scores, such as 1 of the 2 of {A}; the command that began it goes on"
+    assert main([str(run), "-o", str(tmp_path / "out")]) == 0
+    assert f"\n{said}; python -m orchestrator.status {run} says where it stands\n" in capsys.readouterr().out
+    assert f"unfinished: {read_json(tmp_path / 'out' / 'leaderboard.json')['unfinished']}" == said
+    assert not standing(run).finished and "; scored 2 of 3\n" in text(standing(run))
+    plan.model_copy(update={"scored": {"Set5 x2": (A, B), "half x2.5": (B,)}}).write(run / "plan.json")
+    assert lacking(run) == {A: ("a2",), B: ("b1",)}
+    folder = RunDir(run).trial("b1") / "model_ema"
+    folder.mkdir(parents=True)
+    (folder / "model.json").touch()
+    plan.write(run / "plan.json")
+    assert lacking(run) == {A: ("a2",), B: ("b1",)}, "its averaged weights have no score"
+
+
+def test_a_run_with_all_its_scores_is_finished(tmp_path, score, winner, make, capsys):
+    run = make(
+        tmp_path / "whole", [score(A, 30.0), score(A, 30.0, benchmark="half", scale=2.5)], {A: winner(1, f"{A}#0")}
+    )
+    read_plan(run).model_copy(update={"scored": {"Set5 x2": (A,), "half x2.5": (A,)}}).write(run / "plan.json")
+    assert (lacking(run), standing(run).finished) == ({A: ()}, True)
+    assert main([str(run), "-o", str(tmp_path / "out")]) == 0 and "unfinished" not in capsys.readouterr().out
+    assert "unfinished" not in read_json(tmp_path / "out" / "leaderboard.json")
+    (run / "evaluation" / "1.parquet").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"1\.parquet cannot be read \(.*\); delete it and run again"):
+        lacking(run)
 
 
 def test_a_board_without_all_its_winners_says_so(tmp_path, score, winner, make, capsys):

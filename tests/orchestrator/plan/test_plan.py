@@ -733,6 +733,7 @@ HALF = {"near": {"hr": "test"}, "half": {"hr": "test", "scale": 2.5}}
 def test_a_test_set_at_a_fraction_is_for_networks_that_take_them():
     plan = planned(models={**SR3, **IDM}, objectives=["ddpm"], data={**DATA, "test": HALF})
     assert plan.unscored == {("half", 2.5): ("x2/sr3/ddpm",)} and plan.config.scored_scales == (2, 2.5)
+    assert plan.scored == {("near", 2): ("x2/sr3/ddpm", "x2/idm/ddpm"), ("half", 2.5): ("x2/idm/ddpm",)}
     assert "not scored on half x2.5: x2/sr3/ddpm, whose weights are of whole scales alone" in plan_text(plan, 2)
     whole = {"near": {"hr": "test", "scale": 2.0}}
     [named] = {planned(data={**DATA, "test": {"near": {"hr": "test", "scale": s}}}).config.hash for s in (2, 2.0)}

@@ -287,6 +287,14 @@ def test_a_run_on_a_storage_is_probed_from_any_machine(toy: RunDir, probe: Probe
     assert {path.name: path.stat().st_mtime_ns for path in (left / "parts").iterdir()} == parts and len(parts) == 3
 
 
+def test_a_folder_that_takes_no_file_is_refused_before_the_work(toy: RunDir, probe: Probe, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    _, err = probe(toy.path, "--kind", "curves", "--output", tmp_path / "file" / "x", code=2)
+    assert err.endswith(
+        f"python -m orchestrator.probe: --output: {tmp_path}/file/x cannot be written (Not a directory)\n"
+    )
+
+
 def test_a_store_that_is_away_costs_a_line(toy: RunDir, probe: Probe) -> None:
     words = [toy.path, "--kind", "curves", "--tracking-uri", "http://127.0.0.1:9"]
     out, err = probe(*words)

@@ -1,5 +1,6 @@
 """A run's home on a storage: one driver at a time, and the next one begins with what the last one knew."""
 
+import errno
 import json
 import signal
 import sqlite3
@@ -253,6 +254,9 @@ def test_a_run_in_its_folder_alone_has_nothing_to_carry(tmp_path):
     home.visit()
     assert not home.run.path.exists(), "a visit leaves nothing behind"
     home.run.path.mkdir()
+    home.run.config.touch()
+    home.visit()
+    assert not home.run.home.exists(), "in none that is there either"
     home.bind()
     with home.driven(), home_of(home.run, None).driven():
         tell(home, 1)
@@ -260,7 +264,7 @@ def test_a_run_in_its_folder_alone_has_nothing_to_carry(tmp_path):
     assert sorted(path.name for path in home.run.path.iterdir()) == ["config.yaml", "home.json", "studies.db"]
 
 
-def test_a_run_is_held_where_it_lives(tmp_path):
+def test_a_run_is_held_where_it_lives(tmp_path, refuse_writing):
     home = machine(tmp_path, "first")
     assert home.is_shared
     assert home.shown == f"run folder {home.run.path}, home file://{tmp_path}/bucket/mine-01234567"
@@ -270,8 +274,18 @@ def test_a_run_is_held_where_it_lives(tmp_path):
     local = home_of(RunDir(tmp_path / "alone"), None)
     local.run.path.mkdir()
     local.bind()
+    refuse_writing(tmp_path, errno.EROFS)
+    local.bind()
+    local.visit()
     with pytest.raises(InputError, match=r"this run lives in its folder alone, not file://\S+/alone"):
         home_of(local.run, f"file://{tmp_path}/bucket").bind()
+
+
+def test_a_visit_to_a_storage_needs_room_here(tmp_path):
+    (tmp_path / "first").touch()
+    home = home_of(RunDir(tmp_path / "first" / "mine-01234567"), f"file://{tmp_path}/bucket")
+    with pytest.raises(InputError, match=r"--storage: \S+/first/mine-01234567 cannot be written \(Not a directory\)"):
+        home.visit()
 
 
 def test_a_visit_brings_what_the_driver_wrote_and_drives_nothing(tmp_path):
