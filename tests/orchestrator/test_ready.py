@@ -184,7 +184,8 @@ def test_a_dry_run_for_programs_is_one_event_and_its_text_is_on_stderr(
     assert told["folder"] == str(tmp_path / "runs" / plan.config.run_name)
     assert told["rows"] == ["x2/edsr_baseline/l1", "x2/sr3/ddpm"]
     assert [line.partition(":")[0] for line in told["skipped"]] == ["x2/edsr_baseline/ddpm", "x2/sr3/l1"]
-    assert told["faults"] == ["image folder '/not/there' does not exist"] and told["left_out"] == []
+    assert told["faults"] == ["image folder '/not/there' does not exist"]
+    assert told["left_out"] == ["teacher is not used: no objective of this sweep learns from one"]
     assert told["seconds"] == wall_seconds(plan, CPU.cpus) and told["gpu_hours"] == gpu_hours(plan)
 
 

@@ -72,7 +72,7 @@ def test_out_may_lie_in_the_photographs_folder_be_it_or_lie_above(photos, weight
     for _ in range(2):  # a second time what the first one made is not enlarged
         assert run(weights, photos, "-o", photos / "x2") == 0
     assert sorted(p.name for p in (photos / "x2").rglob("*.png")) == ["a.png", "a.png", "b.png"]
-    assert "3 of 3 pictures are in" in capsys.readouterr().err
+    assert "already: 3 of 3 pictures" in capsys.readouterr().err
     monkeypatch.chdir(photos.parent)
     assert run(weights, "in/sub", "-o", ".") == 0
     assert read_image(Path("a.png")).shape == (24, 28, 3)
