@@ -74,7 +74,7 @@ def lacking(folder: Path) -> dict[str, tuple[str, ...]]:
     sets = {where: (name, float(scale)) for where in plan.scored for name, _, scale in [where.rpartition(" x")]}
 
     def is_scored(name: str, fingerprint: str, where: str) -> bool:
-        kept = [kind for kind, name in WEIGHTS.items() if (run.trial(fingerprint) / name / "model.json").exists()]
+        kept = [kind for kind, at in WEIGHTS.items() if (run.trial(fingerprint) / at / "model.json").exists()]
         return all((name, fingerprint, kind, *sets[where]) in there for kind in kept or ["raw"])
 
     return {
