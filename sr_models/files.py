@@ -43,12 +43,14 @@ def replacing(path: Path) -> Iterator[Path]:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException as error:
-        with suppress(OSError):  # it may not be there; and of a disk that has gone the first error is the one to tell
-            part.unlink()
-        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # writing names no file
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:  # writing names no file
             error.filename = str(part)
         raise
+    finally:
+        # it is there still where it was the same file by another link; of a disk that has gone, the first error is told
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -29,10 +29,10 @@ def write_prompt(folder: Path, out: Path) -> tuple[tuple[int, ...], str]:
         InputError: transformers is not installed, `out` is there, or the folder lacks a file or a weight, or has one
             that cannot be used.
     """
-    if find_spec("transformers") is None:
-        raise InputError("prompt needs transformers, which is not installed: pip install 'sr-sweep[latent]'")
     if out.exists():
         raise InputError(f"{out} is there already; give another name, or remove it")
+    if find_spec("transformers") is None:
+        raise InputError("prompt needs transformers, which is not installed: pip install 'sr-sweep[latent]'")
     where = f"SD_FOLDER {str(folder)!r}"
     for inside in ("tokenizer/tokenizer_config.json", "text_encoder/config.json"):  # transformers has defaults for both
         if not (folder / inside).is_file():

@@ -182,6 +182,8 @@ class Scorer:
             elif name in self._added:
                 try:
                     values[name] = _measured(self._added[name], inner_sr, inner_hr)
+                except (MemoryError, torch.OutOfMemoryError):  # of a moment, and no more of the picture than of ours
+                    raise
                 except Exception as error:  # a stranger's code may raise anything; what others measure goes on
                     why = f"{type(error).__name__}: {' '.join(str(error).split())[:_SAID]}"
                     if failed is None:

@@ -137,6 +137,20 @@ ROW = Metric(unit="", higher_is_better=True, reads=("sr",), decimals=2, descript
         scorer("third").image(torch.zeros(1, 3, 20, 20), torch.zeros(1, 3, 20, 20))
 
 
+def test_a_metric_that_runs_out_of_memory_is_no_outcome_of_a_picture(
+    two_images: Benchmark, noisy: SRNetwork, plugin
+) -> None:
+    """Else the next scoring would take it for measured."""
+    source = """
+from eval import Metric
+def hungry(sr): raise MemoryError("900 GB")
+ROW = Metric(unit="", higher_is_better=True, reads=("sr",), decimals=2, description="own", compute=hungry)
+"""
+    plugin(source, {"metrics": {"hungry": "ROW"}}, "pc")
+    with pytest.raises(MemoryError, match="900 GB"):
+        score_image(noisy, two_images, 0, scorer=scorer("hungry"), draws=1, seed=7)
+
+
 def test_a_metric_of_a_plugin_cannot_change_what_others_measure(
     two_images: Benchmark, noisy: SRNetwork, plugin
 ) -> None:
