@@ -108,8 +108,8 @@ def world(monkeypatch) -> Plan:
 
 def test_steps_in_a_latent_space_take_what_a_run_of_them_took(world):
     """What torch counted in a step, in GFLOP, and seconds of one on two cores that were busy with it."""
-    counted = {"vae/reconstruction": 11.90, "unet/ddpm": 3.93, "ccsr/ddpm": 3.63, "ccsr/ddpm_3x[train.steps=6000]": 3.63,
-               "ccsr/nutl": 10.91, "tuned/ccsr_decoder": 41.24}  # fmt: skip
+    counted = {"vae/reconstruction": 11.90, "unet/ddpm": 3.93, "ccsr/ddpm": 3.63,
+               "ccsr/ddpm_3x[train.steps=6000]": 3.63, "ccsr/nutl": 10.91, "tuned/ccsr_decoder": 41.24}  # fmt: skip
     assert "a step of tuned/ccsr_decoder takes 16 forward of a frozen chain, and two updates" in plan_text(world, 2)
     seconds = {"ccsr/ddpm": 0.101, "ccsr/nutl": 0.29, "tuned/ccsr_decoder": 0.865}
     for c in world.combinations:
