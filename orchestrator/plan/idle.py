@@ -34,7 +34,10 @@ _SHAPES = {"power": ("polynomial",), "steepness": ("sigmoid",)}
 
 _SHOWN = 3  # ids in a line
 
-_OF_TRAINING = ("train", "init", "process", "objectives")
+_SAYS = {"t_max": "timesteps.t_max", "t_min": "timesteps.ratio", "jump": "loss.jump"}
+"""Field of a truncated sampling -> what of an objective says it instead."""
+
+_OF_TRAINING = ("train", "process", "objectives")
 """Keys of a model's entry that only training reads."""
 
 
@@ -102,13 +105,25 @@ def _drawing(plan: Plan, found: Idle) -> None:
 
     def sampler(c: Combination) -> str | None:
         made = sampling(c.spec, evaluation)
-        return f"it is drawn by {made.mark}" if made is not None and made != asked else None
+        return f"it is drawn by {made.sampler}" if made is not None and made.sampler != asked.sampler else None
+
+    def own(c: Combination, name: str) -> str | None:
+        said = getattr(sampling(c.spec, evaluation), name)
+        return f"{_SAYS[name]} of its objective says it" if said != getattr(asked, name) else None
 
     given = {"validation.steps": validation.steps, "evaluation.sampling.steps": asked.steps}
     if names := [name for name, value in given.items() if value is not None]:
         found.judge(" and ".join(names), drawn, steps)
     if asked.sampler != Sampling().sampler:
         found.judge(f"evaluation.sampling.sampler {asked.sampler}", drawn, sampler)
+    if evaluation.crops is not None:
+        scored = [c for c in plan.combinations if c.gives_sr]
+        found.judge("evaluation.crops", scored, lambda c: None if c.process else "it draws no picture from noise")
+    truncated = [c for c in drawn if sampler(c) is None]
+    for name in _SAYS:
+        if (value := getattr(asked, name)) != getattr(Sampling(sampler=asked.sampler), name):
+            shown = f"{value:g}" if isinstance(value, float) else value
+            found.judge(f"evaluation.sampling.{name} {shown}", truncated, lambda c, name=name: own(c, name))  # type: ignore[misc]
 
 
 def _processes(plan: Plan, found: Idle) -> None:
@@ -171,7 +186,7 @@ def _training(plan: Plan, found: Idle) -> None:
             if name in given and trains and all(train.schedule != schedule for train in trains):
                 got = ", ".join(sorted({train.schedule for train in trains}))
                 found.ignored(f"{where}.{name}", f"it is of schedule {schedule} (got schedule {got})")
-    of_labels = [(f"models.{label}.train", config.models[label].get("train") or {}) for label in config.models]
+    of_labels = [(f"models.{label}.train", _own_given(config, label)) for label in config.models]
     for where, own in [("train", _all_given(config.train)), *of_labels]:
         over = [c for c in plan.combinations if where in ("train", f"models.{c.label}.train")]
         if "checkpointing" in own:
@@ -186,7 +201,13 @@ def _keeps_all(c: Combination) -> str | None:
 
 def _has_none(c: Combination) -> str | None:
     hyper = sr_models.spec(c.network).hyper.parse(c.hyper, c.label)
-    return None if hyper.latents is not None else "it is of networks of a latent space"
+    return None if hyper.latents is not None else "it is of networks that can be trained on stored latents"
+
+
+def _own_given(config: SweepConfig, label: str) -> list[str]:
+    """What an entry of `models` says of its training, but for defaults: they may undo what `train` says for all."""
+    train = config.network(label)[2]
+    return [name for name in config.models[label].get("train") or {} if _given(train, name)]
 
 
 def _trainings(plan: Plan) -> Iterator[tuple[str, Iterable[str], list[TrainConfig]]]:
@@ -201,9 +222,9 @@ def _trainings(plan: Plan) -> Iterator[tuple[str, Iterable[str], list[TrainConfi
     yield "train", _all_given(config.train), updates(plan.combinations) + teachers
     for name, group in config.train.groups.items():
         yield f"train.groups.{name}", group.model_dump(exclude_none=True), updates(plan.combinations, name)
-    for label, entry in config.models.items():
+    for label in config.models:
         over = [c for c in plan.combinations if c.label == label]
-        yield f"models.{label}.train", entry.get("train") or {}, updates(over)
+        yield f"models.{label}.train", _own_given(config, label), updates(over)
     for label, entry in config.objectives.items():
         names = [name.removeprefix(TRAIN) for name in entry.get("grid") or {} if name.startswith(TRAIN)]
         yield f"objectives.{label}.grid: train", names, updates(c for c in plan.combinations if c.objective == label)
@@ -226,16 +247,18 @@ def _search(plan: Plan, found: Idle) -> None:
         found.ignored("search.audit", "no trial is stopped early" if plan.trials else "nothing is searched")
     if search.sampler == "random" and _given(search, "startup_trials"):
         found.ignored("search.startup_trials", "with search.sampler random all proposals are")
-    searched = [c for c in plan.combinations if c.trials] if search.sampler == "tpe" else []
-    found.judge("search.sampler tpe", searched, lambda c: _not_modelled(c, search.startup_trials))
+    few: dict[int, list[str]] = {}
+    for c in plan.combinations:
+        if search.sampler == "tpe" and 0 < c.trials <= search.startup_trials:
+            few.setdefault(c.trials, []).append(c.id)
+    for trials, ids in few.items():
+        found.said.append(
+            f"search: all {trials} trials of {_some(ids)} are proposed at random (search.startup_trials "
+            f"{search.startup_trials})"
+        )
     for name in ("first_rung", "reduction"):
         if search.halved_by is None and _given(search, name):
             found.ignored(f"search.{name}", "without search.halve_by no trial is stopped")
-
-
-def _not_modelled(c: Combination, startup: int) -> str | None:
-    few = c.trials <= startup
-    return f"{c.trials} trials are all proposed at random (search.startup_trials {startup})" if few else None
 
 
 def _teacher(plan: Plan, found: Idle) -> None:

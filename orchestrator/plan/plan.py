@@ -218,6 +218,8 @@ def make_plan(config: SweepConfig) -> Plan:
             values = sr_models.check(network, scale, given)
             hyper = values.model_dump()
             if not sr_models.spec(network).trainable:
+                if config.init(label, scale) is not None:
+                    raise InputError(f"models.{label}.init: {network} is not trained; leave it out")
                 continue
             if "process" in config.models[label] and sr_models.spec(network).family != "diffusion":
                 raise InputError(f"models.{label}.process: {network} is no diffusion network; leave it out")

@@ -15,7 +15,8 @@ SR3 = {"channels": 8, "mults": [1, 2], "attention": [], "blocks": 1, "groups": 4
 SHIFTED = {"model": "resshift", "autoencoder": "f.pth", "objectives": ["resshift"]}
 CCSR = {"model": "ccsr", "channels": 32, "mults": [1, 1], "attention": [1], "blocks": 1, "head": 16,
         "autoencoder": "vae.safetensors", "unet": {"trial": "0123abcd"}}  # fmt: skip
-TUNED = {"models": {"ccsr": CCSR | {"tuned_decoder": True}}, "scales": [4]}
+STAGE_2 = CCSR | {"tuned_decoder": True, "init": {"trial": "89abcdef"}}
+TUNED = {"models": {"ccsr": STAGE_2}, "scales": [4]}
 DECODER = {"recipe": "ccsr_decoder", "loss.perceptual_weight": 0}
 TABLE = {"models": {"sr3": SR3 | {"objectives": ["ddpm"]}, "mine": SHIFTED}, "objectives": ["ddpm", "resshift"],
          "scales": [4], "train": {"patch": 64}}  # fmt: skip
@@ -43,7 +44,7 @@ def found(**changes: Any) -> list[str]:
             "its discriminator never counts",
         ),
         (
-            TUNED | {"models": {"ccsr": CCSR | {"tuned_decoder": True, "encoder_in_gradient": True}},
+            TUNED | {"models": {"ccsr": STAGE_2 | {"encoder_in_gradient": True}},
                      "objectives": {"decoder": DECODER}},
             "models.ccsr.encoder_in_gradient: ignored: with tuned_decoder the decoder alone is trained",
         ),
@@ -85,9 +86,18 @@ def found(**changes: Any) -> list[str]:
             "validation.steps: ignored: sampling.steps of its objective says them",
         ),
         (
-            NOISY | {"objectives": {"nutl": NUTL},
+            NOISY | {"objectives": {"nutl": NUTL}, "evaluation": {"sampling": {"sampler": "ddim"}}},
+            "evaluation.sampling.sampler ddim: ignored: it is drawn by truncated",
+        ),
+        (
+            NOISY | {"objectives": {"nutl": NUTL | {"timesteps.t_max": 0.5, "timesteps.ratio": 0.8}},
+                     "evaluation": {"sampling": {"sampler": "truncated", "t_max": 0.75, "t_min": 0.4}}},
+            "evaluation.sampling.t_max 0.75: ignored: timesteps.t_max of its objective says it",
+        ),
+        (
+            TUNED | {"objectives": {"decoder": DECODER},
                      "evaluation": {"sampling": {"sampler": "truncated", "jump": "released"}}},
-            "evaluation.sampling.sampler truncated: ignored: it is drawn by truncatedt0.666667-0.333333",
+            "evaluation.sampling.jump released: ignored: loss.jump of its objective says it",
         ),
         (
             NOISY | {"process": {"schedule": "cosine", "beta_end": 0.1}},
@@ -126,7 +136,12 @@ def found(**changes: Any) -> list[str]:
         ),
         (
             NOISY | {"train": {"stored_latents": False}},
-            "train.stored_latents: ignored: it is of networks of a latent space",
+            "train.stored_latents: ignored: it is of networks that can be trained on stored latents",
+        ),
+        (
+            TABLE | {"models": {"mine": SHIFTED | {"condition": "lr"}}, "objectives": ["resshift"],
+                     "train": {"patch": 64, "stored_latents": False}},
+            "train.stored_latents: ignored: it is of networks that can be trained on stored latents",
         ),
         (
             {"search": {"trials": 1, "audit": 1}},
@@ -195,8 +210,17 @@ def test_what_nothing_uses_is_said(changes: dict[str, Any], said: str) -> None:
             "models.mine.process: ignored by x4/mine/resshift: loss resshift has a process of its own (loss.T, ...)",
         ),
         (
-            {"search": {"common": ["train.lr"], "trials": 4}},
-            "search.sampler tpe: ignored: 4 trials are all proposed at random (search.startup_trials 4)",
+            {"models": ["imdn", "vdsr"], "search": {"common": ["train.lr"], "trials": 4}},
+            "search: all 4 trials of x2/imdn/l1, x2/vdsr/l1 are proposed at random (search.startup_trials 4)",
+        ),
+        (
+            TABLE
+            | {
+                "models": {"sr3": SR3 | {"objectives": ["ddpm"]}, "imdn": {"objectives": ["l1"]}},
+                "objectives": ["ddpm", "l1"],
+                "evaluation": {"crops": "dream40o5"},
+            },
+            "evaluation.crops: ignored by x4/imdn/l1: it draws no picture from noise",
         ),
         ({"teacher": {}}, "teacher is not used: no objective of this sweep learns from one"),
         (
@@ -243,6 +267,10 @@ def test_lr_files_beside_hr_that_makes_its_own_are_said_once() -> None:
         NOISY | {"objectives": {"ddpm": {"grid": {"process.schedule": ["linear", "cosine"]}}},
                  "process": {"beta_end": 0.02}},
         TUNED | {"objectives": {"decoder": DECODER | {"loss.start": 999}}, "train": {"steps": 1000}},
+        NOISY | {"objectives": {"nutl": NUTL},
+                 "evaluation": {"sampling": {"sampler": "truncated", "jump": "released"}}},
+        NOISY | {"models": {"sr3": SR3, "imdn": {"train": {"checkpointing": False, "decay": 0.5}}},
+                 "objectives": ["ddpm", "l1"], "train": {"checkpointing": True}},
         {"resources": {"placement": "spread", "workers_per_trial": 2}},
         {"search": {"common": ["train.lr"], "audit": 1, "startup_trials": 2}},
         {"search": {"common": ["train.lr"], "trials": 4, "sampler": "random"}},
@@ -267,3 +295,12 @@ def test_presets_hold_nothing_that_they_do_not_use(name: str, size: tuple[str, .
 )
 def test_nor_do_examples(path: Path) -> None:
     assert idle(make_plan(load(str(path)))) == []
+
+
+def test_the_released_jump_of_ccsrs_table_is_said_of_decoders_alone() -> None:
+    asked = ("evaluation.sampling.sampler=truncated", "evaluation.sampling.jump=released")
+    [line] = idle(make_plan(load("ccsr_table5", asked)))
+    assert line.startswith("evaluation.sampling.jump released: ignored by x4/tuned_2-3_1-3/tuned_t_max_2-3_t_min_1-3, ")
+    pairs = ("2-3_t_min_1-3", "1-2_t_min_1-3", "2-3_t_min_1-2", "4-5_t_min_1-3", "2-3_t_min_1-5")
+    released = tuple(f"objectives.tuned_t_max_{pair}.loss.jump=released" for pair in pairs)
+    assert idle(make_plan(load("ccsr_table5", asked + released))) == []

@@ -361,6 +361,8 @@ def test_every_pair_of_target_and_loss_is_planned_or_refused():
 def test_what_is_never_trained_is_not_planned():
     assert planned(models=["bicubic"]).combinations == ()
     assert [one.label for one in planned(models=["bicubic", "imdn"]).combinations] == ["imdn"]
+    with pytest.raises(InputError, match=r"^models\.bicubic\.init: bicubic is not trained; leave it out$"):
+        planned(models={"bicubic": {"init": "f.pth"}, "imdn": {}})
 
 
 def test_what_gives_no_sr_is_trained_and_the_plan_says_that_it_is_not_scored():
