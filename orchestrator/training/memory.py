@@ -132,8 +132,13 @@ def check(
         tile = replace(bound, max_bytes=max_bytes).tile(overlap)
     except InputError as error:
         raise InputError(f"resources.max_bytes: {network.name} at x{network.scale}: {error}") from None
+    if crops is None:
+        where = ""
+    elif options.crops is None:
+        where = f" in a sweep without {section}.crops, which are tiles of diffusion networks alone"
+    else:
+        where = f" in the place of {section}.crops"
     raise InputError(
         f"{what} takes about {takes / 1e6:,.0f} MB of {network.name} at x{network.scale}, more than "
-        f"resources.max_bytes allows ({max_bytes / 1e6:,.0f} MB); {why}: declare {section}.tile={tile}"
-        + ("" if options.crops is None else f" in the place of {section}.crops")
+        f"resources.max_bytes allows ({max_bytes / 1e6:,.0f} MB); {why}: declare {section}.tile={tile}{where}"
     )

@@ -60,8 +60,12 @@ def test_a_papers_tile_that_does_not_fit_is_refused_with_another_one_to_declare(
     said = r"^a tile of ccsr128o64 takes about .* declare evaluation\.tile=\d+ in the place of evaluation\.crops$"
     with pytest.raises(InputError, match=said):
         check(net, SIZES, crops, "evaluation", most - 1)
-    with pytest.raises(InputError, match=r"^image 'large'"):
+    with pytest.raises(InputError, match=r"^image 'large'") as refused:
         check(IMDN, SIZES, crops, "evaluation", 8_000_000)
+    said = r"evaluation\.tile=(\d+) in a sweep without evaluation\.crops, which are tiles of diffusion networks alone$"
+    named = re.search(said, str(refused.value))
+    assert named, "a tile is refused beside crops"
+    checked(IMDN, 8_000_000, tile=int(named[1]))
 
 
 def test_the_tile_to_declare_fits_with_the_overlap_that_is_declared() -> None:
