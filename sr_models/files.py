@@ -127,14 +127,14 @@ def full_disk(error: BaseException, folders: Iterable[Path]) -> DiskFullError | 
 
 @contextmanager
 def writing(path: Path, option: str) -> Iterator[None]:
-    """Have what cannot be written within end in one line; within, nothing is read that may fail.
+    """Have what cannot be written within end in one line, and likewise what cannot be read, by its own name.
 
     Args:
         path: of a file or folder that is written.
         option: of the command line, that named it.
 
     Raises:
-        InputError: it cannot be written; DiskFullError, where the disk is full.
+        InputError: it cannot be written, or a file elsewhere has an error; DiskFullError, where the disk is full.
     """
     try:
         yield
@@ -142,8 +142,18 @@ def writing(path: Path, option: str) -> Iterator[None]:
         if full := full_disk(error, [path]):
             raise full from None
         if isinstance(error, OSError):
+            named = error.filename2 or error.filename
+            if isinstance(named, str) and not _is_of(Path(named), path):
+                raise InputError(f"{named}: {error.strerror}") from None
             raise InputError(f"{option}: {path} cannot be written ({error.strerror or error})") from None
         raise
+
+
+def _is_of(file: Path, path: Path) -> bool:
+    """Whether a file is met when a path is written: in it, a folder above it, or what `replacing` yields for it."""
+    file, path = file.absolute(), path.absolute()
+    part = file.parent == path.parent and file.name.startswith(f".{path.name}.")
+    return part or file.is_relative_to(path) or path.is_relative_to(file)
 
 
 def unwritable(folder: Path, option: str) -> str | None:

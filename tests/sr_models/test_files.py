@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from functools import partial
 from pathlib import Path
@@ -211,6 +212,18 @@ def test_what_cannot_be_written_is_one_line(tmp_path, refuse_writing):
         write_text(tmp_path / "new" / "file.txt", "text")
     with pytest.raises(ValueError, match="ours"), writing(tmp_path / "new", "-o"):
         raise ValueError("ours")
+
+
+def test_what_could_not_be_read_meanwhile_is_said_by_its_own_name(tmp_path):
+    out, lost = tmp_path / "new", tmp_path / "lost"
+    with pytest.raises(InputError) as caught, writing(out, "-o"), replacing(out / "file") as part:
+        shutil.copyfile(lost, part)
+    assert str(caught.value) == f"{lost}: No such file or directory"
+    out.rmdir()
+    out.symlink_to(tmp_path / "nowhere" / "file")
+    for path in (out, out / "file"):
+        with pytest.raises(InputError, match=rf"^-o: {path} cannot be written \("), writing(path, "-o"):
+            path.write_text("text")
 
 
 def test_a_folder_that_could_not_be_written_is_known_before(tmp_path, monkeypatch):
