@@ -58,7 +58,7 @@ class Planned(Event):
     skipped: tuple[str, ...]
     """A line on each combination that cannot be trained."""
     left_out: tuple[str, ...]
-    """A line on images."""
+    """A line on images, and on each setting that is ignored."""
     faults: tuple[str, ...]
     """For what a run would be refused; the exit code is 2 where there is one."""
 
