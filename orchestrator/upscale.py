@@ -135,7 +135,10 @@ def _photos(given: Sequence[Path], output: Path) -> tuple[list[Photo], int]:
             if line := unread_text(files_below(path)):
                 say(f"{path}: {line}")
             inside = find_images(path)
-            if out != path.resolve() and out.is_relative_to(path.resolve()):  # what an earlier call has made
+            if out == path.resolve():  # what an earlier call has made
+                made = {file.with_suffix(".png") for file in inside if file.suffix != ".png"}
+                inside = [file for file in inside if file not in made]
+            elif out.is_relative_to(path.resolve()):  # likewise
                 inside = [file for file in inside if not file.resolve().is_relative_to(out)]
             if not inside:
                 raise InputError(

@@ -106,6 +106,20 @@ def test_no_picture_takes_the_place_of_a_photograph_or_of_another(photos, weight
     assert "sub/a.png: its picture would take the place of" in capsys.readouterr().err
 
 
+def test_the_same_call_goes_on_where_out_is_the_photographs_folder(photos, weights, capsys):
+    (photos / "b.png").rename(photos / "b.bmp")
+    (photos / "sub" / "a.png").rename(photos / "sub" / "c.PNG")
+    assert run(weights, photos, "-o", photos) == 0
+    made = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    assert {path.relative_to(photos).as_posix() for path in made} == {"a.png", "b.png", "sub/c.png"}
+    (photos / "b.png").unlink()  # as after Ctrl-C
+    for there in (2, 3):
+        capsys.readouterr()
+        assert run(weights, photos, "-o", photos) == 0
+        assert f"already: {there} of 3 pictures" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in photos.rglob("*.png")} == made
+
+
 def test_a_released_file_is_the_same_once_it_is_said_what_it_is(photos, weights, tmp_path):
     file = weights.with_suffix(".pth")
     hyper = [word for pair in SMALL.items() for word in ("--hyper", "{}={}".format(*pair))]
