@@ -221,6 +221,7 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
 
     import sr_models
     from eval.enlarge import Enlarger, memory_share
+    from sr_models.hyper.sampling import off_its_levels
     from sr_models.inference.bound import Bound
     from sr_models.inference.device import check_device
     from sr_models.networks.sigma import without_head
@@ -229,6 +230,8 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
         check_device(given.device, "--device")
     chosen = _chosen(given)
     options = chosen.sampled(asked_sampling(given))
+    if options.sampling and (line := off_its_levels(chosen.folder, chosen.practised, options.sampling)):
+        say(line)
     if given.tile is not None:
         overlap = options.overlap if given.overlap is None else given.overlap
         options = replace(options, tile=given.tile, overlap=overlap, crops=None)
