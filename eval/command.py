@@ -24,7 +24,7 @@ from eval.request import ModelRequest, PicturesRequest, Request
 from sr_models.command import EXIT_DONE, Parser, say, tell
 from sr_models.errors import InputError
 from sr_models.files import full_disk, read_json, writing
-from sr_models.hyper.sampling import Sampling
+from sr_models.hyper.sampling import Sampling, as_asked, off_its_levels
 from sr_models.plugins import require
 from sr_models.scales import parse_scale
 
@@ -293,7 +293,7 @@ def _complete(given: argparse.Namespace) -> None:
     for name in ("model", "scale"):
         if getattr(given, name) is None and isinstance(said.get(name), str | int):
             setattr(given, name, said[name])
-    if given.model == sr_models.ZOO.name and isinstance(said, dict) and isinstance(said.get("hyper"), dict):
+    if given.model == sr_models.ZOO.name and isinstance(said.get("hyper"), dict):
         given.hyper = given.hyper or [f"{key}={json.dumps(value)}" for key, value in said["hyper"].items()]
     if given.model is None and given.images is None:
         _recognise(given)
@@ -409,13 +409,11 @@ def _sampling(given: argparse.Namespace) -> Sampling | None:
         raise InputError(f"--crops {given.crops} and --tile {given.tile} both say what the tiles are; give one")
     if given.self_ensemble:
         raise InputError(f"--self-ensemble: {given.model} draws pictures, and the mean of several is none of them")
-    if (found := _folder_says(given).get("sampling")) is None:
-        return Sampling.parse(asked, "sampling")
-    own = Sampling.parse(found, f"checkpoint {str(given.weights)!r}, model.json: sampling")
-    kept = own.model_dump() if asked.get("sampler", own.sampler) == own.sampler else {}
-    drawn = Sampling.parse({**kept, **asked}, "sampling")
-    if own.on_levels != drawn.on_levels:
-        say(f"{given.weights} has practised the noise levels of {own.mark} alone; drawn by {drawn.mark}, as asked")
+    found, where = _folder_says(given).get("sampling"), f"checkpoint {str(given.weights)!r}, model.json: sampling"
+    own = None if found is None else Sampling.parse(found, where)
+    drawn = as_asked(own, asked)
+    if line := off_its_levels(given.weights, own, drawn):
+        say(line)
     return drawn
 
 

@@ -256,16 +256,21 @@ def read_keys(folder: Path) -> dict[str, str]:
 
 
 def read_scored(folder: Path) -> set[tuple[Any, ...]]:
-    """(combination, fingerprint, weights, benchmark, scale) of all that has rows below `folder`, whatever they hold.
+    """What has rows below `folder`, whatever they hold.
+
+    Returns:
+        (combination, fingerprint, weights, benchmark, scale, protocol, noise_seed) of each; a column that a file lacks
+        is None.
 
     Raises:
         InputError: a file cannot be read.
     """
-    found, columns = set[tuple[Any, ...]](), ["combination", "fingerprint", "weights", "benchmark", "scale"]
+    columns = ["combination", "fingerprint", "weights", "benchmark", "scale", "protocol", "noise_seed"]
+    found = set[tuple[Any, ...]]()
     for path in sorted(folder.glob("*.parquet")):
         try:
             table = pq.ParquetFile(path).read(columns, use_threads=False)
-            found |= {tuple(row.values()) for row in table.to_pylist()}
+            found |= {tuple(map(row.get, columns)) for row in table.to_pylist()}
         except (pa.ArrowException, OSError) as error:
             raise _unread(path, str(error).partition("\n")[0]) from None
     return found

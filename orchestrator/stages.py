@@ -132,7 +132,6 @@ def search(session: Session, ingredients: Ingredients) -> Studies:
     studies = Studies(session.services.studies_uri or session.run.studies_url, plan, make_config, session.run)
     for combination, told, trial in studies.told():  # also what another run of this search had come to
         session.roles.add(trial, combination=combination.id, role="search", number=told.number, params=told.params)
-    session.home.pull_trials()
     steps = {combination.id: combination.train.steps for combination in plan.combinations}
     total = sum(combination.trials * steps[combination.id] for combination in plan.combinations)
     left = report.training_left(session, "search") if total else None
@@ -292,7 +291,7 @@ def _run_in_full(
         return {}
     each = list({trial.fingerprint: trial for trial in trials}.values())
     total = sum(trial.train.steps for trial in each)
-    left = report.training_left(session, what)
+    left = None if steered else report.training_left(session, what)  # which counts no audit
     with bar(what, total, "step", cost=lambda: session.meter.spent.rate, left=left) as made:
         results = in_full.run_in_full(
             each,

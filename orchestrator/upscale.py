@@ -135,7 +135,10 @@ def _photos(given: Sequence[Path], output: Path) -> tuple[list[Photo], int]:
             if line := unread_text(files_below(path)):
                 say(f"{path}: {line}")
             inside = find_images(path)
-            if out != path.resolve() and out.is_relative_to(path.resolve()):  # what an earlier call has made
+            if out == path.resolve():  # what an earlier call has made
+                made = {file.with_suffix(".png") for file in inside if file.suffix != ".png"}
+                inside = [file for file in inside if file not in made]
+            elif out.is_relative_to(path.resolve()):  # likewise
                 inside = [file for file in inside if not file.resolve().is_relative_to(out)]
             if not inside:
                 raise InputError(
@@ -218,6 +221,7 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
 
     import sr_models
     from eval.enlarge import Enlarger, memory_share
+    from sr_models.hyper.sampling import off_its_levels
     from sr_models.inference.bound import Bound
     from sr_models.inference.device import check_device
     from sr_models.networks.sigma import without_head
@@ -226,6 +230,8 @@ def _enlarger(given: argparse.Namespace) -> Enlarger:
         check_device(given.device, "--device")
     chosen = _chosen(given)
     options = chosen.sampled(asked_sampling(given))
+    if options.sampling and (line := off_its_levels(chosen.folder, chosen.practised, options.sampling)):
+        say(line)
     if given.tile is not None:
         overlap = options.overlap if given.overlap is None else given.overlap
         options = replace(options, tile=given.tile, overlap=overlap, crops=None)

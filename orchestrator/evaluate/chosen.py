@@ -24,7 +24,7 @@ from sr_models.checkpoints.published import load_weights
 from sr_models.diffusion.base import Denoiser
 from sr_models.diffusion.samplers import settled
 from sr_models.errors import InputError
-from sr_models.hyper.sampling import Sampling
+from sr_models.hyper.sampling import Sampling, as_asked
 from sr_models.inference.super_resolve import Options
 from sr_models.networks.base import Network
 from sr_models.networks.sigma import WithSigma, without_head
@@ -45,22 +45,21 @@ class Chosen:
     """For people: what it is and where its weights lie."""
     folder: Path | None
     """Of the checkpoint; None: a file, or there are no weights."""
+    practised: Sampling | None = None
+    """On the noise levels that it has practised; None: on all, or it is no diffusion network."""
 
     def sampled(self, asked: Mapping[str, Any]) -> Options:
-        """Its options, with fields of `Sampling` that were asked for; another sampler has its own defaults.
+        """Its options, with fields of `Sampling` that were asked for.
 
         Raises:
-            InputError: a value that is wrong, or something asked of a network that draws nothing.
+            InputError: as `as_asked`, or something asked of a network that draws nothing.
         """
         net = without_head(self.model)
         if not isinstance(net, Denoiser):
             for name in asked:
                 raise InputError(f"--{name.replace('_', '-')} goes with diffusion networks, and {self.name} is none")
             return self.options
-        own = self.options.sampling
-        kept = {} if own is None or asked.get("sampler", own.sampler) != own.sampler else own.model_dump()
-        sampling = Sampling.parse({**kept, **asked}, "sampling")
-        return replace(self.options, sampling=settled(net.process, sampling))
+        return replace(self.options, sampling=settled(net.process, as_asked(self.options.sampling, asked)))
 
 
 def of_file(
@@ -94,12 +93,12 @@ def of_checkpoint(folder: Path, scale: float | None, parts: Mapping[str, Path] |
         told = CheckpointInfo.read(folder)
         check_parts(told.model, told.hyper, hashes)
     model, info = load_checkpoint(folder, scale=scale, parts=files)
-    sampling, record = info.sampling, folder.parent / TRIAL
-    if sampling is None and record.exists():  # a folder of before `model.json` said it
-        sampling = TrialRecord.read(record).trial_config().objective.practised
-    options = Options(sampling=sampling)
+    practised = _practised(folder, info)
     title = f"{sr_models.called(info.model, info.hyper)}, {folder}"
-    return Chosen(model=model, name=info.model, hyper=info.hyper, options=options, title=title, folder=folder)
+    return Chosen(
+        model=model, name=info.model, hyper=info.hyper, options=Options(sampling=practised), title=title,
+        folder=folder, practised=practised,
+    )  # fmt: skip
 
 
 def of_run(run: Path, root: str | None, *, row: str | None, scale: float | None) -> Chosen:
@@ -136,9 +135,17 @@ def of_run(run: Path, root: str | None, *, row: str | None, scale: float | None)
             options = entrants.options_of(entrant, evaluation)
             return Chosen(
                 model=model, name=info.model, hyper=info.hyper, options=options, seed=evaluation.seed, title=title,
-                folder=folder,
+                folder=folder, practised=_practised(folder, info),
             )  # fmt: skip
     raise InputError(f"--row: the {entry.weights} weights of {board.name(entry)} are gone ({entry.folder})")
+
+
+def _practised(folder: Path, info: CheckpointInfo) -> Sampling | None:
+    """As `Chosen` has it."""
+    record = folder.parent / TRIAL
+    if info.sampling is None and record.exists():  # a folder of before `model.json` said it
+        return TrialRecord.read(record).trial_config().objective.practised
+    return info.sampling
 
 
 def _packed(parts: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, str]]:

@@ -12,7 +12,6 @@ import torch
 
 import sr_models
 from eval.benchmarks import Benchmark
-from eval.protocol import get_protocol
 from eval.rows import CEILING, Identity, Subject, plugins_of
 from orchestrator.data.inputs import Inputs
 from orchestrator.evaluate.work import Job, weights_folder
@@ -221,10 +220,7 @@ def options_of(entrant: Entrant, evaluation: EvaluationConfig) -> Options:
 
 
 def _job(entrant: Entrant, evaluation: EvaluationConfig, bench: Benchmark, source: BenchmarkSource) -> Job:
-    protocol = get_protocol(evaluation.protocol)
-    if evaluation.draws is not None:
-        protocol = protocol.model_copy(update={"draws": evaluation.draws})
-    protocol = protocol.model_copy(update={"lr_noise": source.noise})
+    protocol = evaluation.full_protocol.model_copy(update={"lr_noise": source.noise})
     folder = evaluation.weights_dir and expand(evaluation.weights_dir, "evaluation.weights_dir")
     options = options_of(entrant, evaluation)
     subject = Subject(

@@ -101,9 +101,9 @@ def score_run(request: RunRequest, pool: PoolOptions) -> None:
             if planned_job.job.subject.identity in mine
         ]
         if run.winners.exists():
-            lines = unfinished(run.path)
-            board = write(run.path, board_text.terminal_width(), unfinished="; ".join(lines) or None)
-            board += f"\n\nunfinished: {'; '.join(lines)}" if lines else ""
+            left = "; ".join(unfinished(run.path))
+            board = write(run.path, board_text.terminal_width(), unfinished=left or None)
+            board += f"\n\nunfinished: {left}" if left else ""
             write_page(run.path)
             home.access.push("", ["leaderboard.*"])
         else:  # a board on disk would tell the tracker that the sweep is over

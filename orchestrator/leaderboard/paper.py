@@ -6,7 +6,7 @@ import re
 import statistics
 from dataclasses import replace
 
-from eval.protocol import get_metric, get_protocol
+from eval.protocol import get_metric
 from orchestrator.leaderboard.board import Board, Entry, Value
 from orchestrator.plan.evaluation import EvaluationConfig
 from orchestrator.plan.paper import PaperConfig
@@ -18,10 +18,7 @@ def print_beside(board: Board, paper: PaperConfig, asked: EvaluationConfig) -> N
     Nothing happens to a board of another protocol than the config's; noise on its inputs is a test set's own, and tiles
     are not another one.
     """
-    protocol = get_protocol(asked.protocol)
-    if asked.draws is not None:
-        protocol = protocol.model_copy(update={"draws": asked.draws})
-    if re.sub(r"(-noise[^+]+)?(\+tile\d+o\d+)?$", "", board.protocol) != protocol.id(board.scale):
+    if re.sub(r"(-noise[^+]+)?(\+tile\d+o\d+)?$", "", board.protocol) != asked.full_protocol.id(board.scale):
         return
     board.paper = paper
     for entry in board.entries:

@@ -18,7 +18,7 @@ from eval.pictures.differences import Gap, differences, per_image
 from eval.pictures.front import methods
 from eval.pictures.panels import bars, training_curves, violins
 from eval.pictures.style import Styles, attempt, method_styles
-from eval.protocol import FIDELITY, PERCEPTION, Protocol, get_metric, get_protocol, plain_metric
+from eval.protocol import FIDELITY, PERCEPTION, get_metric, get_protocol, plain_metric
 from eval.rows import SET, read_rows
 from orchestrator.leaderboard import compare as leaderboard
 from orchestrator.leaderboard import drawn, searched
@@ -113,13 +113,6 @@ def _seeds(scores: Sequence[Mapping[str, Any]], winners: dict[str, WinnerRecord]
     return f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
 
 
-def _protocol(plan: Plan) -> Protocol:
-    """The run's protocol, with its draws."""
-    evaluation = plan.config.evaluation
-    protocol = get_protocol(evaluation.protocol)
-    return protocol if evaluation.draws is None else protocol.model_copy(update={"draws": evaluation.draws})
-
-
 def _options(plan: Plan) -> Options:
     """How the run computes pictures."""
     return Options(tile=plan.config.evaluation.tile, overlap=plan.config.evaluation.tile_overlap)
@@ -128,7 +121,8 @@ def _options(plan: Plan) -> Options:
 def stamp(plan: Plan, scale: float, benchmark: str | None = None) -> str:
     """What the run's rows have as their protocol: those of a test set, or of all that have no noisy inputs."""
     noise = plan.config.data.test[benchmark].noise if benchmark else None
-    return _protocol(plan).model_copy(update={"lr_noise": noise}).id(scale) + _options(plan).marks
+    protocol = plan.config.evaluation.full_protocol.model_copy(update={"lr_noise": noise})
+    return protocol.id(scale) + _options(plan).marks
 
 
 def shown_metrics(plan: Plan) -> list[str]:

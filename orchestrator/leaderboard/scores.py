@@ -64,13 +64,14 @@ def lacking(folder: Path) -> dict[str, tuple[str, ...]]:
     """Combination that has its winner -> the full runs of it, by fingerprint, without all of the scores that they are
     to have; () if all have theirs. Combinations that give no SR are not in it, nor any of an earlier version's run.
 
-    A set has been scored where any image of it is: its rows come together, and what is refused never comes.
+    A set has been scored where any image of it is: its rows come together, and what is refused never comes. One of
+    which all is refused is lacking for good.
 
     Raises:
         InputError: no run folder, or a file of it that cannot be read.
     """
     run, plan = RunDir(folder.absolute()), read_plan(folder)
-    there = read_scored(run.evaluation) if plan.scored else set()
+    there = _own_rows(run) if plan.scored else set()
     sets = {where: (name, float(scale)) for where in plan.scored for name, _, scale in [where.rpartition(" x")]}
 
     def is_scored(name: str, fingerprint: str, where: str) -> bool:
@@ -82,6 +83,21 @@ def lacking(folder: Path) -> dict[str, tuple[str, ...]]:
         for name, winner in read_winners(run.winners).items()
         if (own := [where for where, ids in plan.scored.items() if name in ids])
     }
+
+
+def _own_rows(run: RunDir) -> set[tuple[Any, ...]]:
+    """(combination, fingerprint, weights, benchmark, scale) of what has rows of the run's own protocol and noise.
+
+    `orchestrator.evaluate` writes those of others beside them.
+    """
+    asked = read_evaluation(run.path)
+
+    def is_own(protocol: str, scale: float, noise_seed: int | None) -> bool:
+        plain = re.sub(r"(-noise[^+]+)?(\+.*)?$", "", protocol)  # without a set's own noise, and how SR was computed
+        return plain == asked.full_protocol.id(scale) and noise_seed in (None, asked.seed)
+
+    found = read_scored(run.evaluation)
+    return {(*who, scale) for *who, scale, protocol, noise_seed in found if is_own(protocol, scale, noise_seed)}
 
 
 def unfinished(folder: Path) -> list[str]:
@@ -98,7 +114,7 @@ def unfinished(folder: Path) -> list[str]:
         name, own = next(iter(runs.items()))
         lines.append(
             f"{counted(sum(map(len, runs.values())), 'full run')} without all scores, such as {len(own)} of the "
-            f"{len(winners[name].fingerprints)} of {name}; the command that began it goes on"
+            f"{len(winners[name].fingerprints)} of {name}; the command that began it goes on, or says what it refuses"
         )
     return lines
 

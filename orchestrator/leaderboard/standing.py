@@ -221,7 +221,7 @@ def _done(what: str, trials: Sequence[Trial], planned: int) -> str:
 def _left(found: Standing) -> str:
     seconds = found.seconds_left
     if all(row.has_winner for row in found.rows):
-        return "every combination has its winner" + ("" if found.finished else "; scores are lacking")
+        return "every combination has its winner" + ("" if found.finished else "; scores are lacking, or were refused")
     if seconds is None:
         return "time left: not known before a first validation"
     return (

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from eval.protocol import VALIDATED, get_metric, get_protocol, plain_metric
+from eval.protocol import VALIDATED, Protocol, get_metric, get_protocol, plain_metric
 from objectives import ObjectiveSpec
 from orchestrator.plan.train import MOST_COUNT
 from orchestrator.plan.trial import Measured, check_tiles, crops_field, overlap_field, tile_field
@@ -76,6 +76,12 @@ class EvaluationConfig(Params):
             get_metric(name)
         each_once(self.metrics)
         return self
+
+    @property
+    def full_protocol(self) -> Protocol:
+        """The protocol with the draws that are asked for; a test set may add noise of its own."""
+        found = get_protocol(self.protocol)
+        return found if self.draws is None else found.model_copy(update={"draws": self.draws})
 
     @property
     def crop_rule(self) -> CropRule | None:

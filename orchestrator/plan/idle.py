@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import sr_models
@@ -19,9 +20,11 @@ from orchestrator.plan.combination import Combination
 from orchestrator.plan.config import SweepConfig
 from orchestrator.plan.evaluation import sampling
 from orchestrator.plan.plan import Plan, teacher_train
+from orchestrator.plan.read import expand
 from orchestrator.plan.space import STEPS, TRAIN
 from orchestrator.plan.train import TrainConfig
-from orchestrator.plan.weights import weights_of
+from orchestrator.plan.weights import Weights, weights_of
+from sr_models.errors import InputError
 from sr_models.hyper.process import ProcessParams, ShiftParams
 from sr_models.hyper.sampling import Sampling
 from sr_models.params import Params
@@ -271,13 +274,21 @@ def _teacher(plan: Plan, found: Idle) -> None:
         return
     if "snapshots" in teacher.train:
         found.ignored("teacher.train.snapshots", "a teacher is not scored, and keeps none")
-    given = [weights for scale in plan.teacher_scales if (weights := teacher.at(scale))]
+    given = [(weights, scale) for scale in plan.teacher_scales if (weights := teacher.at(scale))]
     if teacher.train and given:
         found.ignored("teacher.train", "its weights are given, and nothing is trained")
     for name in ("model", "hyper"):
-        if given and _given(teacher, name) and all(weights.kind != "file" for weights in given):
-            found.ignored(f"teacher.{name}", f"{given[0].shown} says its network itself")
+        if given and _given(teacher, name) and all(one.kind != "file" or _folder(one, scale) for one, scale in given):
+            found.ignored(f"teacher.{name}", f"{given[0][0].shown} says its network itself")
     _of_other_scales("teacher.weights", teacher.weights, plan.config, found)
+
+
+def _folder(weights: Weights, scale: int) -> bool:
+    """Whether a file reference is a checkpoint folder."""
+    try:
+        return (Path(expand(weights.name, "teacher.weights", scale)) / "model.json").is_file()
+    except InputError:  # a variable that is not set is one of the faults that `orchestrator.ready` lists
+        return False
 
 
 def _models(plan: Plan, found: Idle) -> None:

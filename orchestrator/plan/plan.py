@@ -29,7 +29,7 @@ from orchestrator.plan.evaluation import sampling
 from orchestrator.plan.graph import check_references, levels, refuse_drawn
 from orchestrator.plan.space import apply, varied
 from orchestrator.plan.train import TrainConfig
-from orchestrator.plan.trial import TrialConfig, degradation_version, latents_of
+from orchestrator.plan.trial import TrialConfig, degradation_version, latents_of, tiles_version
 from orchestrator.plan.weights import Weights
 from sr_models.errors import InputError
 
@@ -159,6 +159,7 @@ class Plan:
             latents=latents_of(combination.network, hyper, spec, train),
             tile=self.config.evaluation.tile,
             tile_overlap=self.config.evaluation.tile_overlap,
+            tiles_version=tiles_version(self.config.evaluation.tile, drawn),
             crops=self.config.evaluation.crops if drawn else None,
             process=now.process or spec.shifting,
             sampling=drawn,

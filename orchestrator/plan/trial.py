@@ -25,11 +25,14 @@ from sr_models.params import Params
 from sr_models.plugins import absent
 from sr_models.version import NOISY_NUMERICS_VERSION, NUMERICS_VERSION, SIGMA_NUMERICS_VERSION
 
-_OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "crops", "sampling", "measured")
+_OF_VALIDATIONS = ("protocol", "metrics", "tile", "tile_overlap", "tiles_version", "crops", "sampling", "measured")
 """Fields of a trial that move no weights."""
 
 LATENTS_VERSION = 1
 """Raised when stored latents become others: how pictures are cut, tiled (`sr_models.diffusion.tiled`) and flipped."""
+
+CANVAS_TILES_VERSION = 2
+"""Raised when tiles on a canvas become others. 2: they are LR pixels, where they were the enlarged LR's."""
 
 TILE_OVERLAP = 32
 """As in `sr_models.inference.super_resolve.Options`, which is behind torch."""
@@ -78,6 +81,12 @@ def degradation_version(train: TrainConfig) -> int:
     return 1 if train.degradation is None else DEGRADATION_VERSION
 
 
+def tiles_version(tile: int | None, sampling: Sampling | None) -> int:
+    """The version of the tiles that a new trial's validations compute; 1 without any, or without a canvas."""
+    on_canvas = tile is not None and sampling is not None and sampling.canvas is not None
+    return CANVAS_TILES_VERSION if on_canvas else 1
+
+
 def plugins_of(model: str, spec: ObjectiveSpec, train: TrainConfig) -> dict[str, str]:
     """The plug-ins that a trial computes with: "model NAME" -> "distribution version"."""
     degraded = DEGRADATIONS.stamp(train.degradation.set) if train.degradation else {}
@@ -124,6 +133,11 @@ class TrialConfig(Params):
     )
     tile: int | None = tile_field("side, in LR pixels, of the tiles that validations compute; null: whole images")
     tile_overlap: int = overlap_field()
+    tiles_version: int = Field(
+        default=1,
+        exclude_if=lambda version: version == 1,  # as of `degradation_version`
+        description="of tiles on a canvas; 1 without one",
+    )
     crops: Crops | None = crops_field("a paper's tiles that validations of a diffusion network compute; null: none")
     process: AnyProcess | None = Field(
         default=None, exclude_if=lambda process: process is None, description="the noise, of a diffusion network"

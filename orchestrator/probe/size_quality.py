@@ -44,8 +44,6 @@ def units(looked: Looked) -> list[Unit]:
         InputError: a run without scores.
     """
     several = len(looked.runs) > 1
-    for probed in looked.runs:
-        probed.home.access.pull("", ["evaluation/*.parquet"])
     return [Unit(key=None, rows=partial(_rows, probed, looked, several)) for probed in looked.runs]
 
 

@@ -71,8 +71,8 @@ def search_key(configured: TrialConfig, combination: Combination, search: Search
     how: list[Any] = [search.metric, configured.protocol, search.sampler, search.startup_trials]
     if configured.tile is not None:
         how += [configured.tile, configured.tile_overlap]
-        if configured.sampling is not None and configured.sampling.canvas is not None:
-            how.append("lrtiles")  # where tiles were counted in another unit once
+        if configured.tiles_version > 1:
+            how.append("lrtiles")
     if search.halve_by is not None and search.halve_by != search.metric:
         how.append({"halve_by": search.halve_by})
     how += [

@@ -170,12 +170,7 @@ def _kept(teacher: TeacherConfig, home: Home, scale: int, source: Path) -> str:
     """The folder, by its name in the run, of weights from elsewhere: kept there as a checkpoint of ours."""
     name = f"teacher/x{scale}"
     if source.is_dir():
-        _, info = load_checkpoint(source)  # refuses what is no checkpoint of ours
-        if teacher.hyper or teacher.model not in (TeacherConfig.model_fields["model"].default, info.model):
-            raise InputError(
-                f"teacher.weights: the folder {source} says its network itself ({info.model}); leave teacher.model and "
-                "teacher.hyper out"
-            )
+        load_checkpoint(source)  # refuses what is no checkpoint of ours
         shutil.copytree(source, home.run.path / name, dirs_exist_ok=True)
         return name
     model, hyper = teacher.model, teacher.hyper

@@ -110,6 +110,27 @@ _OWN: dict[str, dict[str, Any]] = {
 }
 
 
+def as_asked(own: Sampling | None, asked: Mapping[str, Any]) -> Sampling:
+    """A network's own sampling with fields of `Sampling` that were asked for; another sampler has its own defaults.
+
+    Raises:
+        InputError: a value that is wrong.
+    """
+    kept = {} if own is None or asked.get("sampler", own.sampler) != own.sampler else own.model_dump()
+    return Sampling.parse({**kept, **asked}, "sampling")
+
+
+def off_its_levels(weights: object, practised: Sampling | None, drawn: Sampling) -> str | None:
+    """A line on weights that have practised some noise levels alone and are drawn on others; None: there is no need.
+
+    Args:
+        practised: as their folder says it (`CheckpointInfo.sampling`).
+    """
+    if practised is None or practised.on_levels == drawn.on_levels:
+        return None
+    return f"{weights} has practised the noise levels of {practised.mark} alone; drawn by {drawn.mark}, as asked"
+
+
 def check_sampler(params: AnyProcess, sampling: Sampling) -> None:
     """Refuse to draw by residual shifting's steps from a network of another process, or by others from its.
 

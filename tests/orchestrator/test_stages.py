@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import orchestrator.search
 from orchestrator import stages
 from orchestrator.ingredients import Ingredients
 from orchestrator.leaderboard import standing
@@ -156,6 +157,31 @@ def test_a_stage_begins_with_the_time_that_the_sweep_has_left(finals: Finals, ca
     assert [(event["stage"], event["sweep_seconds_left"]) for event in told] == [("winners in full", left)]
     err = capsys.readouterr().err
     assert said in err and ("of training left" in err) == bool(said)
+
+
+def test_an_audit_is_no_part_of_the_time_left(finals: Finals) -> None:
+    out = io.StringIO()
+    finals.seconds_left = 0.0
+    events.to(out)
+    try:
+        stages.audit(finals.session(search={"audit": 3}), INGREDIENTS, FakeStudies({ECO: (0, {}, "s")}))
+    finally:
+        events.to(None)
+    [told] = map(json.loads, out.getvalue().splitlines())
+    assert (told["stage"], told["sweep_seconds_left"]) == ("audit", None)
+
+
+def test_a_search_brings_its_trials_here_once(finals: Finals, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = finals.session()
+    session.services = SimpleNamespace(studies_uri="sqlite://")
+    told = SimpleNamespace(
+        told=lambda: [], finished=lambda _: 0, failures=lambda _: [], left=lambda _: [], searched=finals.pulled
+    )
+    monkeypatch.setattr(stages, "Studies", lambda *_: told)
+    tune = SimpleNamespace(search=lambda studies, *_: studies.searched.append("search"))
+    monkeypatch.setattr(orchestrator.search, "tune", tune, raising=False)
+    assert stages.search(session, INGREDIENTS) is told
+    assert finals.pulled == ["trials", "search"], "each look costs one at the storage for every trial"
 
 
 def test_each_grid_point_has_its_own_runs(finals: Finals) -> None:

@@ -14,6 +14,8 @@ from orchestrator.run.folder import RunDir
 from orchestrator.run.winners import read_winners
 from orchestrator.upscale import main
 from sr_models.checkpoints.folder import CheckpointInfo, save_checkpoint
+from sr_models.hyper.process import ProcessParams
+from sr_models.hyper.sampling import Sampling
 from sr_models.images.files import read_image
 from sr_models.images.matlab import downscale
 
@@ -104,6 +106,36 @@ def test_no_picture_takes_the_place_of_a_photograph_or_of_another(photos, weight
     assert (photos / "b.png").read_bytes() == before
     assert run(weights, photos / "a.jpg", photos / "sub/a.png", "-o", tmp_path / "out") == 1
     assert "sub/a.png: its picture would take the place of" in capsys.readouterr().err
+
+
+def test_the_same_call_goes_on_where_out_is_the_photographs_folder(photos, weights, capsys):
+    (photos / "b.png").rename(photos / "b.bmp")
+    (photos / "sub" / "a.png").rename(photos / "sub" / "c.PNG")
+    assert run(weights, photos, "-o", photos) == 0
+    made = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    assert {path.relative_to(photos).as_posix() for path in made} == {"a.png", "b.png", "sub/c.png"}
+    (photos / "b.png").unlink()  # as after Ctrl-C
+    for there in (2, 3):
+        capsys.readouterr()
+        assert run(weights, photos, "-o", photos) == 0
+        assert f"already: {there} of 3 pictures" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in photos.rglob("*.png")} == made
+
+
+def test_levels_that_were_not_practised_are_drawn_on_as_asked_and_said(photos, tmp_path, capsys):
+    own = Sampling(sampler="truncated", t_max=0.5, t_min=0.25)
+    hyper = {"channels": 8, "mults": [1, 2], "attention": [], "blocks": 1, "groups": 4}
+    net = sr_models.build("sr3", 2, **hyper)
+    net.process = ProcessParams(T=20, beta_end=0.5)
+    folder = tmp_path / "net"
+    save_checkpoint(
+        folder, net, model="sr3", scale=2, hyper=hyper, sigma=None, ema=False, fingerprint=None, sampling=own
+    )
+    line = f"{folder} has practised the noise levels of {own.mark} alone; drawn by"
+    for words, by in (([], None), (["--steps", 9], None), (["--sampler", "ddim", "--steps", 3], "ddim3")):
+        assert run(folder, photos / "b.png", "-o", tmp_path / str(by), "--overwrite", *words) == 0
+        said = capsys.readouterr().err
+        assert f"{line} {by}, as asked\n" in said if by else line not in said
 
 
 def test_a_released_file_is_the_same_once_it_is_said_what_it_is(photos, weights, tmp_path):

@@ -113,7 +113,10 @@ def test_a_board_without_all_its_scores_says_so(tmp_path, score, winner, make, c
     assert "unfinished" not in capsys.readouterr().out, "no plan of an earlier version says what is scored"
     plan = read_plan(run).model_copy(update={"scored": {"Set5 x2": (A, B)}})
     plan.write(run / "plan.json")
-    said = f"unfinished: 1 full run without all scores, such as 1 of the 2 of {A}; the command that began it goes on"
+    said = (
+        f"unfinished: 1 full run without all scores, such as 1 of the 2 of {A}; the command that began it goes on, or "
+        "says what it refuses"
+    )
     assert main([str(run), "-o", str(tmp_path / "out")]) == 0
     assert f"\n{said}; python -m orchestrator.status {run} says where it stands\n" in capsys.readouterr().out
     assert f"unfinished: {read_json(tmp_path / 'out' / 'leaderboard.json')['unfinished']}" == said
@@ -128,9 +131,8 @@ def test_a_board_without_all_its_scores_says_so(tmp_path, score, winner, make, c
 
 
 def test_a_run_with_all_its_scores_is_finished(tmp_path, score, winner, make, capsys):
-    run = make(
-        tmp_path / "whole", [score(A, 30.0), score(A, 30.0, benchmark="half", scale=2.5)], {A: winner(1, f"{A}#0")}
-    )
+    half = score(A, 30.0, benchmark="half", scale=2.5, protocol="classical-y-b3")
+    run = make(tmp_path / "whole", [score(A, 30.0), half], {A: winner(1, f"{A}#0")})
     read_plan(run).model_copy(update={"scored": {"Set5 x2": (A,), "half x2.5": (A,)}}).write(run / "plan.json")
     assert (lacking(run), standing(run).finished) == ({A: ()}, True)
     assert main([str(run), "-o", str(tmp_path / "out")]) == 0 and "unfinished" not in capsys.readouterr().out
@@ -138,6 +140,21 @@ def test_a_run_with_all_its_scores_is_finished(tmp_path, score, winner, make, ca
     (run / "evaluation" / "1.parquet").write_bytes(b"cut")
     with pytest.raises(InputError, match=r"1\.parquet cannot be read \(.*\); delete it and run again"):
         lacking(run)
+
+
+@pytest.mark.parametrize(
+    ("over", "whole"),
+    [
+        ({"protocol": "classical-y-b2-noise10+ddim50+tile64o8", "noise_seed": 0}, True),
+        ({"protocol": "uncropped-y-b0"}, False),
+        ({"protocol": "classical-y-b2-n3"}, False),
+        ({"protocol": "classical-y-b2+ddim50", "noise_seed": 7}, False),
+    ],
+)
+def test_scores_of_another_protocol_or_noise_are_not_the_sweeps(over, whole, tmp_path, score, winner, make):
+    run = make(tmp_path / "run", [score(A, 30.0) | over], {A: winner(1, f"{A}#0")})
+    read_plan(run).model_copy(update={"scored": {"Set5 x2": (A,)}}).write(run / "plan.json")
+    assert lacking(run) == {A: () if whole else (f"{A}#0",)}
 
 
 def test_a_board_without_all_its_winners_says_so(tmp_path, score, winner, make, capsys):

@@ -283,6 +283,19 @@ def test_what_is_used_is_neither(changes: dict[str, Any]) -> None:
     assert found(**changes) == []
 
 
+@pytest.mark.parametrize(("name", "given"), [("hyper", {"channels": 8}), ("model", "imdn")])
+def test_a_checkpoint_folder_of_a_teacher_says_its_network_itself(tmp_path: Path, name: str, given: Any) -> None:
+    (tmp_path / "x2").mkdir()
+    folder = f"{tmp_path}/x{{scale}}"
+    changes = {"objectives": ["kd"], "scales": [2], "teacher": {"weights": folder, name: given}}
+    assert found(**changes) == []
+    (tmp_path / "x2" / "model.json").touch()
+    assert found(**changes) == [f"teacher.{name}: ignored: {folder} says its network itself"]
+    changes["teacher"]["weights"] = {2: folder, 4: "$NOT_SET/f.pth"}
+    changes["scales"] = [2, 4]
+    assert found(**changes) == [], "a file of one scale has use for it; what is no file here is said with the others"
+
+
 @pytest.mark.parametrize("size", [(), ("scale_down=tiny",)], ids=["full", "tiny"])
 @pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != "quick"))
 def test_presets_hold_nothing_that_they_do_not_use(name: str, size: tuple[str, ...]) -> None:

@@ -688,6 +688,18 @@ def test_noise_and_sampling_that_cannot_be_are_refused(changes, said):
         planned(**{"models": SR3, "objectives": ["ddpm"]} | changes)
 
 
+def test_validations_of_before_tiles_on_a_canvas_were_lr_pixels_are_not_those_of_a_search():
+    canvas, tile = {"sampling": {"canvas": "ccsr"}}, {"tile": 16, "tile_overlap": 4}
+    for asked, moved in (({}, False), (canvas, False), (tile, False), (canvas | tile, True)):
+        plan = planned(models=SR3, objectives=["ddpm"], evaluation=asked)
+        now = plan.trial(plan.combinations[0], {}, 0, "d" * 64, None)
+        fields = now.model_dump(mode="json")
+        assert (fields.pop("tiles_version", None) is not None) is moved
+        before = TrialConfig.parse(fields, "trial.json of before")
+        assert before.fingerprint == now.fingerprint and before.measures(now) is not moved
+        assert before.measured_too_as(now).measures(now)
+
+
 def test_a_papers_tiles_are_of_diffusion_networks_and_move_no_trial():
     models, objectives = {**SR3, "imdn": {}}, ["l1", "ddpm"]
     plain, cut = (
