@@ -229,7 +229,7 @@ alone = score_model(build("bicubic", 2), bench, name="it", weights_sha256=None, 
 for file in files.iterdir():
     file.unlink()  # workers can only have them from the storage
 with ray_runtime.connect(None, cpus=2):
-    refused = scoring.evaluate(planned, access, scoring.Workforce(workers=2), lambda _: None)
+    refused = scoring.evaluate(planned, access, lambda: scoring.Workforce(workers=2), lambda _: None)
 rows = work.rows_of(planned[0], access, work.rows_there(access))
 print(json.dumps({"refused": refused, "rows": rows, "alone": alone.rows}))
 """
