@@ -152,7 +152,7 @@ def _row(
 def _numbers(value: Value, metric: str) -> list[Any]:
     """Mean, sd, gain, ends of the interval, first and last rank, difference to the baseline, its ends, the paper's; why
     there is no rank. What lacks at the end is left out."""
-    digits = get_metric(metric).decimals + 2
+    digits = get_metric(metric).decimals + 6  # the page rounds once more, and is to say what the terminal says
     found = value.numbers
     names = ("mean", "std", "gain", "low", "high", "rank_first", "rank_last", "over_baseline", "over_baseline_low",
              "over_baseline_high", "paper")  # fmt: skip

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,14 @@ def test_numbers_without_a_word_in_json(tmp_path, score, make):
     _, data = parts(page(boards(run), {"": run}))
     first = data["boards"][0]["rows"][0]["mean"]
     assert first[0] == "Infinity" and first[-1] == "order not established: a value is not finite"
+
+
+def test_the_page_rounds_as_the_terminal_does(tmp_path, score, make):
+    """It rounds what it is given: 35.47497 given as 35.475 would read 35.48."""
+    run = make(tmp_path / "run", [score("x2/a/l1", 35.47497), score("x2/bicubic/-", 30.0)])
+    _, data = parts(page(boards(run), {"": run}))
+    given = Decimal(str(data["boards"][0]["rows"][0]["mean"][0]))
+    assert given.quantize(Decimal("0.01"), ROUND_HALF_UP) == Decimal("35.47") == Decimal(f"{35.47497:.2f}")
 
 
 def test_several_runs_are_on_one_page(tmp_path, score, make):
